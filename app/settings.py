@@ -1,0 +1,122 @@
+"""Everything that can be set from outside, typed, in one place."""
+
+import hashlib
+import ipaddress
+import os
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# sun_path holds 108 bytes with its final NUL (unix(7)).
+LONGEST_SOCKET_PATH = 107
+
+
+class Settings(BaseSettings):
+    """Read from the environment (prefix ``LAMANAS_``; ``REDIS_URL`` without it) and from ``.env``.
+
+    Raises ``pydantic.ValidationError``, with the setting's name, for a value that cannot work.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LAMANAS_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    data_dir: Path = Path("data")
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    redis_password_file: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    episode_ttl_seconds: int = Field(default=86_400, ge=1)
+    max_request_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_images: int = Field(default=1000, ge=2)
+    max_classes: int = Field(default=50, ge=2)
+    max_shots: int = Field(default=50, ge=1)
+    max_pixels: int = Field(default=16_000_000, ge=1)
+    max_queue: int = Field(default=1000, ge=1)
+    predictor_cache: int = Field(default=256, ge=1)
+
+    adapt_processes: int = Field(default=1, ge=1)
+    adapt_threads: int = Field(default=1, ge=1)
+    train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
+    drain_seconds: int = Field(default=30, ge=1)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _password_needs_url(self) -> "Settings":
+        if self.redis_password_file and not self.redis_url:
+            raise ValueError("LAMANAS_REDIS_PASSWORD_FILE is set, but REDIS_URL is not: there is no server to sign in to")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this installation runs its own private Redis."""
+        return self.redis_url is None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the app listens to this machine alone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def admin_token_file(self) -> Path:
+        return self.data_dir / "admin-token"
+
+    @property
+    def datasets_dir(self) -> Path:
+        return self.data_dir / "datasets"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.data_dir / "runs"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The private Redis' socket: in the data directory, or, where its path is too long for a socket, in a
+        directory of this user's own named after it."""
+        inside = self.data_dir / "redis.sock"
+        if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH:
+            return inside
+        name = f"lamanas-{os.getuid()}-{hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]}"
+        return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / name / "redis.sock"
+
+    @cached_property
+    def store_url(self) -> str:
+        """The URL of Redis that clients connect to, password included; never to be printed."""
+        if self.redis_url is None:
+            return f"unix://{self.redis_socket}"
+        if self.redis_password_file is None:
+            return self.redis_url
+        try:
+            password = self.redis_password_file.read_text().strip()
+        except OSError as error:
+            raise ValueError(
+                f"LAMANAS_REDIS_PASSWORD_FILE={self.redis_password_file} cannot be read: {error}"
+            ) from error
+        parts = urlsplit(self.redis_url)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{host}"))

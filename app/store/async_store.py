@@ -1,0 +1,351 @@
+"""The app's half of the store: submit, read, watch. Every method may raise ``errors.UNAVAILABLE``."""
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Self, TypeVar, cast
+
+import numpy as np
+from celery import Celery
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from app.settings import Settings
+from app.store import codec, keys, scripts
+from app.store.broker import celery_app, wake
+from app.store.changes import Changes
+from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
+from app.store.keys import Kind
+from app.store.records import (
+    EPISODE_ENDS,
+    TRAINING_ENDS,
+    EpisodeRecord,
+    KeyRecord,
+    ModelRecord,
+    Queue,
+    TrainingRecord,
+    WorkerRecord,
+)
+
+log = logging.getLogger(__name__)
+Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
+
+CONNECTIONS = 64
+# A watcher looks by itself this often, in case a notice was lost.
+LOOK_AGAIN_S = 2.0
+
+
+class Store:
+    """Use ``store = await Store.open(settings)`` and ``await store.close()``. One for each app process."""
+
+    def __init__(self, settings: Settings, redis: "Redis[bytes]", celery: Celery, changes: Changes) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._celery = celery
+        self._changes = changes
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Connects lazily: Redis need not be up yet."""
+        pool = BlockingConnectionPool.from_url(settings.store_url, max_connections=CONNECTIONS, timeout=5)
+        redis: Redis[bytes] = Redis.from_pool(pool)
+        changes = Changes(redis)
+        changes.start()
+        return cls(settings, redis, celery_app(settings), changes)
+
+    async def close(self) -> None:
+        await self._changes.stop()
+        await self._redis.aclose()
+        self._celery.close()
+
+    async def ping(self) -> None:
+        await self._redis.ping()
+
+    # ------------------------------------------------------------------ episodes
+
+    async def create_episode(
+        self,
+        *,
+        owner: str,
+        name: str | None,
+        classes: Sequence[str],
+        shots: Sequence[int],
+        support: np.ndarray,
+        labels: Sequence[int],
+        steps: int,
+        seed: int,
+        model_version: str,
+        idempotency_key: str | None = None,
+        request_digest: str = "",
+    ) -> tuple[EpisodeRecord, bool]:
+        """Stores and enqueues an episode at once: durable when this returns.
+
+        ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``. The flag is False
+        where ``idempotency_key`` named an episode of the same owner and ``request_digest`` already; then that
+        episode is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull.
+        """
+        if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
+            raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")
+        id = keys.new_id()
+        spec = {
+            "id": id,
+            "owner": owner,
+            "name": name,
+            "classes": list(classes),
+            "shots": [int(shot) for shot in shots],
+            "steps": int(steps),
+            "seed": int(seed),
+            "model_version": model_version,
+            "labels": [int(label) for label in labels],
+        }
+        status, existing = await self._run(
+            scripts.CREATE_EPISODE,
+            [
+                keys.record("episode", id),
+                keys.support(id),
+                keys.queued("episode"),
+                keys.index("episode"),
+                keys.index("episode", owner),
+                keys.tombstone("episode", id),
+                keys.EXPIRY,
+                keys.idempotency(owner, idempotency_key or ""),
+            ],
+            [
+                id,
+                owner,
+                codec.encode(spec),
+                json.dumps(support.shape),
+                np.ascontiguousarray(support).tobytes(),
+                self._settings.episode_ttl_seconds * 1000,
+                self._settings.max_queue,
+                request_digest if idempotency_key is not None else "",
+                int(idempotency_key is not None),
+            ],
+        )
+        if status == b"full":
+            raise _queue_full(int(existing))
+        if status == b"conflict":
+            raise IdempotencyConflict("this Idempotency-Key was used before with another request")
+        if status == b"existing":
+            return await self.get_episode(existing.decode()), False
+        await self._wake("episode", id)
+        return await self.get_episode(id), True
+
+    async def get_episode(self, id: str) -> EpisodeRecord:
+        """Raises NotFound, Gone."""
+        return codec.episode(await self._hash("episode", id))
+
+    async def list_episodes(
+        self, owner: str | None, limit: int, cursor: str | None = None
+    ) -> tuple[list[EpisodeRecord], str | None]:
+        """Newest first, of one owner or (None) of all; ``cursor`` is the one that the last page came with."""
+        return await self._list("episode", owner, limit, cursor, codec.episode)
+
+    async def delete_episode(self, id: str) -> None:
+        """Raises NotFound, Gone. A running adaptation of it is dropped."""
+        record = await self.get_episode(id)
+        await self._run(
+            scripts.DELETE_EPISODE,
+            [
+                keys.record("episode", id),
+                keys.support(id),
+                keys.artifact(id),
+                keys.queued("episode"),
+                keys.leases("episode"),
+                keys.index("episode"),
+                keys.index("episode", record.owner),
+                keys.tombstone("episode", id),
+                keys.EXPIRY,
+            ],
+            [id, record.owner],
+        )
+
+    async def get_artifact(self, id: str) -> bytes:
+        """The finished classifier (ONNX). Raises NotFound, Gone, NotReady."""
+        artifact = await self._redis.get(keys.artifact(id))
+        if artifact is not None:
+            return artifact
+        record = await self.get_episode(id)
+        raise NotReady(f"episode {id} is {record.state}")
+
+    def watch_episode(self, id: str) -> AsyncIterator[EpisodeRecord]:
+        """The record as it is now, then after each change; ends after ready or failed. Raises NotFound, Gone
+        (also when it is deleted meanwhile). While Redis is away it waits."""
+        return self._watch("episode", id, self.get_episode, EPISODE_ENDS)
+
+    # ------------------------------------------------------------------ trainings
+
+    async def create_training(self, *, owner: str, dataset: str, options: dict[str, Any]) -> TrainingRecord:
+        """Stores and enqueues a training run: durable when this returns. Raises QueueFull."""
+        id = keys.new_id()
+        spec = {"id": id, "owner": owner, "dataset": dataset, "options": options}
+        status, waiting = await self._run(
+            scripts.CREATE_TRAINING,
+            [keys.record("training", id), keys.queued("training"), keys.index("training")],
+            [id, codec.encode(spec), self._settings.max_queue],
+        )
+        if status == b"full":
+            raise _queue_full(int(waiting))
+        await self._wake("training", id)
+        return await self.get_training(id)
+
+    async def get_training(self, id: str) -> TrainingRecord:
+        """Raises NotFound."""
+        return codec.training(await self._hash("training", id))
+
+    async def list_trainings(
+        self, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[TrainingRecord], str | None]:
+        """Newest first."""
+        return await self._list("training", None, limit, cursor, codec.training)
+
+    def watch_training(self, id: str) -> AsyncIterator[TrainingRecord]:
+        """As ``watch_episode``; ends after finished, failed or cancelled."""
+        return self._watch("training", id, self.get_training, TRAINING_ENDS)
+
+    async def cancel_training(self, id: str) -> TrainingRecord:
+        """A queued run is cancelled at once, a running one within a second or so (``cancelling`` until then);
+        one that has ended stays as it is. Raises NotFound."""
+        await self.get_training(id)
+        await self._run(scripts.CANCEL_TRAINING, [keys.record("training", id), keys.queued("training")], [id])
+        return await self.get_training(id)
+
+    async def resume_training(self, id: str) -> TrainingRecord:
+        """Enqueues a failed or cancelled run again; it goes on from its last checkpoint. Raises NotFound, Conflict."""
+        record = await self.get_training(id)
+        resumed = await self._run(scripts.RESUME_TRAINING, [keys.record("training", id), keys.queued("training")], [id])
+        if not resumed:
+            raise Conflict(f"training {id} is {record.state}; only a failed or cancelled one can be resumed")
+        await self._wake("training", id)
+        return await self.get_training(id)
+
+    # ------------------------------------------------------------------ models
+
+    async def list_models(self) -> list[ModelRecord]:
+        """Newest first."""
+        versions = [version.decode() for version in await self._redis.zrevrange(keys.MODELS, 0, -1)]
+        return [await self.get_model(version) for version in versions]
+
+    async def get_model(self, version: str) -> ModelRecord:
+        """Raises NotFound."""
+        card, created_at = await self._redis.hmget(keys.model(version), ["card", "created_at"])
+        if card is None or created_at is None:
+            raise NotFound(f"there is no model version {version}")
+        return codec.model(version, {b"card": card, b"created_at": created_at}, await self._active_version())
+
+    async def active_model(self) -> ModelRecord | None:
+        """The one that new episodes are adapted from; None until a worker has registered the shipped one."""
+        version = await self._active_version()
+        return None if version is None else await self.get_model(version)
+
+    async def activate_model(self, version: str) -> ModelRecord:
+        """Raises NotFound. Running episodes keep the version they were made with."""
+        if not await self._run(scripts.ACTIVATE_MODEL, [keys.model(version), keys.ACTIVE_MODEL], [version]):
+            raise NotFound(f"there is no model version {version}")
+        return await self.get_model(version)
+
+    # ------------------------------------------------------------------ keys, workers, queues
+
+    async def find_key(self, token: str) -> KeyRecord | None:
+        """The key whose token this is; None for an unknown or revoked one."""
+        id = await self._redis.get(keys.key_by_token(token))
+        if id is None:
+            return None
+        hash = await self._redis.hgetall(keys.key(id.decode()))
+        record = codec.key(id.decode(), hash) if hash else None
+        return None if record is None or record.revoked else record
+
+    async def has_keys(self) -> bool:
+        """Whether any key was ever made and not revoked."""
+        for id in await self._redis.zrange(keys.KEYS, 0, -1):
+            hash = await self._redis.hgetall(keys.key(id.decode()))
+            if hash and not codec.key(id.decode(), hash).revoked:
+                return True
+        return False
+
+    async def workers(self) -> dict[Queue, list[WorkerRecord]]:
+        """Who beats, by queue. A worker is among them once its meta-model is loaded."""
+        found: dict[Queue, list[WorkerRecord]] = {"adapt": [], "train": []}
+        async for name in self._redis.scan_iter(match=keys.worker("*", "*"), count=1000):
+            value = await self._redis.get(name)
+            if value is not None:
+                record = WorkerRecord(**json.loads(value))
+                found[record.queue].append(record)
+        return found
+
+    async def queue_lengths(self) -> dict[Queue, int]:
+        """How many wait for a worker, by queue."""
+        return {
+            "adapt": await self._redis.zcard(keys.queued("episode")),
+            "train": await self._redis.zcard(keys.queued("training")),
+        }
+
+    # ------------------------------------------------------------------ inside
+
+    async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
+        return await self._redis.register_script(script)(names, [*arguments])
+
+    async def _wake(self, kind: Kind, id: str) -> None:
+        # The episode is safe already: what cannot be sent now, the reconciler sends.
+        try:
+            await asyncio.to_thread(wake, self._celery, kind, id)
+        except Exception as error:  # kombu passes on whatever its transport raised
+            log.warning("wake-up for %s %s not sent, left to the reconciler: %s", kind, id, error)
+
+    async def _hash(self, kind: Kind, id: str) -> codec.Hash:
+        hash = await self._redis.hgetall(keys.record(kind, id))
+        if hash:
+            return hash
+        if await self._redis.exists(keys.tombstone(kind, id)):
+            raise Gone(f"{kind} {id} expired or was deleted")
+        raise NotFound(f"there is no {kind} {id}")
+
+    async def _list(
+        self, kind: Kind, owner: str | None, limit: int, cursor: str | None, decode: Callable[[codec.Hash], Record]
+    ) -> tuple[list[Record], str | None]:
+        found: list[Record] = []
+        end = f"({cursor}" if cursor else "+"
+        while len(found) < limit:
+            wanted = limit - len(found)
+            ids = await self._redis.zrevrangebylex(keys.index(kind, owner), end, "-", start=0, num=wanted)
+            for id in ids:
+                hash = await self._redis.hgetall(keys.record(kind, id.decode()))
+                if hash:
+                    found.append(decode(hash))
+            if len(ids) < wanted:
+                return found, None
+            end = f"({ids[-1].decode()}"
+        return found, found[-1].id if found else None
+
+    async def _watch(
+        self, kind: Kind, id: str, read: Callable[[str], Any], ends: frozenset[str]
+    ) -> AsyncIterator[Any]:
+        last = None
+        with self._changes.waiting(f"{kind}:{id}") as changed:
+            while True:
+                changed.clear()
+                try:
+                    record = await read(id)
+                except UNAVAILABLE as error:
+                    log.warning("waiting for Redis: %s", error)
+                    record = last
+                if record is not None and record != last:
+                    last = record
+                    yield record
+                    if record.state in ends:
+                        return
+                try:
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+
+    async def _active_version(self) -> str | None:
+        version = await self._redis.get(keys.ACTIVE_MODEL)
+        return None if version is None else cast(bytes, version).decode()
+
+
+def _queue_full(waiting: int) -> QueueFull:
+    # About the time in which one worker empties a tenth of the queue, at a second each.
+    return QueueFull(max(1, min(60, math.ceil(waiting / 10))))

@@ -1,0 +1,38 @@
+"""What the store says when it cannot do what was asked."""
+
+import redis.exceptions
+
+# Redis is gone or still loading. Raised as they are by every method of the stores; the app answers 503.
+UNAVAILABLE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+
+
+class StoreError(Exception):
+    """Base of the refusals below; the text is for the user."""
+
+
+class NotFound(StoreError):  # noqa: N818
+    """There never was such a thing, or it is long gone."""
+
+
+class Gone(StoreError):  # noqa: N818
+    """It existed and was deleted or expired within the last day."""
+
+
+class NotReady(StoreError):  # noqa: N818
+    """The episode exists and has no artifact (yet): it is queued, adapting or failed."""
+
+
+class Conflict(StoreError):  # noqa: N818
+    """The thing's state does not allow this, e.g. resuming a run that runs."""
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used before with another request."""
+
+
+class QueueFull(StoreError):  # noqa: N818
+    """Too much waits already. ``retry_after``: seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the queue is full; try again in {retry_after} s")
+        self.retry_after = retry_after

@@ -1,0 +1,87 @@
+"""The names of everything we keep in Redis."""
+
+import hashlib
+import os
+import time
+from typing import Literal
+
+Kind = Literal["episode", "training"]
+
+PREFIX = "lam:"
+CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a record
+EXPIRY = PREFIX + "expiry"  # zset: "<id> <owner>" by the time its episode expires
+MODELS = PREFIX + "models"  # zset: versions by time of registration
+ACTIVE_MODEL = PREFIX + "models:active"
+KEYS = PREFIX + "keys"  # zset: key ids by time of making
+
+QUEUE_OF = {"episode": "adapt", "training": "train"}
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id() -> str:
+    """26 characters: 48 bits of time and 80 of chance, so that ids sort by age and none can be guessed."""
+    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def record(kind: Kind, id: str) -> str:
+    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, created_at, expires_at (ms)."""
+    return f"{PREFIX}{kind}:{id}"
+
+
+def index(kind: Kind, owner: str | None = None) -> str:
+    """zset, all scores 0, of ids (which sort by age): all, or one owner's."""
+    return f"{PREFIX}{kind}s" if owner is None else f"{PREFIX}{kind}s:{owner}"
+
+
+def queued(kind: Kind) -> str:
+    """zset: ids that wait for a worker, by the time their wake-up was last sent (ms)."""
+    return f"{PREFIX}queued:{QUEUE_OF[kind]}"
+
+
+def leases(kind: Kind) -> str:
+    """zset: ids that a worker holds, by the time its lease ends (ms)."""
+    return f"{PREFIX}leases:{QUEUE_OF[kind]}"
+
+
+def broker_queue(kind: Kind) -> str:
+    """Celery's queue, which is also the name of its list in Redis."""
+    return f"lamanas.{QUEUE_OF[kind]}"
+
+
+def support(id: str) -> str:
+    return f"{PREFIX}support:{id}"
+
+
+def artifact(id: str) -> str:
+    return f"{PREFIX}artifact:{id}"
+
+
+def tombstone(kind: Kind, id: str) -> str:
+    return f"{PREFIX}tombstone:{kind}:{id}"
+
+
+def idempotency(owner: str, key: str) -> str:
+    return f"{PREFIX}idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def model(version: str) -> str:
+    """hash: weights, card (JSON), created_at (ms)."""
+    return f"{PREFIX}model:{version}"
+
+
+def key(id: str) -> str:
+    return f"{PREFIX}key:{id}"
+
+
+def key_by_token(token: str) -> str:
+    """Names the key's id by the SHA-256 of its token: looked up, so nothing is compared byte by byte."""
+    return f"{PREFIX}key-by-token:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def worker(queue: str, name: str) -> str:
+    return f"{PREFIX}worker:{queue}:{name}"
+
+
+def draining(name: str) -> str:
+    return f"{PREFIX}draining:{name}"
