@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _password_needs_url(self) -> "Settings":
         if self.redis_password_file and not self.redis_url:
-            raise ValueError("LAMANAS_REDIS_PASSWORD_FILE is set, but REDIS_URL is not: there is no server to sign in to")
+            raise ValueError(
+                "LAMANAS_REDIS_PASSWORD_FILE is set, but REDIS_URL is not: there is no server to sign in to"
+            )
         return self
 
     @property

@@ -5,11 +5,14 @@ import json
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import redis.exceptions
 from celery import Celery
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from app.settings import Settings
 from app.store import codec, keys, scripts
@@ -39,20 +42,29 @@ LOOK_AGAIN_S = 2.0
 class Store:
     """Use ``store = await Store.open(settings)`` and ``await store.close()``. One for each app process."""
 
-    def __init__(self, settings: Settings, redis: "Redis[bytes]", celery: Celery, changes: Changes) -> None:
+    def __init__(self, settings: Settings, client: Redis, celery: Celery, changes: Changes) -> None:
         self._settings = settings
-        self._redis = redis
+        # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
+        self._redis: Any = client
         self._celery = celery
         self._changes = changes
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Connects lazily: Redis need not be up yet."""
-        pool = BlockingConnectionPool.from_url(settings.store_url, max_connections=CONNECTIONS, timeout=5)
-        redis: Redis[bytes] = Redis.from_pool(pool)
-        changes = Changes(redis)
+        pool = BlockingConnectionPool.from_url(
+            settings.store_url,
+            max_connections=CONNECTIONS,
+            timeout=5,
+            socket_timeout=5,
+            socket_connect_timeout=2,
+            # 3 s in all: a restart of Redis is waited for, an outage is told.
+            retry=Retry(ExponentialBackoff(base=0.1, cap=1.0), 5),
+        )
+        client = Redis.from_pool(pool)
+        changes = Changes(client)
         changes.start()
-        return cls(settings, redis, celery_app(settings), changes)
+        return cls(settings, client, celery_app(settings), changes)
 
     async def close(self) -> None:
         await self._changes.stop()
@@ -60,7 +72,12 @@ class Store:
         self._celery.close()
 
     async def ping(self) -> None:
-        await self._redis.ping()
+        """Raises ``errors.UNAVAILABLE`` within a second."""
+        try:
+            async with asyncio.timeout(1):
+                await self._redis.ping()
+        except TimeoutError as error:
+            raise redis.exceptions.TimeoutError("Redis did not answer within a second") from error
 
     # ------------------------------------------------------------------ episodes
 
@@ -163,7 +180,7 @@ class Store:
 
     async def get_artifact(self, id: str) -> bytes:
         """The finished classifier (ONNX). Raises NotFound, Gone, NotReady."""
-        artifact = await self._redis.get(keys.artifact(id))
+        artifact: bytes | None = await self._redis.get(keys.artifact(id))
         if artifact is not None:
             return artifact
         record = await self.get_episode(id)
@@ -294,7 +311,7 @@ class Store:
             log.warning("wake-up for %s %s not sent, left to the reconciler: %s", kind, id, error)
 
     async def _hash(self, kind: Kind, id: str) -> codec.Hash:
-        hash = await self._redis.hgetall(keys.record(kind, id))
+        hash: dict[bytes, bytes] = await self._redis.hgetall(keys.record(kind, id))
         if hash:
             return hash
         if await self._redis.exists(keys.tombstone(kind, id)):
@@ -318,9 +335,7 @@ class Store:
             end = f"({ids[-1].decode()}"
         return found, found[-1].id if found else None
 
-    async def _watch(
-        self, kind: Kind, id: str, read: Callable[[str], Any], ends: frozenset[str]
-    ) -> AsyncIterator[Any]:
+    async def _watch(self, kind: Kind, id: str, read: Callable[[str], Any], ends: frozenset[str]) -> AsyncIterator[Any]:
         last = None
         with self._changes.waiting(f"{kind}:{id}") as changed:
             while True:
@@ -342,8 +357,8 @@ class Store:
                     continue
 
     async def _active_version(self) -> str | None:
-        version = await self._redis.get(keys.ACTIVE_MODEL)
-        return None if version is None else cast(bytes, version).decode()
+        version: bytes | None = await self._redis.get(keys.ACTIVE_MODEL)
+        return None if version is None else version.decode()
 
 
 def _queue_full(waiting: int) -> QueueFull:

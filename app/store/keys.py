@@ -14,7 +14,7 @@ MODELS = PREFIX + "models"  # zset: versions by time of registration
 ACTIVE_MODEL = PREFIX + "models:active"
 KEYS = PREFIX + "keys"  # zset: key ids by time of making
 
-QUEUE_OF = {"episode": "adapt", "training": "train"}
+QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 

@@ -1,0 +1,66 @@
+"""Redis' notices of changed records, handed to everyone in this process who waits for one."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.asyncio import Redis
+
+from app.store.errors import UNAVAILABLE
+from app.store.keys import CHANGES
+
+log = logging.getLogger(__name__)
+RECONNECT_S = 0.25
+
+
+class Changes:
+    """One subscription for any number of waiters."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._listen(), name="changes")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[asyncio.Event]:
+        """An event that is set at each change of ``"<kind>:<id>"``. Enter before reading the record, clear the event
+        before each reading: then no change is missed."""
+        event = asyncio.Event()
+        self._waiters[what].add(event)
+        try:
+            yield event
+        finally:
+            self._waiters[what].discard(event)
+            if not self._waiters[what]:
+                del self._waiters[what]
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._redis.pubsub() as subscription:
+                    await subscription.subscribe(CHANGES)
+                    async for message in subscription.listen():
+                        self._notify(message["type"], message["data"])
+            except UNAVAILABLE as error:
+                log.warning("subscription lost, connecting again: %s", error)
+            await asyncio.sleep(RECONNECT_S)
+
+    def _notify(self, type: str, data: bytes | int) -> None:
+        if type == "message" and isinstance(data, bytes):
+            for event in self._waiters.get(data.decode(), ()):
+                event.set()
+        elif type == "subscribe":
+            # Also after a silent reconnection, in which notices were lost: everyone looks again.
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()

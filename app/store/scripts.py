@@ -1,0 +1,318 @@
+"""What must happen at once or not at all, as Lua on Redis' own clock.
+
+``lease``: while a worker's lease runs, nobody else may claim. ``fence``: grows with every claim; whoever comes with an
+old one is refused. Ids are in ``queued`` or in ``leases`` (or the record has ended), never in neither.
+"""
+
+_COMMON = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local DAY = 86400000
+
+local function announce(kind, id) redis.call('PUBLISH', 'lam:changes', kind .. ':' .. id) end
+
+-- Whether the claim with this fence still stands.
+local function held(record, running, fence)
+  local seen = redis.call('HMGET', record, 'state', 'fence')
+  return seen[1] == running and seen[2] == fence
+end
+
+local function enqueue(record, queued, id, sent)
+  redis.call('HSET', record, 'state', 'queued')
+  redis.call('ZADD', queued, sent, id)
+end
+"""
+
+# KEYS record support queued index owners-index tombstone expiry idempotency
+# ARGV id owner spec shape support ttl max-queue digest has-idempotency-key
+CREATE_EPISODE = (
+    _COMMON
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end  -- the client library sent it twice
+if ARGV[9] == '1' then
+  local first = redis.call('GET', KEYS[8])
+  if first then
+    local space = string.find(first, ' ', 1, true)
+    local same = string.sub(first, space + 1) == ARGV[8]
+    return {same and 'existing' or 'conflict', string.sub(first, 1, space - 1)}
+  end
+end
+local waiting = redis.call('ZCARD', KEYS[3])
+if waiting >= tonumber(ARGV[7]) then return {'full', waiting} end
+local ttl = tonumber(ARGV[6])
+redis.call('HSET', KEYS[1], 'spec', ARGV[3], 'shape', ARGV[4], 'state', 'queued', 'attempts', 0, 'fence', 0,
+           'created_at', now, 'expires_at', now + ttl)
+redis.call('PEXPIREAT', KEYS[1], now + ttl)
+redis.call('SET', KEYS[2], ARGV[5], 'PXAT', now + ttl)
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZADD', KEYS[4], 0, ARGV[1])
+redis.call('ZADD', KEYS[5], 0, ARGV[1])
+redis.call('SET', KEYS[6], '', 'PXAT', now + ttl + DAY)
+redis.call('ZADD', KEYS[7], now + ttl, ARGV[1] .. ' ' .. ARGV[2])
+if ARGV[9] == '1' then redis.call('SET', KEYS[8], ARGV[1] .. ' ' .. ARGV[8], 'PXAT', now + ttl) end
+return {'created', ARGV[1]}
+"""
+)
+
+# KEYS record support artifact queued leases index owners-index tombstone expiry
+# ARGV id owner
+DELETE_EPISODE = (
+    _COMMON
+    + """
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
+redis.call('ZREM', KEYS[7], ARGV[1])
+redis.call('SET', KEYS[8], '', 'PX', DAY)
+redis.call('ZREM', KEYS[9], ARGV[1] .. ' ' .. ARGV[2])
+announce('episode', ARGV[1])
+return 1
+"""
+)
+
+# Forgets what is left of episodes whose time has come (their large keys expire by themselves).
+# KEYS expiry index queued leases
+SWEEP = (
+    _COMMON
+    + """
+local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
+for _, entry in ipairs(gone) do
+  local space = string.find(entry, ' ', 1, true)
+  local id, owner = string.sub(entry, 1, space - 1), string.sub(entry, space + 1)
+  redis.call('DEL', 'lam:episode:' .. id, 'lam:support:' .. id, 'lam:artifact:' .. id)
+  redis.call('ZREM', KEYS[1], entry)
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('ZREM', KEYS[2] .. ':' .. owner, id)
+  redis.call('ZREM', KEYS[3], id)
+  redis.call('ZREM', KEYS[4], id)
+  announce('episode', id)
+end
+return #gone
+"""
+)
+
+# KEYS record queued index
+# ARGV id spec max-queue
+CREATE_TRAINING = (
+    _COMMON
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end
+local waiting = redis.call('ZCARD', KEYS[2])
+if waiting >= tonumber(ARGV[3]) then return {'full', waiting} end
+redis.call('HSET', KEYS[1], 'spec', ARGV[2], 'state', 'queued', 'attempts', 0, 'fence', 0, 'created_at', now)
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZADD', KEYS[3], 0, ARGV[1])
+return {'created', ARGV[1]}
+"""
+)
+
+# KEYS record queued
+# ARGV id
+CANCEL_TRAINING = (
+    _COMMON
+    + """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'queued' then
+  redis.call('HSET', KEYS[1], 'state', 'cancelled')
+  redis.call('ZREM', KEYS[2], ARGV[1])
+elseif state == 'running' then
+  redis.call('HSET', KEYS[1], 'cancel', 1)
+else
+  return 0
+end
+announce('training', ARGV[1])
+return 1
+"""
+)
+
+# KEYS record queued
+# ARGV id
+RESUME_TRAINING = (
+    _COMMON
+    + """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'failed' and state ~= 'cancelled' then return 0 end
+redis.call('HDEL', KEYS[1], 'error', 'cancel')
+redis.call('HSET', KEYS[1], 'attempts', 0)
+enqueue(KEYS[1], KEYS[2], ARGV[1], now)
+announce('training', ARGV[1])
+return 1
+"""
+)
+
+# KEYS record queued leases
+# ARGV kind id running-state worker lease
+CLAIM = (
+    _COMMON
+    + """
+if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then return nil end
+redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'worker', ARGV[4], 'progress', '{}')
+redis.call('HDEL', KEYS[1], 'error')
+redis.call('ZREM', KEYS[2], ARGV[2])
+redis.call('ZADD', KEYS[3], now + ARGV[5], ARGV[2])
+announce(ARGV[1], ARGV[2])
+return redis.call('HGETALL', KEYS[1])
+"""
+)
+
+# KEYS record leases draining
+# ARGV id running-state fence lease
+BEAT = (
+    _COMMON
+    + """
+if not held(KEYS[1], ARGV[2], ARGV[3]) then return 'lost' end
+redis.call('ZADD', KEYS[2], now + ARGV[4], ARGV[1])
+if redis.call('HGET', KEYS[1], 'cancel') == '1' then return 'cancel' end
+if redis.call('EXISTS', KEYS[3]) == 1 then return 'drain' end
+return 'held'
+"""
+)
+
+# KEYS record
+# ARGV kind id running-state fence progress epoch
+# A run that gets further than ever before is not the cause of its workers' deaths: its attempts start anew.
+PROGRESS = (
+    _COMMON
+    + """
+if not held(KEYS[1], ARGV[3], ARGV[4]) then return 0 end
+redis.call('HSET', KEYS[1], 'progress', ARGV[5])
+if tonumber(ARGV[6]) > tonumber(redis.call('HGET', KEYS[1], 'furthest') or 0) then
+  redis.call('HSET', KEYS[1], 'furthest', ARGV[6], 'attempts', 1)
+end
+announce(ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+# KEYS record leases artifact
+# ARGV id fence progress result artifact
+COMMIT_EPISODE = (
+    _COMMON
+    + """
+if not held(KEYS[1], 'adapting', ARGV[2]) then return 0 end
+redis.call('SET', KEYS[3], ARGV[5], 'PXAT', redis.call('HGET', KEYS[1], 'expires_at'))
+redis.call('HSET', KEYS[1], 'state', 'ready', 'progress', ARGV[3], 'result', ARGV[4])
+redis.call('ZREM', KEYS[2], ARGV[1])
+announce('episode', ARGV[1])
+return 1
+"""
+)
+
+# KEYS model models active
+# ARGV version weights card
+_REGISTER = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'weights', ARGV[2], 'card', ARGV[3], 'created_at', now)
+  redis.call('ZADD', KEYS[2], now, ARGV[1])
+end
+redis.call('SET', KEYS[3], ARGV[1], 'NX')
+"""
+REGISTER_MODEL = _COMMON + _REGISTER + "return 1"
+
+# KEYS model models active record leases
+# ARGV version weights card id fence result
+COMMIT_TRAINING = (
+    _COMMON
+    + "if not held(KEYS[4], 'running', ARGV[5]) then return 0 end"
+    + _REGISTER
+    + """
+redis.call('HSET', KEYS[4], 'state', 'finished', 'result', ARGV[6])
+redis.call('ZREM', KEYS[5], ARGV[4])
+announce('training', ARGV[4])
+return 1
+"""
+)
+
+# KEYS model active
+# ARGV version
+ACTIVATE_MODEL = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[1])
+return 1
+"""
+
+# The claim ends in another way: 'failed' or 'cancelled' for good, 'retry' (failed after max-attempts), or 'back' into
+# the queue as if it had never been claimed.
+# KEYS record queued leases
+# ARGV kind id running-state fence end error max-attempts
+RELEASE = (
+    _COMMON
+    + """
+if not held(KEYS[1], ARGV[3], ARGV[4]) then return 0 end
+redis.call('ZREM', KEYS[3], ARGV[2])
+redis.call('HDEL', KEYS[1], 'cancel')
+local ending = ARGV[5]
+if ending == 'retry' then
+  ending = tonumber(redis.call('HGET', KEYS[1], 'attempts')) >= tonumber(ARGV[7]) and 'failed' or 'again'
+end
+if ending == 'back' then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
+if ending == 'back' or ending == 'again' then
+  enqueue(KEYS[1], KEYS[2], ARGV[2], 0)  -- 0: the reconciler sends its wake-up next
+else
+  redis.call('HSET', KEYS[1], 'state', ending)
+  if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
+end
+announce(ARGV[1], ARGV[2])
+return 1
+"""
+)
+
+# A worker's child died: the lease it held ends now. Only if that worker holds it, else another's work would be redone.
+# KEYS record leases
+# ARGV id worker
+EXPIRE_LEASE = (
+    _COMMON
+    + """
+if redis.call('HGET', KEYS[1], 'worker') ~= ARGV[2] then return 0 end
+return redis.call('ZADD', KEYS[2], 'XX', 'CH', 0, ARGV[1])
+"""
+)
+
+# The reconciler: which wake-ups to send. Claims whose lease has ended go back to the queue, or fail after max-attempts.
+# Of those that wait, the ones whose wake-up must be lost: the broker's list is empty and they were not woken just now;
+# or a minute has passed (a duplicate is refused by the claim, but costs).
+# KEYS queued leases broker-list
+# ARGV kind max-attempts error
+DUE = (
+    _COMMON
+    + """
+local ids = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
+  local record = 'lam:' .. ARGV[1] .. ':' .. id
+  redis.call('ZREM', KEYS[2], id)
+  if redis.call('EXISTS', record) == 1 then
+    if tonumber(redis.call('HGET', record, 'attempts')) >= tonumber(ARGV[2]) then
+      redis.call('HSET', record, 'state', 'failed', 'error', ARGV[3])
+    else
+      enqueue(record, KEYS[1], id, now)
+      ids[#ids + 1] = id
+    end
+    announce(ARGV[1], id)
+  end
+end
+local longest = redis.call('LLEN', KEYS[3]) == 0 and 1000 or 60000
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - longest, 'LIMIT', 0, 100)) do
+  redis.call('ZADD', KEYS[1], now, id)
+  ids[#ids + 1] = id
+end
+return ids
+"""
+)
+
+# KEYS key key-by-token keys
+# ARGV id name scopes
+# Returns the id of the key with this token: the new one, or the one that had it before (revoked or not).
+MAKE_KEY = (
+    _COMMON
+    + """
+local known = redis.call('GET', KEYS[2])
+if known then return known end
+redis.call('HSET', KEYS[1], 'name', ARGV[2], 'scopes', ARGV[3], 'created_at', now)
+redis.call('SET', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+return ARGV[1]
+"""
+)
