@@ -1,0 +1,152 @@
+"""From the bytes of an image file to the array a network reads: one function for training, adapting and predicting."""
+
+import io
+import struct
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lamanas_core.image_spec import ImageSpec
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+
+UInt8Array = npt.NDArray[np.uint8]
+
+
+class ImageError(ValueError):
+    """The bytes are not an image we read; the message says what is wrong with them."""
+
+
+def load(data: bytes, spec: ImageSpec, *, max_pixels: int) -> UInt8Array:
+    """``decode`` then ``preprocess``: uint8 of shape ``spec.shape``. Raises ImageError."""
+    return preprocess(decode(data, max_pixels=max_pixels), spec)
+
+
+def decode(data: bytes, *, max_pixels: int) -> Image.Image:
+    """The first frame of a PNG, JPEG, WebP or GIF, turned as its EXIF says, in the file's own mode.
+
+    The size is read from the header and compared with ``max_pixels`` before any pixel is decoded.
+    Raises ImageError.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    _refuse_large(_webp_canvas(data), max_pixels)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError("not a PNG, JPEG, WebP or GIF image") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"more than {max_pixels} pixels") from None
+    except Exception as error:  # Pillow's readers raise whatever a damaged header makes them trip over
+        raise ImageError(f"the image's header is damaged ({_words(error)})") from None
+    _refuse_large(image.size, max_pixels)
+    try:
+        image.load()
+    except Exception as error:  # as above, and for a truncated file OSError
+        raise ImageError(f"the image is truncated or damaged ({_words(error)})") from None
+    return _upright(image)
+
+
+def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
+    """uint8 of shape ``spec.shape`` from an image of any size and mode.
+
+    Transparency is laid on white. With ``normalise_polarity`` the background (the median of the border) becomes 0
+    and the strokes go towards 255, whichever of the two is the darker: a drawing and its negative give identical
+    arrays. The image is scaled to fit and centred on a square of its background.
+    """
+    flat = _opaque(image, "L" if spec.channels == 1 else "RGB")
+    bands = [_fit(band, spec) for band in flat.split()]
+    return np.stack(bands)
+
+
+def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(f"{width} x {height} is more than {max_pixels} pixels")
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int]:
+    """Width and height that an extended WebP header claims, (0, 0) for anything else.
+
+    Pillow sets memory for the whole canvas aside while opening the file, before its size could be asked for.
+    """
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
+        return (0, 0)
+    width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    return (width, height)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error):
+        return image  # the pixels are whole and only the EXIF block is not: nothing to turn by
+
+
+def _opaque(image: Image.Image, mode: str) -> Image.Image:
+    """The image in mode L or RGB, transparency on white."""
+    if image.mode.startswith("I"):
+        image = _from_16_bit(image)
+    elif image.mode == "F":
+        image = Image.fromarray(np.clip(np.nan_to_num(np.asarray(image)), 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+    elif image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """8-bit grey of a 16-bit grey image, whose one transparent value, if it names one, becomes white."""
+    values = np.asarray(image).astype(np.int64).clip(0, 65535)
+    grey = (values * 255 + 32767) // 65535
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def _fit(band: Image.Image, spec: ImageSpec) -> UInt8Array:
+    background = _background(band)
+    if spec.normalise_polarity:
+        band, background = band.point(_polarity_table(band, background)), 0.0
+    longer = max(band.size)
+    width, height = (max(1, round(side * spec.size / longer)) for side in band.size)
+    # Scaled before it is padded: a square around a 16,000,000 x 1 image would not fit in memory.
+    shrinks = longer >= spec.size
+    scaled = band.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    square = np.full((spec.size, spec.size), int(background), dtype=np.uint8)
+    top, left = (spec.size - height) // 2, (spec.size - width) // 2
+    square[top : top + height, left : left + width] = np.asarray(scaled)
+    return square
+
+
+def _background(band: Image.Image) -> float:
+    """The median of the border's pixels, a multiple of 0.5 from 0 to 255."""
+    pixels = np.asarray(band)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    return float(np.median(border))
+
+
+def _polarity_table(band: Image.Image, background: float) -> list[int]:
+    """What each of the 256 grey values becomes, so that the background is 0 and full ink 255.
+
+    Integers throughout, so that the negative of ``band`` gets exactly the mirrored table.
+    """
+    twice = int(2 * background)
+    deviation = 2 * np.arange(256, dtype=np.int64) - twice
+    ink = int(np.dot(deviation, band.histogram()))
+    if ink == 0:  # as much darker as lighter: the first pixel that differs from the background decides
+        raster = deviation[np.asarray(band).ravel()]
+        ink = int(raster[np.argmax(raster != 0)])
+    if ink == 0:
+        return [0] * 256
+    span = twice if ink < 0 else 510 - twice
+    towards_ink = np.maximum(deviation if ink > 0 else -deviation, 0)
+    return [int(value) for value in (towards_ink * 510 + span) // (2 * span)]
+
+
+def _words(error: Exception) -> str:
+    return str(error)[:200] or type(error).__name__
