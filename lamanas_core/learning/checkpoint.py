@@ -1,0 +1,54 @@
+"""Checkpoints of a training run: one safetensors file, tensors and a JSON header, replaced atomically."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FILE = "checkpoint.safetensors"
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write ``folder/checkpoint.safetensors``; a kill at any moment leaves the old file or the new one whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (FILE + ".new")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, temporary, metadata={"state": json.dumps(dict(state))})
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(folder / FILE)
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and state of the last ``save``, or None where there was none."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
+        state: dict[str, Any] = json.loads(file.metadata()["state"])
+    return tensors, state
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors of an optimizer's state, named ``optimizer.<parameter>.<key>``."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``, for an optimizer over the same parameters in the same order."""
+    document = optimizer.state_dict()
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            states.setdefault(int(index), {})[key] = tensor
+    document["state"] = states
+    optimizer.load_state_dict(document)

@@ -1,0 +1,69 @@
+"""What a meta-model is built and trained with. Presets hold overrides only."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from lamanas_core.image_spec import ImageSpec
+
+OperationName = Literal["max_pool_3x3", "avg_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The supernet (search space of MetaNAS): cells N-R-N-R of ``nodes`` nodes, ``channels`` wide throughout."""
+
+    image: ImageSpec = field(default_factory=ImageSpec)
+    channels: int = 32
+    stem_stride: int = 2
+    nodes: int = 3
+    cells: tuple[Literal["normal", "reduction"], ...] = ("normal", "reduction", "normal", "reduction")
+    operations: tuple[OperationName, ...] = ("max_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3")
+    pool_to: int = 2
+    temperature: float = 0.05
+    prune_threshold: float = 0.05
+
+
+@dataclass(frozen=True)
+class TaskLearnerConfig:
+    """Φ_K: K steps of SGD on θ and α with the learned loss (Eq. 2); the step sizes are learned, these are their start."""
+
+    steps: int = 3
+    max_steps: int = 20
+    theta_rate: float = 0.01
+    alpha_rate: float = 0.005
+    loss: Literal["cross_entropy", "fnn", "lstm"] = "lstm"
+    residual: bool = True
+    hidden: int = 32
+    logit_scale: float = 0.2
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that fixes what a meta-model is, apart from its weights; stored in the model card."""
+
+    preset: str = "serving"
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    task_learner: TaskLearnerConfig = field(default_factory=TaskLearnerConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; ``image``, ``steps`` and ``max_steps`` stand at the top too, where services look for them."""
+        return asdict(self) | {
+            "image": asdict(self.network.image),
+            "steps": self.task_learner.steps,
+            "max_steps": self.task_learner.max_steps,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Config":
+        """The inverse of ``to_json``. Raises KeyError or TypeError on a document of another shape."""
+        network = dict(data["network"])
+        network["image"] = ImageSpec(**network["image"])
+        network["cells"], network["operations"] = tuple(network["cells"]), tuple(network["operations"])
+        return cls(data["preset"], NetworkConfig(**network), TaskLearnerConfig(**data["task_learner"]))
+
+
+PRESETS: dict[str, Config] = {
+    "serving": Config(),
+    # Small enough for tests and for trying a data set out: minutes, not hours.
+    "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),
+}

@@ -1,0 +1,84 @@
+"""Episodes drawn from the classes of a split, and the random affine changes that keep training from overfitting."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lamanas_core.learning.datasets import ImageClasses
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task. Images uint8 (n, c, h, w); labels int64 (n,) in 0..ways-1."""
+
+    support: Tensor
+    support_labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+    ways: int
+
+
+def sample_episode(
+    classes: ImageClasses,
+    ways: int,
+    shots: int,
+    queries: int,
+    generator: torch.Generator,
+    *,
+    rotations: bool = False,
+    within_group: bool = False,
+) -> Episode:
+    """``ways`` classes, ``shots`` support and up to ``queries`` query images of each, all different.
+
+    With ``rotations`` each class turned by 0, 90, 180 and 270 degrees is a class of its own. With ``within_group`` all
+    classes come from one alphabet (all of its classes where it has fewer than ``ways``).
+    Raises ValueError where the split has too few classes.
+    """
+    candidates = torch.arange(len(classes))
+    if within_group:
+        names = sorted({g for g in classes.groups if classes.groups.count(g) > 1})
+        group = names[int(torch.randint(len(names), (), generator=generator))]
+        candidates = torch.tensor([i for i, g in enumerate(classes.groups) if g == group])
+        ways = min(ways, len(candidates))
+    turns = 4 if rotations else 1
+    if ways > turns * len(candidates):
+        raise ValueError(f"{ways} ways from {len(candidates)} classes")
+    picked = torch.randperm(turns * len(candidates), generator=generator)[:ways]
+    support, query, support_labels, query_labels = [], [], [], []
+    for label, index in enumerate(picked.tolist()):
+        members = classes.members[int(candidates[index % len(candidates)])]
+        order = members[torch.randperm(len(members), generator=generator)]
+        take = min(shots, len(order) - 1)
+        images = torch.rot90(classes.images[order[: take + queries]], index // len(candidates), (2, 3))
+        support.append(images[:take])
+        query.append(images[take:])
+        support_labels += [label] * take
+        query_labels += [label] * (len(images) - take)
+    return Episode(
+        torch.cat(support), torch.tensor(support_labels), torch.cat(query), torch.tensor(query_labels), ways
+    )
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images to float32 in 0..1."""
+    return images.float() / 255
+
+
+def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
+    """float (n, c, h, w): each image turned (12 degrees), scaled (15 %), sheared (0.15) and shifted (8 %) at random."""
+    n = len(images)
+
+    def uniform(limit: float) -> Tensor:
+        return (torch.rand(n, generator=generator) * 2 - 1) * limit
+
+    angle, shear = uniform(math.radians(12)), uniform(0.15)
+    scale_x, scale_y = 1 + uniform(0.15), 1 + uniform(0.15)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    rows = torch.stack(
+        [cos * scale_x, -sin * scale_y + shear, uniform(0.16), sin * scale_x, cos * scale_y, uniform(0.16)], dim=1
+    )
+    grid = F.affine_grid(rows.view(n, 2, 3).to(images.device), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)

@@ -1,0 +1,53 @@
+"""Inductive batch normalisation: the statistics are the support set's, never the queries'."""
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-5
+
+
+class Statistics:
+    """Mean and variance of every normalisation layer, each of shape (channels,).
+
+    While ``frozen`` is False the first ``support`` rows of the batch that passes through set them, and all its rows
+    are normalised by them, so that support and query images can share one pass. Frozen, they are only read.
+    """
+
+    def __init__(self, support: int) -> None:
+        self.support = support
+        self.frozen = False
+        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def freeze(self) -> "Statistics":
+        """Detached and read-only from here on."""
+        self.moments = {name: (mean.detach(), var.detach()) for name, (mean, var) in self.moments.items()}
+        self.frozen = True
+        return self
+
+
+class Normalisation(nn.Module):
+    """y = (x - mean) / sqrt(var + 1e-5) * weight + bias per channel, with the moments of ``Statistics``."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.name = ""
+
+    def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
+        """x: float (n, channels, h, w); the same shape out."""
+        if statistics.frozen:
+            mean, var = statistics.moments[self.name]
+        else:
+            var, mean = torch.var_mean(x[: statistics.support], dim=(0, 2, 3), correction=0)
+            statistics.moments[self.name] = (mean, var)
+        scale = self.weight * torch.rsqrt(var + EPSILON)
+        shift = self.bias - mean * scale
+        return x * scale[None, :, None, None] + shift[None, :, None, None]
+
+
+def name_normalisations(network: nn.Module) -> None:
+    """Give every layer the name that its statistics go by: its path in the network."""
+    for name, module in network.named_modules():
+        if isinstance(module, Normalisation):
+            module.name = name

@@ -1,0 +1,80 @@
+"""The candidate operations of an edge. Each maps (n, C, h, w) to (n, C, h / stride, w / stride)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lamanas_core.learning.normalisation import Normalisation, Statistics
+
+
+class Operation(nn.Module):
+    """``forward(x, active, statistics)``: ``active`` is relu(x), computed once for all operations that read x."""
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
+        raise NotImplementedError
+
+
+class Convolution(Operation):
+    """ReLU, convolution k x k, normalisation."""
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+        self.norm = Normalisation(channels)
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
+        normalised: Tensor = self.norm(self.conv(active), statistics)
+        return normalised
+
+
+class SeparableConvolution(Operation):
+    """ReLU, depthwise convolution 3 x 3, pointwise convolution, normalisation."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = Normalisation(channels)
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
+        normalised: Tensor = self.norm(self.pointwise(self.depthwise(active)), statistics)
+        return normalised
+
+
+class Pooling(Operation):
+    """Maximum or average of 3 x 3, then normalisation; the average leaves padding out of the count."""
+
+    def __init__(self, channels: int, kind: str, stride: int) -> None:
+        super().__init__()
+        self.kind, self.stride = kind, stride
+        self.norm = Normalisation(channels)
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
+        if self.kind == "max":
+            pooled = F.max_pool2d(x, 3, self.stride, 1)
+        else:
+            pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
+        normalised: Tensor = self.norm(pooled, statistics)
+        return normalised
+
+
+class Identity(Operation):
+    """The input itself."""
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
+        return x
+
+
+def make_operation(name: str, channels: int, stride: int) -> Operation:
+    """The operation called ``name``; a skip with stride 2 is a strided 1 x 1 convolution. Raises ValueError."""
+    match name:
+        case "max_pool_3x3":
+            return Pooling(channels, "max", stride)
+        case "avg_pool_3x3":
+            return Pooling(channels, "avg", stride)
+        case "skip":
+            return Identity() if stride == 1 else Convolution(channels, 1, stride)
+        case "conv_3x3":
+            return Convolution(channels, 3, stride)
+        case "sep_conv_3x3":
+            return SeparableConvolution(channels, stride)
+    raise ValueError(f"no operation is called {name!r}")
