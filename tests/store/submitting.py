@@ -1,0 +1,35 @@
+"""A small episode, as the app would submit it."""
+
+from typing import Any
+
+import numpy as np
+
+from app.settings import Settings
+from app.store.async_store import Store
+from app.store.records import EpisodeRecord
+
+SUPPORT = (np.arange(4 * 28 * 28) % 251).astype(np.uint8).reshape(4, 1, 28, 28)
+
+
+async def create(store: Store, **changed: Any) -> tuple[EpisodeRecord, bool]:
+    """Two classes, two images each."""
+    given: dict[str, Any] = {
+        "owner": "owner1",
+        "name": "test",
+        "classes": ["a", "b"],
+        "shots": [2, 2],
+        "support": SUPPORT,
+        "labels": [0, 0, 1, 1],
+        "steps": 3,
+        "seed": 0,
+        "model_version": "0123456789abcdef",
+    }
+    return await store.create_episode(**(given | changed))
+
+
+async def submit(settings: Settings, **changed: Any) -> EpisodeRecord:
+    store = await Store.open(settings)
+    try:
+        return (await create(store, **changed))[0]
+    finally:
+        await store.close()

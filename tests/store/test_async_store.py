@@ -1,0 +1,277 @@
+"""What the app sees of the store, on a real Redis."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from app.store import keys
+from app.store.async_store import Store
+from app.store.errors import Conflict, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
+from app.store.sync_store import Claim, SyncStore
+from tests.conftest import PrivateRedis, test_settings
+from tests.store.submitting import create
+
+
+def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> None:
+    async def run() -> None:
+        store = await Store.open(settings)
+        try:
+            await body(store)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        record, created = await create(store)
+        assert created
+        assert (record.state, record.classes, record.shots, record.steps) == ("queued", ("a", "b"), (2, 2), 3)
+        assert record.expires_at - record.created_at == settings.episode_ttl_seconds
+        assert await store.queue_lengths() == {"adapt": 1, "train": 0}
+        with pytest.raises(NotReady, match="queued"):
+            await store.get_artifact(record.id)
+
+    with_store(settings, body)
+
+
+def test_submission_wakes_a_worker_with_the_id_alone(redis_server: PrivateRedis, settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        await create(store)
+
+    with_store(settings, body)
+    (message,) = redis_server.client.lrange(keys.broker_queue("episode"), 0, -1)
+    assert len(message) < 2000
+
+
+def test_same_idempotency_key_gives_the_first_episode_and_another_request_is_refused(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        first, created = await create(store, idempotency_key="k", request_digest="d1")
+        again, created_again = await create(store, idempotency_key="k", request_digest="d1")
+        assert (created, created_again) == (True, False)
+        assert again.id == first.id
+        with pytest.raises(IdempotencyConflict):
+            await create(store, idempotency_key="k", request_digest="d2")
+        other, created = await create(store, owner="owner2", idempotency_key="k", request_digest="d2")
+        assert created
+        assert other.id != first.id
+
+    with_store(settings, body)
+
+
+def test_many_submissions_at_once_with_one_idempotency_key_make_one_episode(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        results = await asyncio.gather(*(create(store, idempotency_key="k", request_digest="d") for _ in range(20)))
+        assert len({record.id for record, _ in results}) == 1
+        assert sum(created for _, created in results) == 1
+
+    with_store(settings, body)
+
+
+def test_full_queue_refuses_and_stores_nothing(redis_server: PrivateRedis) -> None:
+    async def body(store: Store) -> None:
+        await create(store)
+        await create(store)
+        before = await redis_client_keys(redis_server)
+        with pytest.raises(QueueFull) as refused:
+            await create(store, idempotency_key="k", request_digest="d")
+        assert refused.value.retry_after >= 1
+        assert await redis_client_keys(redis_server) == before
+
+    with_store(test_settings(redis_server.settings.data_dir, max_queue=2), body)
+
+
+async def watch(store: Store, id: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Watches to the end; calls ``then`` at each record."""
+    async for _ in store.watch_episode(id):
+        if then is not None:
+            await then()
+
+
+async def redis_client_keys(server: PrivateRedis) -> set[Any]:
+    return set(await asyncio.to_thread(server.client.keys, "*"))
+
+
+def test_deleted_is_told_from_unknown(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        record, _ = await create(store)
+        await store.delete_episode(record.id)
+        with pytest.raises(Gone):
+            await store.get_episode(record.id)
+        with pytest.raises(Gone):
+            await store.get_artifact(record.id)
+        with pytest.raises(NotFound):
+            await store.get_episode(keys.new_id())
+        assert await store.list_episodes(None, 10) == ([], None)
+        assert await store.queue_lengths() == {"adapt": 0, "train": 0}
+
+    with_store(settings, body)
+
+
+def test_expired_episode_is_gone_and_leaves_nothing_but_its_tombstone(redis_server: PrivateRedis) -> None:
+    settings = test_settings(redis_server.settings.data_dir, episode_ttl_seconds=1)
+
+    async def body(store: Store) -> None:
+        record, _ = await create(store)
+        sweeper = SyncStore.open(settings)
+        # The watcher looks again by itself, so the expiry ends it even though nobody announces it.
+        with pytest.raises(Gone):
+            await watch(store, record.id)
+        sweeper.sweep()
+        assert await store.list_episodes("owner1", 10) == ([], None)
+        left = {name.decode() for name in await redis_client_keys(redis_server) if record.id in name.decode()}
+        assert left == {keys.tombstone("episode", record.id)}
+
+    with_store(settings, body)
+
+
+def test_pages_go_through_all_of_an_owners_episodes_newest_first(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        made = [(await create(store))[0].id for _ in range(7)]
+        await create(store, owner="owner2")
+        await store.delete_episode(made[3])
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page, cursor = await store.list_episodes("owner1", 2, cursor)
+            seen += [record.id for record in page]
+            if cursor is None:
+                break
+        del made[3]
+        assert sorted(seen, reverse=True) == seen
+        assert set(seen) == set(made)
+        assert len((await store.list_episodes(None, 100))[0]) == 7
+
+    with_store(settings, body)
+
+
+def test_watcher_sees_progress_and_the_end_also_across_a_restart_of_redis(redis_server: PrivateRedis) -> None:
+    settings = redis_server.settings
+
+    async def body(store: Store) -> None:
+        record, _ = await create(store)
+        worker = SyncStore.open(settings)
+        seen: list[tuple[str, int]] = []
+        claim: Claim | None = None
+        async for seen_now in store.watch_episode(record.id):
+            seen.append((seen_now.state, seen_now.step))
+            if len(seen) == 1:
+                claim = worker.claim("episode", record.id, "one")
+            elif len(seen) == 2:
+                assert claim is not None
+                worker.progress(claim, {"step": 1, "losses": [2.0]})
+            elif len(seen) == 3:
+                await asyncio.to_thread(redis_server.restart)
+                worker = SyncStore.open(settings)
+                assert claim is not None
+                worker.commit_episode(claim, {"step": 2, "losses": [2.0, 1.0]}, {}, b"onnx")
+        assert seen == [("queued", 0), ("adapting", 0), ("adapting", 1), ("ready", 2)]
+        assert await store.get_artifact(record.id) == b"onnx"
+
+    with_store(settings, body)
+
+
+def test_deleting_ends_a_watch(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        record, _ = await create(store)
+        with pytest.raises(Gone):
+            await watch(store, record.id, lambda: store.delete_episode(record.id))
+
+    with_store(settings, body)
+
+
+def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={"ways": 5})
+        assert (record.state, record.options) == ("queued", {"ways": 5})
+        with pytest.raises(Conflict, match="queued"):
+            await store.resume_training(record.id)
+        assert (await store.cancel_training(record.id)).state == "cancelled"
+        assert (await store.queue_lengths())["train"] == 0
+        assert (await store.resume_training(record.id)).state == "queued"
+        assert [run.id for run in (await store.list_trainings())[0]] == [record.id]
+
+    with_store(settings, body)
+
+
+def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert sync_store.beat(claim) == "held"
+        assert (await store.cancel_training(record.id)).cancelling
+        assert sync_store.beat(claim) == "cancel"
+        assert sync_store.cancelled(claim)
+        assert (await store.get_training(record.id)).state == "cancelled"
+
+    with_store(settings, body)
+
+
+def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert sync_store.commit_training(claim, "v2", b"weights", {"metrics": {}})
+        assert not sync_store.commit_training(claim, "v3", b"others", {})
+        assert [model.version for model in await store.list_models()] == ["v2"]
+        assert (await store.get_training(record.id)).model_version == "v2"
+        assert sync_store.model_weights("v2") == b"weights"
+
+    with_store(settings, body)
+
+
+def test_training_that_gets_further_is_not_given_up(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        for epoch in (1, 2, 3, 4, 5, 5, 5):
+            claim = sync_store.claim("training", record.id, "one")
+            assert claim is not None, f"given up at epoch {epoch}"
+            assert sync_store.progress(claim, {"epoch": epoch, "epochs": 9}, epoch=epoch)
+            redis_server.client.zadd(keys.leases("training"), {record.id: 1})
+            sync_store.due("training")
+        failed = await store.get_training(record.id)
+        assert failed.state == "failed"
+        assert "without getting any further" in (failed.error or "")
+
+    with_store(redis_server.settings, body)
+
+
+def test_first_model_becomes_active_and_others_wait_to_be_activated(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        assert await store.active_model() is None
+        sync_store.register_model("v1", b"1", {"config": {}})
+        sync_store.register_model("v1", b"1", {"config": {}})
+        sync_store.register_model("v2", b"2", {"config": {}})
+        assert [(model.version, model.active) for model in await store.list_models()] == [("v2", False), ("v1", True)]
+        assert (await store.activate_model("v2")).active
+        active = await store.active_model()
+        assert active is not None
+        assert active.version == "v2"
+        with pytest.raises(NotFound):
+            await store.activate_model("v3")
+
+    with_store(settings, body)
+
+
+def test_key_is_found_by_its_token_until_it_is_revoked(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
+) -> None:
+    async def body(store: Store) -> None:
+        assert not await store.has_keys()
+        record, token = sync_store.make_key("ci", {"predict"})
+        assert await store.find_key(token) == record
+        assert sync_store.make_key("again", {"predict"}, token)[0] == record
+        assert await store.find_key(token + "x") is None
+        assert await store.has_keys()
+        assert token not in str(await redis_client_keys(redis_server))
+        sync_store.revoke_key(record.id)
+        assert await store.find_key(token) is None
+        assert not await store.has_keys()
+
+    with_store(settings, body)
