@@ -1,0 +1,56 @@
+"""Reading an artifact: the adapted classifier of one episode as an ONNX model that carries all a user needs."""
+
+import json
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from lamanas_core.image_spec import ImageSpec
+
+FORMAT = "lamanas-classifier-1"
+
+
+class ArtifactError(ValueError):
+    """The bytes are not an artifact of ours."""
+
+
+class Classifier:
+    """A finished classifier. Thread-safe; each prediction depends on its own image alone."""
+
+    def __init__(
+        self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
+    ) -> None:
+        self._session = session
+        self.classes = classes
+        self.image = image
+        self.model_version = model_version
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, threads: int = 1) -> "Classifier":
+        """Open an artifact. Raises ArtifactError where it is none."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            metadata = session.get_modelmeta().custom_metadata_map
+        except Exception as error:  # onnxruntime's errors share no base class of its own
+            raise ArtifactError(f"not an ONNX model: {error}") from None
+        if metadata.get("format") != FORMAT:
+            raise ArtifactError(f"not an artifact of LAMANAS: its format is {metadata.get('format')!r}")
+        spec = ImageSpec(**json.loads(metadata["image"]))
+        return cls(session, tuple(json.loads(metadata["classes"])), spec, metadata["model_version"])
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 (n, channels, size, size) -> float32 (n, classes)."""
+        return self._run("logits", images)
+
+    def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 (n, channels, size, size) -> float32 (n, classes), each row summing to 1."""
+        return self._run("probabilities", images)
+
+    def _run(self, output: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        # One image a run: the last bits of a batched product depend on the size of the batch.
+        rows = [self._session.run([output], {"images": images[i : i + 1]})[0] for i in range(len(images))]
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)

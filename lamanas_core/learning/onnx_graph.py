@@ -1,0 +1,170 @@
+"""The adapted network written as an ONNX graph, straight from what α keeps, normalisation folded in.
+
+A normalisation behind a convolution goes into its weights and bias, together with the edge's weight; behind a pooling
+it stays a scale and a shift. Nothing is folded forward across padding or ReLU.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from lamanas_core.artifact import FORMAT
+from lamanas_core.learning.architecture import EdgeWeights, cell_weights, edges
+from lamanas_core.learning.config import NetworkConfig
+from lamanas_core.learning.normalisation import EPSILON, Statistics
+from lamanas_core.learning.task_learner import Parameters
+
+Array = npt.NDArray[np.float32]
+OPSET, IR_VERSION = 17, 9
+
+
+@dataclass(frozen=True)
+class Head:
+    """The prototype head as a linear layer: ``weight`` (ways, d), ``bias`` (ways,)."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass
+class _Graph:
+    """The nodes and constants written so far."""
+
+    config: NetworkConfig
+    theta: dict[str, Array]
+    statistics: Statistics
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def node(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: object) -> str:
+        name = output or f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, value: Array) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name))
+        return name
+
+    def moments(self, norm: str) -> tuple[Array, Array]:
+        """Scale and shift that the normalisation called ``norm`` comes down to, each (channels,)."""
+        mean, var = (moment.cpu().double().numpy() for moment in self.statistics.moments[norm])
+        scale = self.theta[f"{norm}.weight"].astype(np.float64) / np.sqrt(var + EPSILON)
+        shift = self.theta[f"{norm}.bias"].astype(np.float64) - mean * scale
+        return scale.astype(np.float32), shift.astype(np.float32)
+
+    def convolution(self, x: str, conv: str, norm: str | None, stride: int, gain: float = 1.0, groups: int = 1) -> str:
+        weight = self.theta[f"{conv}.weight"]
+        inputs = [x]
+        padding = weight.shape[-1] // 2
+        if norm is None:
+            inputs.append(self.constant(weight * np.float32(gain)))
+        else:
+            scale, shift = self.moments(norm)
+            inputs.append(self.constant(weight * (scale * np.float32(gain))[:, None, None, None]))
+            inputs.append(self.constant(shift * np.float32(gain)))
+        return self.node("Conv", inputs, strides=[stride] * 2, pads=[padding] * 4, group=groups)
+
+
+def build(
+    config: NetworkConfig,
+    parameters: Parameters,
+    statistics: Statistics,
+    head: Head,
+    classes: Sequence[str],
+    model_version: str,
+) -> bytes:
+    """The ONNX file: input ``images`` uint8 (n, c, h, w); outputs ``logits``, ``probabilities`` float32 (n, ways)."""
+    weights = cell_weights(
+        parameters.alpha, config, temperature=config.temperature, threshold=config.prune_threshold
+    )
+    theta = {name: value.detach().cpu().numpy() for name, value in parameters.theta.items()}
+    graph = _Graph(config, theta, statistics)
+    x = graph.node("Cast", ["images"], to=TensorProto.FLOAT)
+    # 1 / 255 goes into the stem: its padding is 0 either way.
+    x = graph.convolution(x, "stem", "stem_norm", config.stem_stride, gain=1.0)
+    stem_weight = numpy_helper.to_array(graph.constants[0]) / np.float32(255)
+    graph.constants[0].CopyFrom(numpy_helper.from_array(stem_weight, graph.constants[0].name))
+    side = _halved(config.image.size, config.stem_stride)
+    before, first_is_larger = (x, x), False
+    for index, kind in enumerate(config.cells):
+        out = _cell(graph, f"cells.{index}", kind, before, first_is_larger, weights.kinds[kind])
+        before, first_is_larger = (before[1], out), kind == "reduction"
+        side = _halved(side, 2) if kind == "reduction" else side
+    stride, kernel = side // config.pool_to, side - (side // config.pool_to) * (config.pool_to - 1)
+    pooled = graph.node(
+        "AveragePool", [graph.node("Relu", [before[1]])], kernel_shape=[kernel] * 2, strides=[stride] * 2
+    )
+    flat = graph.node("Flatten", [pooled])
+    head_inputs = [flat, graph.constant(head.weight), graph.constant(head.bias)]
+    graph.node("Gemm", head_inputs, output="logits", transB=1)
+    graph.node("Softmax", ["logits"], output="probabilities", axis=1)
+    return _model(graph, len(classes), {"classes": json.dumps(list(classes)), "model_version": model_version})
+
+
+def _halved(side: int, stride: int) -> int:
+    return (side + stride - 1) // stride
+
+
+def _cell(
+    graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is_larger: bool, mix: EdgeWeights
+) -> str:
+    states = []
+    for i, (source, stride) in enumerate(zip(before, (2 if first_is_larger else 1, 1), strict=True)):
+        prepared = f"{name}.prepare{i}"
+        states.append(
+            graph.convolution(graph.node("Relu", [source]), f"{prepared}.conv", f"{prepared}.norm", stride)
+        )
+    active: dict[int, str] = {}
+    terms: list[list[str]] = [[] for _ in range(graph.config.nodes)]
+    for row, (node, source) in enumerate(edges(graph.config.nodes)):
+        if source == node + 1 and source >= 2:
+            states.append(graph.node("Sum", terms[node - 1]))
+        stride = 2 if kind == "reduction" and source < 2 else 1
+        for o in mix.kept[row]:
+            operation = graph.config.operations[o]
+            if source not in active and operation not in ("max_pool_3x3", "avg_pool_3x3"):
+                active[source] = graph.node("Relu", [states[source]])
+            gain = float(mix.weights[row, o].detach())
+            path = f"{name}.edges.{row}.{o}"
+            terms[node].append(_operation(graph, operation, path, states[source], active.get(source, ""), stride, gain))
+    states.append(graph.node("Sum", terms[-1]))
+    return graph.node("Concat", states[2:], axis=1)
+
+
+def _operation(graph: _Graph, operation: str, path: str, x: str, active: str, stride: int, gain: float) -> str:
+    match operation:
+        case "skip" if stride == 1:
+            return graph.node("Mul", [x, graph.constant(np.float32(gain).reshape(1))])
+        case "conv_3x3" | "skip":
+            return graph.convolution(active, f"{path}.conv", f"{path}.norm", stride, gain)
+        case "sep_conv_3x3":
+            depthwise = f"{path}.depthwise"
+            x = graph.convolution(active, depthwise, None, stride, groups=graph.config.channels)
+            return graph.convolution(x, f"{path}.pointwise", f"{path}.norm", 1, gain)
+        case "max_pool_3x3" | "avg_pool_3x3":
+            pooling = "MaxPool" if operation == "max_pool_3x3" else "AveragePool"
+            pooled = graph.node(pooling, [x], kernel_shape=[3, 3], strides=[stride] * 2, pads=[1] * 4)
+            scale, shift = (moment[:, None, None] * np.float32(gain) for moment in graph.moments(f"{path}.norm"))
+            return graph.node("Add", [graph.node("Mul", [pooled, graph.constant(scale)]), graph.constant(shift)])
+    raise ValueError(f"no operation is called {operation!r}")
+
+
+def _model(graph: _Graph, ways: int, metadata: dict[str, str]) -> bytes:
+    image = graph.config.image
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *image.shape])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", ways]) for name in ("logits", "probabilities")
+    ]
+    body = helper.make_graph(graph.nodes, "lamanas", [images], outputs, graph.constants)
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    helper.set_model_props(model, {"format": FORMAT, "image": json.dumps(asdict(image)), **metadata})
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
