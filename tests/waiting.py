@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from redis import Redis
 
@@ -70,3 +71,11 @@ def until_gone(pids: list[int], patience_s: float = PATIENCE_S) -> None:
             assert ready, f"process {pid} still runs"
         finally:
             os.close(handle)
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it, by their ids."""
+    below = [
+        int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()
+    ]
+    return [pid, *(one for child in below for one in family(child))]

@@ -47,7 +47,6 @@ def celery_app(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        # The default exchange puts straight into the list: no binding that a lost Redis could take with it.
         task_queues=[_queue(broker_queue(kind)) for kind in QUEUE_OF],
         task_create_missing_queues=False,
     )
@@ -62,4 +61,4 @@ def wake(app: Celery, kind: Kind, id: str) -> None:
 
 
 def _queue(name: str) -> Queue:
-    return Queue(name, exchange="", routing_key=name)  # type: ignore[no-untyped-call]
+    return Queue(name, exchange="lamanas", routing_key=name)  # type: ignore[no-untyped-call]

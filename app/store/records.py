@@ -1,5 +1,6 @@
 """What the store keeps, as plain immutable data. Times are seconds since 1970 (UTC)."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,3 +93,7 @@ class WorkerRecord:
     name: str
     device: str
     started_at: float
+
+    @classmethod
+    def now(cls, queue: Queue, name: str, device: str) -> "WorkerRecord":
+        return cls(queue, name, device, time.time())

@@ -3,7 +3,6 @@ caller's, who knows how long it may wait."""
 
 import json
 import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
@@ -181,11 +180,17 @@ class SyncStore:
         """This worker lives and is ready, for the next ``PRESENCE_S`` seconds."""
         self._redis.set(keys.worker(worker.queue, worker.name), codec.encode(asdict(worker)), px=int(PRESENCE_S * 1000))
 
-    def absent(self, worker: WorkerRecord) -> None:
-        self._redis.delete(keys.worker(worker.queue, worker.name))
+    def absent(self, queue: str, name: str) -> None:
+        self._redis.delete(keys.worker(queue, name))
 
-    def is_present(self, queue: str, name: str) -> bool:
-        return bool(self._redis.exists(keys.worker(queue, name)))
+    def get_worker(self, queue: str, name: str) -> WorkerRecord | None:
+        """None if it does not beat."""
+        value: bytes | None = self._redis.get(keys.worker(queue, name))
+        return None if value is None else WorkerRecord(**json.loads(value))
+
+    def workers_on(self, queue: str, host: str) -> int:
+        """How many workers of this queue beat on this host."""
+        return sum(1 for _ in self._redis.scan_iter(match=keys.worker(queue, f"{host}-*"), count=1000))
 
     def drain(self, name: str, seconds: int) -> None:
         """Tells the children of this worker, by their next beat, to hand back what takes long."""
@@ -264,7 +269,3 @@ class SyncStore:
 def new_token() -> str:
     """256 bits of chance."""
     return "lam_" + secrets.token_urlsafe(32)
-
-
-def worker_record(queue: Literal["adapt", "train"], name: str, device: str) -> WorkerRecord:
-    return WorkerRecord(queue=queue, name=name, device=device, started_at=time.time())

@@ -1,5 +1,6 @@
 """A small episode, as the app would submit it."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,16 @@ async def submit(settings: Settings, **changed: Any) -> EpisodeRecord:
         return (await create(store, **changed))[0]
     finally:
         await store.close()
+
+
+def get(settings: Settings, id: str) -> EpisodeRecord:
+    """The record as it is now. Raises NotFound, Gone."""
+
+    async def read() -> EpisodeRecord:
+        store = await Store.open(settings)
+        try:
+            return await store.get_episode(id)
+        finally:
+            await store.close()
+
+    return asyncio.run(read())

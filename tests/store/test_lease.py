@@ -9,26 +9,14 @@ from app.settings import Settings
 from app.store import keys
 from app.store.async_store import Store
 from app.store.errors import Gone
-from app.store.records import EpisodeRecord
 from app.store.sync_store import MAX_ATTEMPTS, Claim, SyncStore
 from tests.conftest import PrivateRedis
-from tests.store.submitting import submit
+from tests.store.submitting import get, submit
 
 
 @pytest.fixture
 def id(settings: Settings) -> str:
     return asyncio.run(submit(settings)).id
-
-
-def get(settings: Settings, id: str) -> EpisodeRecord:
-    async def read() -> EpisodeRecord:
-        store = await Store.open(settings)
-        try:
-            return await store.get_episode(id)
-        finally:
-            await store.close()
-
-    return asyncio.run(read())
 
 
 def claimed(store: SyncStore, id: str, worker: str = "one") -> Claim:

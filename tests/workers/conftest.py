@@ -1,0 +1,81 @@
+"""Real workers on a real Redis, whose pools learn nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from app.store.records import Queue
+from tests.conftest import ROOT, PrivateRedis
+from tests.waiting import Changed, changes, family
+from tests.workers.fake_learner import GO, STARTED
+
+StartWorker = Callable[[Queue], "Worker"]
+
+
+class Worker:
+    """One worker, in a session of its own."""
+
+    def __init__(self, server: PrivateRedis, queue: Queue) -> None:
+        # A REDIS_URL names the server; LAMANAS_DATA_DIR keeps the runs of the test together.
+        environment = os.environ | {
+            "REDIS_URL": server.settings.store_url,
+            "LAMANAS_DATA_DIR": str(server.settings.data_dir),
+            "LAMANAS_DEVICE": "cpu",
+        }
+        command = [sys.executable, "-m", "tests.workers.fake_worker", queue]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+
+    def family(self) -> list[int]:
+        """Its own process id and those of all below it."""
+        return family(self.process.pid)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.signal_all(signal.SIGKILL)
+        self.process.wait()
+
+
+class Control:
+    """What the test tells the fake learners, and hears from them."""
+
+    def __init__(self, server: PrivateRedis, changed: Changed) -> None:
+        self.redis = server.client
+        self.until = changed.until
+
+    def started(self) -> tuple[str, int]:
+        """Waits for the next start of a piece of work: its id and the process that does it."""
+        answer: Any = self.redis.blpop([STARTED], timeout=60)
+        assert answer, "no work was started"
+        id, pid = answer[1].decode().split()
+        return id, int(pid)
+
+    def go(self, times: int = 1) -> None:
+        self.redis.rpush(GO, *["go"] * times)
+
+
+@pytest.fixture
+def start_worker(redis_server: PrivateRedis) -> Iterator[StartWorker]:
+    workers: list[Worker] = []
+
+    def start(queue: Queue) -> Worker:
+        workers.append(Worker(redis_server, queue))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+
+
+@pytest.fixture
+def control(redis_server: PrivateRedis) -> Iterator[Control]:
+    with changes(redis_server.client, "lam:changes") as changed:
+        yield Control(redis_server, changed)

@@ -1,0 +1,105 @@
+"""Stands in for what learns, in the pool processes of ``tests.workers.fake_worker``.
+
+The episode's name says how it goes: ``plain`` ends at once; ``held`` waits after its first step until the test pushes to ``test:go``; ``poison`` kills its
+process; ``wrong`` is refused as unusable; ``clumsy`` fails each time.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from redis import Redis
+
+import workers.child
+from app.settings import Settings
+from app.store.records import EpisodeRecord, TrainingRecord
+from app.store.sync_store import SyncStore
+from lamanas_core.genotype import Genotype
+from workers.claims import StoppedError
+
+GO = "test:go"
+STARTED = "test:started"
+VERSION = "fa4e" * 4
+EPOCHS = 5
+NO_CELLS = Genotype(normal=(), reduction=())
+
+
+@dataclass(frozen=True)
+class Adapted:
+    artifact: bytes
+    losses: tuple[float, ...]
+    genotype: Genotype = NO_CELLS
+    parameters_kept: int = 1
+    parameters_total: int = 2
+    support_accuracy: float = 1.0
+    leave_one_out_accuracy: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    epoch: int
+    epochs: int
+    loss: float
+    validation_accuracy: float | None = None
+    eta_seconds: float | None = None
+
+
+class FakeLearner:
+    device = "cpu"
+
+    def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
+        self._store = store
+        self._redis = Redis.from_url(settings.store_url, socket_timeout=None)
+
+    def register_shipped(self) -> None:
+        self._store.register_model(VERSION, b"weights", {"config": {"steps": 3, "max_steps": 100}})
+
+    def model(self, version: str) -> None:
+        self._store.get_model(version)
+
+    def adapt(
+        self, record: EpisodeRecord, support: np.ndarray, labels: np.ndarray, on_step: Callable[[int, int, float], None]
+    ) -> Adapted:
+        self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
+        if record.name == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if record.name == "wrong":
+            raise ValueError("these images are all the same")
+        if record.name == "clumsy":
+            raise RuntimeError("no space left")
+        losses = []
+        for step in range(1, record.steps + 1):
+            losses.append(1 / step)
+            on_step(step, record.steps, losses[-1])
+            if step == 1 and record.name == "held":
+                self._redis.blpop([GO])
+        return Adapted(artifact=bytes(support[0, 0, 0, :4]) + bytes(labels.astype(np.uint8)), losses=tuple(losses))
+
+    def train(
+        self,
+        record: TrainingRecord,
+        data: Path,
+        run_dir: Path,
+        on_progress: Callable[[Any], None],
+        should_stop: Callable[[], bool],
+    ) -> tuple[str, bytes, dict[str, Any]]:
+        """``EPOCHS`` epochs, each going on when the test pushes to ``test:go``; counted in a file, to be resumed."""
+        done = run_dir / "epochs"
+        epoch = int(done.read_text()) if done.exists() else 0
+        self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
+        while epoch < EPOCHS:
+            while self._redis.blpop([GO], timeout=0.2) is None:
+                if should_stop():
+                    raise StoppedError
+            epoch += 1
+            done.write_text(str(epoch))
+            on_progress(Progress(epoch, EPOCHS, 1 / epoch))
+        return "7ea1" * 4, b"trained", {"config": {}}
+
+
+setattr(workers.child, "Learner", FakeLearner)  # noqa: B010 (the type checker knows it is not a Learner)

@@ -1,0 +1,150 @@
+"""Accepted episodes end exactly once, whatever is killed meanwhile."""
+
+import asyncio
+import os
+import signal
+
+from app.store import keys
+from app.store.sync_store import SyncStore
+from tests.conftest import PrivateRedis
+from tests.store.submitting import get, submit
+from tests.waiting import until_gone
+from tests.workers.conftest import Control, StartWorker
+from tests.workers.fake_learner import VERSION
+
+
+def submitted(server: PrivateRedis, name: str) -> str:
+    SyncStore.open(server.settings).register_model(VERSION, b"weights", {"config": {}})
+    return asyncio.run(submit(server.settings, name=name, model_version=VERSION)).id
+
+
+def until_state(control: Control, server: PrivateRedis, id: str, state: str) -> None:
+    control.until(lambda: get(server.settings, id).state == state, f"episode {id} {state}")
+
+
+def claims_of(server: PrivateRedis, id: str) -> int:
+    """How often the episode was claimed."""
+    return int(server.client.hget(keys.record("episode", id), "fence") or 0)
+
+
+def test_episode_becomes_ready_with_its_losses_and_artifact(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    start_worker("adapt")
+    id = submitted(redis_server, "plain")
+    until_state(control, redis_server, id, "ready")
+    record = get(redis_server.settings, id)
+    assert (record.step, record.losses, record.attempts) == (3, (1.0, 1 / 2, 1 / 3), 1)
+    assert (record.parameters_kept, record.support_accuracy, record.leave_one_out_accuracy) == (1, 1.0, None)
+    assert redis_server.client.get(keys.artifact(id)) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
+
+
+def test_episode_submitted_while_no_worker_lives_is_done_by_the_next_one(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    id = submitted(redis_server, "plain")
+    redis_server.client.delete(keys.broker_queue("episode"))  # its wake-up is lost
+    start_worker("adapt")
+    until_state(control, redis_server, id, "ready")
+
+
+def test_episode_of_a_killed_worker_is_finished_once_by_another(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    first = start_worker("adapt")
+    id = submitted(redis_server, "held")
+    assert control.started()[0] == id
+    first.kill()
+    start_worker("adapt")
+    control.go()
+    until_state(control, redis_server, id, "ready")
+    assert (claims_of(redis_server, id), get(redis_server.settings, id).attempts) == (2, 2)
+
+
+def test_episode_of_a_killed_pool_process_is_finished_once(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    start_worker("adapt")
+    id = submitted(redis_server, "held")
+    os.kill(control.started()[1], signal.SIGKILL)
+    assert control.started()[0] == id
+    control.go()
+    until_state(control, redis_server, id, "ready")
+    assert claims_of(redis_server, id) == 2
+
+
+def test_worker_that_was_thought_dead_and_comes_back_late_is_refused(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    first = start_worker("adapt")
+    id = submitted(redis_server, "held")
+    control.started()
+    first.signal_all(signal.SIGSTOP)
+    start_worker("adapt")
+    assert control.started()[0] == id  # the second one, after the lease
+    first.signal_all(signal.SIGCONT)
+    control.go(2)
+    until_state(control, redis_server, id, "ready")
+    assert claims_of(redis_server, id) == 2
+    first.process.terminate()
+    assert first.process.wait(60) == 0
+    assert get(redis_server.settings, id).attempts == 2
+
+
+def test_poison_is_given_up_and_takes_nobody_with_it(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    start_worker("adapt")
+    poison, plain = submitted(redis_server, "poison"), submitted(redis_server, "plain")
+    until_state(control, redis_server, poison, "failed")
+    until_state(control, redis_server, plain, "ready")
+    assert "died 3 times" in (get(redis_server.settings, poison).error or "")
+
+
+def test_unusable_images_fail_at_once_in_their_own_words(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    start_worker("adapt")
+    id = submitted(redis_server, "wrong")
+    until_state(control, redis_server, id, "failed")
+    record = get(redis_server.settings, id)
+    assert (record.error, record.attempts) == ("these images are all the same", 1)
+
+
+def test_running_adaptation_outlives_a_restart_of_redis(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    start_worker("adapt")
+    id = submitted(redis_server, "plain")
+    until_state(control, redis_server, id, "ready")
+    redis_server.restart()
+    other = submitted(redis_server, "plain")
+    until_state(control, redis_server, other, "ready")
+    assert claims_of(redis_server, other) == 1
+
+
+def test_terminated_worker_finishes_its_episode_and_leaves_no_process(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    worker = start_worker("adapt")
+    id = submitted(redis_server, "held")
+    control.started()
+    family = worker.family()
+    assert len(family) > 1
+    worker.process.terminate()
+    control.go()
+    assert worker.process.wait(60) == 0
+    until_gone(family)
+    assert get(redis_server.settings, id).state == "ready"
+
+
+def test_pool_process_does_not_outlive_its_killed_parent(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    worker = start_worker("adapt")
+    submitted(redis_server, "held")
+    control.started()
+    family = worker.family()
+    worker.process.kill()
+    worker.process.wait()
+    until_gone(family)

@@ -1,0 +1,106 @@
+"""A training run ends once and registers one model, however often its worker ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from app.settings import Settings
+from app.store.async_store import Store
+from app.store.records import TrainingRecord
+from tests.conftest import PrivateRedis
+from tests.workers.conftest import Control, StartWorker
+from tests.workers.fake_learner import EPOCHS
+from workers.train import dataset_folder
+
+Result = TypeVar("Result")
+
+
+def with_store(settings: Settings, body: Callable[[Store], Awaitable[Result]]) -> Result:
+    async def run() -> Result:
+        store = await Store.open(settings)
+        try:
+            return await body(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def run_id(redis_server: PrivateRedis) -> str:
+    settings = redis_server.settings
+    (settings.datasets_dir / "shapes").mkdir(parents=True)
+    return with_store(settings, lambda store: store.create_training(owner="o", dataset="shapes", options={})).id
+
+
+def get(server: PrivateRedis, id: str) -> TrainingRecord:
+    return with_store(server.settings, lambda store: store.get_training(id))
+
+
+def until(control: Control, server: PrivateRedis, id: str, holds: Callable[[TrainingRecord], bool], what: str) -> None:
+    control.until(lambda: holds(get(server, id)), what)
+
+
+def test_run_finishes_and_registers_one_model(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
+) -> None:
+    start_worker("train")
+    control.go(EPOCHS)
+    until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
+    run = get(redis_server, run_id)
+    assert (run.epoch, run.epochs, run.losses[-1]) == (EPOCHS, EPOCHS, 1 / EPOCHS)
+    models = with_store(redis_server.settings, lambda store: store.list_models())
+    assert [model.version for model in models] == [run.model_version]
+
+
+def test_run_of_a_killed_worker_goes_on_from_its_last_epoch(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
+) -> None:
+    first = start_worker("train")
+    control.started()
+    control.go(2)
+    until(control, redis_server, run_id, lambda run: run.epoch >= 1, "first epoch")
+    control.until(lambda: control.redis.llen("test:go") == 0, "both epochs taken")
+    first.kill()
+    start_worker("train")
+    control.go(EPOCHS - 2)
+    until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
+    assert len(with_store(redis_server.settings, lambda store: store.list_models())) == 1
+
+
+def test_terminated_worker_hands_its_run_back_uncounted(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
+) -> None:
+    first = start_worker("train")
+    control.started()
+    first.process.terminate()
+    assert first.process.wait(60) == 0
+    run = get(redis_server, run_id)
+    assert (run.state, run.attempts) == ("queued", 0)
+    start_worker("train")
+    control.go(EPOCHS)
+    until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
+
+
+def test_running_run_is_cancelled_and_resumed(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
+) -> None:
+    start_worker("train")
+    control.started()
+    with_store(redis_server.settings, lambda store: store.cancel_training(run_id))
+    until(control, redis_server, run_id, lambda run: run.state == "cancelled", "run cancelled")
+    with_store(redis_server.settings, lambda store: store.resume_training(run_id))
+    control.go(EPOCHS)
+    until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
+
+
+def test_dataset_is_a_folder_of_the_operators_by_its_plain_name(tmp_path: Path) -> None:
+    (tmp_path / "sets" / "shapes").mkdir(parents=True)
+    (tmp_path / "secret").mkdir()
+    assert dataset_folder(tmp_path / "sets", "shapes") == tmp_path / "sets" / "shapes"
+    for name in ("../secret", "..", ".", "", "shapes/../shapes", str(tmp_path / "secret"), "other"):
+        with pytest.raises(ValueError, match="there is: shapes"):
+            dataset_folder(tmp_path / "sets", name)

@@ -1,0 +1,96 @@
+"""The one place where the workers touch what learns. Importing this module is cheap; calling it imports torch."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.settings import Settings
+from app.store.records import EpisodeRecord, TrainingRecord
+from app.store.sync_store import SyncStore
+from workers.claims import StoppedError
+
+if TYPE_CHECKING:
+    from lamanas_core.learning.adaptation import Adapted
+    from lamanas_core.learning.meta_model import MetaModel
+    from lamanas_core.learning.training import TrainingProgress
+
+MODELS_KEPT = 2
+
+
+class Learner:
+    """Meta-models by version, on one device, with a fixed number of threads: results depend on nothing else."""
+
+    def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._store = store
+        self._models: OrderedDict[str, MetaModel] = OrderedDict()
+        available = torch.cuda.is_available()
+        if settings.device == "cuda" and not available:
+            raise RuntimeError("LAMANAS_DEVICE=cuda, but this torch sees no CUDA device")
+        self.device = "cuda" if available and settings.device != "cpu" else "cpu"
+
+    def register_shipped(self) -> None:
+        """Makes the model of the package known to the store."""
+        from lamanas_core.learning.meta_model import MetaModel, shipped
+
+        weights, card = shipped()
+        self._store.register_model(MetaModel.from_bytes(weights, card).version, weights, card)
+
+    def model(self, version: str) -> "MetaModel":
+        """Raises NotFound."""
+        from lamanas_core.learning.meta_model import MetaModel
+
+        if version not in self._models:
+            record = self._store.get_model(version)
+            self._models[version] = MetaModel.from_bytes(self._store.model_weights(version), record.card)
+            while len(self._models) > MODELS_KEPT:
+                self._models.popitem(last=False)
+        self._models.move_to_end(version)
+        return self._models[version]
+
+    def adapt(
+        self, record: EpisodeRecord, support: np.ndarray, labels: np.ndarray, on_step: Callable[[int, int, float], None]
+    ) -> "Adapted":
+        """Φ_K on one episode's support set; raises what ``lamanas_core.learning.adaptation.adapt`` raises."""
+        from lamanas_core.learning.adaptation import adapt
+
+        return adapt(
+            self.model(record.model_version),
+            support,
+            labels,
+            record.classes,
+            steps=record.steps,
+            seed=record.seed,
+            device=self.device,
+            on_step=on_step,
+        )
+
+    def train(
+        self,
+        record: TrainingRecord,
+        data: Path,
+        run_dir: Path,
+        on_progress: Callable[["TrainingProgress"], None],
+        should_stop: Callable[[], bool],
+    ) -> tuple[str, bytes, dict[str, Any]]:
+        """Version, weights and card of the finished model. Resumes from the checkpoint in ``run_dir``; raises
+        StoppedError once ``should_stop`` says so."""
+        from lamanas_core.learning.training import TrainingConfig, TrainingStopped, train
+
+        try:
+            model = train(
+                TrainingConfig.from_request(record.options),
+                data,
+                run_dir,
+                device=self.device,
+                on_progress=on_progress,
+                should_stop=should_stop,
+            )
+        except TrainingStopped as error:
+            raise StoppedError from error
+        return model.version, model.to_bytes(), model.card

@@ -1,0 +1,87 @@
+"""Starts one worker: a Celery parent with its reconciler, and its pool."""
+
+import logging
+import os
+import secrets
+import socket
+import warnings
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+
+from app.settings import Settings
+from app.store.broker import celery_app
+from app.store.records import Queue
+from workers import logs
+from workers.child import NAME, QUEUE
+from workers.reconciler import Reconciler
+
+log = logging.getLogger(__name__)
+
+
+def worker_app(settings: Settings) -> Celery:
+    """The Celery application of a worker; its pool processes import the same modules."""
+    app = celery_app(settings)
+    app.conf.imports = ("workers.tasks",)
+    return app
+
+
+def run(app: Celery, settings: Settings, queue: Queue) -> int:
+    """Works until SIGTERM or SIGINT, then finishes what runs (a training run is handed back). Returns the exit code.
+
+    Celery's parent never imports torch; each pool process does, with this environment.
+    """
+    name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    os.environ |= {NAME: name, QUEUE: queue}
+    threads = settings.adapt_threads if queue == "adapt" else settings.train_threads
+    # Read by the numerical libraries when they are loaded.
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if queue == "train":
+        os.nice(10)  # training never delays a client
+    logs.set_up()
+    # Celery warns of pickle under root; nothing here reads pickle.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    reconciler = Reconciler(settings, queue, name)
+    handlers = _connect(reconciler)
+    try:
+        worker = app.Worker(
+            hostname=f"{queue}@{name}",
+            queues=[f"lamanas.{queue}"],
+            concurrency=settings.adapt_processes if queue == "adapt" else 1,
+            pool="prefork",
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+    finally:
+        reconciler.stop()
+        del handlers
+
+
+def _connect(reconciler: Reconciler) -> list[Any]:
+    """Celery holds its signal handlers weakly: keep what this returns."""
+
+    def ready(**_: object) -> None:
+        reconciler.start()
+
+    def draining(**_: object) -> None:
+        reconciler.drain()
+
+    def failed(sender: Any = None, exception: object = None, args: Any = (), **_: object) -> None:
+        if isinstance(exception, WorkerLostError) and args:
+            log.warning("a pool process died in %s %s", sender.name, args[0])
+            reconciler.child_died(sender.name, args[0])
+
+    def no_logging(**_: object) -> None:
+        """Connected, so that Celery leaves logging as it is."""
+
+    signals.worker_ready.connect(ready)
+    signals.worker_shutting_down.connect(draining)
+    signals.task_failure.connect(failed)
+    signals.setup_logging.connect(no_logging)
+    return [ready, draining, failed, no_logging]
