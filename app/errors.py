@@ -1,0 +1,154 @@
+"""Every refusal as RFC 9457 problem+json: what was wrong, and where."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, QueueFull
+
+MEDIA_TYPE = "application/problem+json"
+MOST_ERRORS = 20
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """A kind of refusal. Its URI is stable; clients may branch on it."""
+
+    name: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        return f"/problems/{self.name}"
+
+
+MALFORMED_BODY = ProblemType("malformed-body", 400, "The body does not parse")
+MISSING_TOKEN = ProblemType("missing-token", 401, "A bearer token is needed")
+INVALID_TOKEN = ProblemType("invalid-token", 401, "The bearer token is not known")
+MISSING_SCOPE = ProblemType("missing-scope", 403, "The token lacks the scope")
+NOT_FOUND = ProblemType("not-found", 404, "There is no such thing")
+METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "Not with this method")
+NOT_READY = ProblemType("not-ready", 409, "The episode is not ready")
+EPISODE_FAILED = ProblemType("episode-failed", 409, "The episode failed")
+CONFLICT = ProblemType("conflict", 409, "Its state does not allow this")
+GONE = ProblemType("gone", 410, "It expired or was deleted")
+BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The request is too large")
+ARCHIVE_TOO_LARGE = ProblemType("archive-too-large", 413, "The archive expands too far")
+URL_TOO_LONG = ProblemType("url-too-long", 414, "The URL is too long")
+UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "Not a content type that is taken here")
+INVALID_REQUEST = ProblemType("invalid-request", 422, "A field is wrong")
+UNKNOWN_FIELD = ProblemType("unknown-field", 422, "There is no such field")
+INVALID_BASE64 = ProblemType("invalid-base64", 422, "Not base64")
+INVALID_IMAGE = ProblemType("invalid-image", 422, "Not a readable image")
+DECODING_TOO_SLOW = ProblemType("decoding-too-slow", 422, "The images take too long to decode")
+EMPTY_LABEL = ProblemType("empty-label", 422, "A label is empty")
+TOO_FEW_CLASSES = ProblemType("too-few-classes", 422, "Too few classes")
+TOO_MANY_CLASSES = ProblemType("too-many-classes", 422, "Too many classes")
+TOO_MANY_SHOTS = ProblemType("too-many-shots", 422, "Too many images of one class")
+TOO_MANY_IMAGES = ProblemType("too-many-images", 422, "Too many images")
+LABELS_MISMATCH = ProblemType("labels-mismatch", 422, "Not one label for each image")
+INVALID_ARCHIVE = ProblemType("invalid-archive", 422, "The archive is not as it should be")
+IDEMPOTENCY_KEY_REUSED = ProblemType("idempotency-key-reused", 422, "The idempotency key names another request")
+UNKNOWN_DATASET = ProblemType("unknown-dataset", 422, "There is no such data set")
+INTERNAL = ProblemType("internal", 500, "Something went wrong here")
+QUEUE_FULL = ProblemType("queue-full", 503, "The queue is full")
+BUSY = ProblemType("busy", 503, "Too much to do at the moment")
+UNAVAILABLE_NOW = ProblemType("unavailable", 503, "Not available at the moment")
+HTTP_ERROR = {kind.status: kind for kind in (MALFORMED_BODY, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL)}
+
+
+class Problem(HTTPException):
+    """Raised anywhere while a request is served; ``field`` and ``image`` say where it is wrong."""
+
+    def __init__(
+        self,
+        kind: ProblemType,
+        detail: str,
+        *,
+        field: str | None = None,
+        image: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.kind = kind
+        where = {"field": field, "image": image}
+        self.more = {name: value for name, value in where.items() if value is not None} | more
+
+    def body(self) -> dict[str, Any]:
+        kind = self.kind
+        return {"type": kind.uri, "title": kind.title, "status": kind.status, "detail": self.detail} | self.more
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.kind.status, self.headers, media_type=MEDIA_TYPE)
+
+
+def invalid(errors: Sequence[Any]) -> Problem:
+    """The problem for what pydantic found wrong; its first finding decides the type and the field."""
+    findings = [{"field": _path(error["loc"]), "detail": error["msg"]} for error in errors[:MOST_ERRORS]]
+    kind = {"json_invalid": MALFORMED_BODY, "extra_forbidden": UNKNOWN_FIELD}.get(errors[0]["type"], INVALID_REQUEST)
+    detail = "; ".join(f"{f['field']}: {f['detail']}" if f["field"] else f["detail"] for f in findings)
+    if kind is MALFORMED_BODY:
+        return Problem(kind, detail)
+    return Problem(kind, detail, field=findings[0]["field"] or None, errors=findings)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """``support[3].label`` of ("body", "support", 3, "label")."""
+    parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path[:200]
+
+
+def install(app: FastAPI) -> None:
+    """Makes every refusal, also those of FastAPI itself, a problem."""
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if not isinstance(error, Problem):
+            kind = HTTP_ERROR.get(error.status_code, ProblemType("http-error", error.status_code, "Refused"))
+            detail = {
+                404: f"there is nothing at {request.url.path}",
+                405: f"{request.method} is not possible at {request.url.path}",
+            }.get(error.status_code, str(error.detail))
+            error = Problem(kind, detail, headers=error.headers)
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return invalid(error.errors()).response()
+
+    @app.exception_handler(Exception)
+    async def _unexpected(_: Request, __: Exception) -> JSONResponse:
+        return Problem(INTERNAL, "the service met an error of its own; it was logged").response()
+
+    for refusal, kind in ((NotFound, NOT_FOUND), (Gone, GONE), (Conflict, CONFLICT)):
+        _install_refusal(app, refusal, kind)
+    _install_refusal(app, IdempotencyConflict, IDEMPOTENCY_KEY_REUSED, field="Idempotency-Key")
+    _install_overload(app)
+
+
+def _install_refusal(app: FastAPI, refusal: type[Exception], kind: ProblemType, field: str | None = None) -> None:
+    @app.exception_handler(refusal)
+    async def _refused(_: Request, error: Exception) -> JSONResponse:
+        return Problem(kind, str(error), field=field).response()
+
+
+def _install_overload(app: FastAPI) -> None:
+    @app.exception_handler(QueueFull)
+    async def _full(_: Request, error: QueueFull) -> JSONResponse:
+        return Problem(QUEUE_FULL, str(error), headers={"Retry-After": str(error.retry_after)}).response()
+
+    async def _away(_: Request, __: Exception) -> JSONResponse:
+        return Problem(UNAVAILABLE_NOW, "the store does not answer", headers={"Retry-After": "2"}).response()
+
+    for unavailable in UNAVAILABLE:
+        app.add_exception_handler(unavailable, _away)

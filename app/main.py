@@ -1,0 +1,72 @@
+"""The HTTP app: what it is made of, and how it starts and ends."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+
+from fastapi import FastAPI
+
+from app import errors, openapi
+from app.decoder import Decoder
+from app.metrics import MeasureRequests, Metrics
+from app.middleware import SecurityHeaders, SizeLimits
+from app.predictor import Predictor
+from app.routes import episodes, health, models, predict, training
+from app.services import Services
+from app.settings import Settings
+from app.store.async_store import Store
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app for these settings; it connects to Redis when it starts."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = await Store.open(settings)
+        decoder = Decoder(max_pixels=settings.max_pixels)
+        predictor = Predictor(store, metrics, capacity=settings.predictor_cache)
+        services = Services(settings, store, decoder, predictor, metrics)
+        app.state.services = services
+        _drain_on_signals(services.draining)
+        try:
+            yield
+        finally:
+            services.draining.set()
+            predictor.close()
+            decoder.close()
+            await store.close()
+
+    app = FastAPI(title="LAMANAS", version=VERSION, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    for router in (episodes.router, predict.router, training.router, models.router, health.router):
+        app.include_router(router)
+    errors.install(app)
+    openapi.install(app)
+    # The last one added is the outermost.
+    app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes)
+    app.add_middleware(MeasureRequests, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def _drain_on_signals(draining: asyncio.Event) -> None:
+    """Ends streams and waits as soon as the process is told to end: the server waits for them before it tells us."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+        if not callable(before):
+            continue
+
+        def handle(got: int, frame: FrameType | None, before: object = before) -> None:
+            loop.call_soon_threadsafe(draining.set)
+            if callable(before):
+                before(got, frame)
+
+        signal.signal(number, handle)

@@ -1,0 +1,77 @@
+"""What Prometheus reads. Labels hold routes and states, never ids or names of clients."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.store.async_store import Store
+from app.store.errors import UNAVAILABLE
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """One registry for each app, so that several can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "lamanas_http_requests", "Answered requests.", ["method", "route", "status"], registry=registry
+        )
+        self.latency = Histogram(
+            "lamanas_http_request_seconds",
+            "Time to the start of the answer.",
+            ["method", "route"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.predictions = Counter("lamanas_predictions", "Images classified.", registry=registry)
+        self.prediction_seconds = Histogram(
+            "lamanas_prediction_seconds",
+            "Time in the classifier for the images of one request.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.classifier_cache = Counter(
+            "lamanas_classifier_cache", "Classifiers asked for.", ["outcome"], registry=registry
+        )
+        self._queues = Gauge("lamanas_queue_length", "Waiting for a worker.", ["queue"], registry=registry)
+        self._workers = Gauge("lamanas_workers", "Workers that beat.", ["queue"], registry=registry)
+        self._redis = Gauge("lamanas_redis_up", "Whether Redis answers.", registry=registry)
+
+    async def exposition(self, store: Store) -> bytes:
+        """Prometheus' text format, with the state of the queues as it is now."""
+        try:
+            await store.ping()
+            for queue, length in (await store.queue_lengths()).items():
+                self._queues.labels(queue).set(length)
+            for queue, workers in (await store.workers()).items():
+                self._workers.labels(queue).set(len(workers))
+            self._redis.set(1)
+        except UNAVAILABLE:
+            self._redis.set(0)
+        return generate_latest(self.registry)
+
+
+class MeasureRequests:
+    """Counts and times every request by the route that it matched."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "unmatched")
+                self.metrics.requests.labels(scope["method"], route, str(message["status"])).inc()
+                self.metrics.latency.labels(scope["method"], route).observe(time.perf_counter() - started)
+            await send(message)
+
+        await self.app(scope, receive, measured)

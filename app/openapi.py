@@ -1,0 +1,104 @@
+"""The parts of the API's description that cannot be read off the routes: bodies read by hand, and problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.errors import MEDIA_TYPE
+from app.schemas import EpisodeBody, PredictBody, ProblemDetails, TrainBody
+
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAGUlEQVR4nGP8zwABLAz/IQxGBkYGRgYGBgYAHBwBA0zAd9AAAAAASUVORK5CYII="
+)
+DESCRIPTION = """
+Few-shot image classification: send a handful of labelled images, get a classifier whose weights and architecture
+adapted to them, ask it about new images. Every refusal is RFC 9457 problem+json.
+"""
+
+_FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _FILE}
+
+EPISODE_FORM: dict[str, Any] = {
+    "type": "object",
+    "description": "Either `images` with as many `labels` in the same order, or `archive`.",
+    "additionalProperties": False,
+    "properties": {
+        "images": _FILES,
+        "labels": {"type": "array", "items": {"type": "string"}},
+        "archive": _FILE | {"description": "a zip of `<label>/<file>`"},
+        "steps": {"type": "integer", "minimum": 0},
+        "seed": {"type": "integer", "minimum": 0},
+        "name": {"type": "string", "maxLength": 200},
+    },
+}
+PREDICT_FORM: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["episode_id", "images"],
+    "properties": {"episode_id": {"type": "string"}, "images": _FILES},
+}
+EPISODE_EXAMPLE = {
+    "support": [{"label": "alpha", "image": EXAMPLE_IMAGE}, {"label": "beta", "image": EXAMPLE_IMAGE}],
+    "name": "two letters",
+}
+PREDICT_EXAMPLE = {"episode_id": "01k8d9w3v4q2x6y7z8a9b0c1d2", "images": [EXAMPLE_IMAGE]}
+
+_WHAT = {
+    400: "The body does not parse",
+    401: "No token, or a wrong one",
+    403: "The token lacks the scope",
+    404: "There is no such thing",
+    409: "Its state does not allow this",
+    410: "It expired or was deleted",
+    413: "Too large",
+    414: "The URL is too long",
+    415: "Not a content type that is taken here",
+    422: "A field or an image is wrong",
+    503: "Too much to do, or a part is missing; see `Retry-After`",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """``responses=`` of a route that may refuse in these ways, and in those that every route shares."""
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
+    described: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({*statuses, 413, 414, 503}):
+        described[status] = {"description": _WHAT[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+    return described
+
+
+def body(model: type[BaseModel], example: Any = None, form: dict[str, Any] | None = None) -> dict[str, Any]:
+    """``openapi_extra=`` of a route that reads its body by hand, as JSON or (``form``) as multipart."""
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+    if example is not None:
+        content["application/json"]["example"] = example
+    if form is not None:
+        content["multipart/form-data"] = {"schema": form}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def install(app: FastAPI) -> None:
+    """Adds the schemas that the routes only name."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            _, named = models_json_schema(
+                [(model, "validation") for model in (EpisodeBody, PredictBody, TrainBody, ProblemDetails)],
+                ref_template="#/components/schemas/{model}",
+            )
+            app.openapi_schema = document
+            schemas.update(named["$defs"])
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]

@@ -1,0 +1,158 @@
+"""Episodes: make one from a support set, follow it, take its classifier away, delete it."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app import waiting
+from app.auth import EpisodesKey, VisibleEpisode, owner_filter
+from app.errors import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
+from app.openapi import EPISODE_EXAMPLE, EPISODE_FORM, body, problems
+from app.readiness import not_ready
+from app.schemas import Episode, EpisodeBody, EpisodePage, PageQuery, Progress
+from app.services import Held, Services
+from app.store.errors import NotReady
+from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
+from app.uploads import SupportSet, read_support
+from lamanas_core.image_spec import ImageSpec
+
+router = APIRouter(tags=["episodes"])
+
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+RUNNING = frozenset({"queued", "adapting"})
+ONNX = "application/octet-stream"
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the episode is"}}
+
+
+@router.post(
+    "/episodes",
+    status_code=202,
+    summary="Adapt to labelled images",
+    responses={
+        201: {"model": Episode, "description": "Ready within the time of `Prefer: wait=N`", "headers": LOCATION},
+        202: {"description": "Accepted: it is stored and will be adapted", "headers": LOCATION},
+        **problems(400, 401, 403, 410, 415, 422),
+    },
+    openapi_extra=body(EpisodeBody, EPISODE_EXAMPLE, EPISODE_FORM),
+)
+async def create(
+    request: Request,
+    response: Response,
+    held: Held,
+    key: EpisodesKey,
+    prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N (60) seconds for the episode")] = None,
+    idempotency_key: Annotated[
+        str | None, Header(description="the same key with the same request gives the same episode")
+    ] = None,
+) -> Episode:
+    if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        text = "Idempotency-Key: must be 1 to 255 visible ASCII characters"
+        raise Problem(INVALID_REQUEST, text, field="Idempotency-Key")
+    support = await read_support(request, held.settings)
+    record, created = await _store(held, key, support, idempotency_key)
+    seconds = waiting.preferred_wait(prefer)
+    if seconds:
+        record = await waiting.last_within(held.store.watch_episode(record.id), seconds, held.draining) or record
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+    if not created:
+        response.headers["Idempotency-Replayed"] = "true"
+    response.headers["Location"] = f"/episodes/{record.id}"
+    if seconds and record.state == "ready":
+        response.status_code = 201
+    elif record.state in RUNNING:
+        response.headers["Retry-After"] = "1"
+    return Episode.of(record)
+
+
+async def _store(held: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None) -> tuple[Any, bool]:
+    model = await held.store.active_model()
+    if model is None:
+        text = "no meta-model is registered yet; the first worker to start registers the one that ships"
+        raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
+    config = model.card["config"]
+    images = await held.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
+    return await held.store.create_episode(
+        owner=key.id,
+        name=support.options.name,
+        classes=list(support.shots),
+        shots=list(support.shots.values()),
+        support=images,
+        labels=support.labels,
+        steps=_steps(support.options.steps, model),
+        seed=support.options.seed,
+        model_version=model.version,
+        idempotency_key=idempotency_key,
+        request_digest=support.digest(),
+    )
+
+
+def _steps(asked: int | None, model: ModelRecord) -> int:
+    config = model.card["config"]
+    if asked is not None and asked > config["max_steps"]:
+        text = f"steps: {asked} is more than the {config['max_steps']} that model {model.version} takes"
+        raise Problem(INVALID_REQUEST, text, field="steps")
+    return int(config["steps"]) if asked is None else asked
+
+
+@router.get("/episodes", summary="List episodes, newest first", responses=problems(401, 403, 422))
+async def page(held: Held, key: EpisodesKey, query: Annotated[PageQuery, Query()]) -> EpisodePage:
+    records, cursor = await held.store.list_episodes(owner_filter(key), query.limit, query.cursor)
+    return EpisodePage(episodes=[Episode.of(record) for record in records], next_cursor=cursor)
+
+
+@router.get(
+    "/episodes/{id}", summary="How far an episode is, and what came out", responses=problems(401, 403, 404, 410)
+)
+async def one(episode: VisibleEpisode, response: Response) -> Episode:
+    if episode.state in RUNNING:
+        response.headers["Retry-After"] = "1"
+    return Episode.of(episode)
+
+
+@router.get(
+    "/episodes/{id}/events",
+    response_class=EventSourceResponse,
+    summary="The same as server-sent events: `progress`, then `ready` or `failed`",
+    responses=problems(401, 403, 404, 410),
+)
+async def events(held: Held, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
+    records = held.store.watch_episode(episode.id)
+    stream = waiting.events(records, held.draining, running=RUNNING, progress=_progress, finished=Episode.of)
+    async for event in stream:
+        yield event
+
+
+def _progress(record: EpisodeRecord) -> Progress:
+    return Episode.of(record).progress
+
+
+@router.get(
+    "/episodes/{id}/model.onnx",
+    response_class=Response,
+    summary="The adapted classifier",
+    responses={
+        200: {"content": {ONNX: {"schema": {"type": "string", "format": "binary"}}}, "description": "An ONNX model"},
+        **problems(401, 403, 404, 409, 410),
+    },
+)
+async def artifact(held: Held, episode: VisibleEpisode) -> Response:
+    try:
+        data = await held.store.get_artifact(episode.id)
+    except NotReady:
+        raise not_ready(episode) from None
+    disposition = f'attachment; filename="{episode.id}.onnx"'
+    return Response(data, media_type=ONNX, headers={"Content-Disposition": disposition})
+
+
+@router.delete(
+    "/episodes/{id}",
+    status_code=204,
+    summary="Delete an episode and all that belongs to it",
+    responses=problems(401, 403, 404, 410),
+)
+async def delete(held: Held, episode: VisibleEpisode) -> None:
+    await held.store.delete_episode(episode.id)
+    held.predictor.forget(episode.id)

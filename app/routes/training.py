@@ -1,0 +1,93 @@
+"""Meta-training runs on the operator's data sets."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app import waiting
+from app.auth import AdminKey
+from app.errors import UNKNOWN_DATASET, Problem
+from app.openapi import body, problems
+from app.schemas import PageQuery, TrainBody, Training, TrainingPage
+from app.services import Held
+from app.settings import Settings
+from app.store.records import TrainingRecord
+from app.uploads import read_json
+
+router = APIRouter(prefix="/train", tags=["training"])
+
+RUNNING = frozenset({"queued", "running"})
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the run is"}}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Start a meta-training run",
+    responses={202: {"headers": LOCATION, "description": "Accepted"}, **problems(400, 401, 403, 415, 422)},
+    openapi_extra=body(TrainBody, {"dataset": "symbols", "meta_epochs": 20, "ways": 5, "shots": 1}),
+)
+async def start(request: Request, response: Response, held: Held, key: AdminKey) -> Training:
+    asked = await read_json(request, TrainBody)
+    _require_dataset(held.settings, asked.dataset)
+    options = asked.model_dump(exclude={"dataset"}, exclude_none=True)
+    record = await held.store.create_training(owner=key.id, dataset=asked.dataset, options=options)
+    response.headers["Location"] = f"/train/{record.id}"
+    return Training.of(record)
+
+
+def _require_dataset(settings: Settings, name: str) -> None:
+    """Refuses early what a look can tell; where the app does not share the workers' disk they will."""
+    folder = settings.datasets_dir
+    if not folder.is_dir() or (folder / name).is_dir():
+        return
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    text = f"there is no data set {name!r}; there are: {', '.join(there[:50]) or 'none'}"
+    raise Problem(UNKNOWN_DATASET, text, field="dataset")
+
+
+@router.get("", summary="List runs, newest first", responses=problems(401, 403, 422))
+async def page(held: Held, _: AdminKey, query: Annotated[PageQuery, Query()]) -> TrainingPage:
+    records, cursor = await held.store.list_trainings(query.limit, query.cursor)
+    return TrainingPage(trainings=[Training.of(record) for record in records], next_cursor=cursor)
+
+
+@router.get("/{id}", summary="How far a run is", responses=problems(401, 403, 404))
+async def one(id: str, held: Held, _: AdminKey) -> Training:
+    return Training.of(await held.store.get_training(id))
+
+
+async def _existing(id: str, held: Held, _: AdminKey) -> TrainingRecord:
+    return await held.store.get_training(id)
+
+
+@router.get(
+    "/{id}/events",
+    response_class=EventSourceResponse,
+    summary="The same as server-sent events: `progress`, then `finished`, `failed` or `cancelled`",
+    responses=problems(401, 403, 404),
+)
+async def events(held: Held, training: Annotated[TrainingRecord, Depends(_existing)]) -> AsyncIterator[ServerSentEvent]:
+    records = held.store.watch_training(training.id)
+    stream = waiting.events(records, held.draining, running=RUNNING, progress=Training.of, finished=Training.of)
+    async for event in stream:
+        yield event
+
+
+@router.post(
+    "/{id}/cancel", status_code=202, summary="Stop a run; its last checkpoint stays", responses=problems(401, 403, 404)
+)
+async def cancel(id: str, held: Held, _: AdminKey) -> Training:
+    return Training.of(await held.store.cancel_training(id))
+
+
+@router.post(
+    "/{id}/resume",
+    status_code=202,
+    summary="Go on with a failed or cancelled run from its last checkpoint",
+    responses=problems(401, 403, 404, 409),
+)
+async def resume(id: str, held: Held, _: AdminKey) -> Training:
+    return Training.of(await held.store.resume_training(id))

@@ -1,0 +1,273 @@
+"""What goes in and comes out as JSON."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, TrainingRecord, TrainingState
+
+# Far beyond every setting: a guard against a list that would fill the memory before it can be counted.
+MOST_ITEMS = 100_000
+MAX_NAME = 200
+MAX_SEED = 2**32 - 1
+MOST_STEPS = 1000
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Request(BaseModel):
+    """A body: types are not converted, and a field that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Query(BaseModel):
+    """A query string: a parameter that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+# ---------------------------------------------------------------------- requests
+
+
+class EpisodeOptions(Request):
+    """What an episode may be given beside its images, in JSON and as form fields alike."""
+
+    steps: int | None = Field(
+        None, ge=0, le=MOST_STEPS, description="gradient steps K; the model's default if left out"
+    )
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    name: str | None = Field(None, max_length=MAX_NAME, description="for people; it need not be unique")
+
+
+class SupportImage(Request):
+    label: str
+    image: str = Field(description="a PNG, JPEG, WebP or GIF file in base64")
+
+
+class EpisodeBody(EpisodeOptions):
+    support: list[SupportImage] = Field(max_length=MOST_ITEMS)
+
+
+class PredictBody(Request):
+    episode_id: str = Field(max_length=64)
+    images: list[str] = Field(max_length=MOST_ITEMS, description="PNG, JPEG, WebP or GIF files in base64")
+
+
+class WaitQuery(Query):
+    wait: int = Field(0, ge=0, le=60, description="seconds to wait for an episode that is not ready")
+
+
+class PredictQuery(WaitQuery):
+    episode_id: str = Field(max_length=64)
+    image: list[str] = Field(min_length=1, description="an image file in base64url; its padding may be left out")
+
+
+class PageQuery(Query):
+    limit: int = Field(20, ge=1, le=100)
+    cursor: str | None = Field(None, pattern=r"^[0-9a-hjkmnp-z]{26}$", description="`next_cursor` of the last page")
+
+
+class TrainBody(Request):
+    dataset: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="name of a folder in the operator's data directory: class folders of images, or Omniglot's layout",
+    )
+    preset: Literal["serving", "paper", "tiny"] = "serving"
+    meta: Literal["reptile", "maml"] | None = None
+    loss: Literal["cross_entropy", "fnn", "lstm"] | None = None
+    residual: bool | None = None
+    proxy: Literal["mse", "inner_product"] | None = None
+    meta_epochs: int | None = Field(None, ge=1, le=100_000)
+    ways: int | None = Field(None, ge=2, le=100)
+    shots: int | None = Field(None, ge=1, le=50)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+
+
+# ---------------------------------------------------------------------- answers
+
+
+class Progress(BaseModel):
+    step: int
+    steps: int
+    loss: list[float] = Field(description="the learned loss of each step so far")
+
+
+class Operation(BaseModel):
+    name: str
+    weight: float
+
+
+class Edge(BaseModel):
+    source: str = Field(description="`input0`, `input1` or `node<i>`")
+    weight: float
+    operations: list[Operation]
+
+
+class Node(BaseModel):
+    inputs: list[Edge]
+
+
+class Genotype(BaseModel):
+    """The adapted architecture: for each of the two cells its nodes, with the inputs and operations that were kept."""
+
+    normal: list[Node]
+    reduction: list[Node]
+
+
+class Parameters(BaseModel):
+    kept: int
+    total: int
+
+
+class Episode(BaseModel):
+    id: str
+    name: str | None
+    state: EpisodeState
+    classes: list[str] = Field(description="in the order in which they were first sent")
+    shots: dict[str, int]
+    steps: int
+    seed: int
+    progress: Progress
+    model_version: str
+    warnings: list[str]
+    genotype: Genotype | None
+    parameters: Parameters | None
+    support_accuracy: Probability | None
+    leave_one_out_accuracy: Probability | None = Field(description="null where every class has one image")
+    adapt_seconds: float | None
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    error: str | None
+
+    @classmethod
+    def of(cls, record: EpisodeRecord) -> "Episode":
+        kept, total = record.parameters_kept, record.parameters_total
+        return cls(
+            id=record.id,
+            name=record.name,
+            state=record.state,
+            classes=list(record.classes),
+            shots=dict(zip(record.classes, record.shots, strict=True)),
+            steps=record.steps,
+            seed=record.seed,
+            progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses)),
+            model_version=record.model_version,
+            warnings=list(record.warnings),
+            genotype=None if record.genotype is None else Genotype.model_validate(record.genotype),
+            parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
+            support_accuracy=record.support_accuracy,
+            leave_one_out_accuracy=record.leave_one_out_accuracy,
+            adapt_seconds=record.adapt_seconds,
+            created_at=_time(record.created_at),
+            expires_at=_time(record.expires_at),
+            error=record.error,
+        )
+
+
+class EpisodePage(BaseModel):
+    episodes: list[Episode]
+    next_cursor: str | None
+
+
+class Prediction(BaseModel):
+    label: str
+    probability: Probability
+    probabilities: dict[str, Probability]
+
+
+class Predictions(BaseModel):
+    episode_id: str
+    model_version: str
+    predictions: list[Prediction] = Field(description="in the order of the images")
+
+
+class Training(BaseModel):
+    id: str
+    state: TrainingState
+    dataset: str
+    options: dict[str, Any]
+    epoch: int
+    epochs: int
+    loss: float | None
+    losses: list[float] = Field(description="the most recent ones")
+    validation_accuracy: float | None
+    eta_seconds: float | None
+    model_version: str | None
+    created_at: AwareDatetime
+    cancelling: bool
+    error: str | None
+
+    @classmethod
+    def of(cls, record: TrainingRecord) -> "Training":
+        return cls(
+            id=record.id,
+            state=record.state,
+            dataset=record.dataset,
+            options=record.options,
+            epoch=record.epoch,
+            epochs=record.epochs,
+            loss=record.loss,
+            losses=list(record.losses),
+            validation_accuracy=record.validation_accuracy,
+            eta_seconds=record.eta_seconds,
+            model_version=record.model_version,
+            created_at=_time(record.created_at),
+            cancelling=record.cancelling,
+            error=record.error,
+        )
+
+
+class TrainingPage(BaseModel):
+    trainings: list[Training]
+    next_cursor: str | None
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    version: str
+    active: bool = Field(description="whether new episodes are adapted from it")
+    created_at: AwareDatetime
+    card: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: ModelRecord) -> "Model":
+        created_at = _time(record.created_at)
+        return cls(version=record.version, active=record.active, created_at=created_at, card=record.card)
+
+
+class Models(BaseModel):
+    models: list[Model]
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    ready: Literal[True] = True
+    checks: dict[str, bool]
+
+
+class FieldError(BaseModel):
+    field: str
+    detail: str
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457. Branch on `type`, which is stable; show `detail` to people."""
+
+    type: str = Field(description="`/problems/<name>`")
+    title: str
+    status: int
+    detail: str
+    field: str | None = Field(None, description="the field that is wrong")
+    image: str | None = Field(None, description="the image that is wrong, by its place or file name")
+    errors: list[FieldError] | None = Field(None, description="all that is wrong, where that is more than one thing")
+    state: str | None = Field(None, description="the state of the episode that is not ready")
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

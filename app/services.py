@@ -1,0 +1,32 @@
+"""What one app process holds while it runs, and how a request gets at it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from app.decoder import Decoder
+from app.metrics import Metrics
+from app.predictor import Predictor
+from app.settings import Settings
+from app.store.async_store import Store
+
+
+@dataclass(frozen=True)
+class Services:
+    """``draining`` is set once the process was told to end: it then begins nothing that lasts."""
+
+    settings: Settings
+    store: Store
+    decoder: Decoder
+    predictor: Predictor
+    metrics: Metrics
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+Held = Annotated[Services, Depends(services)]

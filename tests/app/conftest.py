@@ -1,0 +1,76 @@
+"""The real app on a real private Redis; where a test needs a worker, it plays the worker itself."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.records import Scope
+from app.store.sync_store import SyncStore
+from cli import private_redis
+from tests.app.playing import CARD, Worker
+from tests.conftest import PrivateRedis, test_settings
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PrivateRedis]:
+    """One Redis for all tests here; each of them finds it empty."""
+    folder = Path(tempfile.mkdtemp(prefix="lam-"))
+    settings = test_settings(folder)
+    server = PrivateRedis(settings, private_redis.start(settings))
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(server: PrivateRedis) -> Settings:
+    server.client.flushall()
+    return server.settings
+
+
+@pytest.fixture
+def sync_store(settings: Settings) -> Iterator[SyncStore]:
+    store = SyncStore.open(settings)
+    store.register_model("0123456789abcdef", b"weights", CARD)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def worker(sync_store: SyncStore) -> Worker:
+    return Worker(sync_store)
+
+
+@pytest.fixture
+def token(sync_store: SyncStore) -> Callable[..., str]:
+    """Makes a key with these scopes and gives its token."""
+
+    def make(*scopes: Scope) -> str:
+        return sync_store.make_key("test", scopes)[1]
+
+    return make
+
+
+@pytest.fixture
+def anonymous(settings: Settings, sync_store: SyncStore) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
+    """Signed in with a key that may do all but administer."""
+    anonymous.headers["Authorization"] = f"Bearer {token('episodes', 'predict')}"
+    return anonymous
+
+
+@pytest.fixture
+def admin(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
+    anonymous.headers["Authorization"] = f"Bearer {token('admin')}"
+    return anonymous

@@ -1,0 +1,127 @@
+"""Stand-ins for what surrounds the app in its tests: images, requests, a classifier, a worker."""
+
+import base64
+import io
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from app.store.records import EpisodeRecord, WorkerRecord
+from app.store.sync_store import Claim, SyncStore
+from lamanas_core.artifact import FORMAT
+from lamanas_core.image_spec import ImageSpec
+
+SPEC = ImageSpec(size=8)
+CARD: dict[str, Any] = {
+    "config": {"image": asdict(SPEC), "steps": 3, "max_steps": 20},
+    "metrics": {"accuracy_20_way_5_shot": 0.97},
+}
+GENOTYPE: dict[str, Any] = {
+    "normal": [{"inputs": [{"source": "input0", "weight": 1.0, "operations": [{"name": "skip", "weight": 1.0}]}]}],
+    "reduction": [{"inputs": [{"source": "input1", "weight": 1.0, "operations": [{"name": "skip", "weight": 1.0}]}]}],
+}
+
+
+def pixels(kind: int, seed: int = 0) -> np.ndarray:
+    """uint8 (16, 16), white, with one dark quarter that depends on ``kind`` (0 to 3) and a little chance."""
+    image = np.full((16, 16), 255, dtype=np.uint8)
+    row, column = divmod(kind % 4, 2)
+    image[8 * row + 2 : 8 * row + 6, 8 * column + 2 : 8 * column + 6] = seed % 50
+    return image
+
+
+def png(kind: int, seed: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(kind, seed)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def support(ways: int = 2, shots: int = 2) -> list[dict[str, str]]:
+    return [{"label": f"class {way}", "image": b64(png(way, shot))} for shot in range(shots) for way in range(ways)]
+
+
+def classifier(classes: tuple[str, ...], version: str = "0123456789abcdef") -> bytes:
+    """An artifact that tells the kinds of ``pixels`` apart by the quarter that is inked."""
+    size = SPEC.size
+    weights = np.zeros((size * size, len(classes)), np.float32)
+    for kind in range(len(classes)):
+        row, column = divmod(kind % 4, 2)
+        quarter = np.zeros((size, size), np.float32)
+        quarter[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0.002
+        weights[:, kind] = quarter.ravel()
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(classes)])
+        for name in ("logits", "probabilities")
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "quarters",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *SPEC.shape])],
+        outputs,
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    metadata = {
+        "format": FORMAT,
+        "image": json.dumps(asdict(SPEC)),
+        "classes": json.dumps(classes),
+        "model_version": version,
+    }
+    helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+class Worker:
+    """Does by hand, step by step, what an adapt worker does."""
+
+    def __init__(self, store: SyncStore) -> None:
+        self.store = store
+
+    def arrive(self) -> None:
+        self.store.present(WorkerRecord(queue="adapt", name="played", device="cpu", started_at=0.0))
+
+    def claim(self, id: str) -> Claim:
+        claim = self.store.claim("episode", id, "played")
+        assert claim is not None
+        return claim
+
+    def step(self, claim: Claim, losses: list[float]) -> None:
+        assert self.store.progress(claim, {"step": len(losses), "losses": losses})
+
+    def finish(self, claim: Claim) -> None:
+        record = claim.record
+        assert isinstance(record, EpisodeRecord)
+        result = {
+            "genotype": GENOTYPE,
+            "parameters_kept": 10,
+            "parameters_total": 40,
+            "support_accuracy": 1.0,
+            "leave_one_out_accuracy": 0.75,
+            "adapt_seconds": 0.5,
+            "warnings": ["unlike what the model knows"],
+        }
+        losses = [0.3, 0.2, 0.1]
+        progress = {"step": 3, "losses": losses}
+        assert self.store.commit_episode(claim, progress, result, classifier(record.classes))
+
+    def adapt(self, id: str) -> None:
+        self.finish(self.claim(id))
+
+    def fail(self, id: str, error: str) -> None:
+        assert self.store.fail(self.claim(id), error)
