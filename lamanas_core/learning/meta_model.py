@@ -3,6 +3,7 @@
 import hashlib
 import json
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -55,3 +56,16 @@ def shipped() -> tuple[bytes, dict[str, Any]]:
     folder = resources.files("lamanas_core") / "shipped"
     card: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
     return (folder / "model.safetensors").read_bytes(), card
+
+
+def write(model: MetaModel, folder: Path) -> None:
+    """``folder/model.safetensors`` and its card ``folder/model.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(model.to_bytes())
+    (folder / "model.json").write_text(json.dumps(model.card | {"version": model.version}, indent=2) + "\n", "utf-8")
+
+
+def read(folder: Path) -> MetaModel:
+    """The inverse of ``write``. Raises FileNotFoundError, MetaModelError."""
+    card = json.loads((folder / "model.json").read_text("utf-8"))
+    return MetaModel.from_bytes((folder / "model.safetensors").read_bytes(), card)

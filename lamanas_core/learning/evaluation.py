@@ -1,0 +1,89 @@
+"""Accuracy of a meta-model on episodes, the way it is served: adapted, pruned, every query alone."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lamanas_core.artifact import Classifier
+from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.datasets import ImageClasses
+from lamanas_core.learning.episodes import sample_episode
+from lamanas_core.learning.meta_model import MetaModel
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Episodes to draw; ``steps`` None means the meta-model's own K."""
+
+    ways: int = 20
+    shots: int = 5
+    queries: int = 5
+    episodes: int = 200
+    seed: int = 0
+    steps: int | None = None
+    within_alphabet: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean accuracy over episodes with the half-width of its 95 % interval, and what an episode costs."""
+
+    accuracy: float
+    ci95: float
+    accuracies: tuple[float, ...]
+    parameters_kept: float
+    parameters_total: int
+    seconds_per_episode: float
+
+    def to_json(self, meta_model: MetaModel, config: EvaluationConfig) -> dict[str, Any]:
+        """One flat document; the single accuracies are left out."""
+        own = asdict(self)
+        del own["accuracies"]
+        task = meta_model.config.task_learner
+        steps = task.steps if config.steps is None else config.steps
+        rest = asdict(config) | {"steps": steps, "loss": task.loss, "model_version": meta_model.version}
+        return own | rest
+
+
+def evaluate(
+    meta_model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
+) -> Evaluation:
+    """Adapt to each of ``config.episodes`` episodes of ``classes`` and classify its queries through the artifact."""
+    generator = torch.Generator().manual_seed(config.seed)
+    accuracies, kept, total = [], 0, 0
+    started = time.perf_counter()
+    for number in range(config.episodes):
+        episode = sample_episode(
+            classes, config.ways, config.shots, config.queries, generator, within_group=config.within_alphabet
+        )
+        adapted = adapt(
+            meta_model,
+            episode.support.numpy(),
+            episode.support_labels.numpy(),
+            [str(i) for i in range(episode.ways)],
+            steps=config.steps,
+            seed=number,
+            device=config.device,
+            on_step=lambda step, steps, loss: None,
+        )
+        predicted = Classifier.from_bytes(adapted.artifact).logits(episode.query.numpy()).argmax(1)
+        accuracies.append(float((torch.from_numpy(predicted) == episode.query_labels).float().mean()))
+        kept, total = kept + adapted.parameters_kept, adapted.parameters_total
+        on_episode(number + 1)
+    seconds = (time.perf_counter() - started) / config.episodes
+    mean, half = mean_and_interval(accuracies)
+    return Evaluation(mean, half, tuple(accuracies), kept / config.episodes, total, seconds)
+
+
+def mean_and_interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval (normal; 0 for a single value)."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, 0.0
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return mean, 1.96 * math.sqrt(variance / len(values))
