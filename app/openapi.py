@@ -10,8 +10,14 @@ from pydantic.json_schema import models_json_schema
 from app.errors import MEDIA_TYPE
 from app.schemas import EpisodeBody, PredictBody, ProblemDetails, TrainBody
 
-EXAMPLE_IMAGE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAGUlEQVR4nGP8zwABLAz/IQxGBkYGRgYGBgYAHBwBA0zAd9AAAAAASUVORK5CYII="
+# A T and an L of 16 x 16 pixels.
+EXAMPLE_T = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAIElEQVR42mP8z8DEwMDEwMDwgZ+JgYGJrwDCRUOMMG"
+    "UAbr0DmB2X2WwAAAAASUVORK5CYII="
+)
+EXAMPLE_L = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAHklEQVR42mP8z8DEwMDEwMD0BcZAQ38FmBgYGGHKAG"
+    "zOBB4sq90ZAAAAAElFTkSuQmCC"
 )
 DESCRIPTION = """
 Few-shot image classification: send a handful of labelled images, get a classifier whose weights and architecture
@@ -41,10 +47,10 @@ PREDICT_FORM: dict[str, Any] = {
     "properties": {"episode_id": {"type": "string"}, "images": _FILES},
 }
 EPISODE_EXAMPLE = {
-    "support": [{"label": "alpha", "image": EXAMPLE_IMAGE}, {"label": "beta", "image": EXAMPLE_IMAGE}],
+    "support": [{"label": "T", "image": EXAMPLE_T}, {"label": "L", "image": EXAMPLE_L}],
     "name": "two letters",
 }
-PREDICT_EXAMPLE = {"episode_id": "01k8d9w3v4q2x6y7z8a9b0c1d2", "images": [EXAMPLE_IMAGE]}
+PREDICT_EXAMPLE = {"episode_id": "01k8d9w3v4q2x6y7z8a9b0c1d2", "images": [EXAMPLE_T]}
 
 _WHAT = {
     400: "The body does not parse",
@@ -85,20 +91,25 @@ def install(app: FastAPI) -> None:
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-                tags=app.openapi_tags,
-            )
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            _, named = models_json_schema(
-                [(model, "validation") for model in (EpisodeBody, PredictBody, TrainBody, ProblemDetails)],
-                ref_template="#/components/schemas/{model}",
-            )
-            app.openapi_schema = document
-            schemas.update(named["$defs"])
+            app.openapi_schema = _document(app)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = document["components"]["schemas"]
+    _, named = models_json_schema(
+        [(model, "validation") for model in (EpisodeBody, PredictBody, TrainBody, ProblemDetails)],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas.update(named["$defs"])
+    # FastAPI describes an error of its own that is never sent here.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    return document

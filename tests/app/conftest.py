@@ -1,11 +1,14 @@
 """The real app on a real private Redis; where a test needs a worker, it plays the worker itself."""
 
 import shutil
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -74,3 +77,16 @@ def client(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
 def admin(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
     anonymous.headers["Authorization"] = f"Bearer {token('admin')}"
     return anonymous
+
+
+@pytest.fixture
+def live(settings: Settings, sync_store: SyncStore) -> Iterator[str]:
+    """The URL of the app behind a real server, for what is read while it is still being sent."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    uvicorn_server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
+    thread = threading.Thread(target=uvicorn_server.run, args=([listening],))
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    uvicorn_server.should_exit = True
+    thread.join()
+    listening.close()

@@ -1,0 +1,136 @@
+"""Who may do what: every route of the API's description, with no key, a wrong one, each scope, and another's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.records import Scope
+from app.store.sync_store import SyncStore
+from tests.app.playing import Worker, b64, png
+from tests.app.test_episodes import as_json, made
+from tests.app.test_predict import IMAGE
+
+OPEN: frozenset[str] = frozenset()
+ANY: frozenset[str] = frozenset({"episodes", "predict", "admin"})
+EPISODES: frozenset[str] = frozenset({"episodes", "admin"})
+PREDICT: frozenset[str] = frozenset({"predict", "admin"})
+ADMIN: frozenset[str] = frozenset({"admin"})
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which scopes a route takes (none: open to all), and whether it is about one client's own episode."""
+
+    scopes: frozenset[str]
+    private: bool = False
+
+
+ROUTES = {
+    "POST /episodes": Access(EPISODES),
+    "GET /episodes": Access(EPISODES),
+    "GET /episodes/{id}": Access(EPISODES, private=True),
+    "GET /episodes/{id}/events": Access(EPISODES, private=True),
+    "GET /episodes/{id}/model.onnx": Access(EPISODES, private=True),
+    "DELETE /episodes/{id}": Access(EPISODES, private=True),
+    "GET /predict": Access(PREDICT, private=True),
+    "POST /predict": Access(PREDICT, private=True),
+    "POST /train": Access(ADMIN),
+    "GET /train": Access(ADMIN),
+    "GET /train/{id}": Access(ADMIN),
+    "GET /train/{id}/events": Access(ADMIN),
+    "POST /train/{id}/cancel": Access(ADMIN),
+    "POST /train/{id}/resume": Access(ADMIN),
+    "GET /models": Access(ANY),
+    "POST /models/{version}/activate": Access(ADMIN),
+    "GET /healthz": Access(OPEN),
+    "GET /readyz": Access(OPEN),
+    "GET /metrics": Access(OPEN),
+}
+CLOSED = [route for route, access in ROUTES.items() if access.scopes]
+PRIVATE = [route for route, access in ROUTES.items() if access.private]
+SCOPES: tuple[Scope, ...] = ("episodes", "predict", "admin")
+
+
+def call(client: TestClient, route: str, token: str | None, id: str = "0" * 26) -> Any:
+    method, path = route.split()
+    request: dict[str, Any] = {}
+    if route == "POST /episodes":
+        request = as_json()
+    elif route == "GET /predict":
+        request = {"params": {"episode_id": id, "image": IMAGE}}
+    elif route == "POST /predict":
+        request = {"json": {"episode_id": id, "images": [b64(png(0))]}}
+    elif route == "POST /train":
+        request = {"json": {"dataset": "symbols"}}
+    headers = {"Authorization": token} if token else {}
+    return client.request(method, path.format(id=id, version="0" * 16), headers=headers, **request)
+
+
+def test_every_route_is_in_the_table(settings: Settings) -> None:
+    paths = create_app(settings).openapi()["paths"]
+    described = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert described == set(ROUTES)
+
+
+@pytest.mark.parametrize("route", CLOSED)
+def test_without_a_known_token_a_route_is_401(route: str, anonymous: TestClient, sync_store: SyncStore) -> None:
+    key, revoked = sync_store.make_key("old", SCOPES)
+    sync_store.revoke_key(key.id)
+    for sent in (None, "", "Basic YTpi", f"Basic {revoked}"):
+        answer = call(anonymous, route, sent)
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/missing-token")
+        assert answer.headers["www-authenticate"] == 'Bearer realm="lamanas"'
+    for sent in ("Bearer lam_wrong", f"Bearer {revoked}", f"Bearer {revoked[:-1]}"):
+        answer = call(anonymous, route, sent)
+        assert (answer.status_code, answer.json()["type"]) == (401, "/problems/invalid-token")
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("route", CLOSED)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_each_scope_opens_its_routes_alone(
+    scope: Scope, route: str, anonymous: TestClient, token: Callable[..., str]
+) -> None:
+    answer = call(anonymous, route, f"Bearer {token(scope)}")
+    if scope in ROUTES[route].scopes:
+        assert answer.status_code in (200, 202, 404)
+    else:
+        assert (answer.status_code, answer.json()["type"]) == (403, "/problems/missing-scope")
+        assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("route", [route for route, access in ROUTES.items() if not access.scopes])
+def test_what_is_open_asks_for_no_token(route: str, anonymous: TestClient) -> None:
+    assert call(anonymous, route, None).status_code in (200, 503)
+
+
+@pytest.mark.parametrize("route", PRIVATE)
+def test_anothers_episode_is_unknown_except_to_an_admin(
+    route: str, client: TestClient, worker: Worker, token: Callable[..., str]
+) -> None:
+    id = made(client)["id"]
+    worker.adapt(id)
+    other, admin = token("episodes", "predict"), token("admin")
+    mine = str(client.headers["Authorization"])
+    refused = call(client, route, f"Bearer {other}", id)
+    assert (refused.status_code, refused.json()["detail"]) == (404, f"there is no episode {id}")
+    for allowed in (mine, f"Bearer {admin}"):
+        id = id if route != "DELETE /episodes/{id}" else made(client)["id"]
+        assert call(client, route, allowed, id).status_code in (200, 204)
+
+
+def test_a_list_holds_ones_own_episodes_and_an_admins_everybodys(client: TestClient, token: Callable[..., str]) -> None:
+    id = made(client)["id"]
+    other, admin = (f"Bearer {token(scope)}" for scope in ("episodes", "admin"))
+    assert call(client, "GET /episodes", other).json()["episodes"] == []
+    assert [episode["id"] for episode in call(client, "GET /episodes", admin).json()["episodes"]] == [id]
+
+
+def test_a_refused_client_is_told_before_its_body_is_read(anonymous: TestClient) -> None:
+    answer = anonymous.post("/episodes", content=b"{", headers={"content-type": "application/json"})
+    assert answer.status_code == 401

@@ -1,0 +1,131 @@
+"""Health, metrics, the API's description, and what every answer carries."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.main import create_app
+from app.services import Services
+from app.settings import Settings
+from app.store import keys
+from tests.app.playing import Worker
+from tests.app.test_episodes import made
+from tests.conftest import PrivateRedis
+
+
+def test_ready_once_store_model_and_worker_are_there(
+    anonymous: TestClient, worker: Worker, server: PrivateRedis
+) -> None:
+    early = anonymous.get("/readyz")
+    assert (early.status_code, early.headers["content-type"]) == (503, "application/problem+json")
+    assert early.json()["checks"] == {"not_draining": True, "redis": True, "model": True, "adapt_worker": False}
+    worker.arrive()
+    assert anonymous.get("/readyz").json() == {
+        "ready": True,
+        "checks": {"not_draining": True, "redis": True, "model": True, "adapt_worker": True},
+    }
+    server.client.delete(keys.ACTIVE_MODEL)
+    assert anonymous.get("/readyz").json()["checks"]["model"] is False
+
+
+def test_not_ready_while_draining_but_alive(settings: Settings, worker: Worker) -> None:
+    worker.arrive()
+    app = create_app(settings)
+    with TestClient(app) as client:
+        assert client.get("/readyz").status_code == 200
+        held: Services = app.state.services
+        held.draining.set()
+        assert client.get("/readyz").json()["checks"]["not_draining"] is False
+        assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_draining_ends_a_wait_with_what_is_known(settings: Settings, worker: Worker, client: TestClient) -> None:
+    app = create_app(settings)
+    with TestClient(app, headers=client.headers) as draining:
+        app.state.services.draining.set()
+        id = made(draining)["id"]
+        answer = draining.get("/predict", params={"episode_id": id, "image": "AA", "wait": 60})
+        assert (answer.status_code, answer.json()["state"]) == (409, "queued")
+        assert draining.get(f"/episodes/{id}/events").status_code == 200
+
+
+def test_metrics_count_requests_by_route_and_never_by_id(client: TestClient, worker: Worker) -> None:
+    worker.arrive()
+    id = made(client)["id"]
+    client.get(f"/episodes/{id}")
+    client.get("/nothing/here")
+    text = client.get("/metrics").text
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["lamanas_http_requests_total", "/episodes", "202", "POST"] == 1
+    assert samples["lamanas_http_requests_total", "/episodes/{id}", "200", "GET"] == 1
+    assert samples["lamanas_http_requests_total", "404", "GET", "unmatched"] == 1
+    assert samples["lamanas_queue_length", "adapt"] == 1
+    assert samples["lamanas_workers", "adapt"] == 1
+    assert samples[("lamanas_redis_up",)] == 1
+    assert id not in text
+
+
+def test_every_answer_has_the_headers_that_browsers_heed(client: TestClient) -> None:
+    for path in ("/healthz", "/nothing", "/episodes", "/episodes?limit=x"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["content-security-policy"].startswith("default-src 'self';")
+    assert "content-security-policy" not in client.get("/docs").headers
+
+
+def test_what_does_not_exist_is_a_problem_too(client: TestClient) -> None:
+    missing, wrong = client.get("/nothing"), client.put("/episodes")
+    assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found")
+    assert (wrong.status_code, wrong.json()["type"]) == (405, "/problems/method-not-allowed")
+    assert "POST" in wrong.headers["allow"]
+    for answer in (missing, wrong):
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_error_of_our_own_is_a_problem_without_its_insides(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("app.store.async_store.Store.list_episodes", broken)
+    answer = client.get("/episodes")
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
+    assert "secret" not in answer.text
+
+
+def references(node: Any) -> set[str]:
+    return set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(node)))
+
+
+def test_the_description_is_whole(settings: Settings) -> None:
+    document = create_app(settings).openapi()
+    schemas = document["components"]["schemas"]
+    assert {reference.rpartition("/")[2] for reference in references(document)} <= set(schemas)
+    assert all(reference.startswith("#/components/schemas/") for reference in references(document))
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["summary"], f"{method} {path}"
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(response["content"]) == ["application/problem+json"], f"{method} {path} {status}"
+    bodies = [
+        operation.get("requestBody") for operation in (document["paths"][p]["post"] for p in ("/episodes", "/predict"))
+    ]
+    for body in bodies:
+        assert set(body["content"]) == {"application/json", "multipart/form-data"}
+        assert body["content"]["application/json"]["example"]
+
+
+def test_the_examples_of_the_description_are_taken(client: TestClient, settings: Settings) -> None:
+    content = create_app(settings).openapi()["paths"]["/episodes"]["post"]["requestBody"]["content"]
+    assert client.post("/episodes", json=content["application/json"]["example"]).status_code == 202

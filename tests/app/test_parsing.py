@@ -1,0 +1,138 @@
+"""The parsers of what comes from outside raise problems and nothing else, whatever they are given."""
+
+import asyncio
+import io
+import zipfile
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app import archive, multipart
+from app.decoder import Decoder, ImageFile
+from app.errors import Problem
+from app.waiting import preferred_wait
+from lamanas_core.image_spec import ImageSpec
+from tests.app.playing import png
+
+Entries = dict[str, bytes]
+
+
+def zip_of(entries: Entries) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, data in entries.items():
+            zipped.writestr(name, data)
+    return buffer.getvalue()
+
+
+def unzipped(data: bytes, max_images: int = 100, max_bytes: int = 100_000) -> list[tuple[str, str, bytes]] | None:
+    try:
+        return list(archive.read(data, max_images=max_images, max_bytes=max_bytes))
+    except Problem:
+        return None
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_random_bytes_are_no_archive(data: bytes) -> None:
+    assert unzipped(data) is None
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_archive_is_read_or_refused(data: st.DataObject) -> None:
+    whole = bytearray(zip_of({"a/1": b"one" * 50, "a/2": b"two", "b/1": bytes(300)}))
+    for _ in range(data.draw(st.integers(1, 5))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    found = unzipped(bytes(whole))
+    assert found is None or all(label and path for label, path, _ in found)
+
+
+NAME = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
+
+
+@given(st.dictionaries(st.tuples(NAME, NAME), st.binary(max_size=200), max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_an_archive_gives_back_what_went_in_in_order(content: dict[tuple[str, str], bytes]) -> None:
+    data = zip_of({f"{label}/{name}": data for (label, name), data in content.items()})
+    assert unzipped(data) == [(label, f"{label}/{name}", data) for (label, name), data in content.items()]
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+@settings(max_examples=50, deadline=None)
+def test_expansion_is_limited_by_what_comes_out(one: int, other: int) -> None:
+    found = unzipped(zip_of({"a/1": bytes(one), "a/2": bytes(other)}), max_bytes=2000)
+    assert (found is None) == (one + other > 2000)
+
+
+def parts_of(body: bytes, chunk: int, max_parts: int = 20) -> list[multipart.Part] | None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), chunk):
+            yield body[start : start + chunk]
+
+    try:
+        return asyncio.run(multipart.read("multipart/form-data; boundary=x", chunks(), max_parts=max_parts))
+    except Problem:
+        return None
+
+
+def form_of(fields: list[tuple[str, bytes]]) -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="%s"; filename="f"\r\n\r\n%s\r\n'
+    return b"".join(head % (name.encode(), data) for name, data in fields) + b"--x--\r\n"
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+@settings(max_examples=200, deadline=None)
+def test_random_bytes_are_no_form(body: bytes, chunk: int) -> None:
+    assert parts_of(body, chunk) is None
+
+
+@given(
+    st.lists(st.tuples(NAME, st.binary(max_size=60).filter(lambda data: b"--x" not in data)), min_size=1, max_size=9),
+    st.integers(1, 200),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_form_gives_back_what_went_in_however_it_is_cut(fields: list[tuple[str, bytes]], chunk: int) -> None:
+    parts = parts_of(form_of(fields), chunk)
+    assert parts is not None
+    assert [(part.name, bytes(part.data)) for part in parts] == fields
+
+
+@given(st.data(), st.integers(1, 100))
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_form_is_read_or_refused(data: st.DataObject, chunk: int) -> None:
+    whole = bytearray(form_of([("images", b"one"), ("labels", b"two")]))
+    for _ in range(data.draw(st.integers(1, 5))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    parts = parts_of(bytes(whole), chunk)
+    assert parts is None or len(parts) <= 20
+
+
+def test_a_form_of_more_parts_than_allowed_is_refused() -> None:
+    assert parts_of(form_of([("a", b"")] * 20), 100) is not None
+    assert parts_of(form_of([("a", b"")] * 21), 100) is None
+
+
+@given(st.text(max_size=40))
+def test_a_preference_is_a_number_of_seconds_up_to_a_minute(text: str) -> None:
+    assert 0 <= preferred_wait(text) <= 60
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [("wait=5", 5), ("respond-async, wait=10", 10), ('Wait = "7"', 7), ("wait=999", 60), ("wait=-1", 0), (None, 0)],
+)
+def test_preferences_as_written_in_rfc_7240(prefer: str | None, seconds: int) -> None:
+    assert preferred_wait(prefer) == seconds
+
+
+@pytest.mark.parametrize(("clock", "says"), [([0, 0, 21], "took more than 20 s"), ([0, 21], "others wait")])
+def test_decoding_stops_when_its_time_is_up(clock: list[int], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [ImageFile(png(0), f"images[{number}]") for number in range(3)]
+    decoder = Decoder(max_pixels=1000)
+    monkeypatch.setattr("app.decoder.time.monotonic", iter(clock).__next__)
+    with pytest.raises(Problem, match=says):
+        decoder.decode_all(files, ImageSpec())
+    decoder.close()

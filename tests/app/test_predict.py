@@ -1,0 +1,212 @@
+"""Predictions: right, in order, the same in every form, and never of an episode that is not there any more."""
+
+import base64
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.main import create_app
+from app.settings import Settings
+from app.store import keys
+from app.store.sync_store import SyncStore
+from tests.app.playing import Worker, b64, pixels, png, support
+from tests.app.test_episodes import made, when_queued
+from tests.conftest import PrivateRedis
+from tests.images.test_images import encode
+
+
+def url64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@pytest.fixture
+def ready(client: TestClient, worker: Worker) -> str:
+    """The id of a finished episode of the classes ``class 0`` to ``class 3``."""
+    id: str = made(client, json={"support": support(4, 1)})["id"]
+    worker.adapt(id)
+    return id
+
+
+def asked(client: TestClient, id: str, *images: bytes) -> Any:
+    return client.get("/predict", params={"episode_id": id, "image": [url64(image) for image in images]})
+
+
+def test_each_image_is_answered_in_the_order_sent(client: TestClient, ready: str) -> None:
+    answer = asked(client, ready, *(png(kind) for kind in (2, 0, 3, 1)))
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["episode_id"], body["model_version"]) == (ready, "0123456789abcdef")
+    assert [one["label"] for one in body["predictions"]] == ["class 2", "class 0", "class 3", "class 1"]
+    for one in body["predictions"]:
+        assert list(one["probabilities"]) == [f"class {number}" for number in range(4)]
+        assert one["probability"] == max(one["probabilities"].values()) == one["probabilities"][one["label"]]
+        assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> None:
+    images = [png(1), png(3)]
+    expected = asked(client, ready, *images).json()
+    padded = client.get("/predict", params={"episode_id": ready, "image": [b64(image) for image in images]})
+    body = {"episode_id": ready, "images": [b64(image) for image in images]}
+    files = [("images", ("x.png", image)) for image in images]
+    assert padded.json() == expected
+    assert client.post("/predict", json=body).json() == expected
+    assert client.post("/predict", files=files, data={"episode_id": ready}).json() == expected
+
+
+def test_an_image_is_answered_as_if_it_were_alone(client: TestClient, ready: str) -> None:
+    together = asked(client, ready, png(0, 9), png(1), png(2)).json()["predictions"]
+    assert together[0] == asked(client, ready, png(0, 9)).json()["predictions"][0]
+
+
+def test_a_drawing_and_its_negative_get_the_same_answer(client: TestClient, ready: str) -> None:
+    one, other = (encode(Image.fromarray(array)) for array in (pixels(2), np.asarray(255 - pixels(2), np.uint8)))
+    answers = asked(client, ready, one, other).json()["predictions"]
+    assert answers[0] == answers[1]
+
+
+def test_the_same_question_is_answered_304_to_who_has_the_answer(client: TestClient, ready: str) -> None:
+    params: dict[str, Any] = {"episode_id": ready, "image": url64(png(1))}
+    etag = client.get("/predict", params=params).headers["etag"]
+    for sent in (etag, f'"other", W/{etag}', "*"):
+        again = client.get("/predict", params=params, headers={"If-None-Match": sent})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    other = client.get("/predict", params=params | {"image": url64(png(2))}, headers={"If-None-Match": etag})
+    assert other.status_code == 200
+    assert other.headers["etag"] != etag
+
+
+def test_an_episode_that_is_not_ready_is_409_with_its_state(client: TestClient, worker: Worker) -> None:
+    id = made(client)["id"]
+    waiting = asked(client, id, png(0))
+    worker.claim(id)
+    adapting = asked(client, id, png(0))
+    for answer, state in ((waiting, "queued"), (adapting, "adapting")):
+        assert (answer.status_code, answer.json()["type"]) == (409, "/problems/not-ready")
+        assert (answer.json()["state"], answer.headers["retry-after"]) == (state, "1")
+
+
+def test_a_failed_episode_is_409_with_its_error(client: TestClient, worker: Worker) -> None:
+    id = made(client)["id"]
+    worker.fail(id, "no memory left")
+    answer = client.get("/predict", params={"episode_id": id, "image": url64(png(0)), "wait": 60})
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/episode-failed")
+    assert (answer.json()["detail"], answer.json()["state"]) == ("no memory left", "failed")
+    assert "retry-after" not in answer.headers
+
+
+@pytest.mark.parametrize("form", ["GET", "POST"])
+def test_wait_answers_as_soon_as_the_episode_is_ready(
+    form: str, client: TestClient, worker: Worker, server: PrivateRedis
+) -> None:
+    id = made(client)["id"]
+    with ThreadPoolExecutor(1) as pool:
+        if form == "GET":
+            params = {"episode_id": id, "image": url64(png(0)), "wait": "60"}
+            answering = pool.submit(client.get, "/predict", params=params)
+        else:
+            body = {"episode_id": id, "images": [b64(png(0))]}
+            answering = pool.submit(client.post, "/predict?wait=60", json=body)
+        assert when_queued(server) == id
+        worker.adapt(id)
+        assert answering.result().status_code == 200
+
+
+def test_a_cached_classifier_does_not_outlive_its_episode(
+    client: TestClient, ready: str, worker: Worker, server: PrivateRedis
+) -> None:
+    assert asked(client, ready, png(0)).status_code == 200
+    other: str = made(client)["id"]
+    worker.adapt(other)
+    assert asked(client, other, png(0)).status_code == 200
+    client.delete(f"/episodes/{ready}")
+    server.client.pexpireat(keys.record("episode", other), 1)
+    for id in (ready, other):
+        answer = asked(client, id, png(0))
+        assert (answer.status_code, answer.json()["type"]) == (410, "/problems/gone")
+
+
+def value(client: TestClient, name: str) -> float:
+    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(found.group(1)) if found else 0.0
+
+
+def test_the_cache_keeps_the_most_recently_used(
+    settings: Settings, sync_store: SyncStore, worker: Worker, token: Callable[..., str]
+) -> None:
+    headers = {"Authorization": f"Bearer {token('episodes', 'predict')}"}
+    hits, misses = (f'lamanas_classifier_cache_total{{outcome="{outcome}"}}' for outcome in ("hit", "miss"))
+    with TestClient(create_app(settings.model_copy(update={"predictor_cache": 2})), headers=headers) as client:
+        ids = [made(client)["id"] for _ in range(3)]
+        for id in ids:
+            worker.adapt(id)
+        for number in (0, 1, 0, 2, 0, 1):
+            assert asked(client, ids[number], png(0)).status_code == 200
+        assert (value(client, hits), value(client, misses)) == (2, 4)
+        assert value(client, "lamanas_predictions_total") == 6
+
+
+IMAGE = url64(png(0))
+
+
+@pytest.mark.parametrize(
+    ("query", "problem", "where"),
+    [
+        ("episode_id={id}", "invalid-request", {"field": "image"}),
+        (f"image={IMAGE}", "invalid-request", {"field": "episode_id"}),
+        (f"episode_id={{id}}&image={IMAGE}&images=x", "unknown-field", {"field": "images"}),
+        (f"episode_id={{id}}&image={IMAGE}&wait=61", "invalid-request", {"field": "wait"}),
+        (f"episode_id={{id}}&image={IMAGE}&image=%21", "invalid-base64", {"image": "image[1]"}),
+        (f"episode_id={{id}}&image={IMAGE}&image=AAAA", "invalid-image", {"image": "image[1]"}),
+        (f"episode_id={{id}}&image={IMAGE}&image=", "invalid-image", {"image": "image[1]"}),
+    ],
+)
+def test_a_wrong_question_in_the_url_is_refused(
+    query: str, problem: str, where: dict[str, str], client: TestClient, ready: str
+) -> None:
+    answer = client.get("/predict?" + query.format(id=ready))
+    body = answer.json()
+    assert (answer.status_code, body["type"]) == (422, f"/problems/{problem}")
+    assert {name: body.get(name) for name in where} == where
+
+
+@pytest.mark.parametrize(
+    ("request_", "problem", "where"),
+    [
+        ({"json": {"episode_id": "{id}", "images": []}}, "invalid-request", {"field": "images"}),
+        ({"json": {"episode_id": "{id}"}}, "invalid-request", {"field": "images"}),
+        ({"json": {"episode_id": "{id}", "images": "AAAA"}}, "invalid-request", {"field": "images"}),
+        ({"json": {"episode_id": 1, "images": [IMAGE]}}, "invalid-request", {"field": "episode_id"}),
+        ({"json": {"episode_id": "{id}", "images": [IMAGE], "k": 1}}, "unknown-field", {"field": "k"}),
+        ({"json": {"episode_id": "{id}", "images": [IMAGE, "?"]}}, "invalid-base64", {"image": "images[1]"}),
+        ({"json": {"episode_id": "{id}", "images": [IMAGE] * 1001}}, "too-many-images", {"field": "images"}),
+        ({"files": {"images": ("a.png", b"no")}, "data": {"episode_id": "{id}"}}, "invalid-image", {}),
+        ({"files": {"images": ("a.png", b"no")}}, "invalid-request", {"field": "episode_id"}),
+        ({"files": {"image": ("a.png", b"no")}, "data": {"episode_id": "{id}"}}, "unknown-field", {"field": "image"}),
+    ],
+)
+def test_a_wrong_question_in_a_body_is_refused(
+    request_: dict[str, Any], problem: str, where: dict[str, str], client: TestClient, ready: str
+) -> None:
+    filled = {
+        part: {name: ready if text == "{id}" else text for name, text in fields.items()} if part != "files" else fields
+        for part, fields in request_.items()
+    }
+    answer = client.post("/predict", **filled)
+    body = answer.json()
+    assert (answer.status_code, body["type"]) == (422, f"/problems/{problem}"), body
+    assert {name: body.get(name) for name in where} == where
+
+
+def test_about_six_kilobytes_of_url_are_taken_and_no_more(client: TestClient, ready: str) -> None:
+    image = png(0)
+    padded = image + bytes(6144 * 3 // 4 - len(image))
+    assert asked(client, ready, padded).status_code == 200
+    answer = asked(client, ready, padded + bytes(600))
+    assert (answer.status_code, answer.json()["type"]) == (414, "/problems/url-too-long")

@@ -1,0 +1,121 @@
+"""Training runs and model versions over HTTP."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.settings import Settings
+from app.store.sync_store import SyncStore
+from tests.app.playing import CARD
+from tests.app.test_episodes import made, read_event
+
+ASKED = {"dataset": "symbols", "meta": "reptile", "loss": "lstm", "meta_epochs": 3, "ways": 5, "shots": 1, "seed": 4}
+
+
+def started(client: TestClient, **asked: Any) -> Any:
+    answer = client.post("/train", json=ASKED | asked)
+    assert answer.status_code == 202, answer.text
+    return answer
+
+
+def test_a_run_is_queued_with_what_was_asked(admin: TestClient) -> None:
+    answer = started(admin)
+    run = answer.json()
+    assert answer.headers["location"] == f"/train/{run['id']}"
+    assert (run["state"], run["dataset"], run["epoch"]) == ("queued", "symbols", 0)
+    assert run["options"] == {"preset": "serving"} | {name: ASKED[name] for name in ASKED if name != "dataset"}
+    assert admin.get(f"/train/{run['id']}").json() == run
+    assert admin.get("/train").json() == {"trainings": [run], "next_cursor": None}
+
+
+def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
+    id = started(admin).json()["id"]
+    claim = sync_store.claim("training", id, "played")
+    assert claim is not None
+    progress = {"epoch": 2, "epochs": 3, "loss": 0.5, "losses": [0.7, 0.5], "validation_accuracy": 0.9}
+    sync_store.progress(claim, progress | {"eta_seconds": 12.5}, epoch=2)
+    run = admin.get(f"/train/{id}").json()
+    assert run["state"] == "running"
+    assert {name: run[name] for name in progress} == progress
+    assert run["eta_seconds"] == 12.5
+    assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
+    run = admin.get(f"/train/{id}").json()
+    assert (run["state"], run["model_version"]) == ("finished", "fedcba9876543210")
+    versions = {model["version"]: model for model in admin.get("/models").json()["models"]}
+    assert versions["fedcba9876543210"]["card"] == CARD
+
+
+def test_events_of_a_run_that_ended_are_its_end(admin: TestClient) -> None:
+    id = started(admin).json()["id"]
+    cancelled = admin.post(f"/train/{id}/cancel")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelled")
+    name, run = read_event(iter(admin.get(f"/train/{id}/events").text.splitlines()))
+    assert (name, run["id"]) == ("cancelled", id)
+
+
+def test_a_cancelled_run_can_be_resumed_and_a_queued_one_not(admin: TestClient) -> None:
+    id = started(admin).json()["id"]
+    refused = admin.post(f"/train/{id}/resume")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/conflict")
+    admin.post(f"/train/{id}/cancel")
+    resumed = admin.post(f"/train/{id}/resume")
+    assert (resumed.status_code, resumed.json()["state"]) == (202, "queued")
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem", "field"),
+    [
+        ({}, "invalid-request", "dataset"),
+        ({"dataset": ".."}, "invalid-request", "dataset"),
+        ({"dataset": "a/b"}, "invalid-request", "dataset"),
+        ({"dataset": "/etc"}, "invalid-request", "dataset"),
+        ({"dataset": "a", "meta": "sgd"}, "invalid-request", "meta"),
+        ({"dataset": "a", "ways": 1}, "invalid-request", "ways"),
+        ({"dataset": "a", "meta_epochs": "3"}, "invalid-request", "meta_epochs"),
+        ({"dataset": "a", "epochs": 3}, "unknown-field", "epochs"),
+    ],
+)
+def test_a_wrong_run_is_refused(asked: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
+    answer = admin.post("/train", json=asked)
+    assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
+    assert answer.json()["field"] == field
+    assert admin.get("/train").json()["trainings"] == []
+
+
+def test_an_unknown_data_set_is_refused_with_the_ones_there_are(admin: TestClient, settings: Settings) -> None:
+    (settings.datasets_dir / "shapes").mkdir(parents=True)
+    try:
+        answer = admin.post("/train", json=ASKED)
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/unknown-dataset")
+        assert "shapes" in answer.json()["detail"]
+        started(admin, dataset="shapes")
+    finally:
+        (settings.datasets_dir / "shapes").rmdir()
+        settings.datasets_dir.rmdir()
+
+
+@pytest.mark.parametrize(
+    "path", ["GET /train/x", "GET /train/x/events", "POST /train/x/cancel", "POST /train/x/resume"]
+)
+def test_an_unknown_run_is_404(path: str, admin: TestClient) -> None:
+    method, url = path.split()
+    answer = admin.request(method, url)
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+
+
+def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store: SyncStore) -> None:
+    old = made(admin)["id"]
+    newer = json.loads(json.dumps(CARD))
+    newer["config"]["steps"] = 7
+    sync_store.register_model("fedcba9876543210", b"weights", newer)
+    assert [(m["version"], m["active"]) for m in admin.get("/models").json()["models"]] == [
+        ("fedcba9876543210", False),
+        ("0123456789abcdef", True),
+    ]
+    assert admin.post("/models/fedcba9876543210/activate").json()["active"] is True
+    episode = made(admin)
+    assert (episode["model_version"], episode["steps"]) == ("fedcba9876543210", 7)
+    assert admin.get(f"/episodes/{old}").json()["model_version"] == "0123456789abcdef"
+    assert admin.post("/models/0123/activate").status_code == 404
