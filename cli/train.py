@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from cli.errors import CommandError
 
@@ -15,8 +16,11 @@ DESCRIPTION = """Meta-train and leave model.safetensors and model.json (the card
 example: lamanas train --data ../shared/omniglot --run runs/omniglot"""
 
 
-def add_parser(parser: argparse.ArgumentParser) -> None:
+def add_parser(commands: Any) -> None:
     """Options of ``lamanas train``."""
+    parser = commands.add_parser(
+        "train", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints; continued if it has one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

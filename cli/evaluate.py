@@ -1,0 +1,76 @@
+"""``lamanas evaluate``: accuracy of a meta-model on episodes of a data set."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from cli.errors import CommandError
+
+DESCRIPTION = """Adapt to episodes of a data set and classify each query alone, through the artifact.
+
+example: lamanas evaluate --data ../shared/omniglot --split test --ways 20 --shots 5 --episodes 200 --json"""
+
+
+def add_parser(commands: Any) -> None:
+    """Options of ``lamanas evaluate``."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model's accuracy on episodes of a data set",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
+    parser.add_argument("--model", type=Path, help="folder of model.safetensors and model.json; default: the shipped")
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    for name, default in (("ways", 20), ("shots", 5), ("queries", 5), ("episodes", 200), ("seed", 0), ("threads", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--steps", type=int, help="K; default: the model's own")
+    parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print accuracy with its 95 % interval; 0 when done."""
+    import torch
+
+    from lamanas_core.learning.datasets import load_dataset
+    from lamanas_core.learning.devices import choose_device
+    from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
+    from lamanas_core.learning.meta_model import MetaModel, read, shipped
+
+    if args.data is None:
+        raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
+    torch.set_num_threads(args.threads)
+    try:
+        model = MetaModel.from_bytes(*shipped()) if args.model is None else read(args.model)
+        config = EvaluationConfig(
+            args.ways,
+            args.shots,
+            args.queries,
+            args.episodes,
+            args.seed,
+            args.steps,
+            args.within_alphabet,
+            choose_device(args.device),
+        )
+        classes = load_dataset(args.data, model.config.network.image)[args.split]
+        result = evaluate(model, classes, config, lambda n: _show(n, args.episodes))
+    except (ValueError, FileNotFoundError) as error:
+        raise CommandError(str(error)) from error
+    if args.json:
+        print(json.dumps(result.to_json(model, config) | {"split": args.split}))
+    else:
+        print(
+            f"{100 * result.accuracy:.2f} % ± {100 * result.ci95:.2f} "
+            f"({args.episodes} episodes, {args.ways}-way {args.shots}-shot, {args.split})"
+        )
+    return 0
+
+
+def _show(done: int, episodes: int) -> None:
+    if sys.stderr.isatty():
+        print(f"episode {done}/{episodes}", end="\n" if done == episodes else "\r", file=sys.stderr, flush=True)
