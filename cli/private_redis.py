@@ -28,7 +28,7 @@ def find_binary() -> Path:
 
 
 def command(socket: Path, folder: Path) -> list[str]:
-    """What was accepted is on the disk before the answer goes out: ``appendfsync always``."""
+    """The command that starts it. ``appendfsync always``: what was accepted is on the disk before the answer."""
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -39,6 +39,7 @@ def command(socket: Path, folder: Path) -> list[str]:
         "save": "",
         "daemonize": "no",
         "loglevel": "warning",
+        "logfile": str(folder / "redis.log"),
         # A bounded memory shows as a refused write, never as a silently dropped episode.
         "maxmemory-policy": "noeviction",
     }

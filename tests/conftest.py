@@ -1,9 +1,14 @@
 """A real private Redis, the real app with real workers, and the data set where there is one."""
 
 import os
+import re
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +21,7 @@ from redis.retry import Retry
 from app.settings import Settings
 from app.store.sync_store import SyncStore
 from cli import private_redis
+from tests.waiting import until_line
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,6 +84,76 @@ def sync_store(redis_server: PrivateRedis) -> Iterator[SyncStore]:
     store = SyncStore.open(redis_server.settings)
     yield store
     store.close()
+
+
+@dataclass
+class Service:
+    """``lamanas serve`` with everything it starts: real Redis, real workers, real app."""
+
+    url: str
+    token: str
+    data_dir: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def store_url(self) -> str:
+        return test_settings(self.data_dir).store_url
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
+    """``lamanas serve`` in a session of its own, with these settings in its environment; its output is piped."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMANAS_", "REDIS_"))}
+    environment = inherited | {
+        "LAMANAS_DATA_DIR": str(data_dir),
+        "LAMANAS_PORT": str(free_port()),
+        "LAMANAS_DEVICE": "cpu",
+    }
+    return subprocess.Popen(
+        # Tethered, so that a killed test run leaves nothing behind either.
+        [sys.executable, "-m", "cli.tether", str(os.getpid()), sys.executable, "-m", "cli.main", "serve"],
+        cwd=ROOT,
+        env=environment | changed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until_serving(process: subprocess.Popen[str], data_dir: Path) -> Service:
+    """Waits until it says that it is ready. Its output must be read on: a thread does."""
+    lines = until_line(process, "try:", patience_s=180)
+    said = "".join(lines)
+    url = re.search(r"ready at (http://\S+)", said)
+    token = re.search(r"admin token: (lam_\S+)", said)
+    assert url, said
+    assert token, said
+    threading.Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
+    return Service(url[1], token[1], data_dir, process)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """One running installation for all tests that only use it; whoever breaks things starts one of his own."""
+    folder = Path(tempfile.mkdtemp(prefix="lam-"))
+    process = serve_process(folder)
+    try:
+        yield until_serving(process, folder)
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

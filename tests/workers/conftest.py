@@ -28,7 +28,8 @@ class Worker:
             "LAMANAS_DATA_DIR": str(server.settings.data_dir),
             "LAMANAS_DEVICE": "cpu",
         }
-        command = [sys.executable, "-m", "tests.workers.fake_worker", queue]
+        command = [sys.executable, "-m", "cli.tether", str(os.getpid())]
+        command += [sys.executable, "-m", "tests.workers.fake_worker", queue]
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
 
     def family(self) -> list[int]:

@@ -1,7 +1,7 @@
 """Stands in for what learns, in the pool processes of ``tests.workers.fake_worker``.
 
-The episode's name says how it goes: ``plain`` ends at once; ``held`` waits after its first step until the test pushes to ``test:go``; ``poison`` kills its
-process; ``wrong`` is refused as unusable; ``clumsy`` fails each time.
+The episode's name says how it goes: ``plain`` ends at once; ``held`` waits after its first step until the test pushes
+to ``test:go``; ``poison`` kills its process; ``wrong`` is refused as unusable; ``clumsy`` fails each time.
 """
 
 import os

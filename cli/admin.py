@@ -1,0 +1,62 @@
+"""The first admin token: minted on loopback, found in its file, and otherwise demanded."""
+
+import os
+from pathlib import Path
+
+from app.settings import Settings
+from app.store.records import SCOPES
+from app.store.sync_store import SyncStore, new_token
+from cli.errors import CommandError
+
+
+def ensure(settings: Settings, store: SyncStore) -> None:
+    """Makes the token in the data directory's file a key of the store; without a file, mints one on loopback.
+
+    Raises CommandError where the app would listen beyond this machine without any key: then nobody could tell who
+    made the first one.
+    """
+    token = read(settings)
+    if token is None:
+        if any(not key.revoked for key in store.list_keys()):
+            return
+        if not settings.loopback:
+            raise CommandError(
+                f"LAMANAS_HOST={settings.host} reaches beyond this machine, and there are no keys yet: start once on "
+                f"127.0.0.1, or put a token into {settings.admin_token_file} with `lamanas init`"
+            )
+        token = mint(settings)
+    store.make_key("admin", SCOPES, token)
+
+
+def read(settings: Settings) -> str | None:
+    """The token in the file, or None without a file."""
+    try:
+        return settings.admin_token_file.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CommandError(f"the admin token cannot be read: {error}") from error
+
+
+def mint(settings: Settings) -> str:
+    """A new token, in the file; the one already there if there is one."""
+    return write_secret(settings.admin_token_file, new_token(), 0o600)
+
+
+def write_secret(path: Path, secret: str, mode: int) -> str:
+    """Writes a new file whole or not at all; what is there already stays and is returned."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask is
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # unlike a rename, refuses to replace
+    except FileExistsError:
+        return path.read_text().strip()
+    finally:
+        draft.unlink()
+    return secret

@@ -1,0 +1,49 @@
+"""``lamanas app``: one process of the HTTP app."""
+
+import argparse
+import logging
+from typing import Any
+
+import uvicorn
+
+from app.settings import Settings
+from app.store.errors import UNAVAILABLE
+from app.store.sync_store import SyncStore
+from cli import admin
+from cli.errors import CommandError
+
+
+def add_parser(commands: Any) -> None:
+    commands.add_parser(
+        "app",
+        help="run the HTTP app alone (for compose)",
+        description="Run the HTTP app on LAMANAS_HOST:LAMANAS_PORT; its Redis is REDIS_URL.",
+        epilog="example: REDIS_URL=redis://127.0.0.1:6379/0 lamanas app",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from app.main import create_app
+
+    settings = Settings()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s app %(name)s: %(message)s")
+    store = SyncStore.open(settings)
+    try:
+        admin.ensure(settings, store)
+    except UNAVAILABLE as error:
+        raise CommandError(f"Redis does not answer: {error}") from error
+    finally:
+        store.close()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=min(10, settings.drain_seconds),
+        )
+    )
+    server.run()
+    return 0 if server.started else 1

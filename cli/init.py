@@ -1,0 +1,29 @@
+"""``lamanas init``: what a compose project needs before its first start. Does nothing the second time."""
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import Any
+
+from app.settings import Settings
+from cli import admin
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "init",
+        help="make the secrets of a compose project",
+        description="Make a password for Redis in FOLDER, and the first admin token in the data directory.",
+        epilog="example: lamanas init --secrets /secrets",
+    )
+    parser.add_argument("--secrets", type=Path, required=True, metavar="FOLDER", help="where Redis' password goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = Settings()
+    # Read by Redis' user and by ours, which differ: the volume itself is what keeps everybody else out.
+    password = admin.write_secret(args.secrets / "redis-password", secrets.token_urlsafe(32), 0o444)
+    admin.write_secret(args.secrets / "redis.conf", f"requirepass {password}", 0o444)
+    admin.mint(settings)
+    print("secrets are ready; the admin token: docker compose exec app lamanas token")
+    return 0

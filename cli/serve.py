@@ -1,0 +1,194 @@
+"""``lamanas serve``: a private Redis, the workers and the app on this machine, from start to drained stop."""
+
+import argparse
+import fcntl
+import logging
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from app.settings import Settings
+from app.store.errors import UNAVAILABLE
+from app.store.sync_store import SyncStore
+from cli import admin, private_redis
+from cli.errors import CommandError
+from cli.supervisor import Supervisor
+
+log = logging.getLogger("lamanas")
+REDIS_PATIENCE_S = 30.0
+# The first start on a slow disk reads all of torch.
+READY_PATIENCE_S = 180.0
+BAD_STARTS = 4
+LOOK_S = 0.1
+
+
+def add_parser(commands: Any) -> None:
+    commands.add_parser(
+        "serve",
+        help="start everything on this machine and keep it running",
+        description=(
+            "Start a private Redis (unless REDIS_URL names one), an adapt worker, a train worker and the app on "
+            "LAMANAS_HOST:LAMANAS_PORT; print how to reach it; stop it all on Ctrl-C or SIGTERM after draining."
+        ),
+        epilog="example: LAMANAS_PORT=8080 lamanas serve",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = Settings()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    supervisor = Supervisor()
+    with _sole_user(settings), supervisor.signals():
+        _check_port(settings)
+        try:
+            if _start(settings, supervisor):
+                _announce(settings)
+                while not supervisor.stop_asked:
+                    supervisor.watch(None)
+            print("stopping: requests and adaptations that run are finished first", flush=True)
+        finally:
+            _stop(settings, supervisor)
+    print("stopped", flush=True)
+    return 0
+
+
+def _start(settings: Settings, supervisor: Supervisor) -> bool:
+    """Everything, until it is ready; False if it was asked to stop on the way. Raises CommandError."""
+    environment = dict(os.environ)
+    environment["LAMANAS_DATA_DIR"] = str(settings.data_dir)
+    if settings.embedded:
+        environment["REDIS_URL"] = settings.store_url
+        try:
+            command = private_redis.prepare(settings)
+        except OSError as error:
+            raise CommandError(str(error)) from error
+        supervisor.start("redis", command, environment)
+    store = SyncStore.open(settings)
+    try:
+        if not _until_redis(settings, supervisor, store):
+            return False
+        admin.ensure(settings, store)
+    finally:
+        store.close()
+    program = [sys.executable, "-m", "cli.main"]
+    for name, arguments in (
+        ("adapt worker", ["worker", "adapt"]),
+        ("train worker", ["worker", "train"]),
+        ("app", ["app"]),
+    ):
+        supervisor.start(name, [*program, *arguments], environment)
+    return _until_ready(settings, supervisor)
+
+
+def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -> bool:
+    deadline = time.monotonic() + (REDIS_PATIENCE_S if settings.embedded else 10)
+    while not supervisor.stop_asked:
+        try:
+            store.ping()
+            return True
+        except UNAVAILABLE as error:
+            where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
+            if time.monotonic() > deadline:
+                raise CommandError(f"{where} does not answer: {error}") from error
+            _watch_start(supervisor)
+    return False
+
+
+def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:
+    deadline = time.monotonic() + READY_PATIENCE_S
+    while not supervisor.stop_asked:
+        problem = _problem(f"{_url(settings)}/readyz")
+        if problem is None:
+            return True
+        if time.monotonic() > deadline:
+            raise CommandError(f"not ready after {READY_PATIENCE_S:.0f} s: {problem}")
+        _watch_start(supervisor)
+    return False
+
+
+def _watch_start(supervisor: Supervisor) -> None:
+    supervisor.watch(LOOK_S)
+    for service in supervisor.services:
+        if service.bad_starts >= BAD_STARTS:
+            raise CommandError(f"the {service.name} ended {BAD_STARTS} times while starting; see its messages above")
+
+
+def _problem(url: str) -> str | None:
+    """None if this answers with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 (our own address)
+            return None
+    except urllib.error.HTTPError as error:
+        return error.read(2000).decode(errors="replace")
+    except OSError as error:
+        return str(error)
+
+
+def _announce(settings: Settings) -> None:
+    url = _url(settings)
+    token = admin.read(settings)
+    print(f"\nLAMANAS is ready at {url} (stop it with Ctrl-C); its API is described at {url}/docs")
+    if token is not None:
+        print(f"admin token: {token}   (kept in {settings.admin_token_file})")
+        print(f'try:  curl -H "Authorization: Bearer {token}" {url}/models')
+    print(flush=True)
+
+
+def _stop(settings: Settings, supervisor: Supervisor) -> None:
+    """First what takes requests, then what works on them, Redis last."""
+    services = supervisor.services
+    supervisor.stop([service for service in services if service.name == "app"], settings.drain_seconds)
+    supervisor.stop([service for service in services if "worker" in service.name], settings.drain_seconds)
+    supervisor.stop([service for service in services if service.name == "redis"], settings.drain_seconds)
+
+
+def _url(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+@contextmanager
+def _sole_user(settings: Settings) -> Iterator[None]:
+    """The data directory is ours alone while this lasts. Raises CommandError."""
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (settings.data_dir / "serve.lock").open("a+")
+    except OSError as error:
+        raise CommandError(f"the data directory cannot be used: {error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise CommandError(
+                f"process {lock.read().strip()} already serves from {settings.data_dir}; "
+                "stop it, or set LAMANAS_DATA_DIR to another folder"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _check_port(settings: Settings) -> None:
+    """Raises CommandError, before anything is started, if the app could not listen."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise CommandError(f"LAMANAS_HOST={settings.host} is no address of this machine: {error.strerror}") from error
+    except OSError as error:
+        raise CommandError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
+            "set LAMANAS_PORT to another port, or stop what listens there"
+        ) from error

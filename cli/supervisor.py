@@ -1,0 +1,127 @@
+"""Starts processes, starts again those that end, and stops them in order. Linux only (pidfd, prctl)."""
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import FrameType
+
+log = logging.getLogger("lamanas")
+# A process that ends sooner than this was no good start. (Importing torch alone takes some seconds.)
+GOOD_START_S = 20.0
+LONGEST_PAUSE_S = 10.0
+
+
+@dataclass
+class Service:
+    """One process that is to run all the time, in a session of its own."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    handle: int = -1
+    started: float = 0.0
+    bad_starts: int = 0
+    start_at: float = field(default=0.0)
+
+    def start(self) -> None:
+        tethered = [sys.executable, "-m", "cli.tether", str(os.getpid()), *self.command]
+        self.process = subprocess.Popen(tethered, env=self.environment, start_new_session=True)
+        self.handle = os.pidfd_open(self.process.pid)
+        self.started = time.monotonic()
+
+    def reap(self) -> int:
+        """After its end: its exit code. Whatever it left in its session ends, too."""
+        assert self.process is not None
+        code = self.process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        os.close(self.handle)
+        self.process, self.handle = None, -1
+        return code
+
+
+class Supervisor:
+    """Use in the main thread, inside ``with supervisor.signals():``."""
+
+    def __init__(self) -> None:
+        self.services: list[Service] = []
+        self.stop_asked = 0
+        self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop; a second one asks to hurry."""
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            self.stop_asked += 1
+
+        before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def start(self, name: str, command: Sequence[str], environment: dict[str, str]) -> Service:
+        service = Service(name, command, environment)
+        self.services.append(service)
+        service.start()
+        return service
+
+    def watch(self, seconds: float | None) -> None:
+        """Returns after this time, or sooner after a signal or the end of a process; starts again what is due."""
+        now = time.monotonic()
+        for service in self.services:
+            if service.process is None and now >= service.start_at:
+                service.start()
+        due = [service.start_at - now for service in self.services if service.process is None]
+        limits = [limit for limit in (seconds, *due) if limit is not None]
+        for service in self._ended(min(limits) if limits else None):
+            lived = time.monotonic() - service.started
+            code = service.reap()
+            service.bad_starts = service.bad_starts + 1 if lived < GOOD_START_S else 0
+            pause = min(LONGEST_PAUSE_S, 0.25 * 2**service.bad_starts) if service.bad_starts else 0.0
+            service.start_at = time.monotonic() + pause
+            log.warning("%s ended (%s), starting it again", service.name, _words(code))
+
+    def stop(self, services: Sequence[Service], seconds: float) -> None:
+        """SIGTERM to all of them; SIGKILL to those that still run after this time or at the second signal."""
+        running = [service for service in services if service.process is not None]
+        for service in running:
+            assert service.process is not None
+            service.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while running and time.monotonic() < deadline and self.stop_asked < 2:
+            for service in self._ended(deadline - time.monotonic(), running):
+                service.reap()
+                running.remove(service)
+        for service in running:
+            assert service.process is not None
+            log.warning("%s did not end by itself, killing it", service.name)
+            os.killpg(service.process.pid, signal.SIGKILL)
+            service.reap()
+
+    def _ended(self, seconds: float | None, among: Sequence[Service] | None = None) -> list[Service]:
+        handles = {
+            service.handle: service
+            for service in (self.services if among is None else among)
+            if service.process is not None
+        }
+        ready, _, _ = select.select([*handles, self._wake], [], [], None if seconds is None else max(0.0, seconds))
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+        return [handles[handle] for handle in ready if handle in handles]
+
+
+def _words(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

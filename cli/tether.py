@@ -1,0 +1,24 @@
+"""``python -m cli.tether PARENT COMMAND...``: becomes the command, which the kernel kills when its parent ends.
+
+Killing is right for all that ``lamanas serve`` starts: what was accepted is on the disk, leases bring the rest back.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # prctl(2); kept across exec
+
+
+def main() -> None:
+    parent, command = int(sys.argv[1]), sys.argv[2:]
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:  # it ended before we asked
+        sys.exit(1)
+    os.execvp(command[0], command)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

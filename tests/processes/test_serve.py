@@ -1,0 +1,130 @@
+"""``lamanas serve`` starts, answers, mends, drains and leaves nothing behind."""
+
+import os
+import signal
+import stat
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import PrivateRedis, Service, serve_process, test_settings, until_serving
+from tests.waiting import family, until_gone
+
+Serve = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def serve(short_folder: Path) -> Iterator[Serve]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(**environment: str) -> subprocess.Popen[str]:
+        started.append(serve_process(short_folder, **environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+
+
+def get(url: str, token: str) -> httpx.Response:
+    return httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+def test_running_service_answers_and_keeps_its_token_private(service: Service) -> None:
+    assert get(f"{service.url}/models", service.token).status_code == 200
+    assert get(f"{service.url}/models", "lam_wrong").status_code == 401
+    file = service.data_dir / "admin-token"
+    assert file.read_text().strip() == service.token
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_processes_of_a_service_are_in_sessions_of_their_own(service: Service) -> None:
+    children = family(service.process.pid)[1:]
+    assert len(children) >= 4
+    assert os.getsid(service.process.pid) not in {os.getsid(child) for child in children}
+
+
+def test_app_does_not_import_torch(service: Service) -> None:
+    apps = [pid for pid in family(service.process.pid) if b"cli.main\0app" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(apps) == 1
+    assert "libtorch" not in Path(f"/proc/{apps[0]}/maps").read_text()
+
+
+def test_second_serve_on_the_same_data_directory_says_so(service: Service) -> None:
+    process = serve_process(service.data_dir)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"process {service.process.pid} already serves from" in output
+
+
+def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serve, short_folder: Path) -> None:
+    port = service.url.rpartition(":")[2]
+    process = serve(LAMANAS_PORT=port)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in output
+    assert "Traceback" not in output
+    assert not (short_folder / "redis").exists()
+
+
+def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folder: Path) -> None:
+    process = serve(LAMANAS_HOST="0.0.0.0")  # noqa: S104
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "there are no keys yet" in output
+    assert not (short_folder / "admin-token").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LAMANAS_PORT", "none"), ("LAMANAS_DEVICE", "abacus"), ("REDIS_URL", "http://x")]
+)
+def test_wrong_setting_is_named(serve: Serve, name: str, value: str) -> None:
+    process = serve(**{name: value})
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"lamanas serve: {name}: " in output
+    assert "Traceback" not in output
+
+
+def test_stop_drains_and_leaves_no_process(serve: Serve, short_folder: Path) -> None:
+    process = serve()
+    until_serving(process, short_folder)
+    processes = family(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    until_gone(processes)
+
+
+def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve: Serve, short_folder: Path) -> None:
+    process = serve()
+    first = until_serving(process, short_folder)
+    processes = family(process.pid)
+    process.kill()
+    process.wait()
+    until_gone(processes)
+    again = until_serving(serve(), short_folder)
+    assert again.token == first.token
+    assert get(f"{again.url}/models", first.token).status_code == 200
+
+
+def test_given_redis_is_used_and_none_is_started(redis_server: PrivateRedis, serve: Serve, short_folder: Path) -> None:
+    data_dir = short_folder / "data"
+    process = serve(REDIS_URL=redis_server.settings.store_url, LAMANAS_DATA_DIR=str(data_dir))
+    running = until_serving(process, data_dir)
+    assert not (data_dir / "redis").exists()
+    assert get(f"{running.url}/models", running.token).json()
+    with urllib.request.urlopen(f"{running.url}/readyz") as answer:  # noqa: S310
+        assert answer.status == 200
+
+
+def test_socket_of_a_deep_data_directory_is_kept_short(tmp_path: Path) -> None:
+    deep = test_settings(tmp_path / ("d" * 120))
+    assert len(os.fsencode(deep.redis_socket)) <= 107
+    assert deep.redis_socket == test_settings(tmp_path / ("d" * 120)).redis_socket
+    assert deep.redis_socket != test_settings(tmp_path / ("e" * 120)).redis_socket

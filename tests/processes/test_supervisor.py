@@ -1,0 +1,52 @@
+"""Processes that end are started again; those that will not end are killed."""
+
+import os
+import sys
+
+import pytest
+
+from cli.supervisor import Service, Supervisor
+from tests.waiting import until_gone
+
+ASLEEP = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
+DEAF = [
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w').close(); signal.pause()",
+]
+
+
+def pid(service: Service) -> int:
+    assert service.process is not None
+    return service.process.pid
+
+
+@pytest.fixture
+def supervisor() -> Supervisor:
+    return Supervisor()
+
+
+def test_ended_process_is_started_again(supervisor: Supervisor) -> None:
+    service = supervisor.start("sleeper", ASLEEP, dict(os.environ))
+    first = pid(service)
+    os.kill(first, 9)
+    while service.process is None or pid(service) == first:
+        supervisor.watch(0.1)
+    supervisor.stop([service], 60)
+    assert service.process is None
+
+
+def test_process_that_keeps_ending_is_counted(supervisor: Supervisor) -> None:
+    service = supervisor.start("broken", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
+    while service.bad_starts < 3:
+        supervisor.watch(0.1)
+
+
+def test_deaf_process_is_killed_at_the_end_of_its_time(supervisor: Supervisor, tmp_path: "os.PathLike[str]") -> None:
+    listening = os.path.join(tmp_path, "listening")  # noqa: PTH118
+    os.mkfifo(listening)
+    service = supervisor.start("deaf", [*DEAF, listening], dict(os.environ))
+    with open(listening):  # noqa: PTH123 (returns when the process has opened its end)
+        deaf = pid(service)
+    supervisor.stop([service], 0.1)
+    until_gone([deaf])

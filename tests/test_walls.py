@@ -1,0 +1,75 @@
+"""Which part may import which: learned from the source, lazy imports included."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FORBIDDEN = {
+    "lamanas_core": ("app", "workers", "cli", "fastapi", "celery", "redis"),
+    "app": ("torch", "torchvision", "workers", "cli", "lamanas_core.learning"),
+    "workers": ("cli", "fastapi", "app.main", "app.routes"),
+}
+# The store and the settings are what workers and app share; the rest of the app is not theirs.
+WORKERS_MAY = ("app.settings", "app.store")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of all modules that this file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("package", sorted(FORBIDDEN))
+def test_package_imports_nothing_beyond_its_wall(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    crossed = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in imported(path)
+        if any(within(name, forbidden) for forbidden in FORBIDDEN[package])
+    ]
+    assert not crossed
+
+
+def test_core_outside_learning_does_without_torch() -> None:
+    files = list((ROOT / "lamanas_core").glob("*.py"))
+    crossed = [
+        f"{path.name} imports {name}"
+        for path in files
+        for name in imported(path)
+        if within(name, "torch") or within(name, "lamanas_core.learning")
+    ]
+    assert not crossed
+
+
+def test_workers_know_only_settings_and_store_of_the_app() -> None:
+    crossed = [
+        f"{path.name} imports {name}"
+        for path in (ROOT / "workers").rglob("*.py")
+        for name in imported(path)
+        if within(name, "app") and not any(within(name, allowed) for allowed in WORKERS_MAY)
+    ]
+    assert not crossed
+
+
+def test_no_foreign_code_is_unpickled() -> None:
+    crossed = [
+        f"{path.relative_to(ROOT)} uses {word}"
+        for package in ("app", "cli", "lamanas_core", "workers")
+        for path in (ROOT / package).rglob("*.py")
+        for word in ("import pickle", "from pickle", "torch.load(", "allow_pickle=True")
+        if word in path.read_text()
+    ]
+    assert not crossed
