@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.schemas import TrainBody
 from app.settings import Settings
 from app.store.sync_store import SyncStore
 from tests.app.playing import CARD
@@ -119,3 +120,22 @@ def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store:
     assert (episode["model_version"], episode["steps"]) == ("fedcba9876543210", 7)
     assert admin.get(f"/episodes/{old}").json()["model_version"] == "0123456789abcdef"
     assert admin.post("/models/0123/activate").status_code == 404
+
+
+def test_what_can_be_asked_is_what_the_trainer_knows() -> None:
+    from lamanas_core.learning.config import PRESETS
+    from lamanas_core.learning.training import TrainingConfig
+
+    properties = TrainBody.model_json_schema()["properties"]
+
+    def values(name: str) -> list[str]:
+        choices = properties[name].get("anyOf", [properties[name]])
+        return [value for choice in choices for value in choice.get("enum", [])]
+
+    assert sorted(values("preset")) == sorted(PRESETS)
+    for name in ("preset", "meta", "loss", "proxy"):
+        for value in values(name):
+            assert getattr(TrainingConfig.from_request({name: value}), name) == value
+    asked = TrainBody(dataset="a", residual=False, meta_epochs=3, ways=5, shots=2, seed=4)
+    config = TrainingConfig.from_request(asked.model_dump(exclude={"dataset"}, exclude_none=True))
+    assert (config.residual, config.meta_epochs, config.ways, config.shots, config.seed) == (False, 3, 5, 2, 4)
