@@ -19,6 +19,10 @@ from lamanas_core.learning.prototypes import leave_one_out_logits, logits, proto
 from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, steps
 
 
+# Images a step learns from at most: keeps 50 classes of 20 images under 4 GB.
+LARGEST_BATCH = 250
+
+
 @dataclass(frozen=True)
 class AdaptedNetwork:
     """*The* adapted network: parameters after K steps, what α keeps of them, statistics and prototypes of the support.
@@ -88,7 +92,6 @@ def adapt(
     config = meta_model.config
     if support.shape[1:] != config.network.image.shape:
         raise ValueError(f"images of shape {support.shape[1:]} for a meta-model of {config.network.image.shape}")
-    torch.manual_seed(seed)
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     learner = Learner.build(config)
     learner.network.to(device)
@@ -96,7 +99,8 @@ def adapt(
     images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
     count = config.task_learner.steps if steps is None else steps
-    network, losses = _run(learner, parameters, images, targets, len(classes), count, on_step)
+    batches = minibatches(targets.cpu(), len(classes), count, torch.Generator().manual_seed(seed))
+    network, losses = _run(learner, parameters, images, targets, len(classes), batches, on_step)
     kept = kept_parameters(network.parameters.theta, network.parameters.alpha, config.network)
     with torch.no_grad():
         scale = parameters.log_scale.exp()
@@ -122,18 +126,37 @@ def _run(
     images: Tensor,
     labels: Tensor,
     ways: int,
-    count: int,
+    batches: Sequence[Tensor],
     on_step: Callable[[int, int, float], None],
 ) -> tuple[AdaptedNetwork, list[float]]:
     theta, alpha, losses = parameters.theta, parameters.alpha, []
-    for k, step in enumerate(steps(learner, parameters, images, labels, ways, count), start=1):
+    rows = [batch.to(images.device) for batch in batches]
+    taken = steps(learner, parameters, images, labels, ways, len(rows), batches=rows)
+    for k, step in enumerate(taken, start=1):
         theta, alpha = step.theta, step.alpha
         losses.append(float(step.loss))
-        on_step(k, count, losses[-1])
+        on_step(k, len(rows), losses[-1])
     named = {**parameters.named()}
     named |= {f"theta.{name}": value.detach() for name, value in theta.items()}
     named |= {f"alpha.{name}": value.detach() for name, value in alpha.items()}
     return finish(learner, Parameters.from_named(named), images, labels, ways), losses
+
+
+def minibatches(labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:
+    """For each of ``count`` steps the rows it uses, in order: all of them up to ``LARGEST_BATCH``, else a fresh draw.
+
+    A draw has the same number of images of every class, as far as a class has them, so that every class is in it.
+    """
+    everything = torch.arange(len(labels))
+    if len(labels) <= LARGEST_BATCH:
+        return [everything] * count
+    each = LARGEST_BATCH // ways
+    drawn = []
+    for _ in range(count):
+        members = [everything[labels == label] for label in range(ways)]
+        picked = [rows[torch.randperm(len(rows), generator=generator)[:each]] for rows in members]
+        drawn.append(torch.cat(picked).sort().values)
+    return drawn
 
 
 def kept_parameters(theta: Tensors, alpha: Tensors, config: NetworkConfig) -> int:

@@ -1,6 +1,5 @@
 """Images of a data set, preprocessed once and split by class: Omniglot's layout or any folder of class folders."""
 
-import io
 import random
 import zipfile
 from collections.abc import Callable, Iterator
@@ -136,10 +135,3 @@ def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec) 
     return ImageClasses(torch.from_numpy(np.stack(arrays)), tuple(members), tuple(names), groups)
 
 
-def png_bytes(array: np.ndarray) -> bytes:
-    """A preprocessed grey image, uint8 (1, h, w), as a PNG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(array[0]).save(buffer, format="PNG")
-    return buffer.getvalue()

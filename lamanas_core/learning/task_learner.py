@@ -1,7 +1,7 @@
 """The task learner Φ_K: K gradient steps on θ and α with the learned loss, φ fixed (Eq. 2)."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -119,21 +119,27 @@ def steps(
     count: int,
     *,
     differentiable: bool = False,
+    batches: Sequence[Tensor] | None = None,
 ) -> Iterator[Step]:
     """``count`` steps of Eq. 2 on support images float (n, c, h, w), labels int64 (n,).
 
     θ_{k+1} = θ_k - λ ∇_θ L_φ, α_{k+1} = α_k - ξ ∇_α L_φ, both gradients from one backward pass, with λ and ξ learned
     per tensor. L_φ is taken on tempered leave-one-out logits: the plain ones of a prototype head are saturated on the
     images that made the prototypes. ``differentiable`` keeps the graph, for gradients through all the steps.
+    ``batches``: for each step the rows (int64) of the support set that it uses, all of them by default.
     """
     theta, alpha, state = parameters.theta, parameters.alpha, None
     scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
     if not differentiable:
         theta, alpha = _leaves(theta), _leaves(alpha)
+    everything = torch.arange(len(support), device=support.device)
     for k in range(count):
-        features = learner.embed(theta, alpha, support, Statistics(len(support)))
-        logits = leave_one_out_logits(features, labels, ways, scale)
-        loss, state = _loss(learner, parameters.phi, logits, labels, k / count, state)
+        rows = everything if batches is None else batches[k]
+        features = learner.embed(theta, alpha, support[rows], Statistics(len(rows)))
+        logits = leave_one_out_logits(features, labels[rows], ways, scale)
+        seen = None if state is None else (state[0][rows], state[1][rows])
+        loss, seen = _loss(learner, parameters.phi, logits, labels[rows], k / count, seen)
+        state = _remembered(state, seen, rows, len(support))
         variables = [*theta.values(), *alpha.values()]
         # Operations that are skipped have no gradient and stay as they are.
         gradients = torch.autograd.grad(loss, variables, create_graph=differentiable, materialize_grads=True)
@@ -145,22 +151,20 @@ def steps(
         yield Step(loss.detach(), theta, alpha)
 
 
-def adapted(
-    learner: Learner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int, count: int
-) -> tuple[Parameters, list[float]]:
-    """θ_K and α_K in place of θ and α, and the loss at each step; nothing keeps a graph."""
-    theta, alpha, losses = parameters.theta, parameters.alpha, []
-    for step in steps(learner, parameters, support, labels, ways, count):
-        theta, alpha = step.theta, step.alpha
-        losses.append(float(step.loss))
-    return replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach), losses
-
-
 def _loss(
     learner: Learner, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: State
 ) -> tuple[Tensor, State]:
     result: tuple[Tensor, State] = functional_call(learner.loss, phi, (logits, labels, progress, state))
     return result
+
+
+def _remembered(state: State, seen: State, rows: Tensor, n: int) -> State:
+    """The loss network's state of all n examples after a step that saw ``rows`` of them; unseen ones start at 0."""
+    if seen is None:
+        return None
+    if state is None:
+        state = (seen[0].new_zeros(n, seen[0].shape[1]), seen[1].new_zeros(n, seen[1].shape[1]))
+    return state[0].index_copy(0, rows, seen[0]), state[1].index_copy(0, rows, seen[1])
 
 
 def _leaves(tensors: Tensors) -> Tensors:

@@ -1,0 +1,48 @@
+"""Tiny meta-models and tasks, in float64 where gradients are compared."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from lamanas_core.glyphs import draw, glyph_class, png
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.images import load
+from lamanas_core.learning.config import PRESETS, Config, NetworkConfig
+from lamanas_core.learning.meta_learners import Task
+from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
+
+MINIATURE = Config(
+    "tiny",
+    NetworkConfig(ImageSpec(size=8), channels=2, nodes=2, cells=("normal", "reduction"), temperature=1.0),
+    replace(PRESETS["tiny"].task_learner, hidden=3, theta_rate=0.1, alpha_rate=0.1, logit_scale=1.0),
+)
+
+
+def float64_learner(config: Config = MINIATURE, seed: int = 0) -> tuple[Learner, Parameters]:
+    """A network of a few hundred parameters whose gradients can be checked by finite differences."""
+    learner = Learner.build(config)
+    learner.network.double()
+    learner.loss.double()
+    return learner, initial_parameters(config, seed).map(lambda tensor: tensor.double())
+
+
+def float64_task(seed: int = 0, ways: int = 3, shots: int = 2) -> Task:
+    """Random images of side 8."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(ways).repeat_interleave(shots)
+    shape = (len(labels), 1, 8, 8)
+    support, query = (torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    return Task(support, labels, query, labels, ways)
+
+
+def glyph_support(ways: int, shots: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``shots[i]`` preprocessed drawings of class i: uint8 (n, 1, 28, 28) and labels (n,)."""
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for label in range(ways):
+        strokes = glyph_class(rng)
+        for _ in range(shots[label]):
+            images.append(load(png(draw(strokes, rng)), ImageSpec(), max_pixels=20_000))
+            labels.append(label)
+    return np.stack(images), np.array(labels)

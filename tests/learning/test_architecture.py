@@ -1,0 +1,61 @@
+"""Shares, inputs, pruning and genotype against small cases worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from lamanas_core.learning.adaptation import kept_parameters
+from lamanas_core.learning.architecture import cell_weights, edges, genotype, initial_alpha, pairs, shares
+from lamanas_core.learning.config import NetworkConfig
+from lamanas_core.learning.supernet import Supernet
+from lamanas_core.learning.warm_up import ANNEALED_BY, temperature
+
+CONFIG = NetworkConfig(nodes=2, channels=4, operations=("skip", "conv_3x3"), cells=("normal",), prune_threshold=0.05)
+
+
+def test_inputs_are_chosen_in_pairs() -> None:
+    assert pairs(0) == [(0, 1)]
+    assert pairs(1) == [(0, 1), (0, 2), (1, 2)]
+    assert edges(2) == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+
+
+def test_shares_by_hand() -> None:
+    alpha = initial_alpha(CONFIG)
+    alpha["normal.operations"][0] = torch.tensor([0.0, math.log(3.0)])
+    alpha["normal.pairs.1"] = torch.log(torch.tensor([0.5, 0.3, 0.2]))
+    operations, inputs = shares(alpha, "normal", 2, temperature=1.0)
+    torch.testing.assert_close(operations[0], torch.tensor([0.25, 0.75]))
+    torch.testing.assert_close(inputs, torch.tensor([1.0, 1.0, 0.8, 0.7, 0.5]))
+    sharp, _ = shares(alpha, "normal", 2, temperature=0.5)
+    torch.testing.assert_close(sharp[0], torch.tensor([0.1, 0.9]))
+
+
+def test_what_falls_under_the_threshold_is_dropped_and_the_rest_is_told_by_the_genotype() -> None:
+    alpha = initial_alpha(CONFIG)
+    alpha["normal.operations"][0] = torch.tensor([0.0, 9.0])
+    alpha["normal.pairs.1"] = torch.tensor([9.0, 0.0, 0.0])
+    kept = cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.05).kinds["normal"].kept
+    assert kept == ((1,), (0, 1), (0, 1), (0, 1), ())
+    sharp = NetworkConfig(
+        nodes=2, channels=4, operations=("skip", "conv_3x3"), cells=("normal",), prune_threshold=0.05, temperature=1.0
+    )
+    nodes = genotype(alpha, sharp).normal
+    assert [operation.name for operation in nodes[0][0].operations] == ["conv_3x3"]
+    assert [edge.source for edge in nodes[1]] == ["input0", "input1"]
+
+
+def test_parameters_kept_by_hand() -> None:
+    alpha = initial_alpha(CONFIG)
+    theta = dict(Supernet(CONFIG).named_parameters())
+    total = sum(value.numel() for value in theta.values())
+    alpha["normal.operations"][0] = torch.tensor([9.0, 0.0])
+    # One convolution 3 x 3 of 4 channels and its normalisation less.
+    assert kept_parameters(theta, alpha, CONFIG) == total - (4 * 4 * 9 + 8)
+
+
+def test_the_temperature_falls_to_its_end_and_stays() -> None:
+    assert temperature(0.0) == 1.0
+    assert temperature(ANNEALED_BY) == pytest.approx(0.05)
+    assert temperature(1.0) == pytest.approx(0.05)
+    assert temperature(ANNEALED_BY / 2) == pytest.approx(math.sqrt(0.05))

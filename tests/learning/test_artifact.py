@@ -1,0 +1,126 @@
+"""The artifact is the adapted network, and what it says depends on the image alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from lamanas_core.artifact import ArtifactError, Classifier
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.images import load
+from lamanas_core.learning.adaptation import Adapted, adapt, finish, minibatches
+from lamanas_core.learning.episodes import to_float
+from lamanas_core.learning.meta_model import MetaModel, MetaModelError, shipped
+from lamanas_core.learning.task_learner import Parameters, steps
+from tests.learning.helpers import glyph_support
+
+
+@pytest.fixture(scope="module")
+def model() -> MetaModel:
+    return MetaModel.from_bytes(*shipped())
+
+
+def run(model: MetaModel, support: np.ndarray, labels: np.ndarray, k: int | None = None) -> Adapted:
+    classes = [f"class {i}" for i in range(int(labels.max()) + 1)]
+    return adapt(model, support, labels, classes, steps=k, seed=0, device="cpu", on_step=lambda *_: None)
+
+
+def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: MetaModel) -> None:
+    rng = np.random.default_rng(0)
+    for episode in range(50):
+        ways = int(rng.integers(2, 8))
+        support, labels = glyph_support(ways, rng.integers(1, 4, ways).tolist(), seed=episode)
+        images, targets = to_float(torch.from_numpy(support)), torch.from_numpy(labels)
+        k = episode % 3
+        theta, alpha = model.parameters.theta, model.parameters.alpha
+        for step in steps(model.learner, model.parameters, images, targets, ways, k):
+            theta, alpha = step.theta, step.alpha
+        old = model.parameters
+        after = Parameters(theta, alpha, old.phi, old.theta_rates, old.alpha_rates, old.log_scale)
+        network = finish(model.learner, after, images, targets, ways)
+        queries, _ = glyph_support(3, [1, 1, 1], seed=1000 + episode)
+        with torch.no_grad():
+            expected = network.logits(to_float(torch.from_numpy(queries))).numpy()
+        actual = Classifier.from_bytes(run(model, support, labels, k).artifact).logits(queries)
+        assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-4
+
+
+def test_a_prediction_depends_on_its_image_alone(model: MetaModel) -> None:
+    classifier = Classifier.from_bytes(run(model, *glyph_support(4, [2] * 4, seed=1)).artifact)
+    queries, _ = glyph_support(5, [2] * 5, seed=2)
+    together = classifier.probabilities(queries)
+    alone = np.concatenate([classifier.probabilities(query[None]) for query in queries])
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_the_order_of_classes_changes_no_answer(model: MetaModel) -> None:
+    support, labels = glyph_support(4, [2, 1, 3, 2], seed=3)
+    order = np.array([2, 0, 3, 1])
+    queries, _ = glyph_support(4, [2] * 4, seed=4)
+    plain = Classifier.from_bytes(run(model, support, labels).artifact).probabilities(queries)
+    renamed = Classifier.from_bytes(run(model, support, order[labels]).artifact).probabilities(queries)
+    np.testing.assert_allclose(renamed[:, order], plain, atol=1e-4)
+
+
+def test_a_negative_gets_the_same_answer(model: MetaModel) -> None:
+    from PIL import ImageOps
+
+    from lamanas_core.glyphs import draw, glyph_class, png
+
+    rng = np.random.default_rng(5)
+    drawing = draw(glyph_class(rng), rng)
+    twins = [load(png(image), ImageSpec(), max_pixels=20_000) for image in (drawing, ImageOps.invert(drawing))]
+    np.testing.assert_array_equal(*twins)
+    classifier = Classifier.from_bytes(run(model, *glyph_support(3, [2] * 3, seed=6)).artifact)
+    answers = classifier.probabilities(np.stack(twins))
+    np.testing.assert_array_equal(answers[0], answers[1])
+
+
+def test_adapting_again_gives_the_same_bytes(model: MetaModel) -> None:
+    task = glyph_support(3, [2] * 3, seed=7)
+    assert run(model, *task).artifact == run(model, *task).artifact
+
+
+def test_the_steps_change_weights_and_architecture(model: MetaModel) -> None:
+    support, labels = glyph_support(5, [3] * 5, seed=8)
+    images, targets = to_float(torch.from_numpy(support)), torch.from_numpy(labels)
+    last = list(steps(model.learner, model.parameters, images, targets, 5, 3))[-1]
+    for old, new in ((model.parameters.theta, last.theta), (model.parameters.alpha, last.alpha)):
+        assert any(not torch.equal(old[name], new[name]) for name in old)
+
+
+def test_the_adaptation_tells_what_it_kept(model: MetaModel) -> None:
+    adapted = run(model, *glyph_support(3, [2, 1, 3], seed=9))
+    assert 0 < adapted.parameters_kept < adapted.parameters_total
+    assert 0 <= adapted.support_accuracy <= 1
+    assert adapted.leave_one_out_accuracy is not None
+    assert len(adapted.losses) == model.config.task_learner.steps
+    assert run(model, *glyph_support(3, [1, 1, 1], seed=9)).leave_one_out_accuracy is None
+
+
+def test_images_unlike_the_training_images_carry_a_warning(model: MetaModel) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), dtype=np.uint8)
+    assert "unlike" in run(model, noise, np.array([0, 0, 1, 1]), 0).warnings[0]
+    assert run(model, *glyph_support(3, [2] * 3, seed=10), 0).warnings == ()
+
+
+def test_large_support_sets_are_learned_in_minibatches_that_hold_every_class() -> None:
+    labels = torch.arange(1000) % 50
+    batches = minibatches(labels, 50, 3, torch.Generator().manual_seed(0))
+    for batch in batches:
+        assert torch.bincount(labels[batch], minlength=50).tolist() == [5] * 50
+    assert not torch.equal(batches[0], batches[1])
+
+
+def test_bytes_that_are_no_artifact_are_refused() -> None:
+    with pytest.raises(ArtifactError):
+        Classifier.from_bytes(b"not ONNX")
+
+
+def test_a_meta_model_survives_its_own_file_and_refuses_another_card(model: MetaModel) -> None:
+    weights, card = shipped()
+    assert MetaModel.from_bytes(model.to_bytes(), card).version == model.version
+    other = card | {"config": card["config"] | {"network": card["config"]["network"] | {"channels": 8}}}
+    with pytest.raises(MetaModelError, match="do not fit"):
+        MetaModel.from_bytes(weights, other)
+    with pytest.raises(MetaModelError):
+        MetaModel.from_bytes(b"damaged", card)

@@ -1,0 +1,137 @@
+"""Every gradient of the paper against finite differences or autograd, in float64 on a tiny network."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from lamanas_core.learning.losses import LearnedLoss, mend_slope
+from lamanas_core.learning.meta_learners import maml, proxy_value, query_logits, reptile
+from lamanas_core.learning.normalisation import Statistics
+from lamanas_core.learning.prototypes import leave_one_out_logits
+from lamanas_core.learning.task_learner import Learner, Parameters, steps
+from tests.learning.helpers import MINIATURE, float64_learner, float64_task
+
+STEP = 1e-6
+
+
+def outer_loss(learner: Learner, parameters: Parameters, count: int) -> float:
+    """The query loss after ``count`` steps, computed without meta-gradients."""
+    task = float64_task()
+    theta, alpha = parameters.theta, parameters.alpha
+    for step in steps(learner, parameters, task.support, task.support_labels, task.ways, count):
+        theta, alpha = step.theta, step.alpha
+    return float(F.cross_entropy(query_logits(learner, parameters, theta, alpha, task), task.query_labels).detach())
+
+
+@pytest.mark.parametrize("loss", ["lstm", "fnn"])
+def test_maml_gradients_equal_finite_differences_through_all_steps(loss: str) -> None:
+    config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss=loss))  # type: ignore[arg-type]
+    learner, parameters = float64_learner(config)
+    gradients = maml(learner, parameters, float64_task(), 3).gradients
+    generator = torch.Generator().manual_seed(1)
+    for part in ("theta.", "alpha.", "phi.", "rates.theta", "rates.alpha", "scale"):
+        names = [name for name in gradients if name.startswith(part)]
+        direction = {n: torch.randn(gradients[n].shape, generator=generator, dtype=torch.float64) for n in names}
+
+        def moved(sign: int, direction: dict[str, Tensor] = direction) -> Parameters:
+            named = parameters.named()
+            return Parameters.from_named({n: v + sign * STEP * direction.get(n, 0.0) for n, v in named.items()})
+
+        difference = (outer_loss(learner, moved(1), 3) - outer_loss(learner, moved(-1), 3)) / (2 * STEP)
+        exact = sum(float((gradients[n] * direction[n]).sum()) for n in names)
+        assert exact == pytest.approx(difference, rel=2e-3, abs=1e-8), part
+        assert exact != 0, part
+
+
+def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apart() -> None:
+    learner, parameters = float64_learner()
+    task = float64_task()
+    step = next(steps(learner, parameters, task.support, task.support_labels, task.ways, 1))
+    scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
+
+    def loss(theta: dict[str, Tensor], alpha: dict[str, Tensor]) -> Tensor:
+        features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
+        logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
+        value: Tensor = functional_call(learner.loss, parameters.phi, (logits, task.support_labels, 0.0, None))[0]
+        return value
+
+    for old, new, rates in (
+        (parameters.theta, step.theta, parameters.theta_rates),
+        (parameters.alpha, step.alpha, parameters.alpha_rates),
+    ):
+        leaves = {name: value.clone().requires_grad_() for name, value in old.items()}
+        value = loss(leaves, parameters.alpha) if old is parameters.theta else loss(parameters.theta, leaves)
+        gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        for i, (name, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+            torch.testing.assert_close(new[name], old[name] - rates[i].exp() * gradient)
+
+
+def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
+    learner, parameters = float64_learner()
+    task = float64_task()
+    live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
+    forward_mode = torch.autograd.grad(
+        proxy_value(learner, live, task, "inner_product", 0.0), list(live.phi.values()), materialize_grads=True
+    )
+    theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
+    alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
+    variables = [*theta.values(), *alpha.values()]
+    entropy = F.cross_entropy(query_logits(learner, parameters, theta, alpha, task), task.query_labels)
+    fixed = [g.detach() for g in torch.autograd.grad(entropy, variables, materialize_grads=True)]
+    scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
+    features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
+    logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
+    loss: Tensor = functional_call(learner.loss, live.phi, (logits, task.support_labels, 0.0, None))[0]
+    slopes = torch.autograd.grad(loss, variables, create_graph=True, materialize_grads=True)
+    inner = sum((s * g).sum() for s, g in zip(slopes, fixed, strict=True))
+    # The proxy is that inner product over the length of ∂L/∂z and of J g.
+    (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
+    value = proxy_value(learner, live, task, "inner_product", 0.0).detach()
+    length_of_change = -inner.detach() / (value * slope.norm().detach())  # type: ignore[union-attr]
+    twice = torch.autograd.grad(-inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True)
+    for a, b in zip(forward_mode, twice, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("proxy", ["mse", "inner_product"])
+def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
+    learner, parameters = float64_learner()
+    asked = reptile(learner, parameters, float64_task(), 2, proxy, 0.01).gradients  # type: ignore[arg-type]
+    for part in ("theta.", "alpha.", "phi."):
+        assert any(bool(value.abs().max() > 0) for name, value in asked.items() if name.startswith(part)), part
+        assert all(bool(value.isfinite().all()) for value in asked.values())
+
+
+def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
+    learner, parameters = float64_learner(
+        replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy"))
+    )
+    task = float64_task()
+    asked = reptile(learner, parameters, task, 3, "mse", 0.01).gradients
+    last = list(steps(learner, parameters, task.support, task.support_labels, task.ways, 3))[-1]
+    for name, value in parameters.theta.items():
+        torch.testing.assert_close(asked[f"theta.{name}"], value - last.theta[name])
+
+
+def test_the_loss_network_stays_as_it_is_while_adapting() -> None:
+    learner, parameters = float64_learner()
+    before = {name: value.clone() for name, value in parameters.phi.items()}
+    task = float64_task()
+    for _ in steps(learner, parameters, task.support, task.support_labels, task.ways, 3):
+        pass
+    assert all(torch.equal(before[name], value) for name, value in parameters.phi.items())
+
+
+@pytest.mark.parametrize("kind", ["fnn", "lstm"])
+def test_a_loss_that_starts_with_a_negative_slope_is_mended(kind: str) -> None:
+    loss = LearnedLoss(kind, False, 8, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    mend_slope(loss)
+    assert not mend_slope(loss)
+    with torch.no_grad():
+        loss.output.weight.neg_()
+    assert mend_slope(loss)
+    assert not mend_slope(loss)
