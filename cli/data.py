@@ -8,10 +8,14 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     """Options of ``lamanas data``."""
     parser = commands.add_parser(
-        "data", help="fetch data sets", description="Download Omniglot.\n\nexample: lamanas data omniglot --to ~/omniglot"
+        "data",
+        help="fetch data sets",
+        description="Download Omniglot.\n\nexample: lamanas data omniglot --to ~/omniglot",
     )
     parser.add_argument("name", choices=("omniglot",))
-    parser.add_argument("--to", type=Path, required=True, help="folder to put images_background and images_evaluation in")
+    parser.add_argument(
+        "--to", type=Path, required=True, help="folder to put images_background and images_evaluation in"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ def glyph_class(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def draw(strokes: list[np.ndarray], rng: np.random.Generator, colour: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """One drawing of the character, RGB 105 x 105, dark on white: control points and place differ a little each time."""
+    """One drawing of the character, RGB 105 x 105 on white: control points and place differ a little each time."""
     image = Image.new("RGB", (SIDE, SIDE), "white")
     pen = ImageDraw.Draw(image)
     shift = rng.normal(0, 0.025, 2)

@@ -18,7 +18,6 @@ from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits, logits, prototypes
 from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, steps
 
-
 # Images a step learns from at most: keeps 50 classes of 20 images under 4 GB.
 LARGEST_BATCH = 250
 
@@ -187,6 +186,6 @@ def _warnings(card: dict[str, object], support: npt.NDArray[np.uint8]) -> tuple[
     if low <= ink <= high:
         return ()
     return (
-        f"These images look unlike those the meta-model was trained on ({domain['name']}): their mean ink is {ink:.2f}, "
-        f"and {low:.2f} to {high:.2f} was usual there. Predictions may mean little.",
+        f"These images look unlike those the meta-model was trained on ({domain['name']}): their mean ink is "
+        f"{ink:.2f}, and {low:.2f} to {high:.2f} was usual there. Predictions may mean little.",
     )

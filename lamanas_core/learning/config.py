@@ -25,7 +25,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TaskLearnerConfig:
-    """Φ_K: K steps of SGD on θ and α with the learned loss (Eq. 2); the step sizes are learned, these are their start."""
+    """Φ_K: K steps of SGD on θ and α with the learned loss (Eq. 2). The step sizes are learned; these start them."""
 
     steps: int = 3
     max_steps: int = 20

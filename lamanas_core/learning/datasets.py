@@ -133,5 +133,3 @@ def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec) 
         members.append(torch.arange(start, len(arrays)))
     groups = tuple(name.rsplit("/", 1)[0] if "/" in name else "" for name in names)
     return ImageClasses(torch.from_numpy(np.stack(arrays)), tuple(members), tuple(names), groups)
-
-

@@ -57,9 +57,7 @@ def sample_episode(
         query.append(images[take:])
         support_labels += [label] * take
         query_labels += [label] * (len(images) - take)
-    return Episode(
-        torch.cat(support), torch.tensor(support_labels), torch.cat(query), torch.tensor(query_labels), ways
-    )
+    return Episode(torch.cat(support), torch.tensor(support_labels), torch.cat(query), torch.tensor(query_labels), ways)
 
 
 def to_float(images: Tensor) -> Tensor:

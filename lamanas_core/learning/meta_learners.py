@@ -53,7 +53,7 @@ def maml(learner: Learner, parameters: Parameters, task: Task, count: int) -> Me
     loss = F.cross_entropy(predicted, task.query_labels)
     named = live.named()
     gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
-    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss), _accuracy(predicted, task))
+    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()), _accuracy(predicted, task))
 
 
 def reptile(
@@ -79,7 +79,7 @@ def reptile(
         loss = F.cross_entropy(predicted, task.query_labels)
     after = Parameters(theta, alpha, phi, parameters.theta_rates, parameters.alpha_rates, parameters.log_scale).named()
     differences = {name: (old - after[name]).detach() for name, old in parameters.named().items()}
-    return MetaGradient(differences, float(loss), _accuracy(predicted, task))
+    return MetaGradient(differences, float(loss.detach()), _accuracy(predicted, task))
 
 
 def proxy_value(learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, progress: float) -> Tensor:
@@ -112,14 +112,15 @@ def proxy_value(learner: Learner, parameters: Parameters, task: Task, proxy: Pro
         return leave_one_out_logits(features, task.support_labels, task.ways, tempered)
 
     point = ({n: v.detach() for n, v in theta.items()}, {n: v.detach() for n, v in alpha.items()})
-    z, change = jvp(support_logits, point, direction)
+    z, change = jvp(support_logits, point, direction)[:2]
     z = z.detach().requires_grad_()
     inner: tuple[Tensor, object] = functional_call(
         learner.loss, parameters.phi, (z, task.support_labels, progress, None)
     )
     (slope,) = torch.autograd.grad(inner[0], z, create_graph=True)
     length = slope.norm() * change.detach().norm()
-    return -(slope * change.detach()).sum() / (length + 1e-12)
+    cosine: Tensor = (slope * change.detach()).sum() / (length + 1e-12)
+    return -cosine
 
 
 def _accuracy(predicted: Tensor, task: Task) -> float:

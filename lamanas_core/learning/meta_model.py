@@ -47,7 +47,9 @@ class MetaModel:
 
     def to_bytes(self) -> bytes:
         """The weights as safetensors."""
-        data: bytes = save({name: tensor.detach().cpu().contiguous() for name, tensor in self.parameters.named().items()})
+        data: bytes = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in self.parameters.named().items()}
+        )
         return data
 
 

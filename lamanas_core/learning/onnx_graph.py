@@ -7,12 +7,12 @@ it stays a scale and a shift. Nothing is folded forward across padding or ReLU.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
 
 from lamanas_core.artifact import FORMAT
 from lamanas_core.learning.architecture import EdgeWeights, cell_weights, edges
@@ -42,7 +42,7 @@ class _Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
-    def node(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: object) -> str:
+    def node(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
         name = output or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
@@ -81,9 +81,7 @@ def build(
     model_version: str,
 ) -> bytes:
     """The ONNX file: input ``images`` uint8 (n, c, h, w); outputs ``logits``, ``probabilities`` float32 (n, ways)."""
-    weights = cell_weights(
-        parameters.alpha, config, temperature=config.temperature, threshold=config.prune_threshold
-    )
+    weights = cell_weights(parameters.alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
     theta = {name: value.detach().cpu().numpy() for name, value in parameters.theta.items()}
     graph = _Graph(config, theta, statistics)
     x = graph.node("Cast", ["images"], to=TensorProto.FLOAT)
@@ -112,15 +110,11 @@ def _halved(side: int, stride: int) -> int:
     return (side + stride - 1) // stride
 
 
-def _cell(
-    graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is_larger: bool, mix: EdgeWeights
-) -> str:
+def _cell(graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is_larger: bool, mix: EdgeWeights) -> str:
     states = []
-    for i, (source, stride) in enumerate(zip(before, (2 if first_is_larger else 1, 1), strict=True)):
+    for i, (entry, stride) in enumerate(zip(before, (2 if first_is_larger else 1, 1), strict=True)):
         prepared = f"{name}.prepare{i}"
-        states.append(
-            graph.convolution(graph.node("Relu", [source]), f"{prepared}.conv", f"{prepared}.norm", stride)
-        )
+        states.append(graph.convolution(graph.node("Relu", [entry]), f"{prepared}.conv", f"{prepared}.norm", stride))
     active: dict[int, str] = {}
     terms: list[list[str]] = [[] for _ in range(graph.config.nodes)]
     for row, (node, source) in enumerate(edges(graph.config.nodes)):

@@ -27,7 +27,7 @@ CHECKPOINT_EVERY = 5  # epochs
 DECAY = 0.998  # of the running average of the weights, which is what is kept
 
 
-class TrainingStopped(Exception):  # noqa: N818: asked for, not an error
+class TrainingStopped(Exception):  # noqa: N818 - asked for, not an error
     """The caller asked the training to stop; its last checkpoint stays."""
 
 
@@ -263,9 +263,7 @@ def _meta_task(config: TrainingConfig, classes: ImageClasses, generator: torch.G
     """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case."""
     ways = min(int(torch.randint(5, 21, (), generator=generator)), config.ways)
     shots = int(torch.randint(1, config.shots + 1, (), generator=generator))
-    return _task(
-        config, classes, ways, shots, 2, generator, device, bool(torch.rand((), generator=generator) < 0.5)
-    )
+    return _task(config, classes, ways, shots, 2, generator, device, bool(torch.rand((), generator=generator) < 0.5))
 
 
 def _task(
@@ -308,9 +306,7 @@ def _validate(config: TrainingConfig, model_config: Config, run: _Run, classes: 
     return evaluate(model, classes, chosen, lambda number: None).accuracy
 
 
-def _card(
-    config: TrainingConfig, model_config: Config, run: _Run, splits: dict[Split, ImageClasses]
-) -> dict[str, Any]:
+def _card(config: TrainingConfig, model_config: Config, run: _Run, splits: dict[Split, ImageClasses]) -> dict[str, Any]:
     return {
         "config": model_config.to_json(),
         "training": asdict(config),

@@ -26,9 +26,7 @@ def warm_up_gradient(learner: Learner, parameters: Parameters, task: Task, tempe
     One pass for both: the normalisation takes its statistics from the support rows alone.
     """
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
-    weights = cell_weights(
-        live.alpha, learner.config.network, temperature=temperature, threshold=TRAIN_THRESHOLD
-    )
+    weights = cell_weights(live.alpha, learner.config.network, temperature=temperature, threshold=TRAIN_THRESHOLD)
     n = len(task.support)
     inputs = (torch.cat([task.support, task.query]), weights, Statistics(n))
     features = functional_call(learner.network, live.theta, inputs)
@@ -38,4 +36,4 @@ def warm_up_gradient(learner: Learner, parameters: Parameters, task: Task, tempe
     named = live.named()
     gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
     accuracy = float((predicted.argmax(1) == task.query_labels).float().mean())
-    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss), accuracy)
+    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()), accuracy)

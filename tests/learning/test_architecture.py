@@ -47,7 +47,7 @@ def test_what_falls_under_the_threshold_is_dropped_and_the_rest_is_told_by_the_g
 
 def test_parameters_kept_by_hand() -> None:
     alpha = initial_alpha(CONFIG)
-    theta = dict(Supernet(CONFIG).named_parameters())
+    theta = {name: value.detach() for name, value in Supernet(CONFIG).named_parameters()}
     total = sum(value.numel() for value in theta.values())
     alpha["normal.operations"][0] = torch.tensor([9.0, 0.0])
     # One convolution 3 x 3 of 4 channels and its normalisation less.

@@ -92,7 +92,9 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
     value = proxy_value(learner, live, task, "inner_product", 0.0).detach()
     length_of_change = -inner.detach() / (value * slope.norm().detach())  # type: ignore[union-attr]
-    twice = torch.autograd.grad(-inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True)
+    twice = torch.autograd.grad(
+        -inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True
+    )
     for a, b in zip(forward_mode, twice, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-10)
 
