@@ -1,27 +1,64 @@
-"""``lamanas data``: fetch a data set from the network."""
+"""``lamanas data``: get a data set, from the network or made up."""
 
 import argparse
 from pathlib import Path
 from typing import Any
+
+from cli.errors import CommandError
+
+DESCRIPTION = """Download Omniglot, or draw made-up characters, which needs no network.
+
+example: lamanas data glyphs --to glyphs --classes 5 --images 6"""
 
 
 def add_parser(commands: Any) -> None:
     """Options of ``lamanas data``."""
     parser = commands.add_parser(
         "data",
-        help="fetch data sets",
-        description="Download Omniglot.\n\nexample: lamanas data omniglot --to ~/omniglot",
+        help="fetch or make data sets",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=("omniglot",))
-    parser.add_argument(
+    sets = parser.add_subparsers(dest="name", metavar="DATA_SET", required=True)
+    omniglot = sets.add_parser("omniglot", help="download Omniglot (needs a network)")
+    omniglot.add_argument(
         "--to", type=Path, required=True, help="folder to put images_background and images_evaluation in"
     )
+    glyphs = sets.add_parser("glyphs", help="draw made-up characters, a folder of images for each")
+    glyphs.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
+    glyphs.add_argument("--classes", type=_count, default=20, help="characters (default: 20)")
+    glyphs.add_argument("--images", type=_count, default=20, help="drawings of each (default: 20)")
+    glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{number} is not between 1 and 10000")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
-    """Download and unpack both parts with torchvision; 0 when done."""
-    from lamanas_core.learning.omniglot_download import download
+    """Leave the data set in the folder; 0 when done."""
+    if args.name == "omniglot":
+        from lamanas_core.learning.omniglot_download import download
 
-    folder = download(args.to)
-    print(f"{folder}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
+        folder = download(args.to)
+        print(f"{folder}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
+        return 0
+    return _glyphs(args.to, args.classes, args.images, args.seed)
+
+
+def _glyphs(folder: Path, classes: int, images: int, seed: int) -> int:
+    from lamanas_core.glyphs import write_folders
+
+    if seed < 0:
+        raise CommandError(f"--seed is {seed}; it can be 0 or more")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise CommandError(f"{folder} is not empty: name a new folder")
+        write_folders(folder, classes, images, seed)
+    except OSError as error:
+        raise CommandError(f"cannot write to {folder}: {error.strerror}") from error
+    print(f"{folder}: {classes} characters, {images} drawings of each")
     return 0

@@ -14,7 +14,7 @@ COMMANDS = {
     "token": "print the admin token",
     "train": "meta-train a model",
     "evaluate": "measure a model's accuracy on episodes of a data set",
-    "data": "fetch data sets",
+    "data": "fetch or make data sets",
     "app": "run the HTTP app alone (for compose)",
     "worker": "run one worker alone (for compose)",
     "init": "make the secrets of a compose project",

@@ -1,0 +1,62 @@
+"""``lamanas data glyphs`` draws a data set without a network."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cli.main import main
+
+
+def glyphs(folder: Path, *options: str) -> int:
+    return main(["data", "glyphs", "--to", str(folder), *options])
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_as_many_classes_and_images_as_asked_for(tmp_path: Path) -> None:
+    assert glyphs(tmp_path / "new", "--classes", "3", "--images", "2") == 0
+    assert {path.parent.name for path in (tmp_path / "new").rglob("*.png")} == {"glyph000", "glyph001", "glyph002"}
+    drawn = files(tmp_path / "new")
+    assert len(set(drawn.values())) == len(drawn) == 6
+    with Image.open(tmp_path / "new" / "glyph000" / "00.png") as image:
+        assert (image.format, image.size) == ("PNG", (105, 105))
+
+
+def test_the_seed_alone_decides_what_is_drawn(tmp_path: Path) -> None:
+    for folder, seed in (("one", "1"), ("again", "1"), ("other", "2")):
+        assert glyphs(tmp_path / folder, "--classes", "2", "--images", "1", "--seed", seed) == 0
+    one, again, other = (files(tmp_path / folder) for folder in ("one", "again", "other"))
+    assert one == again
+    assert one.keys() == other.keys()
+    assert not set(one.values()) & set(other.values())
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert glyphs(tmp_path) == 1
+    assert f"{tmp_path} is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--classes", "0"), ("--images", "-1"), ("--classes", "many")])
+def test_a_number_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    with pytest.raises(SystemExit):
+        glyphs(tmp_path / "new", option, value)
+    assert option in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_negative_seed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert glyphs(tmp_path / "new", "--seed", "-1") == 1
+    assert "--seed" in capsys.readouterr().err
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert glyphs(tmp_path / "file") == 1
+    assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
