@@ -62,11 +62,17 @@ class Settings(BaseSettings):
         return value.expanduser().resolve()
 
     @model_validator(mode="after")
-    def _password_needs_url(self) -> "Settings":
-        if self.redis_password_file and not self.redis_url:
+    def _usable_password(self) -> "Settings":
+        if self.redis_password_file is None:
+            return self
+        if not self.redis_url:
             raise ValueError(
                 "LAMANAS_REDIS_PASSWORD_FILE is set, but REDIS_URL is not: there is no server to sign in to"
             )
+        try:
+            self.redis_password_file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"LAMANAS_REDIS_PASSWORD_FILE cannot be read: {error}") from error
         return self
 
     @property
@@ -113,12 +119,7 @@ class Settings(BaseSettings):
             return f"unix://{self.redis_socket}"
         if self.redis_password_file is None:
             return self.redis_url
-        try:
-            password = self.redis_password_file.read_text().strip()
-        except OSError as error:
-            raise ValueError(
-                f"LAMANAS_REDIS_PASSWORD_FILE={self.redis_password_file} cannot be read: {error}"
-            ) from error
+        password = self.redis_password_file.read_text().strip()
         parts = urlsplit(self.redis_url)
         host = parts.netloc.rpartition("@")[2]
         return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{host}"))

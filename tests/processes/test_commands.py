@@ -1,0 +1,58 @@
+"""The small commands, called as functions."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from cli import admin
+from cli.main import COMMANDS, main
+from tests.conftest import test_settings
+
+
+@pytest.fixture
+def data_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    return tmp_path
+
+
+def test_token_before_the_first_start_says_what_to_do(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["token"]) == 1
+    assert f"there is no {data_dir}/admin-token" in capsys.readouterr().err
+
+
+def test_init_makes_secrets_once_and_token_prints_one(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--secrets", str(data_dir / "secrets")]) == 0
+    made = {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()}
+    assert {path.name for path in made} == {"admin-token", "redis-password", "redis.conf"}
+    assert made[data_dir / "secrets" / "redis.conf"].split()[1] == made[data_dir / "secrets" / "redis-password"].strip()
+    assert stat.S_IMODE((data_dir / "admin-token").stat().st_mode) == 0o600
+    assert main(["init", "--secrets", str(data_dir / "secrets")]) == 0
+    assert {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()} == made
+    capsys.readouterr()
+    assert main(["token"]) == 0
+    assert capsys.readouterr().out == made[data_dir / "admin-token"]
+
+
+def test_minting_twice_keeps_the_first_token(tmp_path: Path) -> None:
+    settings = test_settings(tmp_path)
+    first = admin.mint(settings)
+    assert first.startswith("lam_")
+    assert admin.mint(settings) == first == admin.read(settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["admin-token"]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_of_each_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "example:" in capsys.readouterr().out
+
+
+def test_unknown_command_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fly"])
+    assert ended.value.code == 2
+    assert "serve" in capsys.readouterr().err

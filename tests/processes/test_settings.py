@@ -1,0 +1,100 @@
+"""Settings come from the environment, and a value that cannot work is refused by its name."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from redis.connection import parse_url
+
+from app.settings import Settings
+from app.store.broker import broker_url
+from tests.conftest import test_settings
+
+
+def from_environment(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: str) -> Settings:
+    for name in list(os.environ):
+        if name.startswith(("LAMANAS_", "REDIS_")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    return Settings()
+
+
+def test_defaults_are_a_private_redis_and_loopback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = from_environment(monkeypatch, tmp_path)
+    assert settings.embedded
+    assert settings.loopback
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.store_url == f"unix://{tmp_path}/data/redis.sock"
+
+
+def test_dotenv_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LAMANAS_PORT=8001\nLAMANAS_HOST=::1\nOTHER=1\n")
+    settings = from_environment(monkeypatch, tmp_path, LAMANAS_PORT="8002")
+    assert (settings.host, settings.port) == ("::1", 8002)
+
+
+def test_empty_redis_url_means_the_private_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert from_environment(monkeypatch, tmp_path, REDIS_URL="").embedded
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LAMANAS_PORT", "0"),
+        ("LAMANAS_PORT", "70000"),
+        ("LAMANAS_DEVICE", "tpu"),
+        ("LAMANAS_MAX_QUEUE", "0"),
+        ("REDIS_URL", "http://example.org"),
+        ("LAMANAS_REDIS_PASSWORD_FILE", "/nowhere"),
+    ],
+)
+def test_impossible_value_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        from_environment(monkeypatch, tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104
+        ("::", False),
+        ("example.org", False),
+    ],
+)
+def test_loopback_is_told_from_the_world(tmp_path: Path, host: str, loopback: bool) -> None:
+    assert test_settings(tmp_path, host=host).loopback == loopback
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1))
+def test_password_of_any_characters_reaches_redis(tmp_path_factory: pytest.TempPathFactory, password: str) -> None:
+    file = tmp_path_factory.mktemp("secret") / "password"
+    file.write_text(password + "\n")
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        redis_url="redis://:old@redis:6379/0",
+        redis_password_file=file,
+    )
+    parsed = parse_url(settings.store_url)  # type: ignore[no-untyped-call]
+    assert (parsed["password"], parsed["host"], parsed["port"]) == (password, "redis", 6379)
+
+
+def test_unreadable_password_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="LAMANAS_REDIS_PASSWORD_FILE"):
+        Settings(
+            _env_file=None,  # type: ignore[call-arg]
+            redis_url="redis://redis:6379/0",
+            redis_password_file=tmp_path / "missing",
+        )
+
+
+def test_broker_is_the_same_redis() -> None:
+    assert broker_url("unix:///run/redis.sock") == "redis+socket:///run/redis.sock?virtual_host=0"
+    assert broker_url("redis://:secret@redis:6379/0") == "redis://:secret@redis:6379/0"
