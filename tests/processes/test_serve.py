@@ -113,6 +113,18 @@ def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve:
     assert get(f"{again.url}/models", first.token).status_code == 200
 
 
+def test_killed_parts_are_started_again_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
+    process = serve()
+    running = until_serving(process, short_folder)
+    # Retries connecting for as long as a restart takes.
+    with httpx.Client(transport=httpx.HTTPTransport(retries=8), headers=running.headers, timeout=60) as client:
+        for part in (b"redis.sock", b"cli.main\0app"):
+            (killed,) = [pid for pid in family(process.pid) if part in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(killed, signal.SIGKILL)
+            until_gone([killed])
+            assert client.get(f"{running.url}/models").status_code == 200, part
+
+
 def test_given_redis_is_used_and_none_is_started(redis_server: PrivateRedis, serve: Serve, short_folder: Path) -> None:
     data_dir = short_folder / "data"
     process = serve(REDIS_URL=redis_server.settings.store_url, LAMANAS_DATA_DIR=str(data_dir))
