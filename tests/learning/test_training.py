@@ -1,0 +1,174 @@
+"""Training goes on where it was stopped, and says early what it cannot learn from."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lamanas_core.glyphs import write_folders
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning import training
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.datasets import DatasetError, ImageClasses, load_dataset
+from lamanas_core.learning.evaluation import Evaluation, EvaluationConfig, evaluate
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.learning.training import TrainingConfig, TrainingProgress, TrainingStopped, train
+from tests.learning.helpers import MINIATURE
+
+STEPS_PER_EPOCH = 2
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("glyphs")
+    write_folders(folder, classes=8, images=3, seed=0)
+    return folder
+
+
+@pytest.fixture
+def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, a miniature, a checkpoint after each second of very short epochs, few episodes of validation."""
+
+    def few(
+        model: MetaModel, classes: ImageClasses, chosen: EvaluationConfig, told: Callable[[int], None]
+    ) -> Evaluation:
+        return evaluate(model, classes, replace(chosen, episodes=2), told)
+
+    monkeypatch.setattr(training, "evaluate", few)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(training, "STEPS_PER_EPOCH", STEPS_PER_EPOCH)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config(**options: object) -> TrainingConfig:
+    small = {"preset": "tiny", "warm_up_epochs": 3, "meta_epochs": 3, "meta_batch": 2, "ways": 3, "shots": 1}
+    return TrainingConfig.from_request(small | options)
+
+
+def run(
+    chosen: TrainingConfig,
+    data: Path,
+    run_dir: Path,
+    should_stop: Callable[[], bool] = lambda: False,
+    epochs: list[int] | None = None,
+) -> MetaModel:
+    def progress(told: TrainingProgress) -> None:
+        if epochs is not None:
+            epochs.append(told.epoch)
+
+    return train(chosen, data, run_dir, device="cpu", on_progress=progress, should_stop=should_stop)
+
+
+def stop_after(tasks: int) -> Callable[[], bool]:
+    """Says to stop when this many tasks were done."""
+    asked = iter(range(tasks))
+    return lambda: next(asked, None) is None
+
+
+@pytest.mark.parametrize("meta", ["maml", "reptile"])
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
+    short_epochs: None, glyphs: Path, tmp_path: Path, meta: str
+) -> None:
+    chosen = config(meta=meta)
+    whole = run(chosen, glyphs, tmp_path / "whole")
+    # Stopped in the warm-up, right after a checkpoint; then in the meta-training, in the middle of an epoch.
+    epochs: list[int] = []
+    with pytest.raises(TrainingStopped):
+        run(chosen, glyphs, tmp_path / "parts", stop_after(2 * STEPS_PER_EPOCH + 1), epochs)
+    assert epochs == [1, 2]
+    with pytest.raises(TrainingStopped):
+        run(chosen, glyphs, tmp_path / "parts", stop_after(STEPS_PER_EPOCH + 2 * 2 + 1), epochs)
+    assert epochs == [1, 2, 3, 4, 5]
+    resumed = run(chosen, glyphs, tmp_path / "parts", epochs=epochs)
+    assert epochs == [1, 2, 3, 4, 5, 5, 6]  # epoch 5 again: its checkpoint was not due
+    assert resumed.to_bytes() == whole.to_bytes()
+    assert resumed.version == whole.version
+    untrained = initial_parameters(chosen.model_config(), chosen.seed)
+    for part in ("theta", "alpha", "phi"):
+        pairs = [(value, getattr(untrained, part)[name]) for name, value in getattr(whole.parameters, part).items()]
+        assert any(not torch.equal(value, start) for value, start in pairs), part
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, glyphs: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped):
+        run(config(), glyphs, tmp_path, stop_after(2 * STEPS_PER_EPOCH))
+    with pytest.raises(ValueError, match="holds a run of another configuration"):
+        run(config(loss="fnn"), glyphs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"colour": "red", "ways": 3}, "unknown options: colour"),
+        ({"preset": "huge"}, "preset is 'huge'; it can be serving, tiny"),
+        ({"meta": "evolution"}, "meta is 'evolution'"),
+        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"proxy": "cosine"}, "proxy is 'cosine'"),
+        ({"ways": 1}, "ways at least 2"),
+        ({"meta_epochs": 0}, "at least 1"),
+    ],
+)
+def test_options_that_do_not_exist_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TrainingConfig.from_request(options)
+
+
+def test_a_short_run_is_short_throughout() -> None:
+    assert TrainingConfig.from_request({"meta_epochs": 1}).warm_up_epochs == 2
+    assert TrainingConfig.from_request({"meta_epochs": 1, "warm_up_epochs": 5}).warm_up_epochs == 5
+
+
+def test_a_folder_is_split_by_class_and_seed(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=20, images=2, seed=0)
+    names = [
+        {part: classes.names for part, classes in load_dataset(tmp_path, ImageSpec(), seed=seed).items()}
+        for seed in (0, 0, 1)
+    ]
+    assert names[0] == names[1] != names[2]
+    assert {part: len(chosen) for part, chosen in names[0].items()} == {"train": 14, "val": 3, "test": 3}
+    assert len({name for chosen in names[0].values() for name in chosen}) == 20
+
+
+def test_too_few_classes_are_counted_in_the_error(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=5, images=2, seed=0)
+    with pytest.raises(DatasetError, match=r"5 classes; training needs at least 6"):
+        load_dataset(tmp_path, ImageSpec())
+
+
+def test_a_class_with_one_image_is_named(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=6, images=2, seed=0)
+    (tmp_path / "glyph003" / "00.png").unlink()
+    with pytest.raises(DatasetError, match=r"glyph003: 1 image; a class needs at least 2"):
+        load_dataset(tmp_path, ImageSpec())
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=6, images=2, seed=0)
+    (tmp_path / "glyph003" / "01.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"glyph003: image 2: "):
+        load_dataset(tmp_path, ImageSpec())
+
+
+def test_a_folder_without_classes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no class folders"):
+        load_dataset(tmp_path, ImageSpec())
+    with pytest.raises(DatasetError, match="is not a folder"):
+        load_dataset(tmp_path / "missing", ImageSpec())
+
+
+def test_omniglot_has_the_vinyals_split(omniglot: Path) -> None:
+    splits = load_dataset(omniglot, ImageSpec())
+    assert {part: len(classes) for part, classes in splits.items()} == {"train": 1028, "val": 172, "test": 423}
+    assert all(len(members) == 20 for classes in splits.values() for members in classes.members)
+    names = [name for classes in splits.values() for name in classes.names]
+    assert len(set(names)) == len(names) == 1623
+    assert {name.partition("/")[0] for name in splits["test"].names} == {"images_evaluation"}
+    alphabets = set(zip(splits["test"].groups, splits["test"].names, strict=True))
+    assert all(name.startswith(f"{group}/") for group, name in alphabets)
