@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, jvp
 
+from lamanas_core.learning.losses import State
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits, logits, prototypes
 from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, steps
@@ -61,15 +62,16 @@ def reptile(
 ) -> MetaGradient:
     """Algorithm 2: θ - θ_K, α - α_K and φ - φ_K as gradients, φ moved by its proxy at every step.
 
+    The steps themselves are taken with φ as it was at the start (Eq. 2 holds it fixed), its state running along.
     The proxy's H is taken on the query set (D_val of Eq. 6): on the support set of a prototype head it is zero.
     """
     theta, alpha = parameters.theta, parameters.alpha
     phi = {name: value.detach().requires_grad_() for name, value in parameters.phi.items()}
-    for k in range(count):
-        live = Parameters(theta, alpha, phi, parameters.theta_rates, parameters.alpha_rates, parameters.log_scale)
-        step = next(steps(learner, live, task.support, task.support_labels, task.ways, 1))
+    taken = steps(learner, parameters, task.support, task.support_labels, task.ways, count)
+    for k, step in enumerate(taken):
         if phi:
-            value = proxy_value(learner, live, task, proxy, k / count)
+            live = Parameters(theta, alpha, phi, parameters.theta_rates, parameters.alpha_rates, parameters.log_scale)
+            value = proxy_value(learner, live, task, proxy, k / count, step.state)
             gradients = torch.autograd.grad(value, list(phi.values()), materialize_grads=True)
             moved = zip(phi.items(), gradients, strict=True)
             phi = {name: (old - phi_rate * gradient).detach().requires_grad_() for (name, old), gradient in moved}
@@ -82,7 +84,9 @@ def reptile(
     return MetaGradient(differences, float(loss.detach()), _accuracy(predicted, task))
 
 
-def proxy_value(learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, progress: float) -> Tensor:
+def proxy_value(
+    learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, progress: float, state: State = None
+) -> Tensor:
     """What φ is to make small: Eq. 7, or Eq. 8 in its cosine form (the printed one grows without bound in φ's scale).
 
     ``mse``: (L_φ - H)² on the query logits. ``inner_product``: minus the cosine of ∇L_φ (support) and ∇H (query), by
@@ -115,7 +119,7 @@ def proxy_value(learner: Learner, parameters: Parameters, task: Task, proxy: Pro
     z, change = jvp(support_logits, point, direction)[:2]
     z = z.detach().requires_grad_()
     inner: tuple[Tensor, object] = functional_call(
-        learner.loss, parameters.phi, (z, task.support_labels, progress, None)
+        learner.loss, parameters.phi, (z, task.support_labels, progress, state)
     )
     (slope,) = torch.autograd.grad(inner[0], z, create_graph=True)
     length = slope.norm() * change.detach().norm()

@@ -103,9 +103,10 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
 
 @dataclass(frozen=True)
 class Step:
-    """Where the task learner stands after a step: its loss before the step, θ and α after it."""
+    """One step: the loss and the loss network's state (of all support images) before it, θ and α after it."""
 
     loss: Tensor
+    state: State
     theta: Tensors
     alpha: Tensors
 
@@ -135,6 +136,7 @@ def steps(
     everything = torch.arange(len(support), device=support.device)
     for k in range(count):
         rows = everything if batches is None else batches[k]
+        before = state
         features = learner.embed(theta, alpha, support[rows], Statistics(len(rows)))
         logits = leave_one_out_logits(features, labels[rows], ways, scale)
         seen = None if state is None else (state[0][rows], state[1][rows])
@@ -148,7 +150,7 @@ def steps(
         if not differentiable:
             theta, alpha = _leaves(theta), _leaves(alpha)
             state = None if state is None else (state[0].detach(), state[1].detach())
-        yield Step(loss.detach(), theta, alpha)
+        yield Step(loss.detach(), before, theta, alpha)
 
 
 def _loss(

@@ -108,6 +108,12 @@ def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
         assert all(bool(value.isfinite().all()) for value in asked.values())
 
 
+def test_reptile_trains_the_loss_with_the_state_that_runs_along_the_steps() -> None:
+    learner, parameters = float64_learner()
+    asked = reptile(learner, parameters, float64_task(), 2, "inner_product", 0.01).gradients
+    assert asked["phi.hidden.weight_hh"].abs().max() > 0
+
+
 def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
     learner, parameters = float64_learner(
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy"))
