@@ -1,12 +1,12 @@
-"""Who asks, and what they may: bearer tokens with scopes."""
+"""Who asks, and what they may: tokens with scopes, sent as a bearer token or kept by a browser in a cookie."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.errors import INVALID_TOKEN, MISSING_SCOPE, MISSING_TOKEN, Problem
+from app.errors import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, Problem
 from app.services import Held
 from app.store.errors import NotFound
 from app.store.records import EpisodeRecord, KeyRecord, Scope
@@ -18,11 +18,38 @@ bearer = HTTPBearer(
 )
 
 
-async def _key(held: Held, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> KeyRecord:
-    if credentials is None:
+SESSION_COOKIE = "lamanas_session"
+session_cookie = APIKeyCookie(
+    name=SESSION_COOKIE,
+    auto_error=False,
+    description="What `POST /session` gives a browser, whose event streams and downloads cannot send a header of ours. "
+    "A request that changes something then also carries `X-Requested-With: lamanas`.",
+)
+
+# Of these a browser sends the cookie along without asking anybody, and they change nothing.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+REQUESTED_WITH = "lamanas"
+
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
+SessionCookie = Annotated[str | None, Security(session_cookie)]
+
+
+def _token(request: Request, credentials: HTTPAuthorizationCredentials | None, cookie: str | None) -> str:
+    """The token that was sent; a header is there on purpose and counts before a cookie. Raises Problem."""
+    if credentials is not None:
+        return credentials.credentials
+    if not cookie or "authorization" in request.headers:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas"'}
         raise Problem(MISSING_TOKEN, "send Authorization: Bearer <token>", headers=challenge)
-    key = await held.store.find_key(credentials.credentials)
+    # Another site's page can make a browser send a form with our cookie, but no header of its own choosing.
+    if request.method not in SAFE_METHODS and request.headers.get("x-requested-with") != REQUESTED_WITH:
+        text = f"a request that is signed in by cookie and changes something needs X-Requested-With: {REQUESTED_WITH}"
+        raise Problem(MISSING_HEADER, text, field="X-Requested-With")
+    return cookie
+
+
+async def _key(request: Request, held: Held, credentials: Bearer, cookie: SessionCookie) -> KeyRecord:
+    key = await held.store.find_key(_token(request, credentials, cookie))
     if key is None:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas", error="invalid_token"'}
         raise Problem(INVALID_TOKEN, "the bearer token is unknown or was revoked", headers=challenge)

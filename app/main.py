@@ -14,7 +14,7 @@ from app.decoder import Decoder
 from app.metrics import MeasureRequests, Metrics
 from app.middleware import SecurityHeaders, SizeLimits
 from app.predictor import Predictor
-from app.routes import episodes, health, models, predict, training
+from app.routes import episodes, examples, health, models, page, predict, session, training
 from app.services import Services
 from app.settings import Settings
 from app.store.async_store import Store
@@ -43,8 +43,10 @@ def create_app(settings: Settings) -> FastAPI:
             await store.close()
 
     app = FastAPI(title="LAMANAS", version=VERSION, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None)
-    for router in (episodes.router, predict.router, training.router, models.router, health.router):
-        app.include_router(router)
+    routed = (episodes, predict, training, models, session, examples, health, page)
+    for module in routed:
+        app.include_router(module.router)
+    app.mount("/static", page.Static(directory=page.FOLDER))
     errors.install(app)
     openapi.install(app)
     # The last one added is the outermost.

@@ -8,7 +8,9 @@ from app.errors import BODY_TOO_LARGE, URL_TOO_LONG, Problem
 # An image of up to about 6 KB of base64url, and the rest of the URL.
 MAX_URL_BYTES = 6 * 1024 + 512
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-CONTENT_SECURITY_POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # FastAPI's page of the API loads its script from elsewhere.
 WITHOUT_POLICY = ("/docs", "/redoc")
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, TrainingRecord, TrainingState
+from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
 
 # Far beyond every setting: a guard against a list that would fill the memory before it can be counted.
 MOST_ITEMS = 100_000
@@ -240,6 +240,30 @@ class Model(BaseModel):
 
 class Models(BaseModel):
     models: list[Model]
+
+
+class Session(BaseModel):
+    """Who is signed in."""
+
+    name: str
+    scopes: list[Scope]
+
+
+class ExampleImage(BaseModel):
+    label: str
+    image: str = Field(description="a PNG file in base64")
+
+
+class Example(BaseModel):
+    """A task to try: ``support`` and ``queries`` hold the same classes and no drawing twice."""
+
+    title: str
+    support: list[ExampleImage]
+    queries: list[ExampleImage]
+
+
+class Examples(BaseModel):
+    examples: list[Example]
 
 
 class Health(BaseModel):

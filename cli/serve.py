@@ -135,6 +135,8 @@ def _announce(settings: Settings) -> None:
     token = admin.read(settings)
     print(f"\nLAMANAS is ready at {url} (stop it with Ctrl-C); its API is described at {url}/docs")
     if token is not None:
+        # After the #, where it is sent to no server and stands in no log; the page trades it for a cookie.
+        print(f"draw, adapt and ask in a browser: {url}/#token={token}")
         print(f"admin token: {token}   (kept in {settings.admin_token_file})")
         print(f'try:  curl -H "Authorization: Bearer {token}" {url}/models')
     print(flush=True)

@@ -41,7 +41,7 @@ async def in_url(
     files = of_base64(query.image, "image", held.settings)
     episode, loaded = await _ready(held, key, query.episode_id, query.wait)
     etag = _etag(episode.id, loaded, files)
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
     if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
 
