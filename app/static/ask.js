@@ -1,0 +1,140 @@
+// Asking an adapted classifier: one drawing while it is drawn, many files at once.
+
+import { predict } from "./api.js";
+import { Bars, confusion } from "./charts.js";
+import { h, percent, picture, say, showError } from "./dom.js";
+import { chosen, dropTarget, sorted } from "./files.js";
+import { Pad } from "./pad.js";
+
+export class Ask {
+  #asking = null;
+  #again = null;
+
+  constructor(episode, queries) {
+    this.episode = episode;
+    this.queries = [];
+    this.pad = new Pad({ label: "Query pad", changed: (up) => this.#drawn(up) });
+    this.bars = new Bars(episode.classes);
+    this.verdict = h("p", { class: "verdict" });
+    this.error = h("div");
+    this.manyError = h("div");
+    this.many = h("div");
+    this.element = this.#layout();
+    dropTarget(this.element, (files) => this.#take(files));
+    this.#show(null);
+    if (queries.length) this.#askMany(queries);
+  }
+
+  close() {
+    this.#asking?.abort();
+  }
+
+  key(event) {
+    const typing = event.target.matches("input, textarea, select");
+    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) this.pad.undo();
+  }
+
+  #layout() {
+    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: "image/*", onchange: () => {
+      this.#take(sorted(chosen(files)));
+      files.value = "";
+    } });
+    return h("section", { class: "card", "aria-labelledby": "ask" },
+      h("h2", { id: "ask" }, "Ask"),
+      h("div", { class: "two" },
+        h("div", { class: "draw" }, this.pad.canvas, h("div", { class: "row" },
+          h("button", { type: "button", onclick: () => this.pad.clear() }, "Clear"),
+          h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke"),
+          h("label", { class: "button", for: "query-files" }, "Images…"), files)),
+        h("div", {}, this.verdict, this.bars.element, this.error)),
+      this.manyError, this.many);
+  }
+
+  // ------------------------------------------------------------------ one drawing
+
+  /** One request at a time while drawing; the pen-up's goes out at once, and an older answer never covers it. */
+  #drawn(up) {
+    if (this.pad.empty) {
+      this.#asking?.abort();
+      this.#asking = this.#again = null;
+      return this.#show(null);
+    }
+    if (!up && this.#asking) return void (this.#again = true);
+    this.#askDrawing(up);
+  }
+
+  async #askDrawing(up) {
+    this.#asking?.abort();
+    const asking = (this.#asking = new AbortController());
+    this.#again = null;
+    try {
+      const file = await this.pad.file();
+      const [prediction] = await predict(this.episode.id, [file], asking.signal);
+      if (this.#asking !== asking) return;
+      this.#show(prediction);
+      showError(this.error, null);
+      if (up) say(`${prediction.label}, ${percent(prediction.probability)}`);
+    } catch (error) {
+      if (error.name !== "AbortError" && this.#asking === asking) showError(this.error, error);
+    } finally {
+      if (this.#asking === asking) {
+        this.#asking = null;
+        if (this.#again) this.#askDrawing(false);
+      }
+    }
+  }
+
+  #show(prediction) {
+    this.bars.show(prediction);
+    this.verdict.classList.toggle("quiet", !prediction);
+    this.verdict.textContent = prediction ? prediction.label : "Draw one of them once more.";
+  }
+
+  // ------------------------------------------------------------------ many files
+
+  #take({ archive, loose, labelled }) {
+    if (archive) return showError(this.manyError, new Error(`${archive.name}: choose or drop the images themselves, or a folder of them`));
+    const known = new Set(this.episode.classes);
+    this.#askMany([
+      ...loose.map((file) => ({ file, truth: null, drawn: false })),
+      ...labelled.map(({ label, file }) => ({ file, truth: known.has(label) ? label : null, drawn: false })),
+    ]);
+  }
+
+  async #askMany(queries) {
+    if (!queries.length) return;
+    showError(this.manyError, null);
+    try {
+      const predictions = await predict(this.episode.id, queries.map(({ file }) => file));
+      const answered = queries.map((query, at) => ({ ...query, ...predictions[at] }));
+      this.queries = [...answered, ...this.queries];
+      this.#showMany();
+      say(`${answered.length} images answered`);
+    } catch (error) {
+      showError(this.manyError, error);
+    }
+  }
+
+  #showMany() {
+    const known = this.queries.filter((query) => query.truth !== null);
+    this.many.replaceChildren(
+      h("div", { class: "row between" }, h("h3", {}, `${this.queries.length} images`),
+        h("button", { type: "button", onclick: () => this.#forget() }, "Clear the images")),
+      h("ul", { class: "grid" }, this.queries.map(answer)),
+      ...(known.length ? [confusion(this.episode.classes, known)] : []));
+  }
+
+  #forget() {
+    this.queries = [];
+    this.many.replaceChildren();
+    this.pad.canvas.focus();
+  }
+}
+
+function answer({ file, drawn, truth, label, probability }) {
+  const verdict = truth === null ? null : truth === label ? "right" : "wrong";
+  const mark = { right: "✓ ", wrong: "✗ " }[verdict] ?? "";
+  return h("li", { class: verdict }, picture(file, file.name, { drawn }),
+    h("strong", {}, mark + label), h("span", { class: "quiet" }, percent(probability)),
+    verdict === "wrong" ? h("span", { class: "quiet" }, `is ${truth}`) : null);
+}

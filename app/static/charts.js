@@ -1,0 +1,65 @@
+// Curves, bars and tables of figures.
+
+import { h, percent, svg } from "./dom.js";
+
+const [WIDE, HIGH, LEFT, BOTTOM, TOP] = [480, 180, 52, 26, 12];
+
+/** The loss of each step so far, of `steps` in all. */
+export function lossCurve(losses, steps) {
+  const [low, high] = losses.length ? [Math.min(...losses), Math.max(...losses)] : [0, 1];
+  const span = high - low || Math.abs(high) || 1;
+  const x = (step) => LEFT + ((step - 1) / Math.max(1, steps - 1)) * (WIDE - LEFT - 14);
+  const y = (loss) => TOP + (1 - (loss - low) / span) * (HIGH - TOP - BOTTOM);
+  const points = losses.map((loss, at) => [x(at + 1), y(loss)]);
+  const ticks = [...new Set([1, Math.ceil(steps / 2), steps])].filter((step) => step > 0);
+  const told = losses.length ? `from ${figure(losses[0])} to ${figure(losses.at(-1))}` : "not begun";
+  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img", "aria-label": `Learned loss, step ${losses.length} of ${steps}: ${told}` },
+    [...new Set([low, high])].map((loss) => [
+      svg("line", { x1: LEFT, x2: WIDE - 14, y1: y(loss), y2: y(loss), class: "grid" }),
+      svg("text", { x: LEFT - 8, y: y(loss) + 4, class: "tick end" }, losses.length ? figure(loss) : ""),
+    ]),
+    ticks.map((step) => svg("text", { x: x(step), y: HIGH - 6, class: "tick mid" }, String(step))),
+    points.length > 1 ? svg("polyline", { points: points.map((point) => point.join(",")).join(" "), class: "line" }) : null,
+    points.map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: "dot" })),
+  );
+}
+
+const figure = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
+/** Bars for a prediction, the likeliest first on top; kept in the class' own order so that they do not jump while drawing. */
+export class Bars {
+  constructor(classes) {
+    this.rows = new Map(classes.map((name) => [name, row(name)]));
+    this.element = h("ol", { class: "bars", "aria-label": "Probabilities" }, [...this.rows.values()].map(({ element }) => element));
+  }
+
+  show(prediction) {
+    for (const [name, { element, fill, share }] of this.rows) {
+      const probability = prediction?.probabilities[name] ?? 0;
+      fill.style.inlineSize = `${100 * probability}%`;
+      share.textContent = prediction ? percent(probability) : "–";
+      element.classList.toggle("best", prediction?.label === name);
+    }
+  }
+}
+
+function row(name) {
+  const fill = h("span", { class: "fill" });
+  const share = h("span", { class: "share" }, "–");
+  const element = h("li", {}, h("span", { class: "name" }, name), h("span", { class: "track", "aria-hidden": "true" }, fill), share);
+  return { element, fill, share };
+}
+
+/** How often each class was taken for which, for queries whose class is known: [{truth, label}]. */
+export function confusion(classes, known) {
+  const count = (truth, label) => known.filter((each) => each.truth === truth && each.label === label).length;
+  const right = known.filter((each) => each.truth === each.label).length;
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion table" },
+    h("table", { class: "confusion" },
+      h("caption", {}, `${right} of ${known.length} right. Rows: what it is; columns: what it was taken for.`),
+      h("thead", {}, h("tr", {}, h("td"), classes.map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, classes.map((truth) => h("tr", {}, h("th", { scope: "row" }, truth), classes.map((label) => {
+        const times = count(truth, label);
+        return h("td", { class: times ? (truth === label ? "right" : "wrong") : "none" }, String(times));
+      }))))));
+}

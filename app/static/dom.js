@@ -1,0 +1,49 @@
+// Elements, and words for those who do not see them.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: properties that start with "on" are listeners, true is an empty attribute, null and false are left out. */
+export function h(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Told by screen readers. */
+export function say(words) {
+  document.getElementById("said").textContent = words;
+}
+
+/** Shows what went wrong in `place`, in the words it came with; null takes them away. */
+export function showError(place, error) {
+  if (!error) return place.replaceChildren();
+  place.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+}
+
+export const percent = (share) => `${(100 * share).toFixed(share > 0.0995 && share < 0.9995 ? 0 : 1)} %`;
+
+/** A canvas that shows this image file; `drawn` ones follow the page's colours. */
+export function picture(blob, label, { drawn = false } = {}) {
+  const canvas = h("canvas", { width: 96, height: 96, class: drawn ? "ink" : null, role: "img", "aria-label": label });
+  createImageBitmap(blob).then((bitmap) => {
+    const scale = 96 / Math.max(bitmap.width, bitmap.height);
+    const [width, height] = [bitmap.width * scale, bitmap.height * scale];
+    const pen = canvas.getContext("2d");
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(bitmap, (96 - width) / 2, (96 - height) / 2, width, height);
+    bitmap.close();
+  }, () => canvas.classList.add("unreadable"));
+  return canvas;
+}

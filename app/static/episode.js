@@ -1,0 +1,155 @@
+// One episode: its adaptation as it goes, what came out, asking it, taking it away.
+
+import * as api from "./api.js";
+import { Ask } from "./ask.js";
+import { cell } from "./cells.js";
+import { lossCurve } from "./charts.js";
+import { h, percent, say, showError } from "./dom.js";
+import { follow } from "./events.js";
+
+/** The page at #/episodes/ID; `queries` are tried as soon as it is ready. */
+export class EpisodePage {
+  #stop = () => {};
+
+  constructor(id, queries) {
+    this.id = id;
+    this.queries = queries;
+    this.began = performance.now();
+    this.title = h("h1", {}, "Episode");
+    this.about = h("p", { class: "quiet" });
+    this.error = h("div");
+    this.live = h("div");
+    this.body = h("div", { class: "stack" });
+    this.element = h("div", { class: "page" },
+      h("div", { class: "row between top" }, h("div", {}, this.title, this.about), h("a", { class: "button", href: "#/" }, "← The task")),
+      this.error, this.live, this.body);
+    this.#open();
+  }
+
+  close() {
+    this.#stop();
+    this.ask?.close();
+  }
+
+  key(event) {
+    this.ask?.key(event);
+  }
+
+  async #open() {
+    try {
+      const episode = await api.episode(this.id);
+      this.#head(episode);
+      if (episode.state === "ready" || episode.state === "failed") return await this.#finished(episode);
+      this.#progress(episode.progress);
+      this.#stop = follow(this.id, {
+        progress: (progress) => this.#progress(progress),
+        finished: (found) => this.#finished(found),
+        lost: (error) => showError(this.error, error),
+      });
+    } catch (error) {
+      showError(this.error, error);
+    }
+  }
+
+  #head(episode) {
+    const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
+    this.title.textContent = episode.name ?? episode.classes.join(", ");
+    this.about.textContent = `${episode.classes.length} classes, ${images} images`;
+    document.title = `${this.title.textContent} · LAMANAS`;
+  }
+
+  #progress({ step, steps, loss }) {
+    const words = step ? `Step ${step} of ${steps}` : "Waiting for a worker";
+    const seconds = ((performance.now() - this.began) / 1000).toFixed(1);
+    this.live.replaceChildren(h("section", { class: "card", "aria-label": "Adapting" },
+      h("div", { class: "row between" }, h("h2", {}, "Adapting"), h("p", { class: "quiet" }, `${words}, ${seconds} s`)),
+      h("progress", { max: Math.max(1, steps), value: step, "aria-label": words }), lossCurve(loss, steps)));
+    say(words);
+  }
+
+  async #finished(episode) {
+    this.live.replaceChildren();
+    this.#head(episode);
+    if (episode.state === "failed") return showError(this.error, new Error(episode.error ?? "the adaptation failed"));
+    say("Adapted. You can ask it now.");
+    this.ask = new Ask(episode, this.queries);
+    const { models } = await api.models().catch(() => ({ models: [] }));
+    const card = models.find((model) => model.version === episode.model_version)?.card;
+    const operations = card?.config?.network?.operations ?? null;
+    this.body.replaceChildren(
+      episode.warnings.length ? h("ul", { class: "notice" }, episode.warnings.map((text) => h("li", {}, text))) : "",
+      this.ask.element, this.#learned(episode, operations), this.#takeAway(episode));
+  }
+
+  #learned(episode, operations) {
+    const { parameters, progress, genotype } = episode;
+    const facts = [
+      ["Leave one out", episode.leave_one_out_accuracy === null ? "one image a class" : percent(episode.leave_one_out_accuracy), "each image asked against the others"],
+      ["On your images", percent(episode.support_accuracy), "nearly always 100 %"],
+      ["Steps", `${progress.step} in ${episode.adapt_seconds.toFixed(1)} s`, "gradient steps K and their time"],
+      ["Parameters kept", percent(parameters.kept / parameters.total), `${parameters.kept.toLocaleString()} of ${parameters.total.toLocaleString()}`],
+    ];
+    return h("section", { class: "card", "aria-labelledby": "learned" },
+      h("h2", { id: "learned" }, "What it learned"),
+      h("dl", { class: "facts" }, facts.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, more))))),
+      h("h3", {}, "Learned loss at each step"), lossCurve(progress.loss, progress.steps),
+      h("div", { class: "cells" }, cell("Normal", genotype.normal, operations), cell("Reduction", genotype.reduction, operations)),
+      h("p", { class: "quiet" }, "Lines are edges, as thick as their weight, with the strongest operation; grey dashes were pruned. c₋₁ and c₋₂ are the last cell and the one before."));
+  }
+
+  #takeAway({ id }) {
+    const gone = h("button", { type: "button", class: "danger", onclick: () => this.#delete(gone) }, "Delete the episode");
+    this.awayError = h("div");
+    return h("section", { class: "card", "aria-labelledby": "away" },
+      h("h2", { id: "away" }, "Take it away"),
+      h("p", {}, "The address of this page leads back here. The model runs wherever ONNX does, this service not needed."),
+      h("div", { class: "row" },
+        h("a", { class: "button primary", href: api.modelAddress(id), download: `${id}.onnx` }, "Download model.onnx"),
+        copyButton("Copy as curl", curl(id)), copyButton("Copy as Python", python(id)), gone),
+      h("details", {}, h("summary", {}, "Show the commands"), h("pre", { tabindex: 0 }, curl(id)), h("pre", { tabindex: 0 }, python(id))),
+      this.awayError);
+  }
+
+  async #delete(button) {
+    if (button.dataset.sure === undefined) {
+      button.dataset.sure = "";
+      button.textContent = "Delete it for good?";
+      return;
+    }
+    try {
+      await api.deleteEpisode(this.id);
+      location.hash = "#/";
+    } catch (error) {
+      showError(this.awayError, error);
+    }
+  }
+}
+
+function copyButton(label, text) {
+  const button = h("button", { type: "button", onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+      say("Copied");
+    } catch {
+      button.textContent = "Copying is not allowed here: see below";
+    }
+  } }, label);
+  return button;
+}
+
+const curl = (id) => `curl ${location.origin}/predict \\
+  -H "Authorization: Bearer $TOKEN" \\
+  -F episode_id=${id} -F images=@query.png`;
+
+const python = (id) => `import os
+import httpx
+
+answer = httpx.post(
+    "${location.origin}/predict",
+    headers={"Authorization": f"Bearer {os.environ['TOKEN']}"},
+    data={"episode_id": "${id}"},
+    files=[("images", open("query.png", "rb"))],
+)
+answer.raise_for_status()
+print(answer.json()["predictions"][0]["label"])`;

@@ -1,0 +1,106 @@
+// A task before it is sent: classes with images, or an archive. Each change makes a new one, so that undo is a step back.
+
+let made = 0;
+const id = () => `c${++made}`;
+
+export const emptyTask = () => ({
+  name: null,
+  archive: null,
+  queries: [],
+  classes: ["Symbol A", "Symbol B", "Symbol C"].map((name) => ({ id: id(), name, images: [] })),
+});
+
+export const imageCount = (task) => task.classes.reduce((sum, each) => sum + each.images.length, 0);
+
+/** What is still missing before it can be sent, in words; null if nothing is. */
+export function missing(task) {
+  if (task.archive) return null;
+  const shown = task.classes.filter((each) => each.images.length);
+  if (shown.length >= 2) return null;
+  return shown.length ? "One more class needs an image." : "Two classes or more need an image each.";
+}
+
+const withClass = (task, classId, change) => ({
+  ...task,
+  classes: task.classes.map((each) => (each.id === classId ? change(each) : each)),
+});
+
+/** An image is {file, drawn}. */
+export const addImages = (task, classId, images) =>
+  withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
+export const removeImage = (task, classId, at) =>
+  withClass(task, classId, (each) => ({ ...each, images: each.images.toSpliced(at, 1) }));
+export const rename = (task, classId, name) => withClass(task, classId, (each) => ({ ...each, name }));
+
+export function addClass(task) {
+  const taken = new Set(task.classes.map((each) => each.name));
+  let number = task.classes.length;
+  const name = () => (number < 26 ? `Symbol ${String.fromCharCode(65 + number)}` : `Symbol ${number + 1}`);
+  while (taken.has(name())) number += 1;
+  return { ...task, classes: [...task.classes, { id: id(), name: name(), images: [] }] };
+}
+
+export const removeClass = (task, classId) => ({
+  ...task,
+  classes: task.classes.filter((each) => each.id !== classId),
+});
+
+export function move(task, classId, by) {
+  const from = task.classes.findIndex((each) => each.id === classId);
+  const to = from + by;
+  if (to < 0 || to >= task.classes.length) return task;
+  const classes = task.classes.toSpliced(from, 1);
+  return { ...task, classes: classes.toSpliced(to, 0, task.classes[from]) };
+}
+
+/** Files with the labels of their folders: into the classes of that name, which are made where there are none. */
+export function addLabelled(task, labelled) {
+  const classes = task.classes.filter((each) => each.images.length || labelled.some(({ label }) => label === each.name));
+  for (const { label, file, drawn } of labelled) {
+    const at = classes.findIndex((each) => each.name === label);
+    const image = { file, drawn: Boolean(drawn) };
+    if (at < 0) classes.push({ id: id(), name: label, images: [image] });
+    else classes[at] = { ...classes[at], images: [...classes[at].images, image] };
+  }
+  return { ...task, archive: null, classes };
+}
+
+/** What POST /episodes takes. Classes without an image are left out. */
+export function form(task) {
+  const body = new FormData();
+  if (task.name) body.append("name", task.name);
+  if (task.archive) {
+    body.append("archive", task.archive, task.archive.name);
+    return body;
+  }
+  for (const each of task.classes) {
+    each.images.forEach(({ file }, at) => {
+      body.append("images", file, file.name || `${each.name} ${at + 1}.png`);
+      body.append("labels", each.name);
+    });
+  }
+  return body;
+}
+
+/** The task with all that came before it. */
+export class History {
+  #past = [];
+
+  constructor(task) {
+    this.now = task;
+  }
+
+  get canUndo() {
+    return this.#past.length > 0;
+  }
+
+  do(task) {
+    if (task === this.now) return;
+    this.#past.push(this.now);
+    this.now = task;
+  }
+
+  undo() {
+    if (this.canUndo) this.now = this.#past.pop();
+  }
+}
