@@ -46,7 +46,7 @@ export class Ask {
           h("button", { type: "button", onclick: () => this.pad.clear() }, "Clear"),
           h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke"),
           h("label", { class: "button", for: "query-files" }, "Images…"), files)),
-        h("div", {}, this.verdict, this.bars.element, this.error)),
+        h("div", { class: "answer" }, this.verdict, this.bars.element, this.error)),
       this.manyError, this.many);
   }
 

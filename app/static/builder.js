@@ -155,11 +155,17 @@ export class Builder {
     if (!archive) {
       this.list.append(h("button", { type: "button", id: "add-class", class: "add", onclick: () => this.#addClass() }, "+ Add a class"));
     }
-    if (focused && document.activeElement?.id !== focused) document.getElementById(focused)?.focus();
+    if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
     this.undo.disabled = !this.history.canUndo;
     const lack = tasks.missing(this.history.now);
     this.hint.textContent = lack ?? (archive ? "Ready to send." : `${tasks.imageCount(this.history.now)} images, ready to send.`);
     this.#showActions();
+  }
+
+  /** What had the focus is another element now, or gone; then the nearest that is left gets it. */
+  #focusAgain(id) {
+    const left = [id, `${id.split("-")[0]}-here`, "add-class"].map((each) => document.getElementById(each));
+    left.find((element) => element && !element.disabled)?.focus();
   }
 
   #showActions() {

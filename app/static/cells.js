@@ -2,7 +2,7 @@
 
 import { h, percent, svg } from "./dom.js";
 
-const [STEP, TOP, HIGH] = [150, 26, 300];
+const [STEP, HIGH, RADIUS] = [230, 320, 20];
 const WORDS = { max_pool_3x3: "max pool", avg_pool_3x3: "avg pool", skip: "skip", conv_3x3: "conv 3×3", conv_1x1: "conv 1×1", sep_conv_3x3: "sep conv 3×3" };
 const words = (name) => WORDS[name] ?? name.replaceAll("_", " ");
 const title = (source) => ({ input0: "cell before last", input1: "last cell" })[source] ?? source.replace("node", "node ");
@@ -28,24 +28,25 @@ function summary(edges, operations) {
 }
 
 function places(count) {
-  const at = { input0: [60, 84], input1: [60, 216] };
-  for (let node = 0; node < count; node += 1) at[`node${node}`] = [60 + STEP * (node + 1), [150, 70, 230][node % 3]];
-  at.output = [60 + STEP * (count + 1), 150];
+  const at = { input0: [40, 60], input1: [40, 260] };
+  // Heights at which no edge of three nodes runs through a node.
+  for (let node = 0; node < count; node += 1) at[`node${node}`] = [40 + STEP * (node + 1), [197, 50, 275][node % 3]];
+  at.output = [40 + STEP * (count + 1), 160];
   return at;
 }
 
 function graph(name, count, edges) {
   const at = places(count);
-  const wide = at.output[0] + 60;
+  const wide = at.output[0] + 40;
   // Pruned ones first, so that the kept lie over them.
   const ordered = [...edges].sort((a, b) => Number(Boolean(a.kept)) - Number(Boolean(b.kept)));
   const outputs = Array.from({ length: count }, (_, node) => ({ source: `node${node}`, target: "output" }));
-  return svg("svg", { viewBox: `0 ${TOP} ${wide} ${HIGH - 2 * TOP}`, class: "graph", role: "img", "aria-label": `${name} cell; the table below says the same` },
+  return svg("svg", { viewBox: `0 15 ${wide} ${HIGH - 15}`, class: "graph", role: "img", "aria-label": `${name} cell; the table below says the same` },
     outputs.map((edge) => svg("path", { d: path(at, edge), class: "out" })),
     ordered.map((edge) => connection(at, edge)),
     ordered.filter((edge) => edge.kept).map((edge) => tag(at, edge)),
-    Object.entries(at).map(([key, [x, y]]) => svg("g", { class: `node ${key.replace(/\d/, "")}` },
-      svg("circle", { cx: x, cy: y, r: 19 }),
+    Object.entries(at).map(([key, [x, y]]) => svg("g", { class: key.startsWith("node") ? "node" : "end-node" },
+      svg("circle", { cx: x, cy: y, r: RADIUS }),
       svg("text", { x, y: y + 5 }, key === "output" ? "out" : key.startsWith("input") ? ["c₋₂", "c₋₁"][Number(key.at(-1))] : key.slice(4)))));
 }
 
@@ -66,9 +67,9 @@ function tag(at, edge) {
   const more = edge.kept.operations.length - 1;
   const [x, y] = middle(at, edge);
   const text = words(best.name) + (more ? ` +${more}` : "");
-  const wide = 6.1 * text.length + 12;
+  const wide = 6.9 * text.length + 16;
   return svg("g", { class: "tag" },
-    svg("rect", { x: x - wide / 2, y: y - 9, width: wide, height: 18, rx: 9 }),
+    svg("rect", { x: x - wide / 2, y: y - 11, width: wide, height: 22, rx: 11 }),
     svg("text", { x, y: y + 4 }, text), svg("title", {}, told(edge)));
 }
 
@@ -78,11 +79,11 @@ function path(at, { source, target }) {
   return `M${ax} ${ay}C${ax + bend} ${ay} ${bx - bend} ${by} ${bx} ${by}`;
 }
 
-/** A place on the curve; nearer to its start for longer ones, so that tags stand apart. */
+/** Where on its curve an edge's tag stands, so that those of the longest ones stand apart. */
 function middle(at, { source, target }) {
   const [[ax, ay], [bx, by]] = [at[source], at[target]];
   const bend = (bx - ax) / 2.2;
-  const t = bx - ax > STEP ? 0.36 : 0.5;
+  const t = bx - ax <= 2 * STEP ? 0.5 : source === "input0" ? 0.62 : 0.4;
   const on = (a, b, c, d) => (1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t ** 2 * c + t ** 3 * d;
   return [on(ax, ax + bend, bx - bend, bx), on(ay, ay, by, by)];
 }

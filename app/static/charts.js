@@ -6,8 +6,9 @@ const [WIDE, HIGH, LEFT, BOTTOM, TOP] = [480, 180, 52, 26, 12];
 
 /** The loss of each step so far, of `steps` in all. */
 export function lossCurve(losses, steps) {
-  const [low, high] = losses.length ? [Math.min(...losses), Math.max(...losses)] : [0, 1];
-  const span = high - low || Math.abs(high) || 1;
+  // From 0 on, so that a loss that hardly moves looks like one.
+  const [low, high] = [Math.min(0, ...losses), Math.max(0, ...losses) || 1];
+  const span = high - low;
   const x = (step) => LEFT + ((step - 1) / Math.max(1, steps - 1)) * (WIDE - LEFT - 14);
   const y = (loss) => TOP + (1 - (loss - low) / span) * (HIGH - TOP - BOTTOM);
   const points = losses.map((loss, at) => [x(at + 1), y(loss)]);
@@ -26,7 +27,7 @@ export function lossCurve(losses, steps) {
 
 const figure = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
-/** Bars for a prediction, the likeliest first on top; kept in the class' own order so that they do not jump while drawing. */
+/** Bars for a prediction, in the order of the classes, so that they do not jump about while one draws. */
 export class Bars {
   constructor(classes) {
     this.rows = new Map(classes.map((name) => [name, row(name)]));

@@ -32,7 +32,11 @@ export function showError(place, error) {
   place.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
 }
 
-export const percent = (share) => `${(100 * share).toFixed(share > 0.0995 && share < 0.9995 ? 0 : 1)} %`;
+/** One decimal below 10 %; 100 % only for what rounds to it. */
+export function percent(share) {
+  const digits = share >= 0.0995 && (share < 0.9945 || share >= 0.9995) ? 0 : 1;
+  return `${(100 * share).toFixed(digits)}\u00a0%`;
+}
 
 /** A canvas that shows this image file; `drawn` ones follow the page's colours. */
 export function picture(blob, label, { drawn = false } = {}) {

@@ -12,9 +12,13 @@ let shown = null;
 let queries = { id: null, list: [] };
 
 function show(page) {
+  const first = !shown;
   shown?.close?.();
   shown = page;
   main.replaceChildren(page.element);
+  if (first) return;
+  main.focus({ preventScroll: true });
+  scrollTo(0, 0);
 }
 
 function route() {
@@ -77,6 +81,11 @@ addEventListener("hashchange", () => {
   if (!document.getElementById("token")) route();
 });
 addEventListener("keydown", (event) => shown?.key?.(event));
+// Not by the address, which says what is shown.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 // A file dropped beside every target would otherwise replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 
