@@ -193,12 +193,12 @@ export class Builder {
     const last = this.history.now.classes.length - 1;
     const selected = id === this.#selectedClass()?.id;
     const step = (by) => this.#change(tasks.move(this.history.now, id, by));
-    const input = h("input", { id: `${id}-name`, class: "name", value: name, maxlength: 200, "aria-label": "Name of the class", onchange: () => this.#change(tasks.rename(this.history.now, id, input.value)), onfocus: () => this.#select(id) });
+    const input = h("input", { id: `${id}-name`, class: "name", value: name, maxlength: 200, "aria-label": "Name of the class", onchange: () => this.#change(tasks.rename(this.history.now, id, input.value)) });
     const tool = (what, sign, label, disabled, act) =>
       h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: label, "aria-label": `${label}: ${name}`, disabled, onclick: act }, sign);
-    const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, input") ? null : this.#select(id)) },
+    const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button") ? null : this.#select(id)) },
       h("div", { class: "row between" }, input, h("div", { class: "row tight" },
-        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": `Draw ${name}`, onclick: () => this.#select(id) }, selected ? "Drawing" : "Draw"),
+        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": `Draw ${name}`, onclick: () => this.#draw(id) }, selected ? "Drawing" : "Draw"),
         tool("up", "↑", "Move up", at === 0, () => step(-1)), tool("down", "↓", "Move down", at === last, () => step(1)),
         tool("delete", "×", "Delete class", false, () => this.#change(tasks.removeClass(this.history.now, id))))),
       h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it on the pad, or drop images here." : "No images yet.")));
@@ -209,6 +209,11 @@ export class Builder {
   #thumb({ id, name }, { file, drawn }, number) {
     const label = `${name}, image ${number + 1}`;
     return h("button", { type: "button", class: "thumb", id: `${id}-image-${number}`, "aria-label": `Remove ${label}`, title: "Remove", onclick: () => this.#change(tasks.removeImage(this.history.now, id, number)) }, picture(file, label, { drawn }));
+  }
+
+  #draw(id) {
+    this.#select(id);
+    this.pad.canvas.focus();
   }
 
   /** Marks in place what changes: a click that is under way must still find its button. */

@@ -1,0 +1,55 @@
+"""The files of the playground: small, complete and within a policy that runs nothing inline; and its examples."""
+
+import re
+from base64 import b64decode
+
+from fastapi.testclient import TestClient
+
+from app.routes.page import FOLDER
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.images import load
+
+FILES = sorted(FOLDER.iterdir())
+
+
+def test_page_is_under_200_kilobytes() -> None:
+    assert sum(file.stat().st_size for file in FILES) < 200_000
+
+
+def test_page_and_all_it_names_are_served_with_a_strict_policy(anonymous: TestClient) -> None:
+    page = anonymous.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    named = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+    for module in FOLDER.glob("*.js"):
+        named += [f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', module.read_text())]
+    for path in set(named):
+        answer = anonymous.get(path)
+        assert answer.status_code == 200, path
+        assert answer.headers["cache-control"] == "no-cache"
+        assert "unsafe" not in answer.headers["content-security-policy"]
+    assert {path.removeprefix("/static/") for path in named} | {"index.html"} == {file.name for file in FILES}
+
+
+def test_page_holds_no_inline_script_or_style_and_names_no_other_host() -> None:
+    html = (FOLDER / "index.html").read_text()
+    assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", html)
+    for file in FILES:
+        hosts = set(re.findall(r"https?://[\w.-]+", file.read_text()))
+        assert hosts <= {"http://www.w3.org"}, file.name
+
+
+def test_no_file_beside_the_pages_own_is_served(anonymous: TestClient) -> None:
+    for path in ("/static/../main.py", "/static/%2e%2e/main.py", "/static/none.js", "/static/"):
+        answer = anonymous.get(path)
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+
+
+def test_examples_are_readable_tasks_whose_queries_have_learned_classes(anonymous: TestClient) -> None:
+    examples = anonymous.get("/examples").json()["examples"]
+    assert len({example["title"] for example in examples}) == len(examples) >= 3
+    for example in examples:
+        support, queries = example["support"], example["queries"]
+        assert {each["label"] for each in queries} == {each["label"] for each in support}
+        assert len({each["image"] for each in support + queries}) == len(support + queries)
+        for each in support + queries:
+            assert load(b64decode(each["image"]), ImageSpec(), max_pixels=20_000).any()
