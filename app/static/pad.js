@@ -35,7 +35,8 @@ export class Pad {
 
   clear() {
     this.#strokes = [];
-    this.#cursor.down = false;
+    // Back to the middle, so that the next drawing begins where this one did.
+    Object.assign(this.#cursor, { x: 0.5, y: 0.5, down: false });
     this.#paint();
     this.changed(true);
   }
