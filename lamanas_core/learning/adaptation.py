@@ -1,7 +1,7 @@
 """From a support set to a finished classifier: Φ_K, pruning, exact statistics and head, artifact."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -92,9 +92,7 @@ def adapt(
     if support.shape[1:] != config.network.image.shape:
         raise ValueError(f"images of shape {support.shape[1:]} for a meta-model of {config.network.image.shape}")
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
-    learner = Learner.build(config)
-    learner.network.to(device)
-    learner.loss.to(device)
+    learner = meta_model.learner
     images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
     count = config.task_learner.steps if steps is None else steps
@@ -135,10 +133,8 @@ def _run(
         theta, alpha = step.theta, step.alpha
         losses.append(float(step.loss))
         on_step(k, len(rows), losses[-1])
-    named = {**parameters.named()}
-    named |= {f"theta.{name}": value.detach() for name, value in theta.items()}
-    named |= {f"alpha.{name}": value.detach() for name, value in alpha.items()}
-    return finish(learner, Parameters.from_named(named), images, labels, ways), losses
+    after = replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach)
+    return finish(learner, after, images, labels, ways), losses
 
 
 def minibatches(labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from lamanas_core.learning.architecture import CellWeights, EdgeWeights, edges
 from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.normalisation import Normalisation, Statistics, name_normalisations
-from lamanas_core.learning.operations import Convolution, make_operation
+from lamanas_core.learning.operations import make_operation
 
 
 class Cell(nn.Module):
@@ -94,6 +94,3 @@ def initialise(network: Supernet, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-
-
-__all__ = ["Convolution", "Supernet", "initialise"]
