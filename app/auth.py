@@ -14,7 +14,8 @@ from app.store.records import EpisodeRecord, KeyRecord, Scope
 bearer = HTTPBearer(
     auto_error=False,
     description="A key with scopes: `episodes` to make, read and delete episodes, `predict` to predict with them, "
-    "`admin` for training, models and everything else. `lamanas token` prints the first admin key.",
+    "`admin` for training, models and everything else. `lamanas token` prints the first admin key, `lamanas keys` makes "
+    "and revokes others.",
 )
 
 
@@ -75,8 +76,8 @@ AdminKey = Annotated[KeyRecord, Depends(_needs("admin"))]
 
 
 def owner_filter(key: KeyRecord) -> str | None:
-    """Whose things this key sees: its own, or (None) everybody's."""
-    return None if "admin" in key.scopes else key.id
+    """Whose episodes this key sees: its tenant's, or (None) everybody's."""
+    return None if "admin" in key.scopes else key.tenant
 
 
 def require_visible(episode: EpisodeRecord, key: KeyRecord) -> EpisodeRecord:

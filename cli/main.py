@@ -12,6 +12,7 @@ from cli.errors import CommandError
 COMMANDS = {
     "serve": "start everything on this machine and keep it running",
     "token": "print the admin token",
+    "keys": "make, list and revoke API keys",
     "train": "meta-train a model",
     "evaluate": "measure a model's accuracy on episodes of a data set",
     "data": "fetch or make data sets",

@@ -75,7 +75,7 @@ async def _store(held: Services, key: KeyRecord, support: SupportSet, idempotenc
     config = model.card["config"]
     images = await held.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
     return await held.store.create_episode(
-        owner=key.id,
+        owner=key.tenant,
         name=support.options.name,
         classes=list(support.shots),
         shots=list(support.shots.values()),

@@ -33,7 +33,7 @@ async def start(request: Request, response: Response, held: Held, key: AdminKey)
     asked = await read_json(request, TrainBody)
     _require_dataset(held.settings, asked.dataset)
     options = asked.model_dump(exclude={"dataset"}, exclude_none=True)
-    record = await held.store.create_training(owner=key.id, dataset=asked.dataset, options=options)
+    record = await held.store.create_training(owner=key.tenant, dataset=asked.dataset, options=options)
     response.headers["Location"] = f"/train/{record.id}"
     return Training.of(record)
 

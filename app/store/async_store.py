@@ -1,6 +1,7 @@
 """The app's half of the store: submit, read, watch. Every method may raise ``errors.UNAVAILABLE``."""
 
 import asyncio
+import hmac
 import json
 import logging
 import math
@@ -270,16 +271,10 @@ class Store:
         if id is None:
             return None
         hash = await self._redis.hgetall(keys.key(id.decode()))
-        record = codec.key(id.decode(), hash) if hash else None
-        return None if record is None or record.revoked else record
-
-    async def has_keys(self) -> bool:
-        """Whether any key was ever made and not revoked."""
-        for id in await self._redis.zrange(keys.KEYS, 0, -1):
-            hash = await self._redis.hgetall(keys.key(id.decode()))
-            if hash and not codec.key(id.decode(), hash).revoked:
-                return True
-        return False
+        if not hmac.compare_digest(hash.get(b"digest", b""), keys.token_digest(token).encode()):
+            return None
+        record = codec.key(id.decode(), hash)
+        return None if record.revoked else record
 
     async def workers(self) -> dict[Queue, list[WorkerRecord]]:
         """Who beats, by queue. A worker is among them once its meta-model is loaded."""

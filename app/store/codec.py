@@ -60,6 +60,7 @@ def key(id: str, hash: Hash) -> KeyRecord:
     return KeyRecord(
         id=id,
         name=hash[b"name"].decode(),
+        tenant=hash.get(b"tenant", id.encode()).decode(),  # keys made before tenants were
         scopes=frozenset(json.loads(hash[b"scopes"])),
         created_at=int(hash[b"created_at"]) / 1000,
         revoked=hash.get(b"revoked") == b"1",

@@ -76,11 +76,12 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class KeyRecord:
-    """One API key; the token itself is nowhere, only its SHA-256 names this record."""
+    """One API key; of its token only the SHA-256 is kept. Keys of one tenant share their episodes."""
 
     id: str
     name: str
     scopes: frozenset[Scope]
+    tenant: str
     created_at: float
     revoked: bool = False
 

@@ -303,14 +303,15 @@ return ids
 )
 
 # KEYS key key-by-token keys
-# ARGV id name scopes
+# ARGV id name tenant scopes digest
 # Returns the id of the key with this token: the new one, or the one that had it before (revoked or not).
 MAKE_KEY = (
     _COMMON
     + """
 local known = redis.call('GET', KEYS[2])
 if known then return known end
-redis.call('HSET', KEYS[1], 'name', ARGV[2], 'scopes', ARGV[3], 'created_at', now)
+redis.call('HSET', KEYS[1], 'name', ARGV[2], 'tenant', ARGV[3], 'scopes', ARGV[4], 'digest', ARGV[5],
+           'created_at', now)
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 return ARGV[1]

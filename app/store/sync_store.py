@@ -223,15 +223,21 @@ class SyncStore:
 
     # ------------------------------------------------------------------ keys
 
-    def make_key(self, name: str, scopes: Iterable[Scope], token: str | None = None) -> tuple[KeyRecord, str]:
-        """A new key and its token, which is shown this once; a ``token`` that has a key already gives that key."""
+    def make_key(
+        self, name: str, scopes: Iterable[Scope], token: str | None = None, tenant: str | None = None
+    ) -> tuple[KeyRecord, str]:
+        """A new key and its token, which is shown this once; a ``token`` that has a key already gives that key.
+
+        Keys of one ``tenant`` share their episodes; without one, a key is a tenant of its own, named by its id.
+        """
         wanted = frozenset(scopes)
         if not wanted or not wanted <= SCOPES:
             raise ValueError(f"scopes must be some of {', '.join(sorted(SCOPES))}")
         token = token or new_token()
         id = keys.new_id()
         names = [keys.key(id), keys.key_by_token(token), keys.KEYS]
-        kept = self._run(scripts.MAKE_KEY, names, [id, name, codec.encode(sorted(wanted))]).decode()
+        values = [id, name, tenant or id, codec.encode(sorted(wanted)), keys.token_digest(token)]
+        kept = self._run(scripts.MAKE_KEY, names, values).decode()
         return self.get_key(kept), token
 
     def get_key(self, id: str) -> KeyRecord:

@@ -54,8 +54,8 @@ def worker(sync_store: SyncStore) -> Worker:
 def token(sync_store: SyncStore) -> Callable[..., str]:
     """Makes a key with these scopes and gives its token."""
 
-    def make(*scopes: Scope) -> str:
-        return sync_store.make_key("test", scopes)[1]
+    def make(*scopes: Scope, tenant: str | None = None) -> str:
+        return sync_store.make_key("test", scopes, tenant=tenant)[1]
 
     return make
 

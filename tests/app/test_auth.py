@@ -135,6 +135,19 @@ def test_a_list_holds_ones_own_episodes_and_an_admins_everybodys(client: TestCli
     assert [episode["id"] for episode in call(client, "GET /episodes", admin).json()["episodes"]] == [id]
 
 
+def test_keys_of_one_tenant_share_its_episodes(
+    anonymous: TestClient, worker: Worker, token: Callable[..., str]
+) -> None:
+    anonymous.headers["Authorization"] = f"Bearer {token('episodes', tenant='shop')}"
+    id = made(anonymous)["id"]
+    worker.adapt(id)
+    camera, stranger = (f"Bearer {token('predict', tenant=tenant)}" for tenant in ("shop", "shopping"))
+    assert call(anonymous, "GET /predict", camera, id).status_code == 200
+    assert call(anonymous, "POST /predict", camera, id).status_code == 200
+    assert call(anonymous, "GET /episodes/{id}", camera, id).status_code == 403
+    assert call(anonymous, "GET /predict", stranger, id).status_code == 404
+
+
 def test_a_refused_client_is_told_before_its_body_is_read(anonymous: TestClient) -> None:
     answer = anonymous.post("/episodes", content=b"{", headers={"content-type": "application/json"})
     assert answer.status_code == 401

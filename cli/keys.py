@@ -1,0 +1,88 @@
+"""``lamanas keys``: make, list and revoke API keys."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from app.settings import Settings
+from app.store.errors import UNAVAILABLE, NotFound
+from app.store.records import SCOPES, KeyRecord
+from app.store.sync_store import SyncStore
+from cli.errors import CommandError
+
+TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MOST_CHARACTERS = 200
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "keys",
+        help="make, list and revoke API keys",
+        description="Make, list and revoke API keys of the installation that runs on this data directory or REDIS_URL.",
+        epilog="example: lamanas keys make camera-7 --scope predict --tenant shop",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    make = actions.add_parser("make", help="make a key and print its token, this once")
+    make.add_argument("name", help="for people: whose or what for")
+    make.add_argument(
+        "--scope",
+        action="append",
+        choices=sorted(SCOPES),
+        help="what it may do, repeatable: make, read and delete episodes; predict; everything (default: all but admin)",
+    )
+    make.add_argument("--tenant", help="keys of one tenant share their episodes (default: a tenant of its own)")
+    actions.add_parser("list", help="list all keys, oldest first")
+    revoke = actions.add_parser("revoke", help="refuse a key from now on")
+    revoke.add_argument("id", help="as `lamanas keys list` shows it")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.action == "make":
+        _check(args)
+    with _store() as store:
+        if args.action == "make":
+            scopes = args.scope or sorted(SCOPES - {"admin"})
+            key, token = store.make_key(args.name, scopes, tenant=args.tenant)
+            print(f"key {key.id} of tenant {key.tenant}: {' '.join(sorted(key.scopes))}")
+            print(f"token, shown this once: {token}")
+        elif args.action == "list":
+            for line in _table(store.list_keys()):
+                print(line)
+        else:
+            try:
+                key = store.revoke_key(args.id)
+            except NotFound as error:
+                raise CommandError(f"{error}; `lamanas keys list` shows the ids there are") from error
+            print(f"key {key.id} ({key.name}) is revoked")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not args.name.strip() or not args.name.isprintable() or len(args.name) > MOST_CHARACTERS:
+        raise CommandError(f"a name has 1 to {MOST_CHARACTERS} printable characters")
+    if args.tenant is not None and not TENANT.fullmatch(args.tenant):
+        raise CommandError("a tenant's name has up to 64 letters, digits, dots, dashes and underscores")
+
+
+def _table(keys: list[KeyRecord]) -> Iterator[str]:
+    yield f"{'id':26}  {'state':7}  {'made (UTC)':16}  {'scopes':22}  {'tenant':26}  name"
+    for key in keys:
+        made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
+        state = "revoked" if key.revoked else "valid"
+        yield f"{key.id}  {state:7}  {made}  {' '.join(sorted(key.scopes)):22}  {key.tenant:26}  {key.name}"
+
+
+@contextmanager
+def _store() -> Iterator[SyncStore]:
+    settings = Settings()
+    store = SyncStore.open(settings)
+    try:
+        yield store
+    except UNAVAILABLE as error:
+        what = "is `lamanas serve` running on this LAMANAS_DATA_DIR?" if settings.embedded else "see REDIS_URL"
+        raise CommandError(f"Redis does not answer ({what}): {error}") from error
+    finally:
+        store.close()

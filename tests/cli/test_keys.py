@@ -1,0 +1,69 @@
+"""``lamanas keys`` on a running store."""
+
+import re
+
+import pytest
+
+from app.settings import Settings
+from app.store.sync_store import SyncStore
+from cli.main import main
+from tests.conftest import PrivateRedis
+
+
+@pytest.fixture
+def installation(redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    return redis_server.settings
+
+
+def token_and_id(said: str) -> tuple[str, str]:
+    token, id = re.search(r"lam_\S+", said), re.search(r"^key (\S+)", said)
+    assert token, said
+    assert id, said
+    return token[0], id[1]
+
+
+def test_key_is_made_listed_without_its_token_and_revoked(
+    installation: Settings, sync_store: SyncStore, redis_server: PrivateRedis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "make", "camera 7", "--scope", "predict", "--tenant", "shop"]) == 0
+    token, id = token_and_id(capsys.readouterr().out)
+    assert main(["keys", "list"]) == 0
+    listed = capsys.readouterr().out
+    row = next(line for line in listed.splitlines() if id in line)
+    assert re.search(r"valid .* predict +shop +camera 7$", row), row
+    assert token not in listed
+    kept = [redis_server.client.dump(name) for name in redis_server.client.scan_iter("*")]
+    assert all(token.encode() not in value for value in kept if isinstance(value, bytes))
+    assert main(["keys", "revoke", id]) == 0
+    assert sync_store.get_key(id).revoked
+
+
+def test_key_without_more_may_all_but_administer_and_is_a_tenant_of_its_own(
+    installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "make", "laptop"]) == 0
+    _, id = token_and_id(capsys.readouterr().out)
+    key = sync_store.get_key(id)
+    assert (key.scopes, key.tenant) == ({"episodes", "predict"}, id)
+
+
+def test_unknown_key_cannot_be_revoked(installation: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "revoke", "0" * 26]) == 1
+    assert "lamanas keys list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["  "], ["a\nb"], ["laptop", "--tenant", "two words"], ["laptop", "--tenant", ""]])
+def test_name_that_would_break_a_table_is_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "make", *given]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_running_store_it_says_what_to_look_at(
+    short_folder: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(short_folder))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    assert main(["keys", "list"]) == 1
+    assert "lamanas serve" in capsys.readouterr().err
