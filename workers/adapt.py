@@ -4,11 +4,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from app.store.errors import NotFound
 from app.store.records import EpisodeRecord
 from app.store.sync_store import Claim
+from workers import faults
 from workers.child import Child
-from workers.claims import ClaimLostError, Heartbeat, patiently
+from workers.claims import ClaimLostError, Heartbeat, patiently, work_on
 
 if TYPE_CHECKING:
     from lamanas_core.learning.adaptation import Adapted
@@ -19,24 +19,8 @@ PROGRESS_S = 0.05
 
 
 def run(child: Child, id: str) -> None:
-    """Does nothing if somebody else has the episode or it has ended: wake-ups may come twice."""
-    claim = patiently(lambda: child.store.claim("episode", id, child.name))
-    if claim is None:
-        return
-    with Heartbeat(child.store, claim) as heartbeat:
-        try:
-            _adapt(child, claim, heartbeat)
-        except ClaimLostError as error:
-            log.warning("dropped: %s", error)
-        except (ValueError, NotFound) as error:
-            # What was sent cannot be adapted to: another try would end the same way.
-            log.warning("episode %s failed: %s", id, error)
-            reason = str(error)
-            patiently(lambda: child.store.fail(claim, reason))
-        except Exception as error:
-            log.exception("episode %s: attempt %d failed", id, claim.record.attempts)
-            reason = f"adapting failed: {type(error).__name__}: {error}"
-            patiently(lambda: child.store.retry(claim, reason))
+    """One wake-up: adapts the episode unless there is nothing to do."""
+    work_on(child.store, "episode", id, child.name, lambda claim, heartbeat: _adapt(child, claim, heartbeat))
 
 
 def _adapt(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
@@ -60,10 +44,12 @@ def _adapt(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
     adapted = child.learner.adapt(record, support, labels, on_step)
     seconds = time.perf_counter() - started
     result = _result(adapted, seconds)
+    faults.reach("adapted", claim.id)
     if not patiently(
         lambda: child.store.commit_episode(claim, _progress(list(adapted.losses)), result, adapted.artifact)
     ):
         raise ClaimLostError(f"episode {claim.id}: the result came too late and was refused")
+    faults.reach("committed", claim.id)
     log.info("episode %s ready in %.3f s", claim.id, seconds)
 
 

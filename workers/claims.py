@@ -1,4 +1,4 @@
-"""Holding a claim: its heartbeat, and what to do while Redis is away."""
+"""Holding a claim: its heartbeat, how the work on it may end, and what to do while Redis is away."""
 
 import logging
 import threading
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from app.store.errors import UNAVAILABLE
+from app.store.errors import UNAVAILABLE, NotFound
+from app.store.keys import Kind
 from app.store.sync_store import Beat, Claim, SyncStore
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,39 @@ class Heartbeat:
             except UNAVAILABLE as error:
                 # The reconciler waits for a restarted Redis as long as a lease lasts: beating on keeps the claim.
                 log.warning("no beat for %s %s: %s", self._claim.kind, self._claim.id, error)
+
+
+def work_on(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, Heartbeat], None]) -> None:
+    """Claims it and does ``work``, which commits. Does nothing if somebody else has it or it has ended: wake-ups may
+    come twice. Whatever ``work`` raises ends the claim in the store."""
+    claim = patiently(lambda: store.claim(kind, id, worker))
+    if claim is None:
+        return
+    with Heartbeat(store, claim) as heartbeat:
+        try:
+            work(claim, heartbeat)
+        except ClaimLostError as error:
+            log.warning("dropped: %s", error)
+        except StoppedError:
+            _stopped(store, claim, heartbeat)
+        except (ValueError, NotFound) as error:
+            # What was asked cannot be done: another try would end the same way.
+            log.warning("%s %s failed: %s", kind, id, error)
+            reason = str(error)
+            patiently(lambda: store.fail(claim, reason))
+        except Exception as error:
+            log.exception("%s %s: attempt %d failed", kind, id, claim.record.attempts)
+            reason = f"{type(error).__name__}: {error}"
+            patiently(lambda: store.retry(claim, reason))
+
+
+def _stopped(store: SyncStore, claim: Claim, heartbeat: Heartbeat) -> None:
+    if heartbeat.state == "cancel":
+        log.info("%s %s cancelled", claim.kind, claim.id)
+        patiently(lambda: store.cancelled(claim))
+    elif heartbeat.state == "drain":
+        log.info("%s %s handed back", claim.kind, claim.id)
+        patiently(lambda: store.hand_back(claim))
 
 
 def patiently(call: Callable[[], Result], patience_s: float = PATIENCE_S) -> Result:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.store.records import TrainingRecord
 from app.store.sync_store import Claim
 from workers.child import Child
-from workers.claims import ClaimLostError, Heartbeat, StoppedError, patiently
+from workers.claims import ClaimLostError, Heartbeat, patiently, work_on
 
 if TYPE_CHECKING:
     from lamanas_core.learning.training import TrainingProgress
@@ -20,34 +20,8 @@ LOSSES_KEPT = 200
 
 
 def run(child: Child, id: str) -> None:
-    """Does nothing if somebody else has the run or it has ended: wake-ups may come twice."""
-    claim = patiently(lambda: child.store.claim("training", id, child.name))
-    if claim is None:
-        return
-    with Heartbeat(child.store, claim) as heartbeat:
-        try:
-            _train(child, claim, heartbeat)
-        except ClaimLostError as error:
-            log.warning("dropped: %s", error)
-        except StoppedError:
-            _stopped(child, claim, heartbeat)
-        except ValueError as error:
-            log.warning("training %s failed: %s", id, error)
-            reason = str(error)
-            patiently(lambda: child.store.fail(claim, reason))
-        except Exception as error:
-            log.exception("training %s: attempt %d failed", id, claim.record.attempts)
-            reason = f"training failed: {type(error).__name__}: {error}"
-            patiently(lambda: child.store.retry(claim, reason))
-
-
-def _stopped(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
-    if heartbeat.state == "cancel":
-        log.info("training %s cancelled", claim.id)
-        patiently(lambda: child.store.cancelled(claim))
-    elif heartbeat.state == "drain":
-        log.info("training %s handed back", claim.id)
-        patiently(lambda: child.store.hand_back(claim))
+    """One wake-up: trains unless there is nothing to do."""
+    work_on(child.store, "training", id, child.name, lambda claim, heartbeat: _train(child, claim, heartbeat))
 
 
 def _train(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
