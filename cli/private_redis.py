@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from app.settings import Settings
+from cli import tether
 
 BINARIES = ("redis-server", "valkey-server")
 
@@ -63,5 +64,6 @@ def prepare(settings: Settings) -> list[str]:
 
 
 def start(settings: Settings) -> subprocess.Popen[bytes]:
-    """Starts it in a session of its own; it answers a moment later."""
-    return subprocess.Popen(prepare(settings), start_new_session=True)
+    """Starts it in a session of its own; it answers a moment later. It ends with the thread that called this."""
+    command = tether.command(os.getpid(), prepare(settings))
+    return subprocess.Popen(command, start_new_session=True)

@@ -5,12 +5,13 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
+
+from cli import tether
 
 log = logging.getLogger("lamanas")
 # A process that ends sooner than this was no good start. (Importing torch alone takes some seconds.)
@@ -32,7 +33,7 @@ class Service:
     start_at: float = field(default=0.0)
 
     def start(self) -> None:
-        tethered = [sys.executable, "-m", "cli.tether", str(os.getpid()), *self.command]
+        tethered = tether.command(os.getpid(), self.command)
         self.process = subprocess.Popen(tethered, env=self.environment, start_new_session=True)
         self.handle = os.pidfd_open(self.process.pid)
         self.started = time.monotonic()
@@ -53,15 +54,21 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.services: list[Service] = []
-        self.stop_asked = 0
+        self.stop_asked = False
+        self.hurry = False
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop; a second one asks to hurry."""
+        """SIGINT and SIGTERM ask to stop; a SIGINT after that asks to hurry.
+
+        A second SIGTERM does not: one that is sent to a whole process group arrives twice under make, which passes its
+        own on to its children.
+        """
 
         def asked(number: int, frame: FrameType | None) -> None:
-            self.stop_asked += 1
+            self.hurry = self.hurry or (self.stop_asked and number == signal.SIGINT)
+            self.stop_asked = True
 
         before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
         wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -95,13 +102,13 @@ class Supervisor:
             log.warning("%s ended (%s), starting it again", service.name, _words(code))
 
     def stop(self, services: Sequence[Service], seconds: float) -> None:
-        """SIGTERM to all of them; SIGKILL to those that still run after this time or at the second signal."""
+        """SIGTERM to all of them; SIGKILL to those that still run after this time or when asked to hurry."""
         running = [service for service in services if service.process is not None]
         for service in running:
             assert service.process is not None
             service.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + seconds
-        while running and time.monotonic() < deadline and self.stop_asked < 2:
+        while running and time.monotonic() < deadline and not self.hurry:
             for service in self._ended(deadline - time.monotonic(), running):
                 service.reap()
                 running.remove(service)

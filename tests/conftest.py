@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from app.settings import Settings
 from app.store.sync_store import SyncStore
-from cli import private_redis
+from cli import private_redis, tether
 from tests.waiting import until_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,7 +121,7 @@ def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
     }
     return subprocess.Popen(
         # Tethered, so that a killed test run leaves nothing behind either.
-        [sys.executable, "-m", "cli.tether", str(os.getpid()), sys.executable, "-m", "cli.main", "serve"],
+        tether.command(os.getpid(), [sys.executable, "-m", "cli.main", "serve"]),
         cwd=ROOT,
         env=environment | changed,
         stdout=subprocess.PIPE,

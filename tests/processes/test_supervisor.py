@@ -1,6 +1,7 @@
 """Processes that end are started again; those that will not end are killed."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -50,3 +51,12 @@ def test_deaf_process_is_killed_at_the_end_of_its_time(supervisor: Supervisor, t
         deaf = pid(service)
     supervisor.stop([service], 0.1)
     until_gone([deaf])
+
+
+def test_a_signal_to_the_whole_group_asks_once_and_only_ctrl_c_hurries(supervisor: Supervisor) -> None:
+    with supervisor.signals():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # make passes its own on
+        assert (supervisor.stop_asked, supervisor.hurry) == (True, False)
+        signal.raise_signal(signal.SIGINT)
+        assert supervisor.hurry

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.store.records import Queue
+from cli import tether
 from tests.conftest import ROOT, PrivateRedis
 from tests.waiting import Changed, changes, family
 from tests.workers.fake_learner import GO, STARTED
@@ -28,8 +29,7 @@ class Worker:
             "LAMANAS_DATA_DIR": str(server.settings.data_dir),
             "LAMANAS_DEVICE": "cpu",
         }
-        command = [sys.executable, "-m", "cli.tether", str(os.getpid())]
-        command += [sys.executable, "-m", "tests.workers.fake_worker", queue]
+        command = tether.command(os.getpid(), [sys.executable, "-m", "tests.workers.fake_worker", queue])
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
 
     def family(self) -> list[int]:
