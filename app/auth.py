@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.errors import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, Problem
-from app.services import Held
+from app.errors import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, RATE_LIMITED, Problem
+from app.services import Held, Services
 from app.store.errors import NotFound
 from app.store.records import EpisodeRecord, KeyRecord, Scope
 
 bearer = HTTPBearer(
     auto_error=False,
     description="A key with scopes: `episodes` to make, read and delete episodes, `predict` to predict with them, "
-    "`admin` for training, models and everything else. `lamanas token` prints the first admin key, `lamanas keys` makes "
-    "and revokes others.",
+    "`admin` for training, models and everything else. `lamanas token` prints the first admin key; `lamanas keys` "
+    "makes and revokes others.",
 )
 
 
@@ -54,7 +54,20 @@ async def _key(request: Request, held: Held, credentials: Bearer, cookie: Sessio
     if key is None:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas", error="invalid_token"'}
         raise Problem(INVALID_TOKEN, "the bearer token is unknown or was revoked", headers=challenge)
+    request.state.key = key.id
+    await _take(held, key)
     return key
+
+
+async def _take(held: Services, key: KeyRecord) -> None:
+    """Counts the request against the key's rate. Raises Problem."""
+    rate = held.settings.rate
+    if rate is None:
+        return
+    seconds = await held.store.take(key.id, rate)
+    if seconds:
+        text = f"a key may send {held.settings.rate_limit}; the next request is taken in {seconds} s"
+        raise Problem(RATE_LIMITED, text, headers={"Retry-After": str(seconds)})
 
 
 AnyKey = Annotated[KeyRecord, Depends(_key)]

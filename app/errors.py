@@ -38,6 +38,7 @@ METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "Not with this metho
 NOT_READY = ProblemType("not-ready", 409, "The episode is not ready")
 EPISODE_FAILED = ProblemType("episode-failed", 409, "The episode failed")
 CONFLICT = ProblemType("conflict", 409, "Its state does not allow this")
+BODY_TOO_SLOW = ProblemType("body-too-slow", 408, "The body did not arrive in time")
 GONE = ProblemType("gone", 410, "It expired or was deleted")
 BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The request is too large")
 ARCHIVE_TOO_LARGE = ProblemType("archive-too-large", 413, "The archive expands too far")
@@ -57,6 +58,8 @@ LABELS_MISMATCH = ProblemType("labels-mismatch", 422, "Not one label for each im
 INVALID_ARCHIVE = ProblemType("invalid-archive", 422, "The archive is not as it should be")
 IDEMPOTENCY_KEY_REUSED = ProblemType("idempotency-key-reused", 422, "The idempotency key names another request")
 UNKNOWN_DATASET = ProblemType("unknown-dataset", 422, "There is no such data set")
+RATE_LIMITED = ProblemType("rate-limited", 429, "Too many requests of this key")
+TOO_MUCH_AT_ONCE = ProblemType("too-much-at-once", 429, "Too much of this key is unfinished")
 INTERNAL = ProblemType("internal", 500, "Something went wrong here")
 QUEUE_FULL = ProblemType("queue-full", 503, "The queue is full")
 BUSY = ProblemType("busy", 503, "Too much to do at the moment")
@@ -146,7 +149,8 @@ def _install_refusal(app: FastAPI, refusal: type[Exception], kind: ProblemType, 
 def _install_overload(app: FastAPI) -> None:
     @app.exception_handler(QueueFull)
     async def _full(_: Request, error: QueueFull) -> JSONResponse:
-        return Problem(QUEUE_FULL, str(error), headers={"Retry-After": str(error.retry_after)}).response()
+        kind = TOO_MUCH_AT_ONCE if error.own else QUEUE_FULL
+        return Problem(kind, str(error), headers={"Retry-After": str(error.retry_after)}).response()
 
     async def _away(_: Request, __: Exception) -> JSONResponse:
         return Problem(UNAVAILABLE_NOW, "the store does not answer", headers={"Retry-After": "2"}).response()

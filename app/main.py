@@ -10,6 +10,7 @@ from types import FrameType
 from fastapi import FastAPI
 
 from app import errors, openapi
+from app.admission import BytesInFlight
 from app.decoder import Decoder
 from app.metrics import MeasureRequests, Metrics
 from app.middleware import SecurityHeaders, SizeLimits
@@ -50,7 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     # The last one added is the outermost.
-    app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes)
+    in_flight = BytesInFlight(settings.max_bytes_in_flight)
+    app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     return app

@@ -1,9 +1,12 @@
 """What holds for every request before a route sees it: size limits, and headers that browsers heed."""
 
+import asyncio
+
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import BODY_TOO_LARGE, URL_TOO_LONG, Problem
+from app.admission import BytesInFlight
+from app.errors import BODY_TOO_LARGE, BODY_TOO_SLOW, URL_TOO_LONG, Problem
 
 # An image of up to about 6 KB of base64url, and the rest of the URL.
 MAX_URL_BYTES = 6 * 1024 + 512
@@ -15,12 +18,23 @@ CONTENT_SECURITY_POLICY = (
 WITHOUT_POLICY = ("/docs", "/redoc")
 
 
-class SizeLimits:
-    """Refuses a longer URL, and a longer body as soon as it is known to be one, whether or not it was announced."""
+# Between two pieces of a body: room is kept for what was announced and does not come.
+PATIENCE_S = 30.0
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+
+class SizeLimits:
+    """Refuses a longer URL, and a longer body as soon as it is known to be one, whether or not it was announced.
+
+    What is in flight is counted from the first read of a body, which is after the key was checked.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, in_flight: BytesInFlight, patience_s: float = PATIENCE_S
+    ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.in_flight = in_flight
+        self.patience_s = patience_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -30,28 +44,57 @@ class SizeLimits:
         if refusal is not None:
             await refusal.response()(scope, receive, send)
             return
-        received = 0
+        announced = _announced(scope)
+        received = reserved = 0
+        key = ""
+        whole = False
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, reserved, key, whole
+            if whole:  # nothing more comes but the client's leaving, for which a stream waits as long as it lasts
+                return await receive()
+            key = key or scope.get("state", {}).get("key", "")
+            if announced > reserved:
+                self.in_flight.reserve(key, announced)
+                reserved = announced
+            message = await self._soon(receive)
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > self.max_body_bytes:
                 raise self._too_large()
+            if received > reserved:
+                self.in_flight.reserve(key, received - reserved)
+                reserved = received
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            self.in_flight.release(key, reserved)
+
+    async def _soon(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self.patience_s):
+                return await receive()
+        except TimeoutError:
+            text = f"nothing more of the body came for {self.patience_s:.0f} s"
+            raise Problem(BODY_TOO_SLOW, text, headers={"Connection": "close"}) from None
 
     def _refusal(self, scope: Scope) -> Problem | None:
         length = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
         if length > MAX_URL_BYTES:
             return Problem(URL_TOO_LONG, f"the URL has {length} bytes, at most {MAX_URL_BYTES} are taken; use POST")
-        announced = dict(scope["headers"]).get(b"content-length", b"")
-        return self._too_large() if announced.isdigit() and int(announced[:20]) > self.max_body_bytes else None
+        return self._too_large() if _announced(scope) > self.max_body_bytes else None
 
     def _too_large(self) -> Problem:
         headers = {"Connection": "close"}
         return Problem(BODY_TOO_LARGE, f"a request may have {self.max_body_bytes} bytes at most", headers=headers)
+
+
+def _announced(scope: Scope) -> int:
+    """Content-Length; 0 without one."""
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    return int(length[:20]) if length.isdigit() else 0
 
 
 class SecurityHeaders:

@@ -71,13 +71,17 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """``responses=`` of a route that may refuse in these ways, and in those that every route shares."""
     schema = {"$ref": "#/components/schemas/ProblemDetails"}
     described: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 413, 414, 503}):
+    keyed = {429} if 401 in statuses else set()
+    with_body = {408} if 415 in statuses else set()
+    for status in sorted({*statuses, *keyed, *with_body, 413, 414, 503}):
+    408: "The body did not arrive in time",
         described[status] = {"description": _WHAT[status], "content": {MEDIA_TYPE: {"schema": schema}}}
     return described
 
 
 def body(model: type[BaseModel], example: Any = None, form: dict[str, Any] | None = None) -> dict[str, Any]:
     """``openapi_extra=`` of a route that reads its body by hand, as JSON or (``form``) as multipart."""
+    429: "Too many requests of this key, or too much of it is unfinished; see `Retry-After`",
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if example is not None:
         content["application/json"]["example"] = example

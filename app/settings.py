@@ -3,7 +3,9 @@
 import hashlib
 import ipaddress
 import os
+import re
 import tempfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,6 +16,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # sun_path holds 108 bytes with its final NUL (unix(7)).
 LONGEST_SOCKET_PATH = 107
+
+
+RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+SECONDS_OF = {"second": 1, "minute": 60, "hour": 3600}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many requests in so many seconds; as many at once after a pause."""
+
+    requests: int
+    seconds: int
+
+    @property
+    def ms_per_request(self) -> float:
+        return 1000 * self.seconds / self.requests
 
 
 class Settings(BaseSettings):
@@ -40,6 +58,9 @@ class Settings(BaseSettings):
     max_shots: int = Field(default=50, ge=1)
     max_pixels: int = Field(default=16_000_000, ge=1)
     max_queue: int = Field(default=1000, ge=1)
+    max_unfinished: int = Field(default=500, ge=1)
+    max_bytes_in_flight: int = Field(default=256 * 2**20, ge=2048)
+    rate_limit: str | None = None
     predictor_cache: int = Field(default=256, ge=1)
 
     adapt_processes: int = Field(default=1, ge=1)
@@ -74,6 +95,27 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"LAMANAS_REDIS_PASSWORD_FILE cannot be read: {error}") from error
         return self
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _known_rate(cls, value: str | None) -> str | None:
+        if value and not RATE.fullmatch(value):
+            raise ValueError("must be like 20/second, 600/minute or 5000/hour")
+        return value or None
+
+    @model_validator(mode="after")
+    def _room_for_a_request(self) -> "Settings":
+        if self.max_bytes_in_flight < 2 * self.max_request_bytes:
+            raise ValueError(
+                "LAMANAS_MAX_BYTES_IN_FLIGHT must be at least twice LAMANAS_MAX_REQUEST_BYTES: a key may have half of it"
+            )
+        return self
+
+    @property
+    def rate(self) -> Rate | None:
+        """What a key may send; None: as much as it likes."""
+        found = RATE.fullmatch(self.rate_limit or "")
+        return Rate(int(found[1]), SECONDS_OF[found[2]]) if found else None
 
     @property
     def embedded(self) -> bool:

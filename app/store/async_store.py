@@ -15,7 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
-from app.settings import Settings
+from app.settings import Rate, Settings
 from app.store import codec, keys, scripts
 from app.store.broker import celery_app, wake
 from app.store.changes import Changes
@@ -130,6 +130,7 @@ class Store:
                 keys.idempotency(owner, idempotency_key or ""),
             ],
             [
+                keys.unfinished(owner),
                 id,
                 owner,
                 codec.encode(spec),
@@ -141,8 +142,9 @@ class Store:
                 int(idempotency_key is not None),
             ],
         )
-        if status == b"full":
-            raise _queue_full(int(existing))
+                self._settings.max_unfinished,
+        if status in (b"full", b"own-full"):
+            raise _queue_full(int(existing), own=status == b"own-full")
         if status == b"conflict":
             raise IdempotencyConflict("this Idempotency-Key was used before with another request")
         if status == b"existing":
@@ -286,6 +288,11 @@ class Store:
                 found[record.queue].append(record)
         return found
 
+    async def take(self, key_id: str, rate: Rate) -> int:
+        """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""
+        milliseconds = await self._run(scripts.TAKE, [keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
+        return math.ceil(milliseconds / 1000)
+
     async def queue_lengths(self) -> dict[Queue, int]:
         """How many wait for a worker, by queue."""
         return {
@@ -356,6 +363,6 @@ class Store:
         return None if version is None else version.decode()
 
 
-def _queue_full(waiting: int) -> QueueFull:
+def _queue_full(waiting: int, *, own: bool = False) -> QueueFull:
     # About the time in which one worker empties a tenth of the queue, at a second each.
-    return QueueFull(max(1, min(60, math.ceil(waiting / 10))))
+    return QueueFull(max(1, min(60, math.ceil(waiting / 10))), own=own)

@@ -31,8 +31,10 @@ class IdempotencyConflict(Conflict):
 
 
 class QueueFull(StoreError):  # noqa: N818
-    """Too much waits already. ``retry_after``: seconds."""
+    """Too much waits already. ``retry_after``: seconds; ``own``: it is this owner's share that is full."""
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"the queue is full; try again in {retry_after} s")
+    def __init__(self, retry_after: int, *, own: bool = False) -> None:
+        what = "too many of your episodes are unfinished" if own else "the queue is full"
+        super().__init__(f"{what}; try again in {retry_after} s")
         self.retry_after = retry_after
+        self.own = own

@@ -39,6 +39,16 @@ def queued(kind: Kind) -> str:
     return f"{PREFIX}queued:{QUEUE_OF[kind]}"
 
 
+def unfinished(owner: str) -> str:
+    """set: ids of one owner's episodes, of which those that have ended are taken out when it is full."""
+    return f"{PREFIX}unfinished:{owner}"
+
+
+def bucket(key_id: str) -> str:
+    """hash: tokens, at (ms); a key's requests are counted against it."""
+    return f"{PREFIX}bucket:{key_id}"
+
+
 def leases(kind: Kind) -> str:
     """zset: ids that a worker holds, by the time its lease ends (ms)."""
     return f"{PREFIX}leases:{QUEUE_OF[kind]}"

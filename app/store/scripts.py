@@ -23,8 +23,8 @@ local function enqueue(record, queued, id, sent)
 end
 """
 
-# KEYS record support queued index owners-index tombstone expiry idempotency
-# ARGV id owner spec shape support ttl max-queue digest has-idempotency-key
+# KEYS record support queued index owners-index tombstone expiry idempotency owners-unfinished
+# ARGV id owner spec shape support ttl max-queue digest has-idempotency-key max-unfinished
 CREATE_EPISODE = (
     _COMMON
     + """
@@ -39,6 +39,14 @@ if ARGV[9] == '1' then
 end
 local waiting = redis.call('ZCARD', KEYS[3])
 if waiting >= tonumber(ARGV[7]) then return {'full', waiting} end
+if redis.call('SCARD', KEYS[9]) >= tonumber(ARGV[10]) then
+  for _, id in ipairs(redis.call('SMEMBERS', KEYS[9])) do
+    local state = redis.call('HGET', 'lam:episode:' .. id, 'state')
+    if state ~= 'queued' and state ~= 'adapting' then redis.call('SREM', KEYS[9], id) end
+  end
+  local unfinished = redis.call('SCARD', KEYS[9])
+  if unfinished >= tonumber(ARGV[10]) then return {'own-full', unfinished} end
+end
 local ttl = tonumber(ARGV[6])
 redis.call('HSET', KEYS[1], 'spec', ARGV[3], 'shape', ARGV[4], 'state', 'queued', 'attempts', 0, 'fence', 0,
            'created_at', now, 'expires_at', now + ttl)
@@ -304,6 +312,22 @@ return ids
 
 # KEYS key key-by-token keys
 # ARGV id name tenant scopes digest
+# A token bucket: full at first, filled again evenly. Returns the ms until there is a token; 0: one was taken.
+# KEYS bucket
+# ARGV capacity ms-per-token
+TAKE = (
+    _COMMON
+    + """
+local capacity, each = tonumber(ARGV[1]), tonumber(ARGV[2])
+local seen = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local tokens = math.min(capacity, (tonumber(seen[1]) or capacity) + (now - (tonumber(seen[2]) or now)) / each)
+if tokens < 1 then return math.ceil((1 - tokens) * each) end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - 1), 'at', now)
+redis.call('PEXPIRE', KEYS[1], math.ceil(capacity * each))
+return 0
+"""
+)
+
 # Returns the id of the key with this token: the new one, or the one that had it before (revoked or not).
 MAKE_KEY = (
     _COMMON

@@ -1,0 +1,190 @@
+"""Overload: what one key may send, what all may, and what still answers past it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+from starlette.types import Message, Scope
+
+from app.admission import BytesInFlight
+from app.errors import Problem
+from app.main import create_app
+from app.middleware import SizeLimits
+from app.settings import Settings
+from app.store import keys
+from tests.app.playing import Worker
+from tests.app.test_episodes import as_form, as_json, made
+from tests.conftest import PrivateRedis, test_settings
+
+Limited = Callable[..., TestClient]
+
+
+@pytest.fixture
+def limited(settings: Settings, token: Callable[..., str]) -> Iterator[Limited]:
+    """A client with a key of its own, of an app with these settings."""
+    opened: list[TestClient] = []
+
+    def make(**values: Any) -> TestClient:
+        changed = Settings.model_validate(settings.model_dump() | values)
+        client = TestClient(create_app(changed), headers={"Authorization": f"Bearer {token('episodes', 'predict')}"})
+        opened.append(client.__enter__())
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__()
+
+
+def refused(answer: Any, status: int, problem: str) -> None:
+    assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{problem}"), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def still_answers(client: TestClient) -> None:
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/metrics").status_code == 200
+
+
+# ---------------------------------------------------------------------- rate
+
+
+def test_a_key_past_its_rate_is_told_when_to_come_back_and_others_are_not(
+    limited: Limited, token: Callable[..., str]
+) -> None:
+    client = limited(rate_limit="3/hour")
+    for _ in range(3):
+        assert client.get("/episodes").status_code == 200
+    answer = client.get("/episodes")
+    refused(answer, 429, "rate-limited")
+    assert 1 <= int(answer.headers["retry-after"]) <= 1200
+    still_answers(client)
+    assert client.get("/episodes", headers={"Authorization": f"Bearer {token('episodes')}"}).status_code == 200
+
+
+def test_a_bucket_fills_again_evenly(limited: Limited, server: PrivateRedis) -> None:
+    client = limited(rate_limit="2/hour")
+    assert [client.get("/episodes").status_code for _ in range(3)] == [200, 200, 429]
+    (bucket,) = server.client.scan_iter(keys.bucket("*"))
+    # As if half an hour had passed: one token, not two.
+    server.client.hincrby(bucket, "at", -1_800_000)
+    assert [client.get("/episodes").status_code for _ in range(2)] == [200, 429]
+    server.client.hincrby(bucket, "at", -7_200_000 * 24)
+    assert [client.get("/episodes").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_without_a_rate_nothing_is_counted(client: TestClient, server: PrivateRedis) -> None:
+    assert client.get("/episodes").status_code == 200
+    assert list(server.client.scan_iter(keys.bucket("*"))) == []
+
+
+@pytest.mark.parametrize("rate", ["20", "20/day", "0/second", "-1/second", "a lot"])
+def test_a_rate_that_is_none_is_refused_at_the_start(rate: str, settings: Settings) -> None:
+    with pytest.raises(ValidationError, match="600/minute"):
+        test_settings(settings.data_dir, rate_limit=rate)
+
+
+# ---------------------------------------------------------------------- episodes of one tenant
+
+
+def test_a_tenant_has_its_share_of_the_queue_and_gets_it_back(
+    limited: Limited, worker: Worker, token: Callable[..., str]
+) -> None:
+    client = limited(max_unfinished=2)
+    ids = [made(client)["id"] for _ in range(2)]
+    refused(client.post("/episodes", **as_json()), 429, "too-much-at-once")
+    other = client.post("/episodes", **as_json(), headers={"Authorization": f"Bearer {token('episodes')}"})
+    assert other.status_code == 202
+    claim = worker.claim(ids[0])
+    refused(client.post("/episodes", **as_json()), 429, "too-much-at-once")
+    worker.finish(claim)
+    client.delete(f"/episodes/{ids[1]}")
+    assert [client.post("/episodes", **as_json()).status_code for _ in range(3)] == [202, 202, 429]
+    still_answers(client)
+
+
+def test_the_same_request_again_is_answered_though_the_share_is_full(limited: Limited) -> None:
+    client = limited(max_unfinished=1)
+    again = {"Idempotency-Key": "one"}
+    first = client.post("/episodes", **as_json(), headers=again)
+    assert client.post("/episodes", **as_json(), headers=again).json()["id"] == first.json()["id"]
+
+
+# ---------------------------------------------------------------------- bytes in flight
+
+
+def body_of(size: int) -> dict[str, Any]:
+    return {"content": b" " * size, "headers": {"content-type": "application/json"}}
+
+
+@pytest.fixture
+def held_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
+    """What an app made in this test counts with."""
+    held = BytesInFlight(64 * 1024)
+    monkeypatch.setattr("app.main.BytesInFlight", lambda most: held)
+    yield held
+    assert held.total == 0
+
+
+def test_past_the_bytes_of_all_a_request_is_503(held_bytes: BytesInFlight, limited: Limited) -> None:
+    client = limited()
+    for other in ("one", "two"):
+        held_bytes.reserve(other, 32 * 1024)
+    refused(client.post("/episodes", **as_json()), 503, "busy")
+    refused(client.post("/episodes", **as_form()), 503, "busy")
+    still_answers(client)
+    for other in ("one", "two"):
+        held_bytes.release(other, 32 * 1024)
+    assert client.post("/episodes", **as_json()).status_code == 202
+
+
+def test_one_key_may_have_half_of_the_bytes(held_bytes: BytesInFlight, limited: Limited) -> None:
+    client = limited()
+    refused(client.post("/episodes", **body_of(33 * 1024)), 429, "too-much-at-once")
+    pieces = {"content": (bytes(1024) for _ in range(33)), "headers": {"content-type": "application/json"}}
+    refused(client.post("/episodes", **pieces), 429, "too-much-at-once")
+    assert client.post("/episodes", **body_of(31 * 1024)).status_code == 400
+
+
+def test_who_has_no_key_takes_no_room(held_bytes: BytesInFlight, limited: Limited) -> None:
+    client = limited()
+    answer = client.post("/episodes", **body_of(60 * 1024) | {"headers": {"Authorization": "Bearer lam_wrong"}})
+    assert answer.status_code == 401
+
+
+def test_room_must_do_for_a_request(settings: Settings) -> None:
+    with pytest.raises(ValidationError, match="LAMANAS_MAX_BYTES_IN_FLIGHT"):
+        test_settings(settings.data_dir, max_request_bytes=2**20, max_bytes_in_flight=2**20)
+
+
+def test_a_body_that_stops_coming_gives_its_room_back() -> None:
+    held = BytesInFlight(1024)
+    met: list[Problem] = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        try:
+            while True:
+                await receive()
+        except Problem as problem:
+            assert held.total == 400
+            met.append(problem)
+
+    async def client() -> None:
+        first: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+        async def receive() -> Message:
+            return first.pop() if first else await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            raise AssertionError(message)
+
+        scope: Scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"content-length", b"400")]}
+        limits = SizeLimits(app, max_body_bytes=1024, in_flight=held, patience_s=0.01)
+        await limits(scope, receive, send)
+
+    asyncio.run(client())
+    assert [problem.kind.name for problem in met] == ["body-too-slow"]
+    assert held.total == 0
