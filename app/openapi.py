@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.errors import MEDIA_TYPE
-from app.schemas import EpisodeBody, PredictBody, ProblemDetails, TrainBody
+from app.schemas import CorrectionBody, EpisodeBody, PredictBody, ProblemDetails, TrainBody
 
 # A T and an L of 16 x 16 pixels.
 EXAMPLE_T = (
@@ -40,6 +40,16 @@ EPISODE_FORM: dict[str, Any] = {
         "name": {"type": "string", "maxLength": 200},
     },
 }
+CORRECTION_FORM: dict[str, Any] = {
+    "type": "object",
+    "description": "What is added comes as `images` with as many `labels`, or as `archive`.",
+    "additionalProperties": False,
+    "properties": EPISODE_FORM["properties"]
+    | {
+        "remove": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "relabel": {"type": "array", "items": {"type": "string"}, "description": "`<place of the image>=<label>`"},
+    },
+}
 PREDICT_FORM: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
@@ -50,6 +60,11 @@ EPISODE_EXAMPLE = {
     "support": [{"label": "T", "image": EXAMPLE_T}, {"label": "L", "image": EXAMPLE_L}],
     "name": "two letters",
 }
+CORRECTION_EXAMPLE = {
+    "remove": [1],
+    "relabel": [{"image": 0, "label": "L"}],
+    "add": [{"label": "T", "image": EXAMPLE_T}],
+}
 PREDICT_EXAMPLE = {"episode_id": "01k8d9w3v4q2x6y7z8a9b0c1d2", "images": [EXAMPLE_T]}
 
 _WHAT = {
@@ -57,12 +72,14 @@ _WHAT = {
     401: "No token, or a wrong one",
     403: "The token lacks the scope",
     404: "There is no such thing",
+    408: "The body did not arrive in time",
     409: "Its state does not allow this",
     410: "It expired or was deleted",
     413: "Too large",
     414: "The URL is too long",
     415: "Not a content type that is taken here",
     422: "A field or an image is wrong",
+    429: "Too many requests of this key, or too much of it is unfinished; see `Retry-After`",
     503: "Too much to do, or a part is missing; see `Retry-After`",
 }
 
@@ -74,14 +91,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     keyed = {429} if 401 in statuses else set()
     with_body = {408} if 415 in statuses else set()
     for status in sorted({*statuses, *keyed, *with_body, 413, 414, 503}):
-    408: "The body did not arrive in time",
         described[status] = {"description": _WHAT[status], "content": {MEDIA_TYPE: {"schema": schema}}}
     return described
 
 
 def body(model: type[BaseModel], example: Any = None, form: dict[str, Any] | None = None) -> dict[str, Any]:
     """``openapi_extra=`` of a route that reads its body by hand, as JSON or (``form``) as multipart."""
-    429: "Too many requests of this key, or too much of it is unfinished; see `Retry-After`",
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if example is not None:
         content["application/json"]["example"] = example
@@ -105,7 +120,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document["components"]["schemas"]
     _, named = models_json_schema(
-        [(model, "validation") for model in (EpisodeBody, PredictBody, TrainBody, ProblemDetails)],
+        [(model, "validation") for model in (EpisodeBody, CorrectionBody, PredictBody, TrainBody, ProblemDetails)],
         ref_template="#/components/schemas/{model}",
     )
     schemas.update(named["$defs"])

@@ -50,6 +50,27 @@ class EpisodeBody(EpisodeOptions):
     support: list[SupportImage] = Field(max_length=MOST_ITEMS)
 
 
+class CorrectionOptions(Request):
+    """What a corrected episode may be given beside its images; what is left out is as in its parent."""
+
+    steps: int | None = Field(None, ge=0, le=MOST_STEPS)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    name: str | None = Field(None, max_length=MAX_NAME)
+
+
+class Relabel(Request):
+    image: int = Field(ge=0, description="its place among the parent's images, from 0")
+    label: str
+
+
+class CorrectionBody(CorrectionOptions):
+    """Images are named by their places among the parent's, as `GET /episodes/{id}/support` lists them, from 0."""
+
+    remove: list[Annotated[int, Field(ge=0)]] = Field([], max_length=MOST_ITEMS)
+    relabel: list[Relabel] = Field([], max_length=MOST_ITEMS)
+    add: list[SupportImage] = Field([], max_length=MOST_ITEMS)
+
+
 class PredictBody(Request):
     episode_id: str = Field(max_length=64)
     images: list[str] = Field(max_length=MOST_ITEMS, description="PNG, JPEG, WebP or GIF files in base64")
@@ -124,6 +145,7 @@ class Parameters(BaseModel):
 class Episode(BaseModel):
     id: str
     name: str | None
+    parent: str | None = Field(description="the episode that this one is a correction of")
     state: EpisodeState
     classes: list[str] = Field(description="in the order in which they were first sent")
     shots: dict[str, int]
@@ -147,6 +169,7 @@ class Episode(BaseModel):
         return cls(
             id=record.id,
             name=record.name,
+            parent=record.parent,
             state=record.state,
             classes=list(record.classes),
             shots=dict(zip(record.classes, record.shots, strict=True)),
@@ -164,6 +187,15 @@ class Episode(BaseModel):
             expires_at=_time(record.expires_at),
             error=record.error,
         )
+
+
+class StoredImage(BaseModel):
+    label: str
+    image: str = Field(description="a PNG file in base64: the image as it was stored, ready for the network")
+
+
+class StoredSupport(BaseModel):
+    images: list[StoredImage] = Field(description="in the order of their places, from 0")
 
 
 class EpisodePage(BaseModel):

@@ -7,9 +7,9 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -31,7 +31,7 @@ from app.errors import (
     invalid,
 )
 from app.multipart import Part
-from app.schemas import EpisodeBody, EpisodeOptions, PredictBody
+from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
 MAX_LABEL = 200
@@ -65,12 +65,17 @@ class SupportSet:
 
     def digest(self) -> str:
         """The same for the same request, however it was packed."""
-        total = hashlib.sha256(json.dumps(self.options.model_dump(), sort_keys=True).encode())
-        for file in self.files:
-            label = file.label.encode()
-            total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
-            total.update(file.file.data)
-        return total.hexdigest()
+        return digest(self.options.model_dump(), self.files)
+
+
+def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
+    """A name for what was asked, with these files."""
+    total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    for file in files:
+        label = file.label.encode()
+        total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
+        total.update(file.file.data)
+    return total.hexdigest()
 
 
 # ---------------------------------------------------------------------- reading a request
@@ -78,7 +83,7 @@ class SupportSet:
 
 async def read_json(request: Request, model: type[Body]) -> Body:
     """The body as ``model``. Raises Problem."""
-    _require(request, "application/json")
+    require(request, "application/json")
     body = await request.body()
     try:
         return model.model_validate_json(body)
@@ -88,23 +93,54 @@ async def read_json(request: Request, model: type[Body]) -> Body:
 
 async def read_support(request: Request, settings: Settings) -> SupportSet:
     """The support set in any of its three forms, counted and checked, not decoded. Raises Problem."""
-    kind = _require(request, "application/json", "multipart/form-data")
-    if kind == "application/json":
+    if require(request, "application/json", "multipart/form-data") == "application/json":
         support = await _support_of_json(request, settings)
     else:
-        parts = await multipart.read(
-            request.headers["content-type"], request.stream(), max_parts=2 * settings.max_images + 100
-        )
-        support = await _support_of_parts(parts, settings)
+        support = await _support_of_form(request, settings)
     for file in support.files:
-        _check_label(file)
-    _check_counts(support, settings)
+        check_label(file.label, file.file.where)
+    check_counts(support.shots, settings)
     return support
+
+
+async def read_form(request: Request, settings: Settings, *, many: set[str], one: set[str]) -> dict[str, list[Part]]:
+    """The parts of a form by their field; those in ``one`` are there once at most. Raises Problem."""
+    most = 2 * settings.max_images + 100
+    parts = await multipart.read(request.headers["content-type"], request.stream(), max_parts=most)
+    return _by_field(parts, many=many, one=one)
+
+
+def form_options(fields: dict[str, list[Part]], model: type[Body]) -> Body:
+    """The fields of ``model`` that a form has. Raises Problem."""
+    texts = {name: fields[name][0].text() for name in set(model.model_fields) & set(fields)}
+    try:
+        return model.model_validate_strings(texts)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
+
+
+async def form_files(fields: dict[str, list[Part]], settings: Settings) -> tuple[LabelledFile, ...]:
+    """A form's labelled files, sent as ``images`` with ``labels`` or as an ``archive``. Raises Problem."""
+    if "archive" not in fields:
+        return tuple(_pairs(fields.get("images", []), fields.get("labels", []), settings))
+    if "images" in fields or "labels" in fields:
+        raise Problem(INVALID_REQUEST, "send either an archive or images with labels, not both", field="archive")
+    # Inflating takes its time and is beside the event loop, as decoding is.
+    return await asyncio.to_thread(_of_archive, fields["archive"][0].data, settings)
+
+
+def json_files(support: Sequence[SupportImage], field: str, settings: Settings) -> tuple[LabelledFile, ...]:
+    """The labelled files of a JSON list. Raises Problem."""
+    check_number(len(support), field, settings)
+    return tuple(
+        LabelledFile(item.label, _of_base64(item.image, f"{field}[{number}].image"))
+        for number, item in enumerate(support)
+    )
 
 
 async def read_queries(request: Request, settings: Settings) -> tuple[str, list[ImageFile]]:
     """The episode and the images of ``POST /predict``. Raises Problem."""
-    if _require(request, "application/json", "multipart/form-data") == "application/json":
+    if require(request, "application/json", "multipart/form-data") == "application/json":
         body = await read_json(request, PredictBody)
         episode_id, files = body.episode_id, of_base64(body.images, "images", settings)
     else:
@@ -139,27 +175,15 @@ def check_number(images: int, field: str, settings: Settings) -> None:
 
 async def _support_of_json(request: Request, settings: Settings) -> SupportSet:
     body = await read_json(request, EpisodeBody)
-    check_number(len(body.support), "support", settings)
-    files = tuple(
-        LabelledFile(item.label, _of_base64(item.image, f"support[{number}].image"))
-        for number, item in enumerate(body.support)
-    )
+    files = json_files(body.support, "support", settings)
     return SupportSet(files, EpisodeOptions(steps=body.steps, seed=body.seed, name=body.name))
 
 
-async def _support_of_parts(parts: list[Part], settings: Settings) -> SupportSet:
+async def _support_of_form(request: Request, settings: Settings) -> SupportSet:
     options = set(EpisodeOptions.model_fields)
-    fields = _by_field(parts, many={"images", "labels"}, one={"archive", *options})
-    try:
-        chosen = EpisodeOptions.model_validate_strings({name: fields[name][0].text() for name in options & set(fields)})
-    except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
-    if "archive" not in fields:
-        return SupportSet(tuple(_pairs(fields.get("images", []), fields.get("labels", []), settings)), chosen)
-    if "images" in fields or "labels" in fields:
-        raise Problem(INVALID_REQUEST, "send either an archive or images with labels, not both", field="archive")
-    # Inflating takes its time and is beside the event loop, as decoding is.
-    return SupportSet(await asyncio.to_thread(_of_archive, fields["archive"][0].data, settings), chosen)
+    fields = await read_form(request, settings, many={"images", "labels"}, one={"archive", *options})
+    chosen = form_options(fields, EpisodeOptions)
+    return SupportSet(await form_files(fields, settings), chosen)
 
 
 def _of_archive(data: bytearray, settings: Settings) -> tuple[LabelledFile, ...]:
@@ -200,7 +224,8 @@ def _by_field(parts: list[Part], *, many: set[str], one: set[str]) -> dict[str, 
 # ---------------------------------------------------------------------- checks
 
 
-def _require(request: Request, *media_types: str) -> str:
+def require(request: Request, *media_types: str) -> str:
+    """The content type that was sent, one of these. Raises Problem."""
     sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent not in media_types:
         text = f"the body is {sent or 'of no content type'}; it must be {' or '.join(media_types)}"
@@ -216,22 +241,22 @@ def _of_base64(text: str, where: str) -> ImageFile:
     return ImageFile(base64.b64decode(padded.translate({ord("-"): "+", ord("_"): "/"})), where)
 
 
-def _check_label(file: LabelledFile) -> None:
-    where = file.file.where
-    if not file.label.strip():
+def check_label(label: str, where: str) -> None:
+    """Raises Problem for a label that cannot be one; ``where`` says whose it is."""
+    if not label.strip():
         raise Problem(EMPTY_LABEL, f"the label of {where} is empty", field="label", image=where)
-    if len(file.label) > MAX_LABEL:
-        text = f"the label of {where} has {len(file.label)} characters, at most {MAX_LABEL} are taken"
+    if len(label) > MAX_LABEL:
+        text = f"the label of {where} has {len(label)} characters, at most {MAX_LABEL} are taken"
         raise Problem(INVALID_REQUEST, text, field="label", image=where)
-    if any(unicodedata.category(character) == "Cc" for character in file.label):
+    if any(unicodedata.category(character) == "Cc" for character in label):
         text = f"the label of {where} holds control characters"
         raise Problem(INVALID_REQUEST, text, field="label", image=where)
 
 
-def _check_counts(support: SupportSet, settings: Settings) -> None:
-    shots = support.shots
+def check_counts(shots: Mapping[str, int], settings: Settings) -> None:
+    """Raises Problem for more or fewer classes, or images of one class, than there may be."""
     if len(shots) < 2:
-        text = f"{len(shots)} classes in {len(support.files)} images: at least 2 classes are needed"
+        text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
         raise Problem(TOO_FEW_CLASSES, text, field="support")
     if len(shots) > settings.max_classes:
         text = f"{len(shots)} classes, at most {settings.max_classes} are taken"

@@ -60,6 +60,14 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
     return np.stack(bands)
 
 
+def to_png(array: UInt8Array, spec: ImageSpec) -> bytes:
+    """A PNG file of one preprocessed image, to look at: dark on light where its polarity was normalised."""
+    shown = 255 - array if spec.normalise_polarity else array
+    buffer = io.BytesIO()
+    Image.fromarray(shown[0] if spec.channels == 1 else shown.transpose(1, 2, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -24,6 +24,8 @@ router = APIRouter(tags=["episodes"])
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 RUNNING = frozenset({"queued", "adapting"})
 ONNX = "application/octet-stream"
+Prefer = Annotated[str | None, Header(description="`wait=N`: wait up to N (60) seconds for the episode")]
+IdempotencyKey = Annotated[str | None, Header(description="the same key with the same request gives the same episode")]
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the episode is"}}
 
 
@@ -43,16 +45,26 @@ async def create(
     response: Response,
     held: Held,
     key: EpisodesKey,
-    prefer: Annotated[str | None, Header(description="`wait=N`: wait up to N (60) seconds for the episode")] = None,
-    idempotency_key: Annotated[
-        str | None, Header(description="the same key with the same request gives the same episode")
-    ] = None,
+    prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Episode:
+    checked_key(idempotency_key)
+    support = await read_support(request, held.settings)
+    record, created = await _store(held, key, support, idempotency_key)
+    return await told(held, response, record, created=created, prefer=prefer)
+
+
+def checked_key(idempotency_key: str | None) -> None:
+    """Raises Problem."""
     if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
         text = "Idempotency-Key: must be 1 to 255 visible ASCII characters"
         raise Problem(INVALID_REQUEST, text, field="Idempotency-Key")
-    support = await read_support(request, held.settings)
-    record, created = await _store(held, key, support, idempotency_key)
+
+
+async def told(
+    held: Services, response: Response, record: EpisodeRecord, *, created: bool, prefer: str | None
+) -> Episode:
+    """The answer to a request for an episode: at once, or when it is finished, as ``prefer`` says."""
     seconds = waiting.preferred_wait(prefer)
     if seconds:
         record = await waiting.last_within(held.store.watch_episode(record.id), seconds, held.draining) or record
@@ -67,7 +79,9 @@ async def create(
     return Episode.of(record)
 
 
-async def _store(held: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None) -> tuple[Any, bool]:
+async def _store(
+    held: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
+) -> tuple[EpisodeRecord, bool]:
     model = await held.store.active_model()
     if model is None:
         text = "no meta-model is registered yet; the first worker to start registers the one that ships"
@@ -81,7 +95,7 @@ async def _store(held: Services, key: KeyRecord, support: SupportSet, idempotenc
         shots=list(support.shots.values()),
         support=images,
         labels=support.labels,
-        steps=_steps(support.options.steps, model),
+        steps=checked_steps(support.options.steps, model),
         seed=support.options.seed,
         model_version=model.version,
         idempotency_key=idempotency_key,
@@ -89,7 +103,8 @@ async def _store(held: Services, key: KeyRecord, support: SupportSet, idempotenc
     )
 
 
-def _steps(asked: int | None, model: ModelRecord) -> int:
+def checked_steps(asked: int | None, model: ModelRecord) -> int:
+    """The model's default for None. Raises Problem."""
     config = model.card["config"]
     if asked is not None and asked > config["max_steps"]:
         text = f"steps: {asked} is more than the {config['max_steps']} that model {model.version} takes"

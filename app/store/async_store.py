@@ -94,6 +94,7 @@ class Store:
         steps: int,
         seed: int,
         model_version: str,
+        parent: str | None = None,
         idempotency_key: str | None = None,
         request_digest: str = "",
     ) -> tuple[EpisodeRecord, bool]:
@@ -116,6 +117,7 @@ class Store:
             "seed": int(seed),
             "model_version": model_version,
             "labels": [int(label) for label in labels],
+            "parent": parent,
         }
         status, existing = await self._run(
             scripts.CREATE_EPISODE,
@@ -188,6 +190,14 @@ class Store:
             return artifact
         record = await self.get_episode(id)
         raise NotReady(f"episode {id} is {record.state}")
+
+    async def get_support(self, id: str) -> tuple[np.ndarray, list[int]]:
+        """uint8 (n, channels, height, width), and the label number of each. Raises NotFound, Gone."""
+        hash = await self._hash("episode", id)
+        data: bytes | None = await self._redis.get(keys.support(id))
+        if data is None:
+            raise Gone(f"the images of episode {id} are no longer there")
+        return np.frombuffer(data, dtype=np.uint8).reshape(json.loads(hash[b"shape"])), codec.episode_labels(hash)
 
     def watch_episode(self, id: str) -> AsyncIterator[EpisodeRecord]:
         """The record as it is now, then after each change; ends after ready or failed. Raises NotFound, Gone

@@ -40,6 +40,7 @@ class EpisodeRecord:
     adapt_seconds: float | None = None
     error: str | None = None
     attempts: int = 0
+    parent: str | None = None
 
 
 @dataclass(frozen=True)

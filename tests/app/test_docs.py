@@ -60,7 +60,7 @@ def test_every_command_of_the_page_works(
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count('"label":"beta"') == 3
+    assert done.stdout.count('"predictions":[{"label":"beta"') == 3
     assert "event: ready" in done.stdout
 
 
