@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     def _room_for_a_request(self) -> "Settings":
         if self.max_bytes_in_flight < 2 * self.max_request_bytes:
             raise ValueError(
-                "LAMANAS_MAX_BYTES_IN_FLIGHT must be at least twice LAMANAS_MAX_REQUEST_BYTES: a key may have half of it"
+                "LAMANAS_MAX_BYTES_IN_FLIGHT must be twice LAMANAS_MAX_REQUEST_BYTES or more: a key has half of it"
             )
         return self
 

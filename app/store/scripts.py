@@ -48,6 +48,8 @@ if redis.call('SCARD', KEYS[9]) >= tonumber(ARGV[10]) then
   if unfinished >= tonumber(ARGV[10]) then return {'own-full', unfinished} end
 end
 local ttl = tonumber(ARGV[6])
+redis.call('SADD', KEYS[9], ARGV[1])
+redis.call('PEXPIRE', KEYS[9], ttl)
 redis.call('HSET', KEYS[1], 'spec', ARGV[3], 'shape', ARGV[4], 'state', 'queued', 'attempts', 0, 'fence', 0,
            'created_at', now, 'expires_at', now + ttl)
 redis.call('PEXPIREAT', KEYS[1], now + ttl)
