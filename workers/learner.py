@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ class Learner:
         from lamanas_core.learning.meta_model import MetaModel, shipped
 
         weights, card = shipped()
-        self._store.register_model(MetaModel.from_bytes(weights, card).version, weights, card)
+        model = MetaModel.from_bytes(weights, card)
+        self._store.register_model(model.version, weights, _card(model))
 
     def model(self, version: str) -> "MetaModel":
         """Raises NotFound."""
@@ -93,4 +95,12 @@ class Learner:
             )
         except TrainingStopped as error:
             raise StoppedError from error
-        return model.version, model.to_bytes(), model.card
+        return model.version, model.to_bytes(), _card(model)
+
+
+def _card(model: "MetaModel") -> dict[str, Any]:
+    """The model's card with its architecture before any adaptation, unpruned: the app has no torch to read it off α."""
+    from lamanas_core.learning.architecture import genotype
+
+    unpruned = replace(model.config.network, prune_threshold=0.0)
+    return model.card | {"architecture": genotype(model.parameters.alpha, unpruned).to_json()}

@@ -56,6 +56,11 @@ def test_a_run_on_a_folder_of_images_makes_a_model_that_can_be_switched_to_and_b
         name: asked[name] for name in ("meta_epochs", "ways", "shots", "seed")
     }
     assert card["data"]["train"]["classes"] == 4
+    for told in (card, models(client)[before]["card"]):
+        names = set(told["config"]["network"]["operations"])
+        edges = [edge for node in told["architecture"]["normal"] for edge in node["inputs"]]
+        assert len(edges) == sum(range(2, 2 + told["config"]["network"]["nodes"]))
+        assert all({operation["name"] for operation in edge["operations"]} == names for edge in edges)
     assert card["metrics"]["validation_accuracy"] == run["validation_accuracy"]
     # Registered, but nothing of it is used before somebody says so.
     assert active(client) == [before]
