@@ -1,0 +1,44 @@
+"""A client of the service, blocking (``Client``) and asynchronous (``AsyncClient``): see docs/python-client.md."""
+
+from lamanas_client.clients import AsyncClient, Client
+from lamanas_client.errors import (
+    EpisodeFailedError,
+    LamanasError,
+    NotLamanasError,
+    ProblemError,
+    UnreachableError,
+)
+from lamanas_client.types import (
+    Edge,
+    Episode,
+    Genotype,
+    Model,
+    Node,
+    Operation,
+    Parameters,
+    Prediction,
+    Progress,
+    Session,
+    Training,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Edge",
+    "Episode",
+    "EpisodeFailedError",
+    "Genotype",
+    "LamanasError",
+    "Model",
+    "Node",
+    "NotLamanasError",
+    "Operation",
+    "Parameters",
+    "Prediction",
+    "ProblemError",
+    "Progress",
+    "Session",
+    "Training",
+    "UnreachableError",
+]

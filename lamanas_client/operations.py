@@ -1,0 +1,168 @@
+"""What can be asked of the service, as calls to be sent. Both clients have these as methods."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from urllib.parse import quote
+
+from lamanas_client.calls import Call, Calls, parse
+from lamanas_client.images import Image, Support, file, several, support_parts
+from lamanas_client.types import (
+    Episode,
+    EpisodePage,
+    Model,
+    Models,
+    Prediction,
+    Predictions,
+    Session,
+    Training,
+    TrainingPage,
+)
+
+# A request stays far below what a service takes (1,000 images and 32 MB, unless set otherwise), except for one image
+# that is larger by itself.
+BATCH_IMAGES = 200
+BATCH_BYTES = 4 * 2**20
+# How long the service may hold an answer back until an episode is ready: the most that it grants.
+WAIT_S = 60
+LARGEST_PAGE = 100
+
+Page = TypeVar("Page", EpisodePage, TrainingPage)
+Item = TypeVar("Item")
+
+
+class TrainingOptions(TypedDict, total=False):
+    """What a training run may be given; the service's own defaults where left out."""
+
+    preset: Literal["serving", "tiny"]
+    meta: Literal["reptile", "maml"]
+    loss: Literal["cross_entropy", "fnn", "lstm"]
+    residual: bool
+    proxy: Literal["mse", "inner_product"]
+    meta_epochs: int
+    ways: int
+    shots: int
+    seed: int
+
+
+def session() -> Calls[Session]:
+    """Whose token this is, and what it may do."""
+    return parse(Session, (yield Call("GET", "/session")))
+
+
+def create_episode(
+    support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None
+) -> Calls[Episode]:
+    """Send a support set: classes and their images, a folder of class folders, or a zip of those.
+
+    It is stored when this returns, and adapted by and by.
+    """
+    parts, labels = support_parts(support)
+    options = {"steps": steps, "name": name}
+    fields = {"seed": str(seed)} | {field: str(value) for field, value in options.items() if value is not None}
+    sent = {"data": fields | {"labels": labels}, "files": parts, "headers": _once()}
+    return parse(Episode, (yield Call("POST", "/episodes", sent)))
+
+
+def get_episode(id: str) -> Calls[Episode]:
+    """How far an episode is, and what came out."""
+    return parse(Episode, (yield Call("GET", _path("episodes", id))))
+
+
+def list_episodes(limit: int = 20) -> Calls[list[Episode]]:
+    """The newest episodes that this token may see, newest first."""
+    return (yield from _newest("/episodes", limit, EpisodePage, lambda page: page.episodes))
+
+
+def delete_episode(id: str) -> Calls[None]:
+    """Delete an episode and all that belongs to it, if that was not done before."""
+    yield Call("DELETE", _path("episodes", id), fine=frozenset({410}))
+
+
+def predict(episode_id: str, images: Iterable[Image]) -> Calls[list[Prediction]]:
+    """Classify any number of images, in their order; waits a while for an episode that is not ready yet."""
+    found: list[Prediction] = []
+    for files in _batches(images):
+        parts = [("images", part) for part in files]
+        sent = {"params": {"wait": WAIT_S}, "data": {"episode_id": episode_id}, "files": parts}
+        found += parse(Predictions, (yield Call("POST", "/predict", sent))).predictions
+    return found
+
+
+def download(episode_id: str) -> Calls[bytes]:
+    """The adapted classifier as an ONNX file."""
+    response = yield Call("GET", f"{_path('episodes', episode_id)}/model.onnx")
+    return response.content
+
+
+def list_models() -> Calls[list[Model]]:
+    """All versions of the meta-model, newest first."""
+    return list(parse(Models, (yield Call("GET", "/models"))).models)
+
+
+def activate_model(version: str) -> Calls[Model]:
+    """Adapt new episodes from this version; those that exist keep theirs."""
+    return parse(Model, (yield Call("POST", f"{_path('models', version)}/activate")))
+
+
+def start_training(dataset: str, **options: Unpack[TrainingOptions]) -> Calls[Training]:
+    """Start a meta-training run on a data set in the service's data directory."""
+    sent: dict[str, Any] = {"json": {"dataset": dataset} | options, "headers": _once()}
+    return parse(Training, (yield Call("POST", "/train", sent)))
+
+
+def get_training(id: str) -> Calls[Training]:
+    """How far a training run is."""
+    return parse(Training, (yield Call("GET", _path("train", id))))
+
+
+def list_trainings(limit: int = 20) -> Calls[list[Training]]:
+    """The newest training runs, newest first."""
+    return (yield from _newest("/train", limit, TrainingPage, lambda page: page.trainings))
+
+
+def cancel_training(id: str) -> Calls[Training]:
+    """Stop a run; its last checkpoint stays."""
+    return parse(Training, (yield Call("POST", f"{_path('train', id)}/cancel")))
+
+
+def resume_training(id: str) -> Calls[Training]:
+    """Go on with a failed or cancelled run from its last checkpoint."""
+    return parse(Training, (yield Call("POST", f"{_path('train', id)}/resume")))
+
+
+def _once() -> dict[str, str]:
+    """The same for all attempts at one submission, so that it is done once however often it is sent."""
+    return {"Idempotency-Key": str(uuid.uuid4())}
+
+
+def _path(kind: str, id: str) -> str:
+    return f"/{kind}/{quote(id, safe='')}"
+
+
+def _newest(path: str, limit: int, model: type[Page], items: Callable[[Page], Iterable[Item]]) -> Calls[list[Item]]:
+    """The first ``limit`` items of the pages at this path."""
+    found: list[Item] = []
+    query: dict[str, Any] = {}
+    while len(found) < limit:
+        query["limit"] = min(limit - len(found), LARGEST_PAGE)
+        page = parse(model, (yield Call("GET", path, {"params": dict(query)})))
+        found += items(page)
+        if page.next_cursor is None:
+            break
+        query["cursor"] = page.next_cursor
+    return found
+
+
+def _batches(images: Iterable[Image]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for image in several("images", images):
+        name, content = file(image)
+        if batch and (len(batch) >= BATCH_IMAGES or size + len(content) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((name, content))
+        size += len(content)
+    if batch:
+        yield batch

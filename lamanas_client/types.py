@@ -1,0 +1,130 @@
+"""What the service answers with. Immutable; fields that a newer service adds are ignored."""
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class Session(Answer):
+    """Whose token this is, and what it may do."""
+
+    name: str
+    scopes: tuple[str, ...]
+
+
+class Progress(Answer):
+    """How far an adaptation is; ``loss`` holds the learned loss of each step so far."""
+
+    step: int
+    steps: int
+    loss: tuple[float, ...]
+
+
+class Operation(Answer):
+    name: str
+    weight: float
+
+
+class Edge(Answer):
+    """``source``: ``input0``, ``input1`` or ``node<i>``."""
+
+    source: str
+    weight: float
+    operations: tuple[Operation, ...]
+
+
+class Node(Answer):
+    inputs: tuple[Edge, ...]
+
+
+class Genotype(Answer):
+    """The adapted architecture: the nodes of its two kinds of cells."""
+
+    normal: tuple[Node, ...]
+    reduction: tuple[Node, ...]
+
+
+class Parameters(Answer):
+    kept: int
+    total: int
+
+
+class Episode(Answer):
+    """A task and its classifier, once ``state`` is ``ready``."""
+
+    id: str
+    name: str | None
+    state: Literal["queued", "adapting", "ready", "failed"]
+    classes: tuple[str, ...]
+    shots: dict[str, int]
+    steps: int
+    seed: int
+    progress: Progress
+    model_version: str
+    warnings: tuple[str, ...]
+    genotype: Genotype | None
+    parameters: Parameters | None
+    support_accuracy: float | None
+    leave_one_out_accuracy: float | None
+    adapt_seconds: float | None
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    error: str | None
+
+
+class EpisodePage(Answer):
+    episodes: tuple[Episode, ...]
+    next_cursor: str | None
+
+
+class Prediction(Answer):
+    """The most probable label of one image, and the probability of each."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Predictions(Answer):
+    predictions: tuple[Prediction, ...]
+
+
+class Training(Answer):
+    """A meta-training run; ``losses`` holds the most recent ones."""
+
+    id: str
+    state: Literal["queued", "running", "finished", "failed", "cancelled"]
+    dataset: str
+    options: dict[str, Any]
+    epoch: int
+    epochs: int
+    loss: float | None
+    losses: tuple[float, ...]
+    validation_accuracy: float | None
+    eta_seconds: float | None
+    model_version: str | None
+    created_at: AwareDatetime
+    cancelling: bool
+    error: str | None
+
+
+class TrainingPage(Answer):
+    trainings: tuple[Training, ...]
+    next_cursor: str | None
+
+
+class Model(Answer):
+    """A version of the meta-model; new episodes are adapted from the ``active`` one."""
+
+    version: str
+    active: bool
+    created_at: AwareDatetime
+    card: dict[str, Any]
+
+
+class Models(Answer):
+    models: tuple[Model, ...]

@@ -1,0 +1,78 @@
+"""Both clients, asked in the same way, and a service that answers as it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import httpx
+
+from lamanas_client import AsyncClient, Client
+
+Handler = Callable[[httpx.Request], httpx.Response]
+EPISODE: dict[str, Any] = {
+    "id": "01k8d9w3v4q2x6y7z8a9b0c1d2",
+    "name": None,
+    "state": "ready",
+    "classes": ["a", "b"],
+    "shots": {"a": 1, "b": 1},
+    "steps": 3,
+    "seed": 0,
+    "progress": {"step": 3, "steps": 3, "loss": [0.3, 0.2, 0.1]},
+    "model_version": "0123456789abcdef",
+    "warnings": [],
+    "genotype": None,
+    "parameters": None,
+    "support_accuracy": 1.0,
+    "leave_one_out_accuracy": None,
+    "adapt_seconds": 0.5,
+    "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": "2026-01-02T00:00:00Z",
+    "error": None,
+    "added_later": "is ignored",
+}
+
+
+class Asking:
+    """``ask("get_episode", id)`` on the blocking or on the asynchronous client; a stream is collected."""
+
+    def __init__(self, kind: type[Client] | type[AsyncClient]) -> None:
+        self.kind = kind
+
+    def ask(self, where: str | Handler, method: str, *args: Any, key: str = "lam_x", **kwargs: Any) -> Any:
+        url, transport = (where, None) if isinstance(where, str) else ("http://stub", httpx.MockTransport(where))
+        if self.kind is Client:
+            with Client(url, key, transport=transport) as client:
+                answer = getattr(client, method)(*args, **kwargs)
+                return list(answer) if isinstance(answer, Iterator) else answer
+
+        async def asked() -> Any:
+            async with AsyncClient(url, key, transport=transport) as client:
+                answer = getattr(client, method)(*args, **kwargs)
+                return [one async for one in answer] if isinstance(answer, AsyncIterator) else await answer
+
+        return asyncio.run(asked())
+
+
+class Told:
+    """Gives these answers in turn, raises those that are errors, and keeps what was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def problem(status: int, kind: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    body = {"type": f"/problems/{kind}", "title": kind, "status": status, "detail": detail, **more}
+    return httpx.Response(status, json=body, headers=headers)
+
+
+def stream(*events: tuple[str, str]) -> httpx.Response:
+    text = "".join(f"event: {name}\ndata: {data}\n\n" for name, data in events)
+    return httpx.Response(200, text=text, headers={"Content-Type": "text/event-stream; charset=utf-8"})
