@@ -15,7 +15,7 @@ from app.decoder import Decoder
 from app.metrics import MeasureRequests, Metrics
 from app.middleware import SecurityHeaders, SizeLimits
 from app.predictor import Predictor
-from app.routes import episodes, examples, health, models, page, predict, session, support, training
+from app.routes import episodes, examples, health, models, page, predict, queues, session, support, training
 from app.services import Services
 from app.settings import Settings
 from app.store.async_store import Store
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
             await store.close()
 
     app = FastAPI(title="LAMANAS", version=VERSION, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None)
-    routed = (episodes, support, predict, training, models, session, examples, health, page)
+    routed = (episodes, support, predict, training, models, session, examples, health, queues, page)
     for module in routed:
         app.include_router(module.router)
     app.mount("/static", page.Static(directory=page.FOLDER))

@@ -274,6 +274,23 @@ class Models(BaseModel):
     models: list[Model]
 
 
+class Worker(BaseModel):
+    name: str
+    device: str
+    started_at: AwareDatetime
+
+
+class Queue(BaseModel):
+    name: Literal["adapt", "train"]
+    waiting: int
+    running: int = Field(description="how many a worker has taken and not finished")
+    workers: list[Worker] = Field(description="those that beat")
+
+
+class Queues(BaseModel):
+    queues: list[Queue]
+
+
 class Session(BaseModel):
     """Who is signed in."""
 

@@ -310,6 +310,13 @@ class Store:
             "train": await self._redis.zcard(keys.queued("training")),
         }
 
+    async def running(self) -> dict[Queue, int]:
+        """How many a worker has claimed, by queue."""
+        return {
+            "adapt": await self._redis.zcard(keys.leases("episode")),
+            "train": await self._redis.zcard(keys.leases("training")),
+        }
+
     # ------------------------------------------------------------------ inside
 
     async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:

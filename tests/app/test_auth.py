@@ -53,6 +53,7 @@ ROUTES = {
     "DELETE /session": Access(ANY),
     "GET /examples": Access(OPEN),
     "POST /models/{version}/activate": Access(ADMIN),
+    "GET /queues": Access(ADMIN),
     "GET /healthz": Access(OPEN),
     "GET /readyz": Access(OPEN),
     "GET /metrics": Access(OPEN),
