@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test lint install install-dev
+.PHONY: serve test chaos lint install install-dev
 
 serve: install
 	@$(BIN)/lamanas serve
 
 test: install-dev
 	$(BIN)/python -m pytest
+
+# Kills every part of the service again and again while clients use it; minutes.
+chaos: install-dev
+	$(BIN)/python -m tests.chaos
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -1,0 +1,174 @@
+"""Clients that post episodes one after the other and note what they were promised."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+
+from lamanas_core.glyphs import draw, glyph_class, png
+from tests.chaos.installation import Installation
+from tests.end_to_end.client import base64_of, support_json
+
+LOOK_S = 0.1
+PATIENCE_S = 300.0
+QUERIES = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode that somebody wants, the same whenever it is made from its number."""
+
+    number: int
+
+    @property
+    def ways_shots(self) -> tuple[int, int]:
+        """Seven of ten are 5-way 1-shot, the others 20-way 5-shot."""
+        return (20, 5) if self.number % 10 in (2, 5, 8) else (5, 1)
+
+    def files(self) -> tuple[list[tuple[str, bytes]], list[bytes]]:
+        """The support set, and drawings of its first classes to ask about."""
+        ways, shots = self.ways_shots
+        rng = np.random.default_rng(self.number)
+        classes = [(f"class {n}", glyph_class(rng)) for n in range(ways)]
+        support = [(label, png(draw(strokes, rng))) for label, strokes in classes for _ in range(shots)]
+        return support, [png(draw(strokes, rng)) for _, strokes in classes[:QUERIES]]
+
+
+@dataclass
+class Ledger:
+    """What the clients heard, by name of the episode."""
+
+    accepted: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    unanswered: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def accept(self, name: str, id: str) -> None:
+        with self.lock:
+            self.accepted[name].add(id)
+
+    def __len__(self) -> int:
+        return len(self.accepted)
+
+
+class Clients:
+    """``count`` threads, each with one episode at work at a time. Every other one sends an Idempotency-Key and asks
+    again until it is answered; the rest give up what was not answered with 202."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        jobs: Iterator[Job],
+        *,
+        count: int = 6,
+        prefix: str = "storm",
+        keyed_only: bool = False,
+    ) -> None:
+        self.ledger = Ledger()
+        self._installation = installation
+        self._jobs = jobs
+        self._prefix = prefix
+        self._keyed_only = keyed_only
+        self._lock = threading.Lock()
+        self._enough = threading.Event()
+        self._errors: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(count)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> Ledger:
+        """No new episodes; returns when those at work have ended. Raises what a client met."""
+        self._enough.set()
+        return self.wait()
+
+    def wait(self) -> Ledger:
+        for thread in self._threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return self.ledger
+
+    def _run(self, number: int) -> None:
+        keyed = self._keyed_only or number % 2 == 0
+        try:
+            with self._installation.client() as client:
+                while not self._enough.is_set():
+                    with self._lock:
+                        job = next(self._jobs, None)
+                    if job is None:
+                        return
+                    self._one(client, job, keyed)
+        except BaseException as error:
+            self._errors.append(error)
+
+    def _one(self, client: httpx.Client, job: Job, keyed: bool) -> None:
+        name = f"{self._prefix} {job.number}"
+        id = _posted(client, name, support_json(job.files()[0], name=name), keyed)
+        if id is None:
+            with self.ledger.lock:
+                self.ledger.unanswered.add(name)
+            return
+        self.ledger.accept(name, id)
+        until_ended(client, id)
+
+
+def _posted(client: httpx.Client, name: str, body: dict[str, Any], keyed: bool) -> str | None:
+    """The accepted episode's id; None if a client without a key got no 202."""
+    headers = {"Idempotency-Key": name.replace(" ", "-")} if keyed else {}
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            answer = client.post("/episodes", json=body, headers=headers)
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code == 202:
+            return str(answer.json()["id"])
+        assert answer is None or (answer.status_code == 503 and "retry-after" in answer.headers), answer.text
+        if not keyed:
+            return None
+        time.sleep(LOOK_S)
+    raise AssertionError(f"{name} was not taken within {PATIENCE_S:.0f} s")
+
+
+def until_ended(client: httpx.Client, id: str) -> dict[str, Any] | None:
+    """The episode once it is ready or failed; None if there is no such thing. Waits while the service is away."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            answer = client.get(f"/episodes/{id}")
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code in (404, 410):
+            return None
+        if answer is not None and answer.status_code == 200:
+            episode: dict[str, Any] = answer.json()
+            if episode["state"] in ("ready", "failed"):
+                return episode
+        time.sleep(LOOK_S)
+    return None
+
+
+def predictions(client: httpx.Client, id: str, job: Job) -> list[dict[str, Any]] | None:
+    """What the episode says of the job's queries; None if it does not answer."""
+    body = {"episode_id": id, "images": [base64_of(file) for file in job.files()[1]]}
+    answer = client.post("/predict", json=body)
+    found: list[dict[str, Any]] | None = answer.json()["predictions"] if answer.status_code == 200 else None
+    return found
+
+
+def listed(client: httpx.Client) -> list[dict[str, Any]]:
+    """All episodes there are."""
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        page = client.get("/episodes", params={"limit": 100} | ({"cursor": cursor} if cursor else {})).json()
+        found += page["episodes"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return found

@@ -1,0 +1,190 @@
+"""Real service processes on a private Redis, which a run may kill, stop and start again one by one."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from app.settings import Settings
+from app.store.sync_store import SyncStore
+from cli import admin, private_redis, tether
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.chaos.waiting import until
+from tests.conftest import ROOT, free_port, test_settings
+from workers import faults
+
+START_S = 120.0
+
+
+@dataclass
+class Part:
+    """One service process, in a session of its own with whatever it starts; its output is appended to ``log``."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = field(default=None)
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, f"{self.name} does not run"
+        return self.process.pid
+
+    def start(self) -> None:
+        """Call in the main thread: the process ends with the thread that started it."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                tether.command(os.getpid(), self.command),
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def signal_all(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """The process and all that it started, at once."""
+        if self.process is not None:
+            self.signal_all(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def terminate(self, patience_s: float = 60.0) -> int:
+        """SIGTERM as an operator's restart sends it; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(patience_s)
+        self.process = None
+        return code
+
+
+class Installation:
+    """Redis, the app, two adapt workers and a train worker, with a tiny meta-model of no training as the active one."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.settings: Settings = test_settings(folder / "data")
+        self.faults = folder / "faults"
+        self.faults.mkdir(parents=True)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMANAS_", "REDIS_"))}
+        # A REDIS_URL names the server; each part is then a process of its own, as in compose.
+        self._environment = inherited | {
+            "REDIS_URL": self.settings.store_url,
+            "LAMANAS_DATA_DIR": str(self.settings.data_dir),
+            "LAMANAS_PORT": self.url.rpartition(":")[2],
+            "LAMANAS_DEVICE": "cpu",
+            faults.VARIABLE: str(self.faults),
+        }
+        self._environment |= environment
+        self._folder = folder
+        # What was committed is counted in the append-only file, so that file must stay whole.
+        redis = [*private_redis.prepare(self.settings), "--auto-aof-rewrite-percentage", "0"]
+        self.redis = self._part("redis", redis)
+        self.app = self._part("app", self._lamanas("app"))
+        self.adapters = [self._part(f"adapt-{n}", self._lamanas("worker", "adapt")) for n in (1, 2)]
+        self.trainer = self._part("train", self._lamanas("worker", "train"))
+        self.token = admin.mint(self.settings)
+        self.store = SyncStore.open(self.settings)
+
+    def _part(self, name: str, command: Sequence[str]) -> Part:
+        return Part(name, command, self._environment, self._folder / f"{name}.log")
+
+    @staticmethod
+    def _lamanas(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "cli.main", *arguments]
+
+    @property
+    def parts(self) -> list[Part]:
+        return [self.redis, self.app, *self.adapters, self.trainer]
+
+    def client(self, timeout: float = 30.0) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def start(self, *, trainer: bool = True) -> None:
+        self.redis.start()
+        until(lambda: self.answers_redis(), "Redis answers", START_S)
+        config = PRESETS["tiny"]
+        model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+        self.store.register_model(model.version, model.to_bytes(), model.card)
+        for part in (self.app, *self.adapters, *([self.trainer] if trainer else [])):
+            part.start()
+        until(self.ready, "the app is ready", START_S)
+        self.until_workers(len(self.adapters))
+
+    def until_workers(self, count: int) -> None:
+        host = os.uname().nodename
+        until(lambda: self.store.workers_on("adapt", host) >= count, f"{count} adapt workers", START_S)
+
+    def answers_redis(self) -> bool:
+        try:
+            self.store.ping()
+        except OSError:
+            return False
+        except Exception as error:  # loading its file, or not there yet
+            return "loading" not in str(error).lower() and False
+        return True
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def holder(self, pid: int) -> Part:
+        """The part to which this process belongs."""
+        return next(part for part in self.parts if part.process is not None and part.pid == os.getsid(pid))
+
+    def commits(self) -> Counter[str]:
+        """How often each episode's classifier was written, read from Redis' append-only file."""
+        found: Counter[str] = Counter()
+        for path in (self.settings.data_dir / "redis").rglob("*.aof"):
+            for words in _commands(path):
+                if words[0].upper() == b"SET" and words[1].startswith(b"lam:artifact:"):
+                    found[words[1].decode().rpartition(":")[2]] += 1
+        return found
+
+    def stop(self) -> None:
+        for part in reversed(self.parts):
+            part.kill()
+
+
+def _commands(path: Path) -> Iterator[list[bytes]]:
+    """The commands of an append-only file: ``*<words>`` and then ``$<length>`` before each word."""
+    with path.open("rb") as file:
+        while head := file.readline():
+            words = []
+            for _ in range(int(head[1:])):
+                length = int(file.readline()[1:])
+                words.append(file.read(length + 2)[:-2])
+            yield words
+
+
+@contextmanager
+def installed(folder: Path, *, trainer: bool = True, **environment: str) -> Iterator[Installation]:
+    """A running installation whose processes all end with the block."""
+    installation = Installation(folder, **environment)
+    try:
+        installation.start(trainer=trainer)
+        yield installation
+    except BaseException:
+        for part in installation.parts:
+            tail = part.log.read_text(errors="replace")[-3000:] if part.log.exists() else ""
+            print(f"--- the end of {part.log.name}:\n{tail}", file=sys.stderr)
+        raise
+    finally:
+        installation.stop()

@@ -1,0 +1,55 @@
+"""A training run whose worker is killed again and again."""
+
+import httpx
+
+from lamanas_core.glyphs import write_folders
+from tests.chaos.installation import Installation
+from tests.chaos.storm import Storm
+from tests.chaos.waiting import until
+
+CHECKPOINTED = 5  # epochs
+OPTIONS = {"dataset": "glyphs", "preset": "tiny", "meta_epochs": 3, "ways": 3, "shots": 1, "seed": 5}
+
+
+def kill_a_training(installation: Installation, storm: Storm) -> None:
+    """Kills its worker before the first checkpoint, after it and near the end; it must resume each time, register one
+    version, and that one must be what an undisturbed run of the same options ends with."""
+    write_folders(installation.settings.datasets_dir / "glyphs", classes=8, images=4, seed=3)
+    with installation.client() as client:
+        before = _versions(client)
+        run = f"/train/{_accepted(client)}"
+        for epoch in (1, CHECKPOINTED + 1, CHECKPOINTED + 3):
+            until(lambda epoch=epoch: client.get(run).json()["epoch"] >= epoch, f"epoch {epoch}", 300)  # type: ignore[misc]
+            storm.kill(installation.trainer, f"in epoch {epoch + 1} of a training run")
+            resumed = _first_epoch_after(client, run)
+            least = 1 if epoch < CHECKPOINTED else CHECKPOINTED + 1
+            assert resumed >= least, f"it began again in epoch {resumed}, not after its checkpoint"
+            storm.say(f"the run went on in epoch {resumed}")
+        until(lambda: client.get(run).json()["state"] not in ("queued", "running"), "the run ends", 300)
+        ended = client.get(run).json()
+        assert ended["state"] == "finished", ended["error"]
+        new = _versions(client) - before
+        assert new == {ended["model_version"]}, f"registered {new}"
+        again = f"/train/{_accepted(client)}"
+        until(lambda: client.get(again).json()["state"] not in ("queued", "running"), "the undisturbed run ends", 300)
+        undisturbed = client.get(again).json()["model_version"]
+        assert undisturbed == ended["model_version"], f"undisturbed, it ends with {undisturbed}"
+        assert _versions(client) - before == new
+    storm.say(f"the run registered one version, {ended['model_version']}, the same as an undisturbed one")
+
+
+def _accepted(client: httpx.Client) -> str:
+    answer = client.post("/train", json=OPTIONS)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def _first_epoch_after(client: httpx.Client, run: str) -> int:
+    """The first epoch that the next worker tells of (a claim clears what the last one told)."""
+    until(lambda: client.get(run).json()["epoch"] == 0, "another worker claims the run", 120)
+    until(lambda: client.get(run).json()["epoch"] > 0, "its first epoch", 120)
+    return int(client.get(run).json()["epoch"])
+
+
+def _versions(client: httpx.Client) -> set[str]:
+    return {model["version"] for model in client.get("/models").json()["models"]}

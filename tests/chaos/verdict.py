@@ -1,0 +1,73 @@
+"""What became of what the clients were promised."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.chaos.clients import Clients, Job, Ledger, listed, predictions
+from tests.chaos.installation import Installation
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``lost``: accepted and not ready. ``doubled``: written twice, or one request with two episodes. ``differing``:
+    other predictions than those of an undisturbed run. ``half``: got no 202, and is there but not whole."""
+
+    accepted: int
+    ready: int
+    lost: list[str]
+    doubled: list[str]
+    differing: list[str]
+    half: list[str]
+    unanswered: int
+
+    @property
+    def holds(self) -> bool:
+        return not (self.lost or self.doubled or self.differing or self.half) and self.accepted == self.ready > 0
+
+    def __str__(self) -> str:
+        return (
+            f"chaos: accepted {self.accepted}, ready {self.ready}, lost {len(self.lost)}, "
+            f"doubled {len(self.doubled)}, differing {len(self.differing)}"
+        )
+
+
+def reach_verdict(installation: Installation, ledger: Ledger, poisoned: list[str]) -> Verdict:
+    """Looks at every episode there is, then asks for the same ones once more, undisturbed."""
+    with installation.client() as client:
+        episodes = [episode for episode in listed(client) if episode["id"] not in poisoned]
+        stormy = {episode["id"]: predictions(client, episode["id"], _job(episode)) for episode in episodes}
+    commits = installation.commits()
+    promised = {id for ids in ledger.accepted.values() for id in ids}
+    states = {episode["id"]: episode["state"] for episode in episodes}
+    by_name: dict[str, set[str]] = {}
+    for episode in episodes:
+        by_name.setdefault(episode["name"], set()).add(episode["id"])
+    calm = _undisturbed(installation, {_job(episode).number for episode in episodes})
+    differing = [e["id"] for e in episodes if stormy[e["id"]] is not None and stormy[e["id"]] != calm[_job(e).number]]
+    return Verdict(
+        accepted=len(promised),
+        ready=sum(states.get(id) == "ready" for id in promised),
+        lost=sorted(id for id in promised if states.get(id) != "ready" or stormy[id] is None),
+        doubled=sorted({id for id, count in commits.items() if count != 1 and id in states})
+        + sorted(name for name, ids in by_name.items() if len(ids) > 1),
+        differing=sorted(differing),
+        half=sorted(id for id in states if id not in promised and (states[id] != "ready" or stormy[id] is None)),
+        unanswered=len(ledger.unanswered),
+    )
+
+
+def _undisturbed(installation: Installation, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
+    """The predictions for the same tasks, while nobody is killed."""
+    clients = Clients(installation, iter([Job(number) for number in sorted(numbers)]), prefix="calm", keyed_only=True)
+    clients.start()
+    ledger = clients.wait()
+    with installation.client() as client:
+        return {
+            number: predictions(client, next(iter(ledger.accepted[f"calm {number}"])), Job(number))
+            for number in numbers
+        }
+
+
+def _job(episode: dict[str, Any]) -> Job:
+    """The task of an episode, which its name tells."""
+    return Job(int(episode["name"].rpartition(" ")[2]))
