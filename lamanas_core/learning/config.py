@@ -30,7 +30,7 @@ class TaskLearnerConfig:
     steps: int = 3
     max_steps: int = 20
     theta_rate: float = 0.01
-    alpha_rate: float = 0.005
+    alpha_rate: float = 0.002
     loss: Literal["cross_entropy", "fnn", "lstm"] = "lstm"
     residual: bool = True
     hidden: int = 32

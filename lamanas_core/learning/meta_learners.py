@@ -29,11 +29,10 @@ class Task:
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """Gradients by the names of ``Parameters.named``, and the query loss and accuracy after the K steps."""
+    """Gradients by the names of ``Parameters.named``, and the query loss after the K steps."""
 
     gradients: Tensors
     loss: float
-    accuracy: float
 
 
 def query_logits(learner: Learner, parameters: Parameters, theta: Tensors, alpha: Tensors, task: Task) -> Tensor:
@@ -54,7 +53,7 @@ def maml(learner: Learner, parameters: Parameters, task: Task, count: int) -> Me
     loss = F.cross_entropy(predicted, task.query_labels)
     named = live.named()
     gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
-    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()), _accuracy(predicted, task))
+    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()))
 
 
 def reptile(
@@ -81,7 +80,7 @@ def reptile(
         loss = F.cross_entropy(predicted, task.query_labels)
     after = Parameters(theta, alpha, phi, parameters.theta_rates, parameters.alpha_rates, parameters.log_scale).named()
     differences = {name: (old - after[name]).detach() for name, old in parameters.named().items()}
-    return MetaGradient(differences, float(loss.detach()), _accuracy(predicted, task))
+    return MetaGradient(differences, float(loss.detach()))
 
 
 def proxy_value(
@@ -125,7 +124,3 @@ def proxy_value(
     length = slope.norm() * change.detach().norm()
     cosine: Tensor = (slope * change.detach()).sum() / (length + 1e-12)
     return -cosine
-
-
-def _accuracy(predicted: Tensor, task: Task) -> float:
-    return float((predicted.argmax(1) == task.query_labels).float().mean())

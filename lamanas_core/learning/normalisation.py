@@ -34,21 +34,22 @@ class Normalisation(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.name = ""
 
-    def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
-        """x: float (n, channels, h, w); the same shape out."""
+    def forward(self, x: Tensor, statistics: Statistics, gain: Tensor | None = None) -> Tensor:
+        """x: float (n, channels, h, w); the same shape out, times ``gain`` (a scalar) without a pass of its own."""
+        weight, bias = (self.weight, self.bias) if gain is None else (self.weight * gain, self.bias * gain)
         if statistics.frozen:
             mean, var = statistics.moments[self.name]
         elif len(x) == statistics.support:
             # One fused kernel, several times faster; its moments carry no gradient, and nobody else needs them.
-            fused = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, EPSILON)
+            fused = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, EPSILON)
             normalised, mean, deviation = fused
             statistics.moments[self.name] = (mean, deviation.pow(-2) - EPSILON)
             return normalised
         else:
             var, mean = torch.var_mean(x[: statistics.support], dim=(0, 2, 3), correction=0)
             statistics.moments[self.name] = (mean, var)
-        scale = self.weight * torch.rsqrt(var + EPSILON)
-        shift = self.bias - mean * scale
+        scale = weight * torch.rsqrt(var + EPSILON)
+        shift = bias - mean * scale
         return x * scale[None, :, None, None] + shift[None, :, None, None]
 
 

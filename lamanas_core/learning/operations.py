@@ -1,16 +1,19 @@
 """The candidate operations of an edge. Each maps (n, C, h, w) to (n, C, h / stride, w / stride)."""
 
+from abc import ABC, abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamanas_core.learning.normalisation import Normalisation, Statistics
 
 
-class Operation(nn.Module):
-    """``forward(x, active, statistics)``: ``active`` is relu(x), computed once for all operations that read x."""
+class Operation(nn.Module, ABC):
+    """One way from a state to a node."""
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        """The operation on x times its ``weight`` in the mix; ``active`` is relu(x), computed once for all."""
 
 
 class Convolution(Operation):
@@ -21,8 +24,8 @@ class Convolution(Operation):
         self.conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
-        normalised: Tensor = self.norm(self.conv(active), statistics)
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.conv(active), statistics, weight)
         return normalised
 
 
@@ -35,8 +38,8 @@ class SeparableConvolution(Operation):
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
-        normalised: Tensor = self.norm(self.pointwise(self.depthwise(active)), statistics)
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.pointwise(self.depthwise(active)), statistics, weight)
         return normalised
 
 
@@ -48,20 +51,20 @@ class Pooling(Operation):
         self.kind, self.stride = kind, stride
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
         if self.kind == "max":
             pooled = F.max_pool2d(x, 3, self.stride, 1)
         else:
             pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
-        normalised: Tensor = self.norm(pooled, statistics)
+        normalised: Tensor = self.norm(pooled, statistics, weight)
         return normalised
 
 
 class Identity(Operation):
     """The input itself."""
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics) -> Tensor:
-        return x
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        return x * weight
 
 
 def make_operation(name: str, channels: int, stride: int) -> Operation:

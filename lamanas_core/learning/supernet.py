@@ -35,7 +35,7 @@ class Cell(nn.Module):
                 self._finish(states, active, sums[node - 1])
             for o in mix.kept[row]:
                 operation = self.edges[row][o]  # type: ignore[index]
-                term = operation(states[source], active[source], statistics) * mix.weights[row, o]
+                term = operation(states[source], active[source], statistics, mix.weights[row, o])
                 previous = sums[node]
                 sums[node] = term if previous is None else previous + term
         self._finish(states, active, sums[-1])

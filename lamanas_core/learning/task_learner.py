@@ -19,7 +19,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Parameters:
-    """All that is meta-learned: θ, α, φ, the step sizes (as logarithms, one a tensor) and the head's scale (as log)."""
+    """All that is meta-learned: θ, α, φ, step sizes (logarithms, (steps, tensors)) and the head's scale (as log)."""
 
     theta: Tensors
     alpha: Tensors
@@ -95,8 +95,8 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
         # Not quite 0: two operations that start level would stay level.
         {name: value + 1e-3 * torch.randn(value.shape, generator=generator) for name, value in alpha.items()},
         {name: p.detach().clone() for name, p in loss.named_parameters()},
-        torch.full((len(theta),), task.theta_rate).log(),
-        torch.full((len(alpha),), task.alpha_rate).log(),
+        torch.full((task.steps, len(theta)), task.theta_rate).log(),
+        torch.full((task.steps, len(alpha)), task.alpha_rate).log(),
         torch.tensor(10.0).log(),
     )
 
@@ -125,8 +125,9 @@ def steps(
     """``count`` steps of Eq. 2 on support images float (n, c, h, w), labels int64 (n,).
 
     θ_{k+1} = θ_k - λ ∇_θ L_φ, α_{k+1} = α_k - ξ ∇_α L_φ, both gradients from one backward pass, with λ and ξ learned
-    per tensor. L_φ is taken on tempered leave-one-out logits: the plain ones of a prototype head are saturated on the
-    images that made the prototypes. ``differentiable`` keeps the graph, for gradients through all the steps.
+    per step and tensor; steps beyond those that they were learned for take the last. L_φ is taken on tempered
+    leave-one-out logits: the plain ones of a prototype head are saturated on the images that made the prototypes.
+    ``differentiable`` keeps the graph, for gradients through all the steps.
     ``batches``: for each step the rows (int64) of the support set that it uses, all of them by default.
     """
     theta, alpha, state = parameters.theta, parameters.alpha, None
@@ -136,7 +137,7 @@ def steps(
     everything = torch.arange(len(support), device=support.device)
     for k in range(count):
         rows = everything if batches is None else batches[k]
-        before = state
+        before, learned = state, min(k, len(parameters.theta_rates) - 1)
         features = learner.embed(theta, alpha, support[rows], Statistics(len(rows)))
         logits = leave_one_out_logits(features, labels[rows], ways, scale)
         seen = None if state is None else (state[0][rows], state[1][rows])
@@ -145,8 +146,8 @@ def steps(
         variables = [*theta.values(), *alpha.values()]
         # Operations that are skipped have no gradient and stay as they are.
         gradients = torch.autograd.grad(loss, variables, create_graph=differentiable, materialize_grads=True)
-        theta = _moved(theta, gradients[: len(theta)], parameters.theta_rates)
-        alpha = _moved(alpha, gradients[len(theta) :], parameters.alpha_rates)
+        theta = _moved(theta, gradients[: len(theta)], parameters.theta_rates[learned])
+        alpha = _moved(alpha, gradients[len(theta) :], parameters.alpha_rates[learned])
         if not differentiable:
             theta, alpha = _leaves(theta), _leaves(alpha)
             state = None if state is None else (state[0].detach(), state[1].detach())

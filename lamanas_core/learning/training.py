@@ -19,10 +19,10 @@ from lamanas_core.learning.losses import LossKind, mend_slope
 from lamanas_core.learning.meta_learners import MetaGradient, Proxy, Task, maml, reptile
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
-from lamanas_core.learning.warm_up import temperature, warm_up_gradient
+from lamanas_core.learning.warm_up import warm_up_gradient
 
 STEPS_PER_EPOCH = 50
-VALIDATE_EVERY = 5  # epochs
+VALIDATE_EVERY = 10  # epochs
 CHECKPOINT_EVERY = 5  # epochs
 DECAY = 0.998  # of the running average of the weights, which is what is kept
 
@@ -43,7 +43,7 @@ class TrainingConfig:
     warm_up_epochs: int = 80
     meta_epochs: int = 40
     meta_batch: int = 5
-    ways: int = 50
+    ways: int = 80
     shots: int = 5
     seed: int = 0
     rotations: bool = True
@@ -176,7 +176,7 @@ def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
     warm_up = torch.optim.AdamW(
         [
             {"params": theta, "lr": 2e-3, "weight_decay": 1e-2},
-            {"params": alpha, "lr": 6e-3, "weight_decay": 0.0},
+            {"params": alpha, "lr": 1.5e-2, "weight_decay": 0.0},
             {"params": [parameters.log_scale], "lr": 1e-2, "weight_decay": 0.0},
         ],
         betas=(0.9, 0.99),
@@ -185,7 +185,7 @@ def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
         groups = [(theta, 1.0), (alpha, 0.6), (phi, 1.0), ([*rates, parameters.log_scale], 0.0)]
         meta: torch.optim.Optimizer = torch.optim.SGD([{"params": p, "lr": lr} for p, lr in groups if p])
     else:
-        groups = [(theta, 1e-4), (alpha, 1e-3), (phi, 3e-3), (rates, 3e-2), ([parameters.log_scale], 1e-3)]
+        groups = [(theta, 1e-4), (alpha, 1e-3), (phi, 3e-3), (rates, 5e-2), ([parameters.log_scale], 1e-3)]
         meta = torch.optim.Adam([{"params": p, "lr": lr} for p, lr in groups if p], betas=(0.9, 0.99))
     for group in (*warm_up.param_groups, *meta.param_groups):
         group["peak"] = group["lr"]
@@ -210,7 +210,7 @@ def _epoch(
         if warming:
             done = (run.epoch + i / count) / config.warm_up_epochs
             meta_gradient = warm_up_gradient(
-                learner, run.parameters, _warm_up_task(config, classes, run.generator, device), temperature(done)
+                learner, run.parameters, _warm_up_task(config, classes, run.generator, device), done
             )
             _apply(run, run.warm_up, [meta_gradient], _rate(done))
         else:
@@ -252,18 +252,23 @@ def _rate(done: float) -> float:
 
 
 def _warm_up_task(config: TrainingConfig, classes: ImageClasses, generator: torch.Generator, device: str) -> Task:
-    """About 150 images of as many classes as fit, 1 to ``shots`` of them in the support set."""
-    choice = (1, 1, 2, config.shots)[int(torch.randint(4, (), generator=generator))]
-    shots, queries = min(choice, config.shots), 3 if choice > 2 else 2
-    ways = min(150 // (shots + queries), config.ways)
-    return _task(config, classes, ways, shots, queries, generator, device)
+    """About 160 images of as many classes as fit, on both sides of the loss; 3 of 10 tasks lie within one alphabet."""
+    pairs = ((1, 1), (1, 2), (2, 2), (5, 3))
+    shots, queries = pairs[int(torch.randint(len(pairs), (), generator=generator))]
+    shots = min(shots, config.shots)
+    ways = min(160 // (shots + queries), config.ways)
+    return _task(config, classes, ways, shots, queries, generator, device, _chance(0.3, generator))
 
 
 def _meta_task(config: TrainingConfig, classes: ImageClasses, generator: torch.Generator, device: str) -> Task:
     """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case."""
     ways = min(int(torch.randint(5, 21, (), generator=generator)), config.ways)
     shots = int(torch.randint(1, config.shots + 1, (), generator=generator))
-    return _task(config, classes, ways, shots, 2, generator, device, bool(torch.rand((), generator=generator) < 0.5))
+    return _task(config, classes, ways, shots, 2, generator, device, _chance(0.5, generator))
+
+
+def _chance(probability: float, generator: torch.Generator) -> bool:
+    return bool(torch.rand((), generator=generator) < probability)
 
 
 def _task(
@@ -274,8 +279,9 @@ def _task(
     queries: int,
     generator: torch.Generator,
     device: str,
-    within_group: bool = False,
+    within_group: bool,
 ) -> Task:
+    """``within_group``: of one alphabet, turned as a whole where rotations make classes, where there are alphabets."""
     within = within_group and any(classes.groups.count(group) > 1 for group in classes.groups)
     available = len(classes) * (4 if config.rotations else 1)
     episode = sample_episode(
@@ -287,7 +293,11 @@ def _task(
         rotations=config.rotations and not within,
         within_group=within,
     )
-    support, query = (random_affine(to_float(part), generator) for part in (episode.support, episode.query))
+    turns = int(torch.randint(4, (), generator=generator)) if within and config.rotations else 0
+    support, query = (
+        random_affine(to_float(torch.rot90(part, turns, (2, 3))), generator)
+        for part in (episode.support, episode.query)
+    )
     return Task(
         support.to(device),
         episode.support_labels.to(device),

@@ -1,10 +1,15 @@
 """Step 1 of the training schedule: θ and α by a plain prototype loss, no adaptation inside."""
 
+import math
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.func import functional_call
 
-from lamanas_core.learning.architecture import cell_weights
+from lamanas_core.learning.architecture import KINDS, CellWeights, cell_weights
+from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.meta_learners import MetaGradient, Task
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import logits, prototypes
@@ -12,7 +17,13 @@ from lamanas_core.learning.task_learner import Learner, Parameters
 
 TRAIN_THRESHOLD = 0.01
 END_TEMPERATURE = 0.05
-ANNEALED_BY = 0.25  # of the warm-up
+ANNEALED_BY = 0.15  # of the warm-up
+# The size that α is pressed down to, as a share of the supernet's; how hard; the share at which an operation counts a
+# quarter; and what an operation costs beside its parameters, in parameters (a pass over the images is not free).
+TARGET_SIZE = 0.3
+PRESSURE = 3.0
+FAINT = 0.05
+PASS_COST = 2000
 
 
 def temperature(done: float) -> float:
@@ -20,20 +31,45 @@ def temperature(done: float) -> float:
     return float(END_TEMPERATURE ** min(1.0, done / ANNEALED_BY))
 
 
-def warm_up_gradient(learner: Learner, parameters: Parameters, task: Task, temperature: float) -> MetaGradient:
-    """Gradient of the query images' cross-entropy against the support set's prototypes.
+def warm_up_gradient(learner: Learner, parameters: Parameters, task: Task, done: float) -> MetaGradient:
+    """Gradient of a prototype loss taken both ways, and of the network's excess over its target size.
 
-    One pass for both: the normalisation takes its statistics from the support rows alone.
+    Every image serves twice: the query images are classified by the support set's prototypes and the other way round.
+    One pass for both, normalised by the statistics of both: at this stage that is only a larger sample of the task.
+    ``done``: share of the warm-up that lies behind, 0 to 1.
     """
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
-    weights = cell_weights(live.alpha, learner.config.network, temperature=temperature, threshold=TRAIN_THRESHOLD)
+    weights = cell_weights(live.alpha, learner.config.network, temperature=temperature(done), threshold=TRAIN_THRESHOLD)
     n = len(task.support)
-    inputs = (torch.cat([task.support, task.query]), weights, Statistics(n))
-    features = functional_call(learner.network, live.theta, inputs)
-    centres = prototypes(features[:n], task.support_labels, task.ways)
-    predicted = logits(features[n:], centres, live.log_scale.exp())
-    loss = F.cross_entropy(predicted, task.query_labels)
+    images = torch.cat([task.support, task.query])
+    features: Tensor = functional_call(learner.network, live.theta, (images, weights, Statistics(len(images))))
+    sides = [(features[:n], task.support_labels), (features[n:], task.query_labels)]
+    entropies = []
+    for (made_of, labels), (asked, truth) in (sides, sides[::-1]):
+        predicted = logits(asked, prototypes(made_of, labels, task.ways), live.log_scale.exp())
+        entropies.append(F.cross_entropy(predicted, truth))
+    loss = (entropies[0] + entropies[1]) / 2
+    excess = F.relu(size(live.theta, weights, learner.config.network) - TARGET_SIZE)
     named = live.named()
-    gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
-    accuracy = float((predicted.argmax(1) == task.query_labels).float().mean())
-    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()), accuracy)
+    pressure = PRESSURE * min(1.0, done / ANNEALED_BY)
+    gradients = torch.autograd.grad(loss + pressure * excess, list(named.values()), materialize_grads=True)
+    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()))
+
+
+def size(theta: Mapping[str, Tensor], weights: CellWeights, config: NetworkConfig) -> Tensor:
+    """A scalar 0..1: the share of the supernet in use, an operation of weight w counting log(1 + 20 w) / log(21).
+
+    Concave, so that one whole operation weighs less than two halves: pressing on it drives α apart.
+    """
+    always, in_edges = 0, {}
+    for kind in KINDS:
+        in_edges[kind] = torch.full_like(weights.kinds[kind].weights, PASS_COST * config.cells.count(kind))
+    for name, value in theta.items():
+        path = name.split(".")
+        if len(path) > 3 and path[2] == "edges":
+            in_edges[config.cells[int(path[1])]][int(path[3]), int(path[4])] += value.numel()
+        else:
+            always += value.numel()
+    counted = [torch.log1p(weights.kinds[kind].weights / FAINT) / math.log1p(1 / FAINT) for kind in KINDS]
+    used = torch.stack([(count * in_edges[kind]).sum() for count, kind in zip(counted, KINDS, strict=True)]).sum()
+    return (always + used) / (always + torch.stack([cost.sum() for cost in in_edges.values()]).sum())

@@ -9,7 +9,7 @@ from lamanas_core.learning.adaptation import kept_parameters
 from lamanas_core.learning.architecture import cell_weights, edges, genotype, initial_alpha, pairs, shares
 from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.supernet import Supernet
-from lamanas_core.learning.warm_up import ANNEALED_BY, temperature
+from lamanas_core.learning.warm_up import ANNEALED_BY, PASS_COST, size, temperature
 
 CONFIG = NetworkConfig(nodes=2, channels=4, operations=("skip", "conv_3x3"), cells=("normal",), prune_threshold=0.05)
 
@@ -59,3 +59,20 @@ def test_the_temperature_falls_to_its_end_and_stays() -> None:
     assert temperature(ANNEALED_BY) == pytest.approx(0.05)
     assert temperature(1.0) == pytest.approx(0.05)
     assert temperature(ANNEALED_BY / 2) == pytest.approx(math.sqrt(0.05))
+
+
+def test_the_size_by_hand_counts_one_whole_operation_less_than_two_halves() -> None:
+    alpha = initial_alpha(CONFIG)
+    theta = {name: value.detach() for name, value in Supernet(CONFIG).named_parameters()}
+    always = sum(value.numel() for name, value in theta.items() if "edges" not in name)
+    convolution = 4 * 4 * 9 + 8
+    for name in ("normal.operations", "reduction.operations"):
+        alpha[name][:, 1] = 90.0
+    alpha["normal.pairs.1"][0] = 90.0
+    whole = size(theta, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), CONFIG)
+    # The convolution on the four chosen edges of five, over both operations on all five.
+    expected = (always + 4 * (convolution + PASS_COST)) / (always + 5 * (convolution + 2 * PASS_COST))
+    assert float(whole) == pytest.approx(expected)
+    alpha["normal.operations"][0] = 0.0
+    halves = size(theta, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), CONFIG)
+    assert halves > whole

@@ -67,7 +67,7 @@ def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apar
         value = loss(leaves, parameters.alpha) if old is parameters.theta else loss(parameters.theta, leaves)
         gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
         for i, (name, gradient) in enumerate(zip(leaves, gradients, strict=True)):
-            torch.testing.assert_close(new[name], old[name] - rates[i].exp() * gradient)
+            torch.testing.assert_close(new[name], old[name] - rates[0, i].exp() * gradient)
 
 
 def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
