@@ -1,19 +1,32 @@
-"""Decodes uploaded images beside the event loop, in few threads and limited time."""
+"""Decodes uploaded images in a few processes of their own, in limited time."""
 
 import asyncio
+import logging
+import multiprocessing
+import multiprocessing.forkserver
+import signal
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
+from app import decoding
 from app.errors import BUSY, DECODING_TOO_SLOW, INVALID_IMAGE, Problem
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import ImageError, UInt8Array, load
+from lamanas_core.images import UInt8Array
 
-THREADS = 2
+log = logging.getLogger(__name__)
+PROCESSES = 2
 SECONDS = 20.0
+
+# A server that has loaded the image libraries and forks: a new process is there in milliseconds.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload([decoding.__name__])
 
 
 @dataclass(frozen=True)
@@ -24,46 +37,95 @@ class ImageFile:
     where: str
 
 
+@dataclass(frozen=True)
+class _Child:
+    process: BaseProcess
+    connection: Connection
+
+    @classmethod
+    def start(cls, max_pixels: int) -> "_Child":
+        ours, theirs = _context.Pipe()
+        process = _context.Process(target=decoding.serve, args=(theirs, max_pixels), name="decoding", daemon=True)
+        process.start()
+        theirs.close()
+        return cls(process, ours)
+
+    def end(self) -> int | None:
+        """Its exit code."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        return self.process.exitcode
+
+
 class Decoder:
+    """Processes start when they are first needed, and again after one was lost."""
+
     def __init__(self, *, max_pixels: int, seconds: float = SECONDS) -> None:
         self._max_pixels = max_pixels
         self._seconds = seconds
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="decode")
+        self._children: set[_Child] = set()
+        self._idle: deque[_Child] = deque()
+        multiprocessing.forkserver.ensure_running()
 
     def close(self) -> None:
+        """Stops what runs, too."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for child in list(self._children):
+            child.process.kill()
+        self._threads.shutdown(wait=True)
+        while self._idle:
+            self._idle.pop().end()
 
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
         """uint8 (n, *spec.shape). Raises Problem, naming the image, for one that cannot be read."""
-        loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._seconds
-        decoding = loop.run_in_executor(self._threads, self._decode_all, files, spec, deadline)
-        try:
-            # The thread looks at the clock between images; the second more is for one that does not come back.
-            async with asyncio.timeout(self._seconds + 1):
-                return await decoding
-        except TimeoutError:
-            raise self._too_slow() from None
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, files, spec, deadline)
 
-    def decode_all(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
-        """As ``arrays``, in the calling thread."""
-        return self._decode_all(files, spec, time.monotonic() + self._seconds)
-
-    def _decode_all(self, files: Sequence[ImageFile], spec: ImageSpec, deadline: float) -> UInt8Array:
+    def _decode(self, files: Sequence[ImageFile], spec: ImageSpec, deadline: float) -> UInt8Array:
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise Problem(BUSY, "too many images of others wait to be decoded", headers={"Retry-After": "5"})
+        child = self._child()
         arrays = np.empty((len(files), *spec.shape), dtype=np.uint8)
-        for number, file in enumerate(files):
-            if time.monotonic() > deadline:
-                raise self._too_slow() if number else _busy()
-            try:
-                arrays[number] = load(bytes(file.data), spec, max_pixels=self._max_pixels)
-            except ImageError as error:
-                raise Problem(INVALID_IMAGE, f"{file.where}: {error}", image=file.where) from None
+        done = 0
+        try:
+            order = decoding.order(len(files), spec, seconds=seconds)
+            child.connection.send_bytes(order)
+            for file in files:
+                child.connection.send_bytes(file.data)
+            while done < len(files):
+                answer = child.connection.recv_bytes()
+                if answer[:1] == decoding.REFUSAL:
+                    break
+                arrays[done] = np.frombuffer(answer, np.uint8, offset=1).reshape(spec.shape)
+                done += 1
+        except (EOFError, OSError):
+            raise self._lost(child, files[done].where) from None
+        self._idle.append(child)
+        if done < len(files):
+            where = files[done].where
+            raise Problem(INVALID_IMAGE, f"{where}: {answer[1:].decode()}", image=where)
         return arrays
 
-    def _too_slow(self) -> Problem:
-        text = f"the images took more than {self._seconds:.0f} s to decode; send smaller ones"
-        return Problem(DECODING_TOO_SLOW, text)
+    def _child(self) -> _Child:
+        while self._idle:
+            child = self._idle.pop()
+            if child.process.is_alive():
+                return child
+            self._children.discard(child)
+            child.end()
+        child = _Child.start(self._max_pixels)
+        self._children.add(child)
+        return child
 
-
-def _busy() -> Problem:
-    return Problem(BUSY, "too many images of others wait to be decoded", headers={"Retry-After": "5"})
+    def _lost(self, child: _Child, where: str) -> Problem:
+        """The process did not come back from this image."""
+        self._children.discard(child)
+        code = child.end()
+        log.warning("a decoding process ended (%s) on %s", code, where)
+        if code == -signal.SIGALRM:
+            text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
+            return Problem(DECODING_TOO_SLOW, text, image=where)
+        return Problem(INVALID_IMAGE, f"{where}: the image makes its decoder fail", image=where)

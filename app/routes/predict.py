@@ -44,11 +44,8 @@ async def in_url(
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
     if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-
-    def work() -> Predictions:
-        return _predict(held, episode, loaded, held.decoder.decode_all(files, loaded.classifier.image))
-
-    answer = await held.predictor.run(work)
+    images = await held.decoder.arrays(files, loaded.classifier.image)
+    answer = await held.predictor.run(lambda: _predict(held, episode, loaded, images))
     return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
 
 

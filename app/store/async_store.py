@@ -288,6 +288,11 @@ class Store:
         record = codec.key(id.decode(), hash)
         return None if record.revoked else record
 
+    async def take(self, key_id: str, rate: Rate) -> int:
+        """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""
+        milliseconds: int = await self._run(scripts.TAKE, [keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
+        return math.ceil(milliseconds / 1000)
+
     async def workers(self) -> dict[Queue, list[WorkerRecord]]:
         """Who beats, by queue. A worker is among them once its meta-model is loaded."""
         found: dict[Queue, list[WorkerRecord]] = {"adapt": [], "train": []}

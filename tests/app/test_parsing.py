@@ -10,11 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import archive, multipart
-from app.decoder import Decoder, ImageFile
 from app.errors import Problem
 from app.waiting import preferred_wait
-from lamanas_core.image_spec import ImageSpec
-from tests.app.playing import png
 
 Entries = dict[str, bytes]
 
@@ -126,13 +123,3 @@ def test_a_preference_is_a_number_of_seconds_up_to_a_minute(text: str) -> None:
 )
 def test_preferences_as_written_in_rfc_7240(prefer: str | None, seconds: int) -> None:
     assert preferred_wait(prefer) == seconds
-
-
-@pytest.mark.parametrize(("clock", "says"), [([0, 0, 21], "took more than 20 s"), ([0, 21], "others wait")])
-def test_decoding_stops_when_its_time_is_up(clock: list[int], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [ImageFile(png(0), f"images[{number}]") for number in range(3)]
-    decoder = Decoder(max_pixels=1000)
-    monkeypatch.setattr("app.decoder.time.monotonic", iter(clock).__next__)
-    with pytest.raises(Problem, match=says):
-        decoder.decode_all(files, ImageSpec())
-    decoder.close()
