@@ -130,9 +130,9 @@ class Store:
                 keys.tombstone("episode", id),
                 keys.EXPIRY,
                 keys.idempotency(owner, idempotency_key or ""),
+                keys.unfinished(owner),
             ],
             [
-                keys.unfinished(owner),
                 id,
                 owner,
                 codec.encode(spec),
@@ -142,9 +142,9 @@ class Store:
                 self._settings.max_queue,
                 request_digest if idempotency_key is not None else "",
                 int(idempotency_key is not None),
+                self._settings.max_unfinished,
             ],
         )
-                self._settings.max_unfinished,
         if status in (b"full", b"own-full"):
             raise _queue_full(int(existing), own=status == b"own-full")
         if status == b"conflict":
@@ -302,11 +302,6 @@ class Store:
                 record = WorkerRecord(**json.loads(value))
                 found[record.queue].append(record)
         return found
-
-    async def take(self, key_id: str, rate: Rate) -> int:
-        """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""
-        milliseconds = await self._run(scripts.TAKE, [keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
-        return math.ceil(milliseconds / 1000)
 
     async def queue_lengths(self) -> dict[Queue, int]:
         """How many wait for a worker, by queue."""

@@ -81,8 +81,8 @@ class KeyRecord:
 
     id: str
     name: str
-    scopes: frozenset[Scope]
     tenant: str
+    scopes: frozenset[Scope]
     created_at: float
     revoked: bool = False
 

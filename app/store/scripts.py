@@ -312,8 +312,6 @@ return ids
 """
 )
 
-# KEYS key key-by-token keys
-# ARGV id name tenant scopes digest
 # A token bucket: full at first, filled again evenly. Returns the ms until there is a token; 0: one was taken.
 # KEYS bucket
 # ARGV capacity ms-per-token
@@ -330,6 +328,8 @@ return 0
 """
 )
 
+# KEYS key key-by-token keys
+# ARGV id name tenant scopes digest
 # Returns the id of the key with this token: the new one, or the one that had it before (revoked or not).
 MAKE_KEY = (
     _COMMON
