@@ -9,8 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from app.settings import Settings
 from app.store.sync_store import SyncStore
@@ -99,6 +103,7 @@ class Installation:
         self.trainer = self._part("train", self._lamanas("worker", "train"))
         self.token = admin.mint(self.settings)
         self.store = SyncStore.open(self.settings)
+        self.redis_client: Any = Redis.from_url(self.settings.store_url, retry=Retry(ConstantBackoff(0.05), 200))
 
     def _part(self, name: str, command: Sequence[str]) -> Part:
         return Part(name, command, self._environment, self._folder / f"{name}.log")
