@@ -8,7 +8,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 
 from app.errors import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, RATE_LIMITED, Problem
 from app.services import Held, Services
-from app.store.errors import NotFound
+from app.store.errors import Gone, NotFound
 from app.store.records import EpisodeRecord, KeyRecord, Scope
 
 bearer = HTTPBearer(
@@ -93,15 +93,22 @@ def owner_filter(key: KeyRecord) -> str | None:
     return None if "admin" in key.scopes else key.tenant
 
 
-def require_visible(episode: EpisodeRecord, key: KeyRecord) -> EpisodeRecord:
-    """Raises NotFound for another's episode, in the words for one that never was."""
-    if owner_filter(key) not in (None, episode.owner):
-        raise NotFound(f"there is no episode {episode.id}")
+async def visible_episode(id: str, held: Services, key: KeyRecord) -> EpisodeRecord:
+    """Raises Gone, and NotFound for another's episode, deleted or not, in the words for one that never was."""
+    try:
+        episode = await held.store.get_episode(id)
+        owner, gone = episode.owner, None
+    except Gone as error:
+        owner, gone = error.owner, error
+    if owner_filter(key) not in (None, owner):
+        raise NotFound(f"there is no episode {id}")
+    if gone is not None:
+        raise gone
     return episode
 
 
 async def _visible_episode(id: str, held: Held, key: EpisodesKey) -> EpisodeRecord:
-    return require_visible(await held.store.get_episode(id), key)
+    return await visible_episode(id, held, key)
 
 
 VisibleEpisode = Annotated[EpisodeRecord, Depends(_visible_episode)]

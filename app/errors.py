@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, QueueFull
+from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, QueueFull, StoreFull
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 20
@@ -62,6 +62,7 @@ RATE_LIMITED = ProblemType("rate-limited", 429, "Too many requests of this key")
 TOO_MUCH_AT_ONCE = ProblemType("too-much-at-once", 429, "Too much of this key is unfinished")
 INTERNAL = ProblemType("internal", 500, "Something went wrong here")
 QUEUE_FULL = ProblemType("queue-full", 503, "The queue is full")
+STORE_FULL = ProblemType("store-full", 503, "The store is full")
 BUSY = ProblemType("busy", 503, "Too much to do at the moment")
 UNAVAILABLE_NOW = ProblemType("unavailable", 503, "Not available at the moment")
 HTTP_ERROR = {kind.status: kind for kind in (MALFORMED_BODY, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL)}
@@ -151,6 +152,10 @@ def _install_overload(app: FastAPI) -> None:
     async def _full(_: Request, error: QueueFull) -> JSONResponse:
         kind = TOO_MUCH_AT_ONCE if error.own else QUEUE_FULL
         return Problem(kind, str(error), headers={"Retry-After": str(error.retry_after)}).response()
+
+    @app.exception_handler(StoreFull)
+    async def _store_full(_: Request, error: StoreFull) -> JSONResponse:
+        return Problem(STORE_FULL, str(error), headers={"Retry-After": str(error.retry_after)}).response()
 
     async def _away(_: Request, __: Exception) -> JSONResponse:
         return Problem(UNAVAILABLE_NOW, "the store does not answer", headers={"Retry-After": "2"}).response()

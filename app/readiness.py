@@ -9,4 +9,6 @@ def not_ready(episode: EpisodeRecord) -> Problem:
     if episode.state == "failed":
         return Problem(EPISODE_FAILED, episode.error or "the adaptation failed", state=episode.state)
     text = f"episode {episode.id} is {episode.state}"
+    if episode.genotype is not None:
+        text += ": its classifier was dropped to save memory and is being adapted again"
     return Problem(NOT_READY, text, state=episode.state, headers={"Retry-After": "1"})

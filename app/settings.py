@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=16_000_000, ge=1)
     max_queue: int = Field(default=1000, ge=1)
     max_unfinished: int = Field(default=500, ge=1)
+    max_store_bytes: int = Field(default=512 * 2**20, ge=16 * 2**20)
     max_bytes_in_flight: int = Field(default=256 * 2**20, ge=2048)
     rate_limit: str | None = None
     predictor_cache: int = Field(default=256, ge=1)

@@ -157,7 +157,7 @@ async def artifact(held: Held, episode: VisibleEpisode) -> Response:
     try:
         data = await held.store.get_artifact(episode.id)
     except NotReady:
-        raise not_ready(episode) from None
+        raise not_ready(await held.store.get_episode(episode.id)) from None
     disposition = f'attachment; filename="{episode.id}.onnx"'
     return Response(data, media_type=ONNX, headers={"Content-Disposition": disposition})
 

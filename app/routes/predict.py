@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app import waiting
-from app.auth import PredictKey, require_visible
+from app.auth import PredictKey, visible_episode
 from app.decoder import ImageFile
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.predictor import Loaded
@@ -67,7 +67,12 @@ async def in_body(request: Request, held: Held, key: PredictKey, query: Annotate
 async def _ready(held: Services, key: KeyRecord, id: str, wait: int) -> tuple[EpisodeRecord, Loaded]:
     """The episode and its classifier. Asks the store each time, for an episode may end while its classifier is open."""
     try:
-        episode = require_visible(await held.store.get_episode(id), key)
+        episode = await visible_episode(id, held, key)
+        if episode.state == "ready":
+            try:
+                return episode, await held.predictor.loaded(id)
+            except NotReady:  # dropped to save memory; it is being adapted again
+                episode = await held.store.get_episode(id)
         if wait and episode.state in ("queued", "adapting"):
             episode = await waiting.last_within(held.store.watch_episode(id), wait, held.draining) or episode
         if episode.state != "ready":

@@ -16,10 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from app.settings import Rate, Settings
-from app.store import codec, keys, scripts
+from app.store import codec, errors, keys, scripts
 from app.store.broker import celery_app, wake
 from app.store.changes import Changes
-from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
 from app.store.keys import Kind
 from app.store.records import (
     EPISODE_ENDS,
@@ -102,7 +101,8 @@ class Store:
 
         ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``. The flag is False
         where ``idempotency_key`` named an episode of the same owner and ``request_digest`` already; then that
-        episode is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull.
+        episode is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull,
+        StoreFull.
         """
         if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
             raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")
@@ -143,12 +143,15 @@ class Store:
                 request_digest if idempotency_key is not None else "",
                 int(idempotency_key is not None),
                 self._settings.max_unfinished,
+                self._settings.max_store_bytes,
             ],
         )
         if status in (b"full", b"own-full"):
             raise _queue_full(int(existing), own=status == b"own-full")
+        if status == b"no-room":
+            raise errors.StoreFull
         if status == b"conflict":
-            raise IdempotencyConflict("this Idempotency-Key was used before with another request")
+            raise errors.IdempotencyConflict("this Idempotency-Key was used before with another request")
         if status == b"existing":
             return await self.get_episode(existing.decode()), False
         await self._wake("episode", id)
@@ -184,19 +187,28 @@ class Store:
         )
 
     async def get_artifact(self, id: str) -> bytes:
-        """The finished classifier (ONNX). Raises NotFound, Gone, NotReady."""
+        """The finished classifier (ONNX). Raises NotFound, Gone, NotReady.
+
+        One that was dropped to save memory is adapted again from now on, and NotReady until then; QueueFull if not.
+        """
         artifact: bytes | None = await self._redis.get(keys.artifact(id))
         if artifact is not None:
             return artifact
+        names = [keys.record("episode", id), keys.queued("episode"), keys.artifact(id)]
+        enqueued = int(await self._run(scripts.ADAPT_AGAIN, names, [id, self._settings.max_queue]))
+        if enqueued < 0:
+            raise _queue_full(-enqueued)
+        if enqueued:
+            await self._wake("episode", id)
         record = await self.get_episode(id)
-        raise NotReady(f"episode {id} is {record.state}")
+        raise errors.NotReady(f"episode {id} is {record.state}")
 
     async def get_support(self, id: str) -> tuple[np.ndarray, list[int]]:
         """uint8 (n, channels, height, width), and the label number of each. Raises NotFound, Gone."""
         hash = await self._hash("episode", id)
         data: bytes | None = await self._redis.get(keys.support(id))
         if data is None:
-            raise Gone(f"the images of episode {id} are no longer there")
+            raise errors.Gone(f"the images of episode {id} are no longer there", json.loads(hash[b"spec"])["owner"])
         return np.frombuffer(data, dtype=np.uint8).reshape(json.loads(hash[b"shape"])), codec.episode_labels(hash)
 
     def watch_episode(self, id: str) -> AsyncIterator[EpisodeRecord]:
@@ -246,7 +258,7 @@ class Store:
         record = await self.get_training(id)
         resumed = await self._run(scripts.RESUME_TRAINING, [keys.record("training", id), keys.queued("training")], [id])
         if not resumed:
-            raise Conflict(f"training {id} is {record.state}; only a failed or cancelled one can be resumed")
+            raise errors.Conflict(f"training {id} is {record.state}; only a failed or cancelled one can be resumed")
         await self._wake("training", id)
         return await self.get_training(id)
 
@@ -261,7 +273,7 @@ class Store:
         """Raises NotFound."""
         card, created_at = await self._redis.hmget(keys.model(version), ["card", "created_at"])
         if card is None or created_at is None:
-            raise NotFound(f"there is no model version {version}")
+            raise errors.NotFound(f"there is no model version {version}")
         return codec.model(version, {b"card": card, b"created_at": created_at}, await self._active_version())
 
     async def active_model(self) -> ModelRecord | None:
@@ -272,7 +284,7 @@ class Store:
     async def activate_model(self, version: str) -> ModelRecord:
         """Raises NotFound. Running episodes keep the version they were made with."""
         if not await self._run(scripts.ACTIVATE_MODEL, [keys.model(version), keys.ACTIVE_MODEL], [version]):
-            raise NotFound(f"there is no model version {version}")
+            raise errors.NotFound(f"there is no model version {version}")
         return await self.get_model(version)
 
     # ------------------------------------------------------------------ keys, workers, queues
@@ -333,9 +345,10 @@ class Store:
         hash: dict[bytes, bytes] = await self._redis.hgetall(keys.record(kind, id))
         if hash:
             return hash
-        if await self._redis.exists(keys.tombstone(kind, id)):
-            raise Gone(f"{kind} {id} expired or was deleted")
-        raise NotFound(f"there is no {kind} {id}")
+        owner = await self._redis.get(keys.tombstone(kind, id))
+        if owner is not None:
+            raise errors.Gone(f"{kind} {id} expired or was deleted", owner.decode())
+        raise errors.NotFound(f"there is no {kind} {id}")
 
     async def _list(
         self, kind: Kind, owner: str | None, limit: int, cursor: str | None, decode: Callable[[codec.Hash], Record]
@@ -361,7 +374,7 @@ class Store:
                 changed.clear()
                 try:
                     record = await read(id)
-                except UNAVAILABLE as error:
+                except errors.UNAVAILABLE as error:
                     log.warning("waiting for Redis: %s", error)
                     record = last
                 if record is not None and record != last:
@@ -380,6 +393,6 @@ class Store:
         return None if version is None else version.decode()
 
 
-def _queue_full(waiting: int, *, own: bool = False) -> QueueFull:
+def _queue_full(waiting: int, *, own: bool = False) -> errors.QueueFull:
     # About the time in which one worker empties a tenth of the queue, at a second each.
-    return QueueFull(max(1, min(60, math.ceil(waiting / 10))), own=own)
+    return errors.QueueFull(max(1, min(60, math.ceil(waiting / 10))), own=own)

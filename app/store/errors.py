@@ -15,7 +15,11 @@ class NotFound(StoreError):  # noqa: N818
 
 
 class Gone(StoreError):  # noqa: N818
-    """It existed and was deleted or expired within the last day."""
+    """It existed and was deleted or expired within the last day; whose it was."""
+
+    def __init__(self, text: str, owner: str) -> None:
+        super().__init__(text)
+        self.owner = owner
 
 
 class NotReady(StoreError):  # noqa: N818
@@ -28,6 +32,15 @@ class Conflict(StoreError):  # noqa: N818
 
 class IdempotencyConflict(Conflict):
     """The idempotency key was used before with another request."""
+
+
+class StoreFull(StoreError):  # noqa: N818
+    """The images of the episodes that there are take all the memory that they may."""
+
+    retry_after = 60
+
+    def __init__(self) -> None:
+        super().__init__("the store is full; episodes make room when they expire or are deleted")
 
 
 class QueueFull(StoreError):  # noqa: N818

@@ -59,6 +59,12 @@ def broker_queue(kind: Kind) -> str:
     return f"lamanas.{QUEUE_OF[kind]}"
 
 
+# What memory.py counts: hash of the bytes that each episode's support set takes, and their total; and zset of the ids
+# whose classifier is there, by the time it was written (ms).
+HELD = PREFIX + "held"
+ARTIFACTS = PREFIX + "artifacts"
+
+
 def support(id: str) -> str:
     return f"{PREFIX}support:{id}"
 

@@ -4,6 +4,8 @@
 old one is refused. Ids are in ``queued`` or in ``leases`` (or the record has ended), never in neither.
 """
 
+from app.store import memory
+
 _COMMON = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -24,9 +26,10 @@ end
 """
 
 # KEYS record support queued index owners-index tombstone expiry idempotency owners-unfinished
-# ARGV id owner spec shape support ttl max-queue digest has-idempotency-key max-unfinished
+# ARGV id owner spec shape support ttl max-queue digest has-idempotency-key max-unfinished max-bytes
 CREATE_EPISODE = (
     _COMMON
+    + memory.BOUND
     + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end  -- the client library sent it twice
 if ARGV[9] == '1' then
@@ -47,6 +50,8 @@ if redis.call('SCARD', KEYS[9]) >= tonumber(ARGV[10]) then
   local unfinished = redis.call('SCARD', KEYS[9])
   if unfinished >= tonumber(ARGV[10]) then return {'own-full', unfinished} end
 end
+if not hold(ARGV[1], #ARGV[5], tonumber(ARGV[11])) then return {'no-room', 0} end
+make_room(#ARGV[5], tonumber(ARGV[11]))
 local ttl = tonumber(ARGV[6])
 redis.call('SADD', KEYS[9], ARGV[1])
 redis.call('PEXPIRE', KEYS[9], ttl)
@@ -57,7 +62,7 @@ redis.call('SET', KEYS[2], ARGV[5], 'PXAT', now + ttl)
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('ZADD', KEYS[4], 0, ARGV[1])
 redis.call('ZADD', KEYS[5], 0, ARGV[1])
-redis.call('SET', KEYS[6], '', 'PXAT', now + ttl + DAY)
+redis.call('SET', KEYS[6], ARGV[2], 'PXAT', now + ttl + DAY)
 redis.call('ZADD', KEYS[7], now + ttl, ARGV[1] .. ' ' .. ARGV[2])
 if ARGV[9] == '1' then redis.call('SET', KEYS[8], ARGV[1] .. ' ' .. ARGV[8], 'PXAT', now + ttl) end
 return {'created', ARGV[1]}
@@ -68,14 +73,16 @@ return {'created', ARGV[1]}
 # ARGV id owner
 DELETE_EPISODE = (
     _COMMON
+    + memory.BOUND
     + """
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZREM', KEYS[7], ARGV[1])
-redis.call('SET', KEYS[8], '', 'PX', DAY)
+redis.call('SET', KEYS[8], ARGV[2], 'PX', DAY)
 redis.call('ZREM', KEYS[9], ARGV[1] .. ' ' .. ARGV[2])
+let_go(ARGV[1])
 announce('episode', ARGV[1])
 return 1
 """
@@ -85,6 +92,7 @@ return 1
 # KEYS expiry index queued leases
 SWEEP = (
     _COMMON
+    + memory.BOUND
     + """
 local gone = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
 for _, entry in ipairs(gone) do
@@ -96,6 +104,7 @@ for _, entry in ipairs(gone) do
   redis.call('ZREM', KEYS[2] .. ':' .. owner, id)
   redis.call('ZREM', KEYS[3], id)
   redis.call('ZREM', KEYS[4], id)
+  let_go(id)
   announce('episode', id)
 end
 return #gone
@@ -198,11 +207,14 @@ return 1
 )
 
 # KEYS record leases artifact
-# ARGV id fence progress result artifact
+# ARGV id fence progress result artifact max-bytes
 COMMIT_EPISODE = (
     _COMMON
+    + memory.BOUND
     + """
 if not held(KEYS[1], 'adapting', ARGV[2]) then return 0 end
+make_room(#ARGV[5], tonumber(ARGV[6]))
+redis.call('ZADD', 'lam:artifacts', now, ARGV[1])
 redis.call('SET', KEYS[3], ARGV[5], 'PXAT', redis.call('HGET', KEYS[1], 'expires_at'))
 redis.call('HSET', KEYS[1], 'state', 'ready', 'progress', ARGV[3], 'result', ARGV[4])
 redis.call('ZREM', KEYS[2], ARGV[1])
@@ -210,6 +222,8 @@ announce('episode', ARGV[1])
 return 1
 """
 )
+
+ADAPT_AGAIN = _COMMON + memory.ADAPT_AGAIN
 
 # KEYS model models active
 # ARGV version weights card
@@ -283,7 +297,8 @@ return redis.call('ZADD', KEYS[2], 'XX', 'CH', 0, ARGV[1])
 
 # The reconciler: which wake-ups to send. Claims whose lease has ended go back to the queue, or fail after max-attempts.
 # Of those that wait, the ones whose wake-up must be lost: the broker's list is empty and they were not woken just now;
-# or a minute has passed (a duplicate is refused by the claim, but costs).
+# or a minute has passed and fewer messages than ids wait (a duplicate is refused by the claim, but costs; without a
+# worker to take them they would pile up).
 # KEYS queued leases broker-list
 # ARGV kind max-attempts error
 DUE = (
@@ -303,8 +318,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0
     announce(ARGV[1], id)
   end
 end
-local longest = redis.call('LLEN', KEYS[3]) == 0 and 1000 or 60000
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - longest, 'LIMIT', 0, 100)) do
+local messages = redis.call('LLEN', KEYS[3])
+local due = 0  -- those that were handed back
+if messages == 0 then due = now - 1000 elseif messages < redis.call('ZCARD', KEYS[1]) then due = now - 60000 end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', due, 'LIMIT', 0, 100)) do
   redis.call('ZADD', KEYS[1], now, id)
   ids[#ids + 1] = id
 end

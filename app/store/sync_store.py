@@ -49,14 +49,16 @@ class Claim:
 class SyncStore:
     """Safe to share between threads."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, max_bytes: int) -> None:
         # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
         self._redis: Any = redis
+        self._max_bytes = max_bytes
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         retry = Retry(NoBackoff(), 0)
-        return cls(Redis.from_url(settings.store_url, retry=retry, socket_timeout=5, socket_connect_timeout=2))
+        redis = Redis.from_url(settings.store_url, retry=retry, socket_timeout=5, socket_connect_timeout=2)
+        return cls(redis, settings.max_store_bytes)
 
     def close(self) -> None:
         self._redis.close()
@@ -103,7 +105,7 @@ class SyncStore:
             self._run(
                 scripts.COMMIT_EPISODE,
                 [keys.record("episode", claim.id), keys.leases("episode"), keys.artifact(claim.id)],
-                [claim.id, claim.fence, codec.encode(progress), codec.encode(result), artifact],
+                [claim.id, claim.fence, codec.encode(progress), codec.encode(result), artifact, self._max_bytes],
             )
         )
 

@@ -239,6 +239,17 @@ def test_an_unknown_episode_is_404_and_a_deleted_or_expired_one_410(
         assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{problem}")
 
 
+@pytest.mark.parametrize("path", WAYS_IN)
+def test_a_deleted_episode_of_another_never_was(path: str, client: TestClient, token: Callable[..., str]) -> None:
+    id = made(client)["id"]
+    client.delete(f"/episodes/{id}")
+    stranger = {"Authorization": f"Bearer {token('episodes', 'predict', tenant='others')}"}
+    answer = client.get(path.format(id=id), headers=stranger)
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    admin = {"Authorization": f"Bearer {token('admin')}"}
+    assert client.get(path.format(id=id), headers=admin).status_code == 410
+
+
 def test_a_deleted_episode_is_not_listed(client: TestClient) -> None:
     id = made(client)["id"]
     client.delete(f"/episodes/{id}")

@@ -210,3 +210,29 @@ def test_about_six_kilobytes_of_url_are_taken_and_no_more(client: TestClient, re
     assert asked(client, ready, padded).status_code == 200
     answer = asked(client, ready, padded + bytes(600))
     assert (answer.status_code, answer.json()["type"]) == (414, "/problems/url-too-long")
+
+
+def test_classifier_that_was_dropped_to_save_memory_comes_back(
+    client: TestClient, ready: str, worker: Worker, server: PrivateRedis
+) -> None:
+    server.client.delete(keys.artifact(ready))
+    assert client.get(f"/episodes/{ready}").json()["state"] == "ready"
+    answer = asked(client, ready, png(1))
+    assert (answer.status_code, answer.json()["type"], answer.json()["state"]) == (409, "/problems/not-ready", "queued")
+    assert answer.headers["Retry-After"] == "1"
+    assert "dropped to save memory" in answer.json()["detail"]
+    assert client.get(f"/episodes/{ready}/model.onnx").status_code == 409
+    worker.adapt(ready)
+    assert asked(client, ready, png(1)).json()["predictions"][0]["label"] == "class 1"
+
+
+def test_prediction_waits_for_a_dropped_classifier(
+    client: TestClient, ready: str, worker: Worker, server: PrivateRedis
+) -> None:
+    server.client.delete(keys.artifact(ready))
+    query = {"episode_id": ready, "image": url64(png(1)), "wait": "60"}
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(client.get, "/predict", params=query)
+        worker.adapt(when_queued(server))
+        answer = asking.result()
+    assert answer.status_code == 200, answer.text

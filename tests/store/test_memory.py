@@ -1,0 +1,131 @@
+"""Memory in Redis is bounded: classifiers go first, oldest first, and come back; images have a share of it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.settings import Settings
+from app.store import keys
+from app.store.async_store import Store
+from app.store.errors import NotReady, QueueFull, StoreFull
+from app.store.sync_store import SyncStore
+from tests.conftest import PrivateRedis, test_settings
+from tests.store.submitting import create
+from tests.store.test_async_store import with_store
+
+MB = 2**20
+BOUND = 16 * MB
+ARTIFACT = b"a" * MB
+
+
+@pytest.fixture
+def bounded(redis_server: PrivateRedis) -> Settings:
+    return test_settings(redis_server.settings.data_dir, max_store_bytes=BOUND, max_queue=100)
+
+
+def adapt(worker: SyncStore, id: str, artifact: bytes = ARTIFACT) -> None:
+    claim = worker.claim("episode", id, "one")
+    assert claim is not None
+    assert worker.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+
+
+def used(server: PrivateRedis) -> int:
+    memory: Any = server.client.info("memory")
+    return int(memory["used_memory"])
+
+
+def test_oldest_classifiers_make_room_for_new_ones(redis_server: PrivateRedis, bounded: Settings) -> None:
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(bounded)
+        ids = []
+        for _ in range(30):
+            ids.append((await create(store))[0].id)
+            adapt(worker, ids[-1])
+            assert used(redis_server) < BOUND + len(ARTIFACT)
+        kept = [bool(redis_server.client.exists(keys.artifact(id))) for id in ids]
+        assert kept == sorted(kept)  # the oldest ones are the ones that went
+        assert 8 < sum(kept) < 16
+        assert {(await store.get_episode(id)).state for id in ids} == {"ready"}
+
+    with_store(bounded, body)
+
+
+def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: PrivateRedis, bounded: Settings) -> None:
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(bounded)
+        id = (await create(store))[0].id
+        adapt(worker, id, b"the classifier")
+        redis_server.client.delete(keys.artifact(id))
+        for _ in range(2):  # whoever asks meanwhile changes nothing
+            with pytest.raises(NotReady, match="queued"):
+                await store.get_artifact(id)
+        again = await store.get_episode(id)
+        assert (again.state, again.support_accuracy, again.attempts) == ("queued", 1.0, 0)
+        assert (await store.queue_lengths())["adapt"] == 1
+        adapt(worker, id, b"the classifier")
+        assert await store.get_artifact(id) == b"the classifier"
+        assert (await store.get_episode(id)).state == "ready"
+
+    with_store(bounded, body)
+
+
+def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
+    settings = test_settings(redis_server.settings.data_dir, max_queue=1)
+
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        id = (await create(store))[0].id
+        adapt(worker, id)
+        redis_server.client.delete(keys.artifact(id))
+        await create(store)
+        with pytest.raises(QueueFull):
+            await store.get_artifact(id)
+        assert (await store.get_episode(id)).state == "ready"
+
+    with_store(settings, body)
+
+
+def test_images_are_refused_past_their_share_until_others_go(redis_server: PrivateRedis, bounded: Settings) -> None:
+    large = np.zeros((64, 1, 128, 128), np.uint8)  # 1 MiB
+
+    async def body(store: Store) -> None:
+        async def another() -> str:
+            return (await create(store, support=large, shots=[32, 32], labels=[0] * 32 + [1] * 32))[0].id
+
+        ids = [await another() for _ in range(11)]
+        with pytest.raises(StoreFull):
+            await another()
+        assert used(redis_server) < BOUND
+        await store.delete_episode(ids[0])
+        await another()
+
+    with_store(bounded, body)
+
+
+def test_nothing_is_counted_of_episodes_that_are_gone(redis_server: PrivateRedis) -> None:
+    settings = redis_server.settings
+
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        deleted, expired = (await create(store))[0].id, (await create(store))[0].id
+        for id in (deleted, expired):
+            adapt(worker, id)
+        await store.delete_episode(deleted)
+        redis_server.client.zadd(keys.EXPIRY, {f"{expired} owner1": 1}, xx=True)
+        assert worker.sweep() == 1
+        assert redis_server.client.hgetall(keys.HELD) == {b"total": b"0"}
+        assert redis_server.client.zcard(keys.ARTIFACTS) == 0
+
+    with_store(settings, body)
+
+
+def test_wake_ups_do_not_pile_up_while_nobody_takes_them(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        id = (await create(store))[0].id
+        redis_server.client.zadd(keys.queued("episode"), {id: 1})  # woken long ago
+        assert sync_store.due("episode") == []
+        redis_server.client.delete(keys.broker_queue("episode"))
+        assert sync_store.due("episode") == [id]
+
+    with_store(redis_server.settings, body)
