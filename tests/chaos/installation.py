@@ -38,6 +38,7 @@ class Part:
     environment: dict[str, str]
     log: Path
     process: "subprocess.Popen[bytes] | None" = field(default=None)
+    log_at_start: int = 0
 
     @property
     def pid(self) -> int:
@@ -47,6 +48,7 @@ class Part:
     def start(self) -> None:
         """Call in the main thread: the process ends with the thread that started it."""
         with self.log.open("ab") as log:
+            self.log_at_start = log.tell()
             self.process = subprocess.Popen(
                 tether.command(os.getpid(), self.command),
                 cwd=ROOT,
@@ -55,6 +57,12 @@ class Part:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def said(self, words: str) -> bool:
+        """Whether it said this since it was last started."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_at_start)
+            return words.encode() in log.read()
 
     def signal_all(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):

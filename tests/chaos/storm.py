@@ -25,10 +25,11 @@ class Storm:
     _next: int = 0
 
     def worker(self) -> None:
-        """SIGKILL to an adapt worker, another one each time."""
-        self.until_spared()
+        """SIGKILL to an adapt worker, another one each time, once it has done something since it was started."""
         part = self.installation.adapters[self._next % len(self.installation.adapters)]
         self._next += 1
+        until(lambda: part.said(" ready in "), f"{part.name} finished an episode", 300)
+        self.until_spared()
         self.kill(part)
 
     def app(self) -> None:
@@ -59,8 +60,8 @@ class Storm:
         with self.installation.client() as client:
             until(lambda: client.get(f"/episodes/{id}").json()["state"] == "ready", f"another worker finished {id}")
         os.kill(pid, signal.SIGCONT)
-        refused = f"episode {id}: the result came too late and was refused".encode()
-        until(lambda: refused in part.log.read_bytes(), f"the late result of {id} was refused")
+        refused = f"episode {id}: the result came too late and was refused"
+        until(lambda: part.said(refused), f"the late result of {id} was refused")
         self.say(f"{part.name} stood still past its lease; its late result was refused")
 
     def poison(self) -> None:
