@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, QueueFull, StoreFull
 
@@ -124,7 +125,10 @@ def install(app: FastAPI) -> None:
                 404: f"there is nothing at {request.url.path}",
                 405: f"{request.method} is not possible at {request.url.path}",
             }.get(error.status_code, str(error.detail))
-            error = Problem(kind, detail, headers=error.headers)
+            headers = dict(error.headers or {})
+            if error.status_code == 405 and (methods := _methods(request)):
+                headers["Allow"] = ", ".join(methods)
+            error = Problem(kind, detail, headers=headers)
         return error.response()
 
     @app.exception_handler(RequestValidationError)
@@ -139,6 +143,17 @@ def install(app: FastAPI) -> None:
         _install_refusal(app, refusal, kind)
     _install_refusal(app, IdempotencyConflict, IDEMPOTENCY_KEY_REUSED, field="Idempotency-Key")
     _install_overload(app)
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods that a described path takes. (The router tells those of the first route that it finds.)"""
+    described = request.app.openapi()["paths"].items()
+    return sorted(
+        method.upper()
+        for path, methods in described
+        if compile_path(path)[0].match(request.url.path)
+        for method in methods
+    )
 
 
 def _install_refusal(app: FastAPI, refusal: type[Exception], kind: ProblemType, field: str | None = None) -> None:

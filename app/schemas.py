@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
 
@@ -14,6 +14,15 @@ MAX_SEED = 2**32 - 1
 MOST_STEPS = 1000
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _whole(value: Any) -> Any:
+    """To JSON Schema, and to some programs that write JSON, 3.0 is an integer, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Comes after the limits, which describe the integer.
+WHOLE = BeforeValidator(_whole)
 
 
 class Request(BaseModel):
@@ -34,10 +43,10 @@ class Query(BaseModel):
 class EpisodeOptions(Request):
     """What an episode may be given beside its images, in JSON and as form fields alike."""
 
-    steps: int | None = Field(
-        None, ge=0, le=MOST_STEPS, description="gradient steps K; the model's default if left out"
+    steps: Annotated[int, Field(ge=0, le=MOST_STEPS), WHOLE] | None = Field(
+        None, description="gradient steps K; the model's default if left out"
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED)
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] = 0
     name: str | None = Field(None, max_length=MAX_NAME, description="for people; it need not be unique")
 
 
@@ -53,20 +62,20 @@ class EpisodeBody(EpisodeOptions):
 class CorrectionOptions(Request):
     """What a corrected episode may be given beside its images; what is left out is as in its parent."""
 
-    steps: int | None = Field(None, ge=0, le=MOST_STEPS)
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    steps: Annotated[int, Field(ge=0, le=MOST_STEPS), WHOLE] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     name: str | None = Field(None, max_length=MAX_NAME)
 
 
 class Relabel(Request):
-    image: int = Field(ge=0, description="its place among the parent's images, from 0")
+    image: Annotated[int, Field(ge=0, description="its place among the parent's images, from 0"), WHOLE]
     label: str
 
 
 class CorrectionBody(CorrectionOptions):
     """Images are named by their places among the parent's, as `GET /episodes/{id}/support` lists them, from 0."""
 
-    remove: list[Annotated[int, Field(ge=0)]] = Field([], max_length=MOST_ITEMS)
+    remove: list[Annotated[int, Field(ge=0), WHOLE]] = Field([], max_length=MOST_ITEMS)
     relabel: list[Relabel] = Field([], max_length=MOST_ITEMS)
     add: list[SupportImage] = Field([], max_length=MOST_ITEMS)
 
@@ -100,10 +109,10 @@ class TrainBody(Request):
     loss: Literal["cross_entropy", "fnn", "lstm"] | None = None
     residual: bool | None = None
     proxy: Literal["mse", "inner_product"] | None = None
-    meta_epochs: int | None = Field(None, ge=1, le=100_000)
-    ways: int | None = Field(None, ge=2, le=100)
-    shots: int | None = Field(None, ge=1, le=50)
-    seed: int = Field(0, ge=0, le=MAX_SEED)
+    meta_epochs: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
+    ways: Annotated[int, Field(ge=2, le=100), WHOLE] | None = None
+    shots: Annotated[int, Field(ge=1, le=50), WHOLE] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] = 0
 
 
 # ---------------------------------------------------------------------- answers

@@ -114,7 +114,7 @@ def form_options(fields: dict[str, list[Part]], model: type[Body]) -> Body:
     """The fields of ``model`` that a form has. Raises Problem."""
     texts = {name: fields[name][0].text() for name in set(model.model_fields) & set(fields)}
     try:
-        return model.model_validate_strings(texts)
+        return model.model_validate(texts, strict=False)  # the text of a number is taken for it
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
 

@@ -11,7 +11,7 @@ from app.auth import EpisodesKey, VisibleEpisode
 from app.corrections import Corrected, Correction
 from app.openapi import CORRECTION_EXAMPLE, CORRECTION_FORM, body, problems
 from app.readiness import not_ready
-from app.routes.episodes import LOCATION, RUNNING, IdempotencyKey, Prefer, checked_key, checked_steps, told
+from app.routes.episodes import LOCATION, RUNNING, IdempotencyKey, Prefer, checked_steps, told
 from app.schemas import CorrectionBody, Episode, StoredImage, StoredSupport
 from app.services import Held, Services
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
@@ -56,7 +56,6 @@ async def correct(
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
     """Adapts from the model version of the parent, whose stored images are prepared for that one."""
-    checked_key(idempotency_key)
     correction = await corrections.read(request, held.settings)
     if episode.state in RUNNING:
         raise not_ready(episode)
