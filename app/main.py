@@ -43,7 +43,14 @@ def create_app(settings: Settings) -> FastAPI:
             decoder.close()
             await store.close()
 
-    app = FastAPI(title="LAMANAS", version=VERSION, description=openapi.DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="LAMANAS",
+        version=VERSION,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # our own: FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+    )
     routed = (episodes, support, predict, training, models, session, examples, health, queues, page)
     for module in routed:
         app.include_router(module.router)

@@ -1,4 +1,4 @@
-"""The playground at /: plain files that the browser runs as they are."""
+"""The playground at / and the API's reference at /docs: plain files that the browser runs as they are."""
 
 from pathlib import Path
 
@@ -17,6 +17,11 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def page() -> FileResponse:
     return FileResponse(FOLDER / "index.html", headers=CACHE)
+
+
+@router.get("/docs")
+async def reference() -> FileResponse:
+    return FileResponse(FOLDER / "docs.html", headers=CACHE)
 
 
 class Static(StaticFiles):

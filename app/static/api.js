@@ -27,6 +27,17 @@ export const signOut = () => request("DELETE", "/session");
 
 export const examples = () => request("GET", "/examples");
 export const models = () => request("GET", "/models");
+export const activate = (version) => request("POST", `/models/${encodeURIComponent(version)}/activate`);
+
+export const queues = () => request("GET", "/queues");
+export const trainings = (limit) => request("GET", `/train?limit=${limit}`);
+export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}`);
+export const trainingEvents = (id) => `/train/${encodeURIComponent(id)}/events`;
+export const cancelTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/cancel`);
+export const resumeTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/resume`);
+export function train(asked) {
+  return request("POST", "/train", { body: JSON.stringify(asked), headers: { "Content-Type": "application/json" } });
+}
 
 export const episode = (id) => request("GET", `/episodes/${encodeURIComponent(id)}`);
 export const episodes = (limit) => request("GET", `/episodes?limit=${limit}`);
@@ -37,6 +48,14 @@ export const eventsAddress = (id) => `/episodes/${encodeURIComponent(id)}/events
 /** A new episode. `key` makes it safe to send the same again when an answer got lost. */
 export function adapt(form, key) {
   return request("POST", "/episodes", { body: form, headers: { "Idempotency-Key": key } });
+}
+
+/** The images of an episode, as they were stored. */
+export const support = (id) => request("GET", `/episodes/${encodeURIComponent(id)}/support`);
+
+/** A new episode of a finished one's images, changed. */
+export function correct(id, form, key) {
+  return request("POST", `/episodes/${encodeURIComponent(id)}/support`, { body: form, headers: { "Idempotency-Key": key } });
 }
 
 /** Predictions for image files, in their order. */

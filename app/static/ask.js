@@ -1,6 +1,6 @@
 // Asking an adapted classifier: one drawing while it is drawn, many files at once.
 
-import { predict } from "./api.js";
+import { correct, predict } from "./api.js";
 import { Bars, confusion } from "./charts.js";
 import { h, percent, picture, say, showError } from "./dom.js";
 import { chosen, dropTarget, sorted } from "./files.js";
@@ -10,19 +10,23 @@ export class Ask {
   #asking = null;
   #again = null;
 
-  constructor(episode, queries) {
+  /** `queries` are asked at once; `corrected` gets the episode that was taught a drawing. */
+  constructor(episode, queries, corrected) {
     this.episode = episode;
+    this.corrected = corrected;
     this.queries = [];
     this.pad = new Pad({ label: "Query pad", changed: (up) => this.#drawn(up) });
     this.bars = new Bars(episode.classes);
     this.verdict = h("p", { class: "verdict" });
     this.error = h("div");
+    this.teach = this.#teaching();
     this.manyError = h("div");
     this.many = h("div");
     this.element = this.#layout();
     dropTarget(this.element, (files) => this.#take(files));
     this.#show(null);
-    if (queries.length) this.#askMany(queries);
+    const known = new Set(episode.classes);
+    if (queries.length) this.#askMany(queries.map((query) => ({ ...query, truth: known.has(query.truth) ? query.truth : null })));
   }
 
   close() {
@@ -46,8 +50,27 @@ export class Ask {
           h("button", { type: "button", onclick: () => this.pad.clear() }, "Clear"),
           h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke"),
           h("label", { class: "button", for: "query-files" }, "Images…"), files)),
-        h("div", { class: "answer" }, this.verdict, this.bars.element, this.error)),
+        h("div", { class: "answer" }, this.verdict, this.bars.element, this.error, this.teach)),
       this.manyError, this.many);
+  }
+
+  /** Adding the drawing to the class that it belongs to, for a new episode. */
+  #teaching() {
+    const menu = h("select", { "aria-label": "What the drawing is", onchange: () => (add.disabled = !menu.value) },
+      h("option", { value: "" }, "It is…"), this.episode.classes.map((name) => h("option", {}, name)));
+    const add = h("button", { type: "button", disabled: true, onclick: async () => {
+      add.disabled = true;
+      const form = new FormData();
+      form.append("images", await this.pad.file(), "drawing.png");
+      form.append("labels", menu.value);
+      try {
+        this.corrected(await correct(this.episode.id, form, crypto.randomUUID?.() ?? String(Math.random())), this.queries);
+      } catch (error) {
+        add.disabled = false;
+        showError(this.error, error);
+      }
+    } }, "Add it and adapt again");
+    return h("div", { class: "row teach", hidden: true }, h("span", { class: "quiet" }, "Teach it this one:"), menu, add);
   }
 
   // ------------------------------------------------------------------ one drawing
@@ -86,6 +109,7 @@ export class Ask {
 
   #show(prediction) {
     this.bars.show(prediction);
+    this.teach.hidden = !prediction;
     this.verdict.classList.toggle("quiet", !prediction);
     this.verdict.textContent = prediction ? prediction.label : "Draw one of them once more.";
   }

@@ -1,32 +1,40 @@
 // Making a task: classes with drawings and files, until it is sent to be adapted to.
 
 import * as api from "./api.js";
-import { h, picture, say, showError } from "./dom.js";
+import { Classes } from "./classes.js";
+import { h, say, showError } from "./dom.js";
 import { chosen, dropTarget, fromBase64, sorted } from "./files.js";
 import { Pad } from "./pad.js";
 import * as tasks from "./task.js";
 
-/** The page at #/; `history` holds the task and outlives the page; `sent` is called with the episode and the task. */
+/** The page at #/ and, to correct the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
+ *
+ * `history` holds the task and outlives the page; `sent` is called with the new episode and the task. */
 export class Builder {
   #selected = null;
+  #refused = null;
 
-  constructor(history, sent) {
-    this.history = history;
-    this.sent = sent;
+  constructor({ history, parent = null, labels = [], sent }) {
+    Object.assign(this, { history, parent, labels, sent });
     this.pad = new Pad({ label: "Drawing pad", changed: () => this.#showActions(), done: () => this.#addDrawing() });
     this.add = h("button", { type: "button", class: "primary", onclick: () => this.#addDrawing() });
     this.clear = h("button", { type: "button", onclick: () => this.pad.clear() }, "Clear");
     this.back = h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke");
     this.undo = h("button", { type: "button", onclick: () => this.#undo() }, "Undo");
-    this.list = h("div", { class: "classes" });
+    this.list = h("div");
+    this.classes = new Classes({
+      change: (task) => this.#change(task),
+      select: (id, draw) => this.#select(id, draw),
+      take: (files, id) => this.#take(files, id),
+    });
     this.error = h("div");
-    this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, "Adapt");
+    this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, parent ? "Adapt again" : "Adapt");
     this.hint = h("p", { class: "quiet", id: "hint" });
     this.recent = h("div");
     this.element = this.#layout();
     dropTarget(this.element, (files) => this.#take(files));
     this.#render();
-    this.#showRecent();
+    if (!parent) this.#showRecent();
   }
 
   /** Keys that count wherever the focus is. */
@@ -42,25 +50,35 @@ export class Builder {
     const files = h("input", { type: "file", multiple: true, id: "files", class: "unseen", accept: "image/*,.zip", onchange: () => this.#choose(files) });
     const folder = h("input", { type: "file", webkitdirectory: true, id: "folder", class: "unseen", onchange: () => this.#choose(folder) });
     return h("div", { class: "page" },
-      h("div", { class: "lead" },
-        h("h1", {}, "Show it a few. Ask about the next."),
-        h("p", {}, "Draw two or more symbols, or drop images. The network adapts its weights and its own architecture to your task in seconds.")),
+      this.#lead(),
       h("div", { class: "two" },
         h("section", { class: "card draw", "aria-labelledby": "draw-title" },
           h("h2", { id: "draw-title" }, "Draw"), this.pad.canvas,
           h("div", { class: "row" }, this.add, this.back, this.clear)),
         h("section", { class: "card", "aria-labelledby": "task-title" },
           h("div", { class: "row between" }, h("h2", { id: "task-title" }, "Your task"), h("div", { class: "row" }, this.undo,
-            h("button", { type: "button", onclick: () => this.#change(tasks.emptyTask()) }, "Start over"))),
+            this.parent ? null : h("button", { type: "button", onclick: () => this.#change(tasks.emptyTask()) }, "Start over"))),
           this.list,
           h("div", { class: "row sources" },
-            h("label", { class: "button", for: "files" }, "Images or a zip…"), files,
+            h("label", { class: "button", for: "files" }, this.parent ? "Images…" : "Images or a zip…"), files,
             h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder,
-            this.#exampleMenu()),
-          h("p", { class: "quiet" }, "Or drop them anywhere. Folders, in a zip too, name the classes."),
+            this.parent ? null : this.#exampleMenu()),
+          h("p", { class: "quiet" }, this.parent ? "Or drop them anywhere. Folders name the classes." : "Or drop them anywhere. Folders, in a zip too, name the classes."),
           this.error,
           h("div", { class: "row send" }, this.adapt, this.hint))),
       this.recent);
+  }
+
+  #lead() {
+    if (!this.parent) {
+      return h("div", { class: "lead" },
+        h("h1", {}, "Show it a few. Ask about the next."),
+        h("p", {}, "Draw two or more symbols, or drop images. The network adapts its weights and its own architecture to your task in seconds."));
+    }
+    return h("div", { class: "lead" },
+      h("h1", {}, "Correct and grow"),
+      h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. A new episode comes of it; ",
+        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? this.parent.classes.join(", ")), " stays as it is."));
   }
 
   #exampleMenu() {
@@ -87,12 +105,13 @@ export class Builder {
   // ------------------------------------------------------------------ changes
 
   #change(task) {
+    if (task !== this.history.now) this.#refuse(null);
     this.history.do(task);
-    showError(this.error, null);
     this.#render();
   }
 
   #undo() {
+    this.#refuse(null);
     this.history.undo();
     this.#render();
     say("Undone");
@@ -114,6 +133,9 @@ export class Builder {
   }
 
   #take({ archive, loose, labelled }, classId = null) {
+    if (archive && this.parent) {
+      return this.#refuse(new Error(`${archive.name}: a zip makes a task of its own; choose or drop its images or folders here`));
+    }
     if (archive) return this.#change({ ...this.history.now, archive, queries: [], name: null });
     let task = { ...this.history.now, archive: null };
     if (labelled.length) task = tasks.addLabelled(task, labelled);
@@ -125,20 +147,31 @@ export class Builder {
   async #send() {
     const task = this.history.now;
     const lack = tasks.missing(task);
-    if (lack) return showError(this.error, new Error(lack));
+    if (lack) return this.#refuse(new Error(lack));
+    const asked = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
+    if (!asked) return this.#refuse(new Error("Nothing has been changed yet."));
     // The same task sent again after a lost answer is the same episode; a changed one is another.
     if (this.sending?.task !== task) this.sending = { task, key: crypto.randomUUID?.() ?? String(Math.random()) };
     this.adapt.disabled = true;
-    showError(this.error, null);
+    this.#refuse(null);
     try {
-      const episode = await api.adapt(tasks.form(task), this.sending.key);
+      const { key } = this.sending;
+      const episode = await (this.parent ? api.correct(this.parent.id, asked.body, key) : api.adapt(asked.body, key));
       this.sending = null;
       this.sent(episode, task);
     } catch (error) {
-      showError(this.error, error);
+      this.#refuse(error, asked.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);
     } finally {
       this.adapt.disabled = false;
     }
+  }
+
+  /** Shows what went wrong: at the image that it is about, else beside the button. Null takes it away. */
+  #refuse(error, image = null) {
+    const before = this.#refused;
+    this.#refused = image && { image, error };
+    showError(this.error, image ? null : error);
+    if (before || image) this.#render();
   }
 
   // ------------------------------------------------------------------ what is seen
@@ -149,23 +182,16 @@ export class Builder {
   }
 
   #render() {
-    const { archive, classes } = this.history.now;
-    const focused = document.activeElement?.id;
-    this.list.replaceChildren(...(archive ? [this.#archive(archive)] : classes.map((each, at) => this.#class(each, at))));
-    if (!archive) {
-      this.list.append(h("button", { type: "button", id: "add-class", class: "add", onclick: () => this.#addClass() }, "+ Add a class"));
+    const task = this.history.now;
+    if (task.archive) this.list.replaceChildren(this.#archive(task.archive));
+    else {
+      if (!this.classes.element.isConnected) this.list.replaceChildren(this.classes.element);
+      this.classes.show(task, this.#selectedClass()?.id, this.#refused);
     }
-    if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
     this.undo.disabled = !this.history.canUndo;
-    const lack = tasks.missing(this.history.now);
-    this.hint.textContent = lack ?? (archive ? "Ready to send." : `${tasks.imageCount(this.history.now)} images, ready to send.`);
+    const lack = tasks.missing(task);
+    this.hint.textContent = lack ?? (task.archive ? "Ready to send." : `${tasks.imageCount(task)} images, ready to send.`);
     this.#showActions();
-  }
-
-  /** What had the focus is another element now, or gone; then the nearest that is left gets it. */
-  #focusAgain(id) {
-    const left = [id, `${id.split("-")[0]}-here`, "add-class"].map((each) => document.getElementById(each));
-    left.find((element) => element && !element.disabled)?.focus();
   }
 
   #showActions() {
@@ -181,52 +207,11 @@ export class Builder {
       h("button", { type: "button", onclick: () => this.#change({ ...this.history.now, archive: null }) }, "Remove")));
   }
 
-  #addClass() {
-    const task = tasks.addClass(this.history.now);
-    this.#selected = task.classes.at(-1).id;
-    this.#change(task);
-    document.getElementById(`${this.#selected}-name`).select();
-  }
-
-  #class(each, at) {
-    const { id, name, images } = each;
-    const last = this.history.now.classes.length - 1;
-    const selected = id === this.#selectedClass()?.id;
-    const step = (by) => this.#change(tasks.move(this.history.now, id, by));
-    const input = h("input", { id: `${id}-name`, class: "name", value: name, maxlength: 200, "aria-label": "Name of the class", onchange: () => this.#change(tasks.rename(this.history.now, id, input.value)) });
-    const tool = (what, sign, label, disabled, act) =>
-      h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: label, "aria-label": `${label}: ${name}`, disabled, onclick: act }, sign);
-    const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button") ? null : this.#select(id)) },
-      h("div", { class: "row between" }, input, h("div", { class: "row tight" },
-        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": `Draw ${name}`, onclick: () => this.#draw(id) }, selected ? "Drawing" : "Draw"),
-        tool("up", "↑", "Move up", at === 0, () => step(-1)), tool("down", "↓", "Move down", at === last, () => step(1)),
-        tool("delete", "×", "Delete class", false, () => this.#change(tasks.removeClass(this.history.now, id))))),
-      h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it on the pad, or drop images here." : "No images yet.")));
-    dropTarget(element, (files) => this.#take(files, id));
-    return element;
-  }
-
-  #thumb({ id, name }, { file, drawn }, number) {
-    const label = `${name}, image ${number + 1}`;
-    return h("button", { type: "button", class: "thumb", id: `${id}-image-${number}`, "aria-label": `Remove ${label}`, title: "Remove", onclick: () => this.#change(tasks.removeImage(this.history.now, id, number)) }, picture(file, label, { drawn }));
-  }
-
-  #draw(id) {
-    this.#select(id);
-    this.pad.canvas.focus();
-  }
-
-  /** Marks in place what changes: a click that is under way must still find its button. */
-  #select(id) {
+  #select(id, draw = false) {
     this.#selected = id;
-    for (const element of this.list.querySelectorAll("[data-class]")) {
-      const selected = element.dataset.class === id;
-      element.classList.toggle("selected", selected);
-      const chip = element.querySelector(".chip");
-      chip.setAttribute("aria-pressed", String(selected));
-      chip.textContent = selected ? "Drawing" : "Draw";
-    }
+    this.classes.mark(id);
     this.#showActions();
+    if (draw) this.pad.canvas.focus();
   }
 
   async #showRecent() {

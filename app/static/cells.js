@@ -1,37 +1,58 @@
-// The two adapted cells as graphs: what was kept, as thick as its weight, and what was pruned, in grey.
+// The two adapted cells as graphs, against the meta-model's before adaptation: lines as thick as their weights, what was
+// pruned in grey.
 
 import { h, percent, svg } from "./dom.js";
 
-const [STEP, HIGH, RADIUS] = [230, 320, 20];
-const WORDS = { max_pool_3x3: "max pool", avg_pool_3x3: "avg pool", skip: "skip", conv_3x3: "conv 3×3", conv_1x1: "conv 1×1", sep_conv_3x3: "sep conv 3×3" };
+const [STEP, HIGH, RADIUS, APART] = [230, 330, 20, 4];
+const WORDS = { max_pool_3x3: "max pool", avg_pool_3x3: "avg pool", skip: "skip", conv_3x3: "conv 3×3", conv_1x1: "conv 1×1", sep_conv_3x3: "sep conv 3×3", dil_conv_3x3: "dil conv 3×3" };
+const TITLES = { normal: "Normal cell", reduction: "Reduction cell" };
 const words = (name) => WORDS[name] ?? name.replaceAll("_", " ");
 const title = (source) => ({ input0: "cell before last", input1: "last cell" })[source] ?? source.replace("node", "node ");
+const weightOf = (edge, name) => edge?.operations.find((each) => each.name === name)?.weight;
 
-/** `nodes` as an episode's genotype has them; `operations`: the names that the search space has, null if not known. */
-export function cell(name, nodes, operations) {
+/** `nodes` as an episode's genotype has them; `card`: its meta-model's, null if not known. */
+export function cell(kind, nodes, card) {
+  const before = card?.architecture?.[kind];
   const edges = nodes.flatMap((node, at) => candidates(at).map((source) => ({
-    source, target: `node${at}`, kept: node.inputs.find((edge) => edge.source === source) ?? null,
+    source, target: `node${at}`, kept: edgeOf(node, source), was: before ? edgeOf(before[at], source) : null,
   })));
+  const names = card?.config?.network?.operations ?? [...new Set(edges.flatMap(({ kept }) => kept?.operations.map(({ name }) => name) ?? []))];
   return h("figure", { class: "cell" },
-    h("figcaption", {}, h("h3", {}, `${name} cell`), h("p", { class: "quiet" }, summary(edges, operations))),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${name} cell, graph` }, graph(name, nodes.length, edges)),
-    h("details", {}, h("summary", {}, "As a table"), table(edges, operations)));
+    h("figcaption", {}, h("h3", {}, TITLES[kind]), h("p", { class: "quiet" }, summary(edges, names))),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${TITLES[kind]}, graph` }, graph(TITLES[kind], nodes.length, edges)),
+    h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${TITLES[kind]}, table` }, table(edges, names))));
 }
 
-const candidates = (node) => ["input0", "input1", ...Array.from({ length: node }, (_, at) => `node${at}`)];
+/** What the lines mean. */
+export function key(card) {
+  const line = (name) => svg("svg", { viewBox: "0 0 34 8", class: "graph swatch", "aria-hidden": "true" }, svg("path", { d: "M1 4H33", class: name, "stroke-width": 5 }));
+  return h("p", { class: "quiet key" },
+    h("span", {}, line("kept"), "adapted"),
+    card?.architecture ? h("span", {}, line("was"), "meta-model, before adaptation") : null,
+    h("span", {}, line("pruned"), "pruned"),
+    h("span", {}, "Thickness is the edge's weight; named is its strongest operation and that one's share. c₋₁ and c₋₂ are the last cell and the one before."));
+}
 
-function summary(edges, operations) {
+const edgeOf = (node, source) => node.inputs.find((edge) => edge.source === source) ?? null;
+const candidates = (node) => ["input0", "input1", ...Array.from({ length: node }, (_, at) => `node${at}`)];
+const best = (edge) => edge.operations.reduce((a, b) => (b.weight > a.weight ? b : a));
+
+function summary(edges, names) {
   const kept = edges.filter((edge) => edge.kept);
   const chosen = kept.reduce((sum, edge) => sum + edge.kept.operations.length, 0);
-  const all = operations ? ` and ${chosen} of ${edges.length * operations.length} operations` : "";
-  return `${kept.length} of ${edges.length} edges${all} kept.`;
+  const left = `${kept.length} of ${edges.length} edges and ${chosen} of ${edges.length * names.length} operations kept.`;
+  const compared = kept.filter((edge) => edge.was);
+  if (!compared.length) return left;
+  const moved = Math.max(...compared.flatMap(({ kept, was }) => kept.operations.map(({ name, weight }) => Math.abs(weight - (weightOf(was, name) ?? 0)))));
+  const other = compared.filter(({ kept, was }) => best(kept).name !== best(was).name).length;
+  return `${left} Adapting moved an operation's share by ${(100 * moved).toFixed(1)} points at most; ${other || "no"} edge${other === 1 ? " has" : "s have"} another strongest operation.`;
 }
 
 function places(count) {
-  const at = { input0: [40, 60], input1: [40, 260] };
+  const at = { input0: [40, 60], input1: [40, 270] };
   // Heights at which no edge of three nodes runs through a node.
-  for (let node = 0; node < count; node += 1) at[`node${node}`] = [40 + STEP * (node + 1), [197, 50, 275][node % 3]];
-  at.output = [40 + STEP * (count + 1), 160];
+  for (let node = 0; node < count; node += 1) at[`node${node}`] = [40 + STEP * (node + 1), [204, 50, 285][node % 3]];
+  at.output = [40 + STEP * (count + 1), 165];
   return at;
 }
 
@@ -41,8 +62,8 @@ function graph(name, count, edges) {
   // Pruned ones first, so that the kept lie over them.
   const ordered = [...edges].sort((a, b) => Number(Boolean(a.kept)) - Number(Boolean(b.kept)));
   const outputs = Array.from({ length: count }, (_, node) => ({ source: `node${node}`, target: "output" }));
-  return svg("svg", { viewBox: `0 15 ${wide} ${HIGH - 15}`, class: "graph", role: "img", "aria-label": `${name} cell; the table below says the same` },
-    outputs.map((edge) => svg("path", { d: path(at, edge), class: "out" })),
+  return svg("svg", { viewBox: `0 15 ${wide} ${HIGH - 15}`, class: "graph", role: "img", "aria-label": `${name}; the table below says the same` },
+    outputs.map((edge) => svg("path", { d: path(at, edge, 0), class: "out" })),
     ordered.map((edge) => connection(at, edge)),
     ordered.filter((edge) => edge.kept).map((edge) => tag(at, edge)),
     Object.entries(at).map(([key, [x, y]]) => svg("g", { class: key.startsWith("node") ? "node" : "end-node" },
@@ -51,9 +72,11 @@ function graph(name, count, edges) {
 }
 
 function connection(at, edge) {
-  const width = edge.kept ? 1.5 + 6 * edge.kept.weight : 1.5;
-  return svg("path", { d: path(at, edge), class: edge.kept ? "kept" : "pruned", "stroke-width": width.toFixed(2) },
-    svg("title", {}, told(edge)));
+  const { kept, was } = edge;
+  const line = (name, weight, down) => svg("path", { d: path(at, edge, down), class: name, "stroke-width": (1 + 5 * weight).toFixed(2) });
+  return svg("g", {}, svg("title", {}, told(edge)),
+    was ? line("was", was.weight, -APART) : null,
+    kept ? line("kept", kept.weight, was ? APART : 0) : line("pruned", 0.2, was ? APART : 0));
 }
 
 function told({ source, target, kept }) {
@@ -63,20 +86,19 @@ function told({ source, target, kept }) {
 }
 
 function tag(at, edge) {
-  const best = edge.kept.operations.reduce((a, b) => (b.weight > a.weight ? b : a));
-  const more = edge.kept.operations.length - 1;
+  const { name, weight } = best(edge.kept);
   const [x, y] = middle(at, edge);
-  const text = words(best.name) + (more ? ` +${more}` : "");
-  const wide = 6.9 * text.length + 16;
+  const text = `${words(name)} ${percent(weight)}`;
+  const wide = 6.9 * text.length + 14;
   return svg("g", { class: "tag" },
     svg("rect", { x: x - wide / 2, y: y - 11, width: wide, height: 22, rx: 11 }),
     svg("text", { x, y: y + 4 }, text), svg("title", {}, told(edge)));
 }
 
-function path(at, { source, target }) {
+function path(at, { source, target }, down) {
   const [[ax, ay], [bx, by]] = [at[source], at[target]];
   const bend = (bx - ax) / 2.2;
-  return `M${ax} ${ay}C${ax + bend} ${ay} ${bx - bend} ${by} ${bx} ${by}`;
+  return `M${ax} ${ay + down}C${ax + bend} ${ay + down} ${bx - bend} ${by + down} ${bx} ${by + down}`;
 }
 
 /** Where on its curve an edge's tag stands, so that those of the longest ones stand apart. */
@@ -88,18 +110,18 @@ function middle(at, { source, target }) {
   return [on(ax, ax + bend, bx - bend, bx), on(ay, ay, by, by)];
 }
 
-function table(edges, operations) {
+function table(edges, names) {
+  const head = ["From", "To", "Edge", ...names.map(words)];
   return h("table", { class: "edges" },
-    h("thead", {}, h("tr", {}, ["From", "To", "Weight", "Operations"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, edges.map((edge) => h("tr", { class: edge.kept ? null : "gone" },
-      h("td", {}, title(edge.source)), h("td", {}, title(edge.target)),
-      h("td", {}, edge.kept ? percent(edge.kept.weight) : "pruned"),
-      h("td", {}, edge.kept ? listed(edge.kept.operations, operations) : "")))));
+    h("caption", {}, edges.some(({ was }) => was) ? "Weights in per cent, before → after adaptation; what was pruned is grey." : "Weights in per cent."),
+    h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, edges.map(({ source, target, kept, was }) => h("tr", {},
+      h("td", {}, title(source)), h("td", {}, title(target)), change(was?.weight, kept?.weight),
+      names.map((name) => change(weightOf(was, name), weightOf(kept, name)))))));
 }
 
-function listed(kept, operations) {
-  const names = new Set(kept.map((each) => each.name));
-  const pruned = (operations ?? []).filter((name) => !names.has(name));
-  return [kept.map((each) => `${words(each.name)} ${percent(each.weight)}`).join(", "),
-    pruned.length ? h("span", { class: "quiet" }, `; pruned: ${pruned.map(words).join(", ")}`) : null];
+function change(before, after) {
+  const figure = (share) => (100 * share).toFixed(share < 0.0995 ? 1 : 0);
+  const then = before === undefined ? "" : `${figure(before)} → `;
+  return h("td", { class: after === undefined ? "gone" : null }, after === undefined ? `${then}pruned` : then + figure(after));
 }

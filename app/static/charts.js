@@ -4,24 +4,32 @@ import { h, percent, svg } from "./dom.js";
 
 const [WIDE, HIGH, LEFT, BOTTOM, TOP] = [480, 180, 52, 26, 12];
 
-/** The loss of each step so far, of `steps` in all. */
-export function lossCurve(losses, steps) {
+/** The learned loss of each step so far, of `steps` in all. */
+export const lossCurve = (losses, steps) => curve(losses, { first: 1, last: steps, name: `Learned loss, step ${losses.length} of ${steps}` });
+
+/** The losses that a training run tells of: the most recent ones, of `epochs` in all. */
+export function runCurve({ losses, epoch, epochs }) {
+  return curve(losses, { first: Math.max(1, epoch - losses.length + 1), last: epochs, name: `Training loss, epoch ${epoch} of ${epochs}` });
+}
+
+/** Values at first, first + 1, ... of what goes on until `last`. */
+function curve(losses, { first, last, name }) {
   // From 0 on, so that a loss that hardly moves looks like one.
   const [low, high] = [Math.min(0, ...losses), Math.max(0, ...losses) || 1];
   const span = high - low;
-  const x = (step) => LEFT + ((step - 1) / Math.max(1, steps - 1)) * (WIDE - LEFT - 14);
+  const x = (step) => LEFT + ((step - first) / Math.max(1, last - first)) * (WIDE - LEFT - 14);
   const y = (loss) => TOP + (1 - (loss - low) / span) * (HIGH - TOP - BOTTOM);
-  const points = losses.map((loss, at) => [x(at + 1), y(loss)]);
-  const ticks = [...new Set([1, Math.ceil(steps / 2), steps])].filter((step) => step > 0);
+  const points = losses.map((loss, at) => [x(first + at), y(loss)]);
+  const ticks = [...new Set([first, Math.ceil((first + last) / 2), last])].filter((step) => step >= first && last >= first);
   const told = losses.length ? `from ${figure(losses[0])} to ${figure(losses.at(-1))}` : "not begun";
-  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img", "aria-label": `Learned loss, step ${losses.length} of ${steps}: ${told}` },
+  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img", "aria-label": `${name}: ${told}` },
     [...new Set([low, high])].map((loss) => [
       svg("line", { x1: LEFT, x2: WIDE - 14, y1: y(loss), y2: y(loss), class: "grid" }),
       svg("text", { x: LEFT - 8, y: y(loss) + 4, class: "tick end" }, losses.length ? figure(loss) : ""),
     ]),
     ticks.map((step) => svg("text", { x: x(step), y: HIGH - 6, class: "tick mid" }, String(step))),
     points.length > 1 ? svg("polyline", { points: points.map((point) => point.join(",")).join(" "), class: "line" }) : null,
-    points.map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: "dot" })),
+    points.length <= 30 ? points.map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: "dot" })) : null,
   );
 }
 

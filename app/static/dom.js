@@ -38,9 +38,9 @@ export function percent(share) {
   return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
-/** A canvas that shows this image file; `drawn` ones follow the page's colours. */
+/** A canvas that shows this image file; `drawn` ones follow the page's colours. Without a label it is decoration. */
 export function picture(blob, label, { drawn = false } = {}) {
-  const canvas = h("canvas", { width: 96, height: 96, class: drawn ? "ink" : null, role: "img", "aria-label": label });
+  const canvas = h("canvas", { width: 96, height: 96, class: drawn ? "ink" : null, role: label && "img", "aria-label": label, "aria-hidden": label ? null : "true" });
   createImageBitmap(blob).then((bitmap) => {
     const scale = 96 / Math.max(bitmap.width, bitmap.height);
     const [width, height] = [bitmap.width * scale, bitmap.height * scale];

@@ -2,18 +2,21 @@
 
 import * as api from "./api.js";
 import { Ask } from "./ask.js";
-import { cell } from "./cells.js";
+import { cell, key } from "./cells.js";
 import { lossCurve } from "./charts.js";
 import { h, percent, say, showError } from "./dom.js";
 import { follow } from "./events.js";
 
-/** The page at #/episodes/ID; `queries` are tried as soon as it is ready. */
+/** The page at #/episodes/ID; `queries` are tried as soon as it is ready; `corrected` gets an episode made of it. */
 export class EpisodePage {
   #stop = () => {};
 
-  constructor(id, queries) {
+  #asked;
+
+  constructor(id, queries, corrected) {
     this.id = id;
-    this.queries = queries;
+    this.#asked = queries;
+    this.corrected = corrected;
     this.began = performance.now();
     this.title = h("h1", {}, "Episode");
     this.about = h("p", { class: "quiet" });
@@ -21,9 +24,14 @@ export class EpisodePage {
     this.live = h("div");
     this.body = h("div", { class: "stack" });
     this.element = h("div", { class: "page" },
-      h("div", { class: "row between top" }, h("div", {}, this.title, this.about), h("a", { class: "button", href: "#/" }, "← The task")),
+      h("div", { class: "row between top" }, h("div", {}, this.title, this.about), this.links = h("div", { class: "row" }, h("a", { class: "button", href: "#/" }, "← The task"))),
       this.error, this.live, this.body);
     this.#open();
+  }
+
+  /** What was asked about it: [{file, truth, drawn}]. */
+  get queries() {
+    return this.ask?.queries ?? this.#asked;
   }
 
   close() {
@@ -41,7 +49,9 @@ export class EpisodePage {
       this.#head(episode);
       if (episode.state === "ready" || episode.state === "failed") return await this.#finished(episode);
       this.#progress(episode.progress);
-      this.#stop = follow(this.id, {
+      this.#stop = follow(api.eventsAddress(this.id), {
+        ends: ["ready", "failed"],
+        read: () => api.episode(this.id),
         progress: (progress) => this.#progress(progress),
         finished: (found) => this.#finished(found),
         lost: (error) => showError(this.error, error),
@@ -54,7 +64,8 @@ export class EpisodePage {
   #head(episode) {
     const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
     this.title.textContent = episode.name ?? episode.classes.join(", ");
-    this.about.textContent = `${episode.classes.length} classes, ${images} images`;
+    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images`,
+      ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []));
     document.title = `${this.title.textContent} · LAMANAS`;
   }
 
@@ -70,18 +81,18 @@ export class EpisodePage {
   async #finished(episode) {
     this.live.replaceChildren();
     this.#head(episode);
+    this.links.prepend(h("a", { class: "button", href: `#/episodes/${this.id}/correct` }, "Correct and grow"));
     if (episode.state === "failed") return showError(this.error, new Error(episode.error ?? "the adaptation failed"));
     say("Adapted. You can ask it now.");
-    this.ask = new Ask(episode, this.queries);
+    this.ask = new Ask(episode, this.#asked, this.corrected);
     const { models } = await api.models().catch(() => ({ models: [] }));
     const card = models.find((model) => model.version === episode.model_version)?.card;
-    const operations = card?.config?.network?.operations ?? null;
     this.body.replaceChildren(
       episode.warnings.length ? h("ul", { class: "notice" }, episode.warnings.map((text) => h("li", {}, text))) : "",
-      this.ask.element, this.#learned(episode, operations), this.#takeAway(episode));
+      this.ask.element, this.#learned(episode, card), this.#takeAway(episode));
   }
 
-  #learned(episode, operations) {
+  #learned(episode, card) {
     const { parameters, progress, genotype } = episode;
     const facts = [
       ["Leave one out", episode.leave_one_out_accuracy === null ? "one image a class" : percent(episode.leave_one_out_accuracy), "each image asked against the others"],
@@ -91,10 +102,11 @@ export class EpisodePage {
     ];
     return h("section", { class: "card", "aria-labelledby": "learned" },
       h("h2", { id: "learned" }, "What it learned"),
-      h("dl", { class: "facts" }, facts.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, more))))),
-      h("h3", {}, "Learned loss at each step"), lossCurve(progress.loss, progress.steps),
-      h("div", { class: "cells" }, cell("Normal", genotype.normal, operations), cell("Reduction", genotype.reduction, operations)),
-      h("p", { class: "quiet" }, "Lines are edges, as thick as their weight, with the strongest operation; grey dashes were pruned. c₋₁ and c₋₂ are the last cell and the one before."));
+      h("div", { class: "told" },
+        h("dl", { class: "facts" }, facts.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, more))))),
+        h("div", {}, h("h3", {}, "Learned loss at each step"), lossCurve(progress.loss, progress.steps))),
+      h("div", { class: "cells" }, ["normal", "reduction"].map((kind) => cell(kind, genotype[kind], card))),
+      key(card));
   }
 
   #takeAway({ id }) {

@@ -4,12 +4,15 @@ import * as api from "./api.js";
 import { Builder } from "./builder.js";
 import { h, showError } from "./dom.js";
 import { EpisodePage } from "./episode.js";
-import { emptyTask, History } from "./task.js";
+import { fromBase64 } from "./files.js";
+import { Operate } from "./operate.js";
+import { emptyTask, History, ofSupport } from "./task.js";
 
 const main = document.getElementById("main");
 const history = new History(emptyTask());
 let shown = null;
 let queries = { id: null, list: [] };
+let admin = false;
 
 function show(page) {
   const first = !shown;
@@ -22,13 +25,37 @@ function show(page) {
 }
 
 function route() {
-  const id = /^#\/episodes\/([^/]+)$/.exec(location.hash)?.[1];
+  // What was asked about one episode is asked about the next one that is corrected from it.
+  if (shown instanceof EpisodePage) queries = { id: shown.id, list: shown.queries };
+  const [, id, correcting] = /^#\/episodes\/([^/]+)(\/correct)?$/.exec(location.hash) ?? [];
   document.title = "LAMANAS";
-  if (id) return show(new EpisodePage(decodeURIComponent(id), queries.id === id ? queries.list : []));
-  show(new Builder(history, (episode, task) => {
-    queries = { id: episode.id, list: task.queries };
-    location.hash = `#/episodes/${episode.id}`;
-  }));
+  if (correcting) return correct(id);
+  if (id) return show(new EpisodePage(id, queries.id === id ? queries.list : [], (child, asked) => open(child, asked)));
+  if (location.hash === "#/operate" && admin) return show(new Operate());
+  show(new Builder({ history, sent: (episode, task) => open(episode, task.queries) }));
+}
+
+function open(episode, asked) {
+  queries = { id: episode.id, list: asked };
+  shown?.close?.();
+  shown = {};
+  location.hash = `#/episodes/${episode.id}`;
+}
+
+async function correct(id) {
+  try {
+    const [parent, { images }] = await Promise.all([api.episode(id), api.support(id)]);
+    const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`) }));
+    const asked = queries.id === id ? queries.list : [];
+    show(new Builder({
+      history: new History(ofSupport(parent, stored)), parent, labels: images.map(({ label }) => label),
+      sent: (episode) => open(episode, asked),
+    }));
+  } catch (error) {
+    const place = h("div", { class: "page" });
+    show({ element: place });
+    showError(place, error);
+  }
 }
 
 /** The token of a link, taken out of the address before anything else happens. */
@@ -49,7 +76,9 @@ async function start() {
 }
 
 function enter(who) {
+  admin = who.scopes.includes("admin");
   document.getElementById("session").replaceChildren(
+    admin ? h("a", { href: "#/operate" }, "Operate") : "",
     h("span", { class: "quiet" }, who.name),
     h("button", { type: "button", onclick: () => api.signOut().then(() => location.reload(), () => location.reload()) }, "Sign out"));
   route();

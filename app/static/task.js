@@ -25,11 +25,16 @@ const withClass = (task, classId, change) => ({
   classes: task.classes.map((each) => (each.id === classId ? change(each) : each)),
 });
 
-/** An image is {file, drawn}. */
+/** An image is {file, drawn, at}; `at` is its place in the episode that is corrected, if it comes from there. */
 export const addImages = (task, classId, images) =>
   withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
 export const removeImage = (task, classId, at) =>
   withClass(task, classId, (each) => ({ ...each, images: each.images.toSpliced(at, 1) }));
+export function moveImage(task, from, at, to) {
+  if (from === to) return task;
+  const image = task.classes.find((each) => each.id === from).images[at];
+  return addImages(removeImage(task, from, at), to, [image]);
+}
 export const rename = (task, classId, name) => withClass(task, classId, (each) => ({ ...each, name }));
 
 export function addClass(task) {
@@ -65,21 +70,44 @@ export function addLabelled(task, labelled) {
   return { ...task, archive: null, classes };
 }
 
-/** What POST /episodes takes. Classes without an image are left out. */
+/** The images of an episode, as `GET /episodes/{id}/support` lists them, as a task to be changed. */
+export function ofSupport(episode, images) {
+  const classes = episode.classes.map((name) => ({
+    id: id(), name, images: images.flatMap(({ label, file }, at) => (label === name ? [{ file, drawn: true, at }] : [])),
+  }));
+  return { name: episode.name, archive: null, queries: [], classes };
+}
+
+/** What POST /episodes takes, and the images in it in their order. Classes without an image are left out. */
 export function form(task) {
-  const body = new FormData();
+  const [body, sent] = [new FormData(), []];
   if (task.name) body.append("name", task.name);
-  if (task.archive) {
-    body.append("archive", task.archive, task.archive.name);
-    return body;
-  }
+  if (task.archive) body.append("archive", task.archive, task.archive.name);
+  else for (const each of task.classes) for (const image of each.images) append(body, sent, each.name, image);
+  return { body, sent };
+}
+
+/** What POST /episodes/{id}/support takes, and the added images in their order; null if nothing has changed.
+ * `labels` are those of the episode's images by their places. */
+export function correction(task, labels) {
+  const [body, sent, left] = [new FormData(), [], new Set()];
   for (const each of task.classes) {
-    each.images.forEach(({ file }, at) => {
-      body.append("images", file, file.name || `${each.name} ${at + 1}.png`);
-      body.append("labels", each.name);
-    });
+    for (const image of each.images) {
+      if (image.at === undefined) append(body, sent, each.name, image);
+      else {
+        left.add(image.at);
+        if (labels[image.at] !== each.name) body.append("relabel", `${image.at}=${each.name}`);
+      }
+    }
   }
-  return body;
+  labels.forEach((_, at) => left.has(at) || body.append("remove", at));
+  return [...body.keys()].length ? { body, sent } : null;
+}
+
+function append(body, sent, label, image) {
+  body.append("images", image.file, image.file.name || `${label} ${sent.length + 1}.png`);
+  body.append("labels", label);
+  sent.push(image);
 }
 
 /** The task with all that came before it. */

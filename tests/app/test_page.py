@@ -1,4 +1,4 @@
-"""The files of the playground: small, complete and within a policy that runs nothing inline; and its examples."""
+"""The files of playground and reference: complete, small, in a policy that runs nothing inline; and the examples."""
 
 import re
 from base64 import b64decode
@@ -10,29 +10,32 @@ from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 
 FILES = sorted(FOLDER.iterdir())
+PAGES = sorted(FOLDER.glob("*.html"))
 
 
 def test_page_is_under_200_kilobytes() -> None:
     assert sum(file.stat().st_size for file in FILES) < 200_000
 
 
-def test_page_and_all_it_names_are_served_with_a_strict_policy(anonymous: TestClient) -> None:
-    page = anonymous.get("/")
-    assert page.headers["content-type"].startswith("text/html")
-    named = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+def test_pages_and_all_they_name_are_served_with_a_strict_policy(anonymous: TestClient) -> None:
+    named = set()
+    for path in ("/", "/docs"):
+        page = anonymous.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        named |= set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text))
     for module in FOLDER.glob("*.js"):
-        named += [f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', module.read_text())]
-    for path in set(named):
+        named |= {f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', module.read_text())}
+    for path in named:
         answer = anonymous.get(path)
         assert answer.status_code == 200, path
         assert answer.headers["cache-control"] == "no-cache"
         assert "unsafe" not in answer.headers["content-security-policy"]
-    assert {path.removeprefix("/static/") for path in named} | {"index.html"} == {file.name for file in FILES}
+    assert {path.removeprefix("/static/") for path in named} | {page.name for page in PAGES} == {f.name for f in FILES}
 
 
-def test_page_holds_no_inline_script_or_style_and_names_no_other_host() -> None:
-    html = (FOLDER / "index.html").read_text()
-    assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", html)
+def test_pages_hold_no_inline_script_or_style_and_name_no_other_host() -> None:
+    for page in PAGES:
+        assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", page.read_text())
     for file in FILES:
         hosts = set(re.findall(r"https?://[\w.-]+", file.read_text()))
         assert hosts <= {"http://www.w3.org"}, file.name

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.conftest import Service
+from tests.conftest import ROOT, Service
 
+PICTURES = ROOT / "test-output" / "pictures"
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
     "--no-sandbox",
@@ -77,3 +78,14 @@ def visit(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
 def page(visit: Callable[..., Page], service: Service) -> Page:
     """The page as the printed link opens it."""
     return visit(f"/#token={service.token}")
+
+
+@pytest.fixture
+def keep() -> Callable[[Page, str], None]:
+    """Keeps a picture of the page, all of it, under test-output/."""
+
+    def kept(page: Page, name: str) -> None:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+    return kept

@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from lamanas_core import glyphs
 from tests.conftest import Service
-from tests.e2e.strokes import SYMBOLS, draw
+from tests.e2e.strokes import SYMBOLS, Draw, draw
 
 
 def pngs(classes: int, images: int, seed: int = 5) -> list[list[bytes]]:
@@ -18,16 +18,30 @@ def pngs(classes: int, images: int, seed: int = 5) -> list[list[bytes]]:
     return [[glyphs.png(glyphs.draw(strokes, rng)) for _ in range(images)] for strokes in characters]
 
 
-def upload(name: str, data: bytes) -> Any:
-    """A file for ``set_input_files``."""
-    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
-
-
 def button(page: Page, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
 
 
-def draw_task(page: Page, shots: int) -> None:
+def thumb(page: Page, label: str, number: int) -> Locator:
+    """An image of a class, counted from 1."""
+    return button(page, f"{label}, image {number}")
+
+
+def group(page: Page, label: str) -> Locator:
+    """All that belongs to a class."""
+    return page.get_by_role("group", name=label, exact=True)
+
+
+def verdict(page: Page) -> Locator:
+    return page.locator(".verdict")
+
+
+def answers(page: Page) -> Locator:
+    """What was said of each file that was asked about, in their order."""
+    return page.locator(".grid li strong")
+
+
+def draw_task(page: Page, shots: int, draw: Draw = draw) -> None:
     """Draws each symbol so many times, each into the class of its name."""
     pad = page.get_by_label("Drawing pad")
     for symbol in SYMBOLS:
@@ -35,7 +49,7 @@ def draw_task(page: Page, shots: int) -> None:
         for shot in range(shots):
             draw(page, pad, symbol, shot)
             button(page, f"Add to {symbol}").click()
-            expect(page.get_by_label(f"Remove {symbol}, image {shot + 1}")).to_be_visible()
+            expect(thumb(page, symbol, shot + 1)).to_be_visible()
 
 
 def adapt(page: Page) -> None:
@@ -48,11 +62,18 @@ def until_ready(page: Page) -> None:
     expect(page.get_by_label("Query pad")).to_be_visible()
 
 
-def made_episode(service: Service, images: list[list[bytes]]) -> str:
+def open_episode(page: Page, service: Service, id: str) -> None:
+    """By its address, as soon as the page knows who is there."""
+    expect(button(page, "Adapt")).to_be_visible()
+    page.goto(f"{service.url}/#/episodes/{id}")
+
+
+def made_episode(service: Service, images: list[list[bytes]], **fields: Any) -> str:
     """The id of a finished episode of these classes, made beside the page."""
     files = [("images", ("image.png", data)) for each in images for data in each]
     labels = [f"class {number}" for number, each in enumerate(images) for _ in each]
     headers = service.headers | {"Prefer": "wait=60"}
-    answer = httpx.post(f"{service.url}/episodes", headers=headers, files=files, data={"labels": labels}, timeout=90)
+    data = {"labels": labels} | fields
+    answer = httpx.post(f"{service.url}/episodes", headers=headers, files=files, data=data, timeout=90)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])

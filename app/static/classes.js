@@ -1,0 +1,144 @@
+// The classes of a task, to be named, filled, ordered and mended.
+
+import { h, picture, showError } from "./dom.js";
+import { dropTarget } from "./files.js";
+import * as tasks from "./task.js";
+
+const NEW = "new";
+
+/** `change` is called with each new task, `select` with a class's id, `take` with dropped files and a class's id. */
+export class Classes {
+  #pictures = new WeakMap();
+  #picked = null;
+  #dragged = null;
+
+  constructor({ change, select, take }) {
+    Object.assign(this, { change, select, take });
+    this.element = h("div", { class: "classes" });
+  }
+
+  /** `refused`: {image, error} for the image that the service would not take, or null. */
+  show(task, selected, refused) {
+    const focused = document.activeElement?.id;
+    this.task = task;
+    this.refused = refused;
+    this.element.replaceChildren(...task.classes.map((each, at) => this.#class(each, at, each.id === selected)),
+      h("button", { type: "button", id: "add-class", class: "add", onclick: () => this.#add() }, "+ Add a class"));
+    if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
+  }
+
+  /** Marks in place what changes: a click that is under way must still find its button. */
+  mark(selected) {
+    for (const element of this.element.querySelectorAll("[data-class]")) {
+      const here = element.dataset.class === selected;
+      element.classList.toggle("selected", here);
+      const chip = element.querySelector(".chip");
+      chip.setAttribute("aria-pressed", String(here));
+      chip.textContent = here ? "Drawing" : "Draw";
+    }
+  }
+
+  /** What had the focus is another element now, or gone; then the nearest that is left gets it. */
+  #focusAgain(id) {
+    const [owner, , number] = id.split("-");
+    const left = [id, `${owner}-image-${number - 1}`, `${owner}-image-0`, `${owner}-here`, "add-class"].map((each) => document.getElementById(each));
+    left.find((element) => element && !element.disabled)?.focus();
+  }
+
+  #add() {
+    const task = tasks.addClass(this.task);
+    const { id } = task.classes.at(-1);
+    this.select(id);
+    this.change(task);
+    document.getElementById(`${id}-name`).select();
+  }
+
+  #class(each, at, selected) {
+    const { id, name, images } = each;
+    const last = this.task.classes.length - 1;
+    const step = (by) => this.change(tasks.move(this.task, id, by));
+    const input = h("input", { id: `${id}-name`, class: "name", value: name, maxlength: 200, "aria-label": "Name of the class", onchange: () => this.change(tasks.rename(this.task, id, input.value)) });
+    const tool = (what, sign, label, disabled, act) =>
+      h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: label, "aria-label": `${label}: ${name}`, disabled, onclick: act }, sign);
+    const wrong = h("div");
+    const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, select") ? null : this.select(id)) },
+      h("div", { class: "row between" }, input, h("div", { class: "row tight" },
+        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": `Draw ${name}`, onclick: () => this.select(id, true) }, selected ? "Drawing" : "Draw"),
+        tool("up", "↑", "Move up", at === 0, () => step(-1)), tool("down", "↓", "Move down", at === last, () => step(1)),
+        tool("delete", "×", "Delete class", false, () => this.change(tasks.removeClass(this.task, id))))),
+      h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it on the pad, or drop images here." : "No images yet.")),
+      this.#tools(each), wrong);
+    if (images.includes(this.refused?.image)) showError(wrong, this.refused.error);
+    dropTarget(element, (files) => this.take(files, id));
+    this.#takeDragged(element, id);
+    return element;
+  }
+
+  // ------------------------------------------------------------------ one image
+
+  #thumb({ id, name }, image, number) {
+    const label = `${name}, image ${number + 1}`;
+    const picked = this.#picked === image;
+    return h("button", {
+      type: "button", class: `thumb${image === this.refused?.image ? " refused" : ""}`, id: `${id}-image-${number}`,
+      "aria-label": label, "aria-expanded": String(picked), title: "Move or remove", draggable: "true",
+      onclick: () => this.#pick(picked ? null : image),
+      onkeydown: (event) => {
+        if (event.key === "Delete" || event.key === "Backspace") this.#remove(id, number);
+      },
+      ondragstart: (event) => {
+        this.#dragged = { id, number };
+        event.dataTransfer.effectAllowed = "move";
+        event.dataTransfer.setData("text/plain", label);
+      },
+      ondragend: () => (this.#dragged = null),
+    }, this.#picture(image));
+  }
+
+  /** Kept over changes, so that nothing flickers. */
+  #picture(image) {
+    if (!this.#pictures.has(image)) this.#pictures.set(image, picture(image.file, null, image));
+    return this.#pictures.get(image);
+  }
+
+  #pick(image) {
+    this.#picked = image;
+    this.change(this.task);
+  }
+
+  /** What can be done with the image that was clicked on, if it is one of this class. */
+  #tools({ id, name, images }) {
+    const number = images.indexOf(this.#picked);
+    if (number < 0) return null;
+    const others = this.task.classes.filter((each) => each.id !== id);
+    const menu = h("select", { id: `${id}-move`, "aria-label": `Move ${name}, image ${number + 1} to`, onchange: () => this.#move(id, number, menu.value) },
+      h("option", { value: "" }, "Move to…"), others.map((each) => h("option", { value: each.id }, each.name)), h("option", { value: NEW }, "A new class"));
+    return h("div", { class: "row tools" }, menu,
+      h("button", { type: "button", id: `${id}-remove`, "aria-label": `Remove ${name}, image ${number + 1}`, onclick: () => this.#remove(id, number) }, "Remove"));
+  }
+
+  #remove(id, number) {
+    this.#picked = null;
+    this.change(tasks.removeImage(this.task, id, number));
+  }
+
+  #move(from, number, to) {
+    if (!to) return;
+    this.#picked = null;
+    const task = to === NEW ? tasks.addClass(this.task) : this.task;
+    this.change(tasks.moveImage(task, from, number, to === NEW ? task.classes.at(-1).id : to));
+  }
+
+  #takeDragged(element, id) {
+    const over = (event) => {
+      if (!this.#dragged || this.#dragged.id === id) return;
+      event.preventDefault();
+      element.classList.add("over");
+    };
+    element.addEventListener("dragenter", over);
+    element.addEventListener("dragover", over);
+    element.addEventListener("drop", () => {
+      if (this.#dragged) this.#move(this.#dragged.id, this.#dragged.number, id);
+    });
+  }
+}

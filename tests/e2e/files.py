@@ -1,0 +1,44 @@
+"""Files as they get into the page: chosen, or dragged onto it from a file manager."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Locator, Page
+
+
+def upload(name: str, data: bytes) -> Any:
+    """A file for ``set_input_files``."""
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    """A zip of them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def written(folder: Path, files: dict[str, bytes]) -> list[str]:
+    """The paths of these files once they lie in the folder."""
+    paths = [folder / name for name in files]
+    for path, data in zip(paths, files.values(), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return [str(path) for path in paths]
+
+
+def drag_onto(page: Page, target: Locator, paths: list[str]) -> None:
+    """Lets files or folders of this machine fall onto the target."""
+    target.scroll_into_view_if_needed()
+    box = target.bounding_box()
+    assert box is not None
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    screen = page.context.new_cdp_session(page)
+    data = {"items": [], "files": paths, "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        screen.send("Input.dispatchDragEvent", {"type": kind, "data": data} | place)
+    screen.detach()

@@ -1,0 +1,153 @@
+"""Getting in, and using the page by keyboard, on a phone, and as axe sees it."""
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+
+from tests.conftest import Service
+from tests.e2e.journey import adapt, button, draw_task, thumb, verdict
+from tests.e2e.strokes import draw, draw_with_a_finger
+
+Keep = Callable[[Page, str], None]
+
+
+def test_signing_in_and_out(visit: Callable[..., Page], service: Service) -> None:
+    page = visit()
+    token = page.get_by_label("Token")
+    token.fill("lam_wrong")
+    button(page, "Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("the bearer token is unknown or was revoked")
+    token.fill(service.token)
+    button(page, "Sign in").click()
+    expect(page.get_by_label("Drawing pad")).to_be_visible()
+    (cookie,) = page.context.cookies()
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Strict"
+    page.reload()
+    button(page, "Sign out").click()
+    expect(token).to_be_visible()
+    assert page.context.cookies() == []
+
+
+def test_token_of_the_printed_link_does_not_stay_in_the_address(page: Page, service: Service) -> None:
+    expect(page.get_by_label("Drawing pad")).to_be_visible()
+    assert page.url == f"{service.url}/#/"
+
+
+def test_whole_journey_by_keyboard_alone(page: Page) -> None:
+    def go_to(target: Locator) -> None:
+        expect(target).to_be_visible()
+        for _ in range(60):
+            if target.evaluate("element => element === document.activeElement"):
+                return
+            page.keyboard.press("Tab")
+        pytest.fail(f"Tab does not reach {target}")
+
+    def stroke(*arrows: str) -> None:
+        page.keyboard.press("Space")
+        for arrow in arrows:
+            for _ in range(8):
+                page.keyboard.press(arrow)
+        page.keyboard.press("Space")
+
+    signs = {"Symbol A": ("ArrowLeft", "ArrowUp"), "Symbol B": ("ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft")}
+    for symbol, arrows in signs.items():
+        go_to(button(page, f"Draw {symbol}"))
+        page.keyboard.press("Enter")
+        go_to(page.get_by_label("Drawing pad"))
+        stroke(*arrows)
+        page.keyboard.press("Enter")
+        expect(thumb(page, symbol, 1)).to_be_visible()
+    # To another class and, taken back, home again.
+    go_to(thumb(page, "Symbol B", 1))
+    page.keyboard.press("Enter")
+    go_to(page.get_by_label("Move Symbol B, image 1 to"))
+    page.keyboard.type("Symbol A")
+    page.keyboard.press("Enter")
+    expect(thumb(page, "Symbol A", 2)).to_be_visible()
+    page.keyboard.press("Control+z")
+    expect(thumb(page, "Symbol B", 1)).to_be_visible()
+    go_to(button(page, "Adapt"))
+    page.keyboard.press("Enter")
+    go_to(page.get_by_label("Query pad"))
+    stroke(*signs["Symbol B"])
+    expect(verdict(page)).to_have_text("Symbol B")
+
+
+def test_phone_shows_everything_without_scrolling_sideways(
+    visit: Callable[..., Page], service: Service, keep: Keep
+) -> None:
+    page = visit(f"/#token={service.token}", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+
+    def check() -> None:
+        assert not page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+
+    draw_task(page, shots=1, draw=draw_with_a_finger)
+    check()
+    keep(page, "task-phone")
+    adapt(page)
+    draw_with_a_finger(page, page.get_by_label("Query pad"), "Symbol B", seed=7)
+    expect(verdict(page)).to_have_text("Symbol B")
+    check()
+    keep(page, "adapted-phone")
+    page.get_by_role("link", name="Correct and grow").click()
+    thumb(page, "Symbol B", 1).click()
+    check()
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_text("on cpu since")).to_have_count(2)
+    check()
+    page.goto(f"{service.url}/docs")
+    expect(page.get_by_role("heading", name="Schemas")).to_be_visible()
+    check()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(scheme: str, visit: Callable[..., Page], service: Service, keep: Keep) -> None:
+    def check() -> None:
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+    # A colour that is half way to another has no contrast to speak of.
+    page = visit("/", color_scheme=scheme, reduced_motion="reduce")
+    expect(page.get_by_label("Token")).to_be_visible()
+    check()
+    page.goto(f"{service.url}/#token={service.token}")
+    page.get_by_label("Load an example task").select_option(label="Three symbols, three drawings each")
+    expect(thumb(page, "glyph 3", 3)).to_be_visible()
+    draw(page, page.get_by_label("Drawing pad"), "Symbol A", 1)
+    keep(page, f"task-{scheme}")
+    button(page, "Clear").click()
+    adapt(page)
+    expect(page.locator(".grid li.right")).to_have_count(6)
+    draw(page, page.get_by_label("Query pad"), "Symbol A", 1)
+    expect(verdict(page)).to_contain_text("glyph")
+    keep(page, f"adapted-{scheme}")
+    for table in page.get_by_text("As a table").all():
+        table.click()
+    check()
+    page.get_by_role("link", name="Correct and grow").click()
+    thumb(page, "glyph 2", 1).click()
+    button(page, "Adapt again").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    keep(page, f"correct-{scheme}")
+    check()
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_text("on cpu since")).to_have_count(2)
+    check()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_reference_tells_every_operation_and_axe_finds_nothing(
+    scheme: str, visit: Callable[..., Page], service: Service
+) -> None:
+    page = visit("/docs", color_scheme=scheme, reduced_motion="reduce")
+    page.get_by_role("link", name="POST /episodes/{id}/support").click()
+    expect(page.get_by_role("heading", name="POST /episodes/{id}/support")).to_be_in_viewport()
+    described = page.evaluate("fetch('/openapi.json').then((answer) => answer.json())")
+    expect(page.locator("article h3 .method")).to_have_count(
+        sum(len(methods) for methods in described["paths"].values())
+    )
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
