@@ -9,6 +9,12 @@ from app.store.sync_store import SyncStore, new_token
 from cli.errors import CommandError
 
 
+def url(settings: Settings) -> str:
+    """Where the app that these settings describe is reached from this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
 def ensure(settings: Settings, store: SyncStore) -> None:
     """Makes the token in the data directory's file a key of the store; without a file, mints one on loopback.
 

@@ -1,5 +1,17 @@
 """How a command says that it cannot go on."""
 
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
 
 class CommandError(Exception):
     """The text goes to standard error as it is, and the command ends with 1."""
+
+
+def wrong_settings(error: ValidationError) -> Iterator[str]:
+    """What is wrong with each setting, by the name of its variable."""
+    for wrong in error.errors():
+        name = "_".join(str(part) for part in wrong["loc"]).upper()
+        setting = f"{name}: " if name == "REDIS_URL" else f"LAMANAS_{name}: " if name else ""
+        yield setting + wrong["msg"].removeprefix("Value error, ")

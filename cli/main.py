@@ -2,35 +2,48 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
-from cli.errors import CommandError
+from cli.errors import CommandError, wrong_settings
 
 COMMANDS = {
     "serve": "start everything on this machine and keep it running",
-    "token": "print the admin token",
-    "keys": "make, list and revoke API keys",
-    "train": "meta-train a model",
+    "login": "sign in at a service",
+    "adapt": "adapt a classifier to a folder of labelled images",
+    "predict": "classify images with an episode's classifier",
+    "episodes": "list, show and delete episodes",
+    "export": "save an episode's classifier as an ONNX file",
+    "models": "list and switch versions of the meta-model",
+    "train": "meta-train a model, here or at a service",
     "evaluate": "measure a model's accuracy on episodes of a data set",
     "data": "fetch or make data sets",
+    "token": "print the admin token",
+    "keys": "make, list and revoke API keys",
+    "doctor": "say what is wrong with this installation, and how to mend it",
+    "completion": "print a completion script for a shell",
     "app": "run the HTTP app alone (for compose)",
     "worker": "run one worker alone (for compose)",
     "init": "make the secrets of a compose project",
 }
 
 
+def full_parser() -> argparse.ArgumentParser:
+    """All commands with their options: slow, since each command's module is imported."""
+    parser, commands = _parser()
+    for name in COMMANDS:
+        importlib.import_module(f"cli.{name}").add_parser(commands)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 1 for what the message says, 2 for a wrong command line, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        prog="lamanas",
-        description="Few-shot image classification as a service.",
-        epilog="example: lamanas serve",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser, commands = _parser()
     for name, words in COMMANDS.items():
         if given and given[0] == name:
             module = importlib.import_module(f"cli.{name}")
@@ -40,16 +53,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     try:
         return int(module.run(options))
+    except BrokenPipeError:
+        # Whoever read our output has had enough, as `head` does; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except CommandError as error:
         print(f"lamanas {options.command}: {error}", file=sys.stderr)
     except ValidationError as error:
-        for wrong in error.errors():
-            name = "_".join(str(part) for part in wrong["loc"]).upper()
-            setting = f"{name}: " if name == "REDIS_URL" else f"LAMANAS_{name}: " if name else ""
-            print(f"lamanas {options.command}: {setting}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
+        for words in wrong_settings(error):
+            print(f"lamanas {options.command}: {words}", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 1
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Any]:
+    parser = argparse.ArgumentParser(
+        prog="lamanas",
+        description="Few-shot image classification as a service.",
+        epilog="example: lamanas serve",
+    )
+    return parser, parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     supervisor = Supervisor()
     with _sole_user(settings), supervisor.signals():
-        _check_port(settings)
+        check_port(settings)
         try:
             if _start(settings, supervisor):
                 _announce(settings)
@@ -103,7 +103,7 @@ def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -
 def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:
     deadline = time.monotonic() + READY_PATIENCE_S
     while not supervisor.stop_asked:
-        problem = _problem(f"{_url(settings)}/readyz")
+        problem = _problem(f"{admin.url(settings)}/readyz")
         if problem is None:
             return True
         if time.monotonic() > deadline:
@@ -131,7 +131,7 @@ def _problem(url: str) -> str | None:
 
 
 def _announce(settings: Settings) -> None:
-    url = _url(settings)
+    url = admin.url(settings)
     token = admin.read(settings)
     print(f"\nLAMANAS is ready at {url} (stop it with Ctrl-C); its API is described at {url}/docs")
     if token is not None:
@@ -148,11 +148,6 @@ def _stop(settings: Settings, supervisor: Supervisor) -> None:
     supervisor.stop([service for service in services if service.name == "app"], settings.drain_seconds)
     supervisor.stop([service for service in services if "worker" in service.name], settings.drain_seconds)
     supervisor.stop([service for service in services if service.name == "redis"], settings.drain_seconds)
-
-
-def _url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 @contextmanager
@@ -178,7 +173,7 @@ def _sole_user(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _check_port(settings: Settings) -> None:
+def check_port(settings: Settings) -> None:
     """Raises CommandError, before anything is started, if the app could not listen."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

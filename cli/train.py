@@ -1,4 +1,4 @@
-"""``lamanas train``: meta-train on a data set, with a progress bar, checkpoints and resume."""
+"""``lamanas train``: meta-train here on a data set, or have a service do it."""
 
 import argparse
 import json
@@ -8,10 +8,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from cli import show, training
 from cli.errors import CommandError
 
 HELP = "meta-train on Omniglot or a folder of class folders"
 DESCRIPTION = """Meta-train and leave model.safetensors and model.json (the card) in the run's folder.
+
+With an ACTION, a service trains (see `lamanas login`) and registers the finished model there.
 
 example: lamanas train --data ../shared/omniglot --run runs/omniglot"""
 
@@ -22,21 +25,27 @@ def add_parser(commands: Any) -> None:
         "train", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoints; continued if it has one")
+    parser.add_argument("--run", type=Path, help="folder for checkpoints; continued if it has one")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--preset", choices=("serving", "tiny"))
-    parser.add_argument("--meta", choices=("maml", "reptile"))
-    parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"))
-    parser.add_argument("--residual", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--proxy", choices=("mse", "inner_product"))
     parser.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too")
-    for name in ("warm-up-epochs", "meta-epochs", "meta-batch", "ways", "shots", "seed"):
+    for name in ("warm-up-epochs", "meta-batch"):
         parser.add_argument(f"--{name}", type=int)
+    training.add_options(parser)
+    training.add_actions(parser.add_subparsers(dest="action", metavar="ACTION"))
+    parser.set_defaults(wrong=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when interrupted (start again to resume)."""
+    if args.action is not None:
+        return training.run(args)
+    if args.run is None:
+        args.wrong("the following arguments are required: --run (or an ACTION)")
+    return _train_here(args)
+
+
+def _train_here(args: argparse.Namespace) -> int:
     import torch
 
     from lamanas_core.learning.devices import choose_device
@@ -48,20 +57,19 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     chosen = {f.name: value for f in fields(TrainingConfig) if (value := getattr(args, f.name, None)) is not None}
 
-    def show(progress: TrainingProgress) -> None:
-        left = "" if progress.eta_seconds is None else f"{progress.eta_seconds / 60:6.1f} min left"
-        accuracy = progress.validation_accuracy
-        known = "   -  " if accuracy is None else f"{accuracy:.4f}"
-        filled = 30 * progress.epoch // progress.epochs
-        bar = "#" * filled + "-" * (30 - filled)
-        end = "\r" if sys.stderr.isatty() and progress.epoch < progress.epochs else "\n"
-        line = f"[{bar}] {progress.epoch}/{progress.epochs}  loss {progress.loss:.4f}  val {known}  {left}"
-        print(line, end=end, file=sys.stderr, flush=True)
+    def progressed(progress: TrainingProgress) -> None:
+        known = training.words(progress.loss, progress.validation_accuracy, progress.eta_seconds)
+        show.print_bar(progress.epoch, progress.epochs, known)
 
     try:
         config = TrainingConfig.from_request(chosen)
         model = train(
-            config, args.data, args.run, device=choose_device(args.device), on_progress=show, should_stop=lambda: False
+            config,
+            args.data,
+            args.run,
+            device=choose_device(args.device),
+            on_progress=progressed,
+            should_stop=lambda: False,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error

@@ -94,7 +94,10 @@ def parse_json(model: type[Parsed], content: str | bytes, url: str) -> Parsed:
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise NotLamanasError(f"{url} answers something else than expected: is that a LAMANAS service?") from error
+        wrong = error.errors()[0]
+        what = ": ".join([".".join(map(str, wrong["loc"])), wrong["msg"]]).removeprefix(": ")
+        text = f"{url} answers something else than expected ({what}): is that a LAMANAS service?"
+        raise NotLamanasError(text) from error
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -55,6 +55,8 @@ class Following(Generic[News]):
 
     def take(self, event: ServerSentEvent) -> Iterator[News]:
         """What this event tells that was not told before. Raises ProblemError if the thing is gone."""
+        if not event.data:  # a sign of life, which httpx-sse hands on after an event that had an id
+            return
         if event.event == "gone":
             problem = json.loads(event.data)
             raise ProblemError(int(problem.get("status", 410)), problem)

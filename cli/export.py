@@ -1,0 +1,37 @@
+"""``lamanas export``: take an episode's classifier away."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cli import remote, show
+
+DESCRIPTION = """Save an episode's classifier as an ONNX file, waiting for it if it is not ready yet.
+
+The file runs anywhere that ONNX does; its metadata names the classes and how images are prepared.
+
+example: lamanas export 01k8d9w3v4q2x6y7z8a9b0c1d2 -o model.onnx"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="save an episode's classifier as an ONNX file",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("episode", metavar="EPISODE")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with remote.service() as client:
+        episode = client.wait(args.episode)
+        data = client.download(args.episode)
+        args.output.write_bytes(data)
+    if args.json:
+        show.print_json({"episode": episode.id, "file": str(args.output), "bytes": len(data)})
+    else:
+        print(f"{args.output}: {len(data):,} bytes, {len(episode.classes)} classes, model {episode.model_version}")
+    return 0

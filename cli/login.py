@@ -1,0 +1,68 @@
+"""``lamanas login``: sign in at a service, for the commands that talk to one."""
+
+import argparse
+import getpass
+import ipaddress
+import sys
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cli import remote, show
+from cli.errors import CommandError
+
+DESCRIPTION = """Check a service's URL and a token, and keep them for the commands that talk to a service.
+
+The URL may be the link that `lamanas serve` prints, which carries the token. Else the token is asked for, or read from
+standard input. Without a URL: the service of this machine's own, as its admin.
+
+example: lamanas token | lamanas login http://127.0.0.1:8000"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "login",
+        help="sign in at a service",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url", nargs="?", metavar="URL", help="such as https://lamanas.example.org")
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    login = remote.local() if args.url is None else _given(args.url)
+    with remote.client(login) as client:
+        session = client.session()
+    path = remote.keep(login)
+    if args.json:
+        show.print_json({"url": login.url, "name": session.name, "scopes": session.scopes, "file": str(path)})
+        return 0
+    print(f"signed in at {login.url} as {session.name} ({', '.join(session.scopes)})")
+    print(f"kept in {path}; delete that file to be signed out")
+    return 0
+
+
+def _given(url: str) -> remote.Login:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CommandError(f"{url} is no URL of a service: it must start with http:// or https://")
+    if parts.scheme == "http" and not _on_this_machine(parts.hostname):
+        print(f"warning: the token goes to {parts.hostname} unencrypted; use https:// if it can", file=sys.stderr)
+    remote.require_listener(url)
+    linked = parse_qs(parts.fragment).get("token")
+    token = linked[0] if linked else _asked()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise CommandError("that is no token: `lamanas token` prints the admin's, `lamanas keys make` makes others")
+    return remote.Login(parts._replace(query="", fragment="").geturl().rstrip("/"), token)
+
+
+def _asked() -> str:
+    token = getpass.getpass("token: ") if sys.stdin.isatty() else sys.stdin.readline()
+    return token.strip()
+
+
+def _on_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

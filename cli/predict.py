@@ -1,0 +1,42 @@
+"""``lamanas predict``: ask an episode's classifier about images."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cli import remote, show
+from lamanas_client import Prediction
+
+DESCRIPTION = """Classify image files with an episode's classifier, waiting for it if it is not ready yet.
+
+example: lamanas predict 01k8d9w3v4q2x6y7z8a9b0c1d2 asked/*.png"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="classify images with an episode's classifier",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("episode", metavar="EPISODE", help="as `lamanas adapt` and `lamanas episodes` show it")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP or GIF files")
+    show.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    with remote.service() as client:
+        predictions = client.predict(args.episode, args.images)
+    pairs = list(zip(args.images, predictions, strict=True))
+    if args.json:
+        show.print_json([{"image": str(path), **prediction.model_dump()} for path, prediction in pairs])
+        return 0
+    rows = [(path, found.label, show.percent(found.probability), _next_best(found)) for path, found in pairs]
+    show.print_table(("image", "label", "probability", "next best"), rows)
+    return 0
+
+
+def _next_best(prediction: Prediction) -> str:
+    others = {label: value for label, value in prediction.probabilities.items() if label != prediction.label}
+    best = max(others, key=others.__getitem__)
+    return f"{best} {show.percent(others[best])}"

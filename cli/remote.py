@@ -1,0 +1,94 @@
+"""The service that commands talk to: the one signed in at, else the one that ``lamanas serve`` runs here."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from app.settings import Settings
+from cli.errors import CommandError
+from lamanas_client import Client, LamanasError
+
+CONNECT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Login:
+    url: str
+    token: str
+
+
+def login_file() -> Path:
+    """In the user's configuration folder (XDG base directory specification)."""
+    given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".config") / "lamanas" / "login.json"
+
+
+def keep(login: Login) -> Path:
+    """Replaces the login that was kept before. No other user can read it."""
+    path = login_file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        json.dump(asdict(login), file)
+    draft.replace(path)
+    return path
+
+
+def find() -> Login:
+    """Raises CommandError where there is neither a login nor a service of this machine's own."""
+    kept = login_file()
+    if not kept.exists():
+        return local()
+    try:
+        return Login(**json.loads(kept.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CommandError(f"{kept} cannot be read ({error}): sign in again with `lamanas login`") from error
+
+
+def local() -> Login:
+    """The service that these settings describe, as its admin. Raises CommandError."""
+    from cli import admin  # with all of the store: slow to import, and a login needs none of it
+
+    settings = Settings()
+    token = admin.read(settings)
+    if token is None:
+        raise CommandError(
+            "not signed in: `lamanas login URL` signs in at a service; a service that `lamanas serve` runs on this "
+            f"machine is found by its data directory, and there is none in {settings.data_dir}"
+        )
+    return Login(admin.url(settings), token)
+
+
+@contextmanager
+def service() -> Iterator[Client]:
+    """A client of the service. What goes wrong meanwhile is raised as CommandError."""
+    with client(find()) as found:
+        yield found
+
+
+@contextmanager
+def client(login: Login) -> Iterator[Client]:
+    require_listener(login.url)
+    with Client(login.url, login.token) as found:
+        try:
+            yield found
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+        except (LamanasError, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+
+def require_listener(url: str) -> None:
+    """Raises CommandError at once if nothing is there: the client would be patient with it, as with a restart."""
+    parts = urlsplit(url)
+    try:
+        address = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
+        socket.create_connection(address, timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise CommandError(f"nothing answers at {url} ({error}): is it running, and is that its address?") from error

@@ -1,0 +1,125 @@
+"""The commands against the real app, whose worker the test plays."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.store import keys
+from app.store.sync_store import SyncStore
+from cli.main import main
+from tests.app.playing import CARD, Worker, classifier, png
+from tests.cli.remote.conftest import Lamanas
+from tests.conftest import PrivateRedis
+from tests.waiting import changes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for kind, label in enumerate(("alpha", "beta")):
+        (tmp_path / "letters" / label).mkdir(parents=True)
+        for seed in range(2):
+            (tmp_path / "letters" / label / f"{seed}.png").write_bytes(png(kind, seed))
+    return tmp_path / "letters"
+
+
+def test_adapt_predict_export_and_delete(signed_in: Lamanas, worker: Worker, folder: Path, tmp_path: Path) -> None:
+    id = signed_in.json("adapt", folder)["id"]
+    worker.adapt(id)
+    table = signed_in("predict", id, folder / "beta" / "0.png", folder / "alpha" / "1.png").splitlines()
+    assert [line.split()[1] for line in table[1:]] == ["beta", "alpha"]
+    [found] = signed_in.json("predict", id, folder / "beta" / "1.png")
+    assert (found["image"], found["label"]) == (str(folder / "beta" / "1.png"), "beta")
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    signed_in("export", id, "-o", tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_bytes() == classifier(("alpha", "beta"))
+    assert [one["id"] for one in signed_in.json("episodes")] == [id]
+    shown = signed_in("episodes", "show", id)
+    assert "alpha (2), beta (2)" in shown
+    assert "warning        unlike what the model knows" in shown
+    assert signed_in.json("episodes", "show", id)["name"] == "letters"
+    assert signed_in.json("episodes", "delete", id) == {"deleted": [id]}
+    assert signed_in("episodes").splitlines()[1:] == []
+
+
+def test_watching_shows_each_step_and_then_the_genotype(
+    signed_in: Lamanas, worker: Worker, folder: Path, server: PrivateRedis
+) -> None:
+    queue = keys.queued("episode")
+
+    def work() -> None:
+        with changes(server.client, keys.CHANGES) as changed:
+            changed.until(lambda: bool(server.client.zcard(queue)), "an episode")
+            ids: Any = server.client.zrange(queue, 0, -1)
+            worker.adapt(ids[0].decode())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    shown = signed_in("adapt", folder, "--watch")
+    thread.join()
+    assert signed_in.error.splitlines()[-1] == f"[{'#' * 30}] 3/3  loss 0.1000"
+    table = [line.split() for line in shown.splitlines()]
+    assert ["normal", "node0", "input0", "1.00", "skip", "1.00"] in table
+    assert ["reduction", "node0", "input1", "1.00", "skip", "1.00"] in table
+    assert ["state", "ready", "in", "0.5", "s"] in table
+
+
+def test_a_failed_episode_is_told_and_ends_with_1(signed_in: Lamanas, worker: Worker, folder: Path) -> None:
+    id = signed_in.json("adapt", folder)["id"]
+    worker.fail(id, "out of memory")
+    signed_in("export", id, "-o", folder / "model.onnx", fails=True)
+    assert signed_in.error == f"lamanas export: episode {id} failed: out of memory\n"
+    assert "out of memory" in signed_in("episodes", "show", id)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("adapt {folder}/alpha", "has no folders: put the images of each class into a folder"),
+        ("adapt {folder}/nowhere", "{folder}/nowhere: No such file or directory"),
+        ("adapt {folder}/alpha/0.png", "not a readable zip file"),
+        ("adapt {folder} --steps 99", "99 is more than the 20 that model"),
+        ("predict nobody {folder}/alpha/0.png", "there is no episode nobody"),
+        ("episodes show nobody", "there is no episode nobody"),
+        ("models activate nobody", "there is no model version nobody"),
+        ("train cancel nobody", "there is no training nobody"),
+        ("train watch", "there is no run yet"),
+    ],
+)
+def test_what_goes_wrong_is_told_in_one_line(signed_in: Lamanas, folder: Path, command: str, words: str) -> None:
+    signed_in(*command.format(folder=folder).split(), fails=True)
+    assert words.format(folder=folder) in signed_in.error
+    assert signed_in.error.count("\n") == 1
+
+
+def test_versions_are_listed_and_switched(signed_in: Lamanas, sync_store: SyncStore) -> None:
+    sync_store.register_model("fedcba9876543210", b"weights", CARD)
+    assert "0123456789abcdef  active" in signed_in("models")
+    assert "new episodes are adapted from fedcba9876543210" in signed_in("models", "activate", "fedcba9876543210")
+    assert {one["version"]: one["active"] for one in signed_in.json("models")} == {
+        "0123456789abcdef": False,
+        "fedcba9876543210": True,
+    }
+
+
+def test_a_run_is_started_watched_to_its_end_and_cancelled(signed_in: Lamanas, sync_store: SyncStore) -> None:
+    run = signed_in.json("train", "start", "symbols", "--preset", "tiny", "--meta-epochs", "2", "--no-residual")
+    assert run["options"] == {"preset": "tiny", "meta_epochs": 2, "residual": False, "seed": 0}
+    claim = sync_store.claim("training", run["id"], "played")
+    assert claim is not None
+    progress = {"epoch": 2, "epochs": 2, "loss": 0.5, "losses": [0.7, 0.5], "validation_accuracy": 0.9}
+    sync_store.progress(claim, progress | {"eta_seconds": 0.0}, epoch=2)
+    assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
+    assert "use it:  lamanas models activate fedcba9876543210" in signed_in("train", "watch")
+    assert signed_in.error == f"[{'#' * 30}] 2/2  loss 0.5000  val 0.9000     0.0 min left\n"
+    other = signed_in.json("train", "start", "symbols")
+    assert signed_in.json("train", "cancel", other["id"])["state"] == "cancelled"
+    signed_in("train", "watch", other["id"], fails=True)
+
+
+def test_training_here_still_needs_a_folder_for_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--data", "somewhere"])
+    assert ended.value.code == 2
+    assert "the following arguments are required: --run" in capsys.readouterr().err

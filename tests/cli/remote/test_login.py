@@ -1,0 +1,68 @@
+"""Where commands find the service and the token."""
+
+import io
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli import admin
+from tests.cli.remote.conftest import Lamanas
+from tests.conftest import free_port, test_settings
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+def test_the_printed_link_signs_in_and_nobody_else_can_read_what_is_kept(
+    lamanas: Lamanas, live: str, token: Callable[..., str], config: Path
+) -> None:
+    mine = token("episodes", "predict")
+    assert f"signed in at {live} as test (episodes, predict)" in lamanas("login", f"{live}/#token={mine}")
+    [file] = [path for path in config.rglob("*") if path.is_file()]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert lamanas.json("episodes") == []
+
+
+def test_a_token_from_standard_input_replaces_the_one_before(
+    lamanas: Lamanas, live: str, token: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lamanas("login", f"{live}/#token={token('predict')}")
+    typed(monkeypatch, token("episodes") + "\n")
+    assert lamanas.json("login", live)["scopes"] == ["episodes"]
+    assert lamanas.json("episodes") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("{live}", "the bearer token is unknown"),
+        ("lamanas.example.org", "must start with http:// or https://"),
+        ("http://127.0.0.1:{nobody}", "nothing answers at http://127.0.0.1:"),
+    ],
+)
+def test_what_does_not_work_is_told_and_not_kept(
+    lamanas: Lamanas, live: str, monkeypatch: pytest.MonkeyPatch, config: Path, url: str, words: str
+) -> None:
+    typed(monkeypatch, "lam_wrong\n")
+    lamanas("login", url.format(live=live, nobody=free_port()), fails=True)
+    assert words in lamanas.error
+    assert not config.exists()
+
+
+def test_without_a_login_the_service_of_this_data_directory_is_asked(
+    lamanas: Lamanas, live: str, token: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LAMANAS_PORT", live.rpartition(":")[2])
+    monkeypatch.delenv("LAMANAS_HOST", raising=False)
+    lamanas("episodes", fails=True)
+    assert "not signed in: `lamanas login URL`" in lamanas.error
+    admin.write_secret(test_settings(tmp_path / "data").admin_token_file, token("admin"), 0o600)
+    assert lamanas.json("episodes") == []
+    assert f"signed in at {live} as test" in lamanas("login")
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert lamanas.json("episodes") == []

@@ -1,0 +1,101 @@
+"""``lamanas doctor`` finds what is wrong, says how to mend it, and ends with 1 only then."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import doctor, private_redis
+from cli.main import main
+from lamanas_core.learning import meta_model
+from tests.conftest import PrivateRedis, free_port
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, short_folder: Path) -> Path:
+    """An installation that has not been started; its data directory."""
+    for name in list(os.environ):
+        if name.startswith(("LAMANAS_", "REDIS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(short_folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(short_folder / "config"))
+    monkeypatch.setenv("LAMANAS_PORT", str(free_port()))
+    monkeypatch.setattr(doctor, "DISK_WRONG", 0)
+    return short_folder / "data"
+
+
+def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, Any]]]:
+    code = main(["doctor", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["well"] is (code == 0)
+    return code, {check["name"]: check for check in told["checks"]}
+
+
+def test_a_machine_on_which_all_is_well(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = examined(capsys)
+    assert code == 0, checks
+    assert list(checks) == ["Python", "packages", "torch", "model", "GPU", "Redis", "port", "data", "disk"]
+    assert all(check["mend"] for check in checks.values() if check["state"] != "ok")
+    assert main(["doctor"]) == 0
+    assert f"ok       data       {machine} is not there yet" in capsys.readouterr().out
+
+
+def test_a_running_private_redis_is_seen(
+    redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
+    assert "the private one answers" in examined(capsys)[1]["Redis"]["found"]
+
+
+def test_each_thing_that_is_wrong_is_told_with_what_mends_it(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_model() -> Any:
+        raise ValueError("a file is damaged")
+
+    def no_binary() -> Path:
+        raise FileNotFoundError("no Redis found")
+
+    machine.write_text("a file where the folder should be")
+    (machine.parent / "config" / "lamanas").mkdir(parents=True)
+    (machine.parent / "config" / "lamanas" / "login.json").write_text("{}")
+    monkeypatch.setattr(doctor, "OLDEST_PYTHON", (99, 0))
+    monkeypatch.setattr(
+        "importlib.metadata.requires", lambda _: ["torch>=99", "nowhere-to-be-found", 'x; extra == "y"']
+    )
+    monkeypatch.setattr(meta_model, "shipped", no_model)
+    monkeypatch.setattr(private_redis, "find_binary", no_binary)
+    monkeypatch.setattr(doctor, "DISK_WRONG", 2**60)
+    monkeypatch.setattr(doctor, "DISK_TIGHT", 2**60)
+    monkeypatch.setenv("LAMANAS_DEVICE", "cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, checks = examined(capsys)
+    assert code == 1
+    wrong = {name for name, check in checks.items() if check["state"] == "wrong"}
+    assert wrong == {"Python", "packages", "model", "GPU", "Redis", "data", "disk", "login"}
+    assert all(checks[name]["mend"] for name in wrong)
+    assert "nowhere-to-be-found is missing" in checks["packages"]["found"]
+    assert "torch is" in checks["packages"]["found"]
+
+
+def test_another_program_on_the_port_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("LAMANAS_PORT", str(other.getsockname()[1]))
+        monkeypatch.setattr(doctor, "ANSWER_S", 0.1)
+        code, checks = examined(capsys)
+    assert (code, checks["port"]["state"]) == (1, "wrong")
+    assert "LAMANAS_PORT" in checks["port"]["mend"]
+
+
+def test_settings_that_cannot_be_read_are_one_of_the_things(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAMANAS_PORT", "70000")
+    code, checks = examined(capsys)
+    assert code == 1
+    assert checks["settings"]["found"].startswith("LAMANAS_PORT: ")
