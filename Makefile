@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test chaos lint install install-dev
+.PHONY: serve test chaos load lint install install-dev
 
 serve: install
 	@$(BIN)/lamanas serve
@@ -13,6 +13,10 @@ test: install-dev
 # Kills every part of the service again and again while clients use it; minutes.
 chaos: install-dev
 	$(BIN)/python -m tests.chaos
+
+# Four times what the service sustains, for two minutes.
+load: install-dev
+	$(BIN)/python -m tests.chaos.load
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ def main() -> int:
             ledger = clients.finish()
             installation.until_workers(2)
             say(f"{len(ledger)} accepted; the same tasks once more, undisturbed")
-            verdict = reach_verdict(installation, ledger, storm.poisoned)
+            verdict = reach_verdict(installation, ledger)
             say(f"{verdict.unanswered} requests got no 202: absent or complete, {len(verdict.half)} halfway")
             kill_a_training(installation, storm)
             print(verdict, flush=True)

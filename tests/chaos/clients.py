@@ -17,6 +17,7 @@ from tests.end_to_end.client import base64_of, support_json
 LOOK_S = 0.1
 PATIENCE_S = 300.0
 QUERIES = 3
+STORM = "storm"  # begins the name of an episode that was posted while things were killed
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Clients:
         jobs: Iterator[Job],
         *,
         count: int = 6,
-        prefix: str = "storm",
+        prefix: str = STORM,
         keyed_only: bool = False,
     ) -> None:
         self.ledger = Ledger()

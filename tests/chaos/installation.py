@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,11 @@ from tests.chaos.waiting import until
 from tests.conftest import ROOT, free_port, test_settings
 from workers import faults
 
-START_S = 120.0
+START_S = 300.0
+# Adapts in hundredths of a second: what is tried here is the service, some hundred times.
+SMALL = replace(
+    PRESETS["tiny"], network=replace(PRESETS["tiny"].network, channels=4, nodes=2, cells=("normal", "reduction"))
+)
 
 
 @dataclass
@@ -85,7 +89,7 @@ class Part:
 
 
 class Installation:
-    """Redis, the app, two adapt workers and a train worker, with a tiny meta-model of no training as the active one."""
+    """Redis, the app, two adapt workers and a train worker; the active meta-model is a very small, untrained one."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.settings: Settings = test_settings(folder / "data")
@@ -131,8 +135,7 @@ class Installation:
     def start(self, *, trainer: bool = True) -> None:
         self.redis.start()
         until(lambda: self.answers_redis(), "Redis answers", START_S)
-        config = PRESETS["tiny"]
-        model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+        model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
         self.store.register_model(model.version, model.to_bytes(), model.card)
         for part in (self.app, *self.adapters, *([self.trainer] if trainer else [])):
             part.start()

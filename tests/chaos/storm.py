@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.store import keys
 from app.store.broker import celery_app, wake
@@ -21,14 +21,13 @@ TRIES = 3
 class Storm:
     installation: Installation
     say: Callable[[str], None]
-    poisoned: list[str] = field(default_factory=list)
     _next: int = 0
 
     def worker(self) -> None:
         """SIGKILL to an adapt worker, another one each time, once it has done something since it was started."""
         part = self.installation.adapters[self._next % len(self.installation.adapters)]
         self._next += 1
-        until(lambda: part.said(" ready in "), f"{part.name} finished an episode", 300)
+        until(lambda: part.said(" ready in "), f"{part.name} finished an episode")
         self.until_spared()
         self.kill(part)
 
@@ -83,7 +82,6 @@ class Storm:
             episode = until_ended(client, id)
         assert episode is not None
         assert episode["state"] == "failed", f"the poison ended {episode['state']}"
-        self.poisoned.append(id)
         self.say(f"the poison is failed after {TRIES} tries: {episode['error']}")
 
     def rolling_restart(self) -> None:
@@ -96,7 +94,7 @@ class Storm:
             assert code in (0, -signal.SIGTERM), f"{part.name} ended with {code} after SIGTERM"
             part.start()
             self.say(f"{part.name} was terminated, drained and started again")
-            until(self.installation.ready, f"ready after the restart of {part.name}", 120)
+            until(self.installation.ready, f"ready after the restart of {part.name}")
 
     def kill(self, part: Part, why: str = "") -> None:
         part.kill()
@@ -134,7 +132,7 @@ class Storm:
 
     def _taken(self, point: Point) -> tuple[int, str]:
         held = self.installation.faults / f"{point}.held"
-        until(held.exists, f"a worker reaches {point!r}", 120)
+        until(held.exists, f"a worker reaches {point!r}")
         pid, id = held.read_text().split()
         held.unlink()
         return int(pid), id

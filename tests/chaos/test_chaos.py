@@ -1,23 +1,41 @@
-"""A small run of ``make chaos``: the same code, one disturbance of each kind that takes little time."""
+"""Small runs of ``make load`` and ``make chaos``: the same code on one installation, less of it."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+import pytest
+
+from tests.chaos import load
 from tests.chaos.clients import Clients, Job
-from tests.chaos.installation import installed
+from tests.chaos.installation import Installation, installed
 from tests.chaos.storm import Storm
 from tests.chaos.verdict import reach_verdict
 
 
-def test_nothing_accepted_is_lost_doubled_or_different_whatever_is_killed(short_folder: Path) -> None:
-    with installed(short_folder, trainer=False) as installation:
-        storm = Storm(installation, print)
-        clients = Clients(installation, map(Job, count()), count=2)
-        clients.start()
-        storm.before_commit()
-        storm.after_commit()
-        storm.app()
-        storm.redis()
-        ledger = clients.finish()
-        verdict = reach_verdict(installation, ledger, storm.poisoned)
-        assert verdict.holds, verdict
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    folder = Path(tempfile.mkdtemp(prefix="lam-"))
+    with installed(folder, trainer=False, LAMANAS_MAX_QUEUE="5") as installation:
+        yield installation
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_what_is_too_much_is_refused_and_what_was_accepted_is_done(
+    installation: Installation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load.holds(installation, 40.0, 3.0, print), capsys.readouterr().out
+
+
+def test_nothing_accepted_is_lost_doubled_or_different_whatever_is_killed(installation: Installation) -> None:
+    storm = Storm(installation, print)
+    clients = Clients(installation, map(Job, count()), count=2)
+    clients.start()
+    storm.before_commit()
+    storm.after_commit()
+    storm.app()
+    storm.redis()
+    verdict = reach_verdict(installation, clients.finish())
+    assert verdict.holds, verdict

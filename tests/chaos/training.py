@@ -19,19 +19,19 @@ def kill_a_training(installation: Installation, storm: Storm) -> None:
         before = _versions(client)
         run = f"/train/{_accepted(client)}"
         for epoch in (1, CHECKPOINTED + 1, CHECKPOINTED + 3):
-            until(lambda epoch=epoch: client.get(run).json()["epoch"] >= epoch, f"epoch {epoch}", 300)  # type: ignore[misc]
+            until(lambda epoch=epoch: client.get(run).json()["epoch"] >= epoch, f"epoch {epoch}")  # type: ignore[misc]
             storm.kill(installation.trainer, f"in epoch {epoch + 1} of a training run")
             resumed = _first_epoch_after(client, run)
             least = 1 if epoch < CHECKPOINTED else CHECKPOINTED + 1
             assert resumed >= least, f"it began again in epoch {resumed}, not after its checkpoint"
             storm.say(f"the run went on in epoch {resumed}")
-        until(lambda: client.get(run).json()["state"] not in ("queued", "running"), "the run ends", 300)
+        until(lambda: client.get(run).json()["state"] not in ("queued", "running"), "the run ends")
         ended = client.get(run).json()
         assert ended["state"] == "finished", ended["error"]
         new = _versions(client) - before
         assert new == {ended["model_version"]}, f"registered {new}"
         again = f"/train/{_accepted(client)}"
-        until(lambda: client.get(again).json()["state"] not in ("queued", "running"), "the undisturbed run ends", 300)
+        until(lambda: client.get(again).json()["state"] not in ("queued", "running"), "the undisturbed run ends")
         undisturbed = client.get(again).json()["model_version"]
         assert undisturbed == ended["model_version"], f"undisturbed, it ends with {undisturbed}"
         assert _versions(client) - before == new
@@ -46,8 +46,8 @@ def _accepted(client: httpx.Client) -> str:
 
 def _first_epoch_after(client: httpx.Client, run: str) -> int:
     """The first epoch that the next worker tells of (a claim clears what the last one told)."""
-    until(lambda: client.get(run).json()["epoch"] == 0, "another worker claims the run", 120)
-    until(lambda: client.get(run).json()["epoch"] > 0, "its first epoch", 120)
+    until(lambda: client.get(run).json()["epoch"] == 0, "another worker claims the run")
+    until(lambda: client.get(run).json()["epoch"] > 0, "its first epoch")
     return int(client.get(run).json()["epoch"])
 
 

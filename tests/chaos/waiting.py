@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 
 LOOK_S = 0.05
+# For slow and busy machines; what is waited for takes seconds elsewhere.
+PATIENCE_S = 300.0
 
 
-def until(holds: Callable[[], object], what: str, patience_s: float = 60.0) -> None:
+def until(holds: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Returns once ``holds()`` is true."""
     deadline = time.monotonic() + patience_s
     while not holds():
