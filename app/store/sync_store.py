@@ -3,7 +3,7 @@ caller's, who knows how long it may wait."""
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -13,14 +13,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.settings import Settings
-from app.store import codec, keys, scripts
+from app.store import codec, keys, measures, scripts
 from app.store.errors import NotFound
 from app.store.keys import Kind
+from app.store.measures import PRESENCE_S
 from app.store.records import SCOPES, EpisodeRecord, KeyRecord, ModelRecord, Scope, TrainingRecord, WorkerRecord
 
 LEASE_S = 3.0
 MAX_ATTEMPTS = 3
-PRESENCE_S = 5.0
 _RUNNING: dict[Kind, str] = {"episode": "adapting", "training": "running"}
 _GIVEN_UP = {
     "episode": f"the worker died {MAX_ATTEMPTS} times while adapting this episode; it was given up",
@@ -154,7 +154,12 @@ class SyncStore:
             raise NotFound(f"episode {claim.id} was deleted")
         shape = json.loads(claim.hash[b"shape"])
         labels = np.asarray(codec.episode_labels(claim.hash), dtype=np.int64)
-        return np.frombuffer(data, dtype=np.uint8).reshape(shape), labels
+        # Copied, for what is read from bytes cannot be written to, of which torch warns.
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape).copy(), labels
+
+    def observe(self, measured: Mapping[measures.Name, Sequence[float]]) -> None:
+        """Adds to what the workers of this installation have measured."""
+        measures.add(self._redis, measured)
 
     # ------------------------------------------------------------------ reconciler
 

@@ -1,5 +1,6 @@
 """Small runs of ``make load`` and ``make chaos``: the same code on one installation, less of it."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tests.chaos.clients import Clients, Job
 from tests.chaos.installation import Installation, installed
 from tests.chaos.storm import Storm
 from tests.chaos.verdict import reach_verdict
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +41,10 @@ def test_nothing_accepted_is_lost_doubled_or_different_whatever_is_killed(instal
     storm.redis()
     verdict = reach_verdict(installation, clients.finish())
     assert verdict.holds, verdict
+
+
+def test_what_the_operator_is_told_to_run_exists() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)`", page))
+    assert {"chaos", "load"} <= named <= targets
