@@ -1,26 +1,19 @@
 """The README's commands work as they stand: the examples are run, what sets up is looked up."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cli.main import COMMANDS
 from tests.conftest import ROOT, Service
+from tests.pages import blocks, run
 
 README = (ROOT / "README.md").read_text()
 EXAMPLES = "\n## First episode\n"
 # These set up a machine, which a test run on that machine does not do.
 SET_UP = ("make", "docker")
-
-
-def blocks(text: str) -> list[str]:
-    """The commands of each fenced ``sh`` block."""
-    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def sets_up(block: str) -> bool:
@@ -32,34 +25,10 @@ def test_every_example_runs_in_the_order_of_the_page(service: Service, tmp_path:
         pytest.fail("curl is needed to run the README's examples")
     examples = [block for block in blocks(README.partition(EXAMPLES)[2]) if not sets_up(block)]
     assert examples, f"the README has no examples after {EXAMPLES.strip()!r}"
-    # Makes each curl of the page fail where it was refused, without saying so on the page.
-    (tmp_path / ".curlrc").write_text("fail-with-body\nshow-error\nmax-time = 90\n")
-    # What `make install` puts into .venv/bin, whatever is installed where the tests run.
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    (commands / "lamanas").write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m cli.main "$@"\n')
-    (commands / "lamanas").chmod(0o755)
-    environment = {
-        "PATH": f"{commands}:{os.environ['PATH']}",
-        "URL": service.url,
-        "TOKEN": service.token,
-        "CURL_HOME": str(tmp_path),
-        "HOME": str(tmp_path),
-    }
-    work = tmp_path / "work"
-    work.mkdir()
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(examples)],
-        cwd=work,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    printed = run("\n".join(examples), service, tmp_path)
     promised = re.search(r"the answer is (\w+)\.", README)
     assert promised, "the README no longer says what the prediction answers"
-    assert f'"predictions":[{{"label":"{promised[1]}"' in done.stdout
+    assert f'"predictions":[{{"label":"{promised[1]}"' in printed
 
 
 def test_every_make_target_of_the_page_exists() -> None:
