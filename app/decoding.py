@@ -7,6 +7,7 @@ import json
 import resource
 import signal
 import time
+import warnings
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +26,8 @@ BYTES_BESIDE = 256 * 2**20
 SECONDS_EACH = 5.0
 ARRAY, REFUSAL = b"+", b"-"
 
+# What is too large is told by the limit that was set, not by a warning.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Loads all readers now, before processes are forked from the one that imported this.
 Image.init()
 

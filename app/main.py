@@ -19,6 +19,7 @@ from app.routes import episodes, examples, health, models, page, predict, queues
 from app.services import Services
 from app.settings import Settings
 from app.store.async_store import Store
+from app.telemetry.requests import TellRequests
 
 VERSION = "0.1.0"
 
@@ -62,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(TellRequests)
     return app
 
 

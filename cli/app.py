@@ -1,7 +1,6 @@
 """``lamanas app``: one process of the HTTP app."""
 
 import argparse
-import logging
 from typing import Any
 
 import uvicorn
@@ -9,6 +8,7 @@ import uvicorn
 from app.settings import Settings
 from app.store.errors import UNAVAILABLE
 from app.store.sync_store import SyncStore
+from app.telemetry import logs, tracing
 from cli import admin
 from cli.errors import CommandError
 
@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     from app.main import create_app
 
     settings = Settings()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s app %(name)s: %(message)s")
+    logs.set_up("app")
+    tracing.set_up("app")
     store = SyncStore.open(settings)
     try:
         admin.ensure(settings, store)

@@ -13,8 +13,8 @@ FORBIDDEN = {
     "lamanas_client": ("app", "workers", "cli", "lamanas_core", "torch", "fastapi", "celery", "redis"),
     "workers": ("cli", "fastapi", "app.main", "app.routes"),
 }
-# The store and the settings are what workers and app share; the rest of the app is not theirs.
-WORKERS_MAY = ("app.settings", "app.store")
+# The store, the settings, logs and traces are what workers and app share; the rest of the app is not theirs.
+WORKERS_MAY = ("app.settings", "app.store", "app.telemetry")
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -55,7 +55,7 @@ def test_core_outside_learning_does_without_torch() -> None:
     assert not crossed
 
 
-def test_workers_know_only_settings_and_store_of_the_app() -> None:
+def test_workers_know_only_settings_store_and_telemetry_of_the_app() -> None:
     crossed = [
         f"{path.name} imports {name}"
         for path in (ROOT / "workers").rglob("*.py")

@@ -2,8 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from app.store.errors import UNAVAILABLE
 from app.store.records import EpisodeRecord
 from app.store.sync_store import Claim
 from workers import faults
@@ -27,13 +30,16 @@ def _adapt(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
     record = claim.record
     assert isinstance(record, EpisodeRecord)
     support, labels = patiently(lambda: child.store.support(claim))
+    waited = max(0.0, time.time() - int(claim.hash.get(b"queued_at", claim.hash[b"created_at"])) / 1000)
     losses: list[float] = []
+    ends: list[float] = []
     told = 0.0
 
     def on_step(step: int, steps: int, loss: float) -> None:
         nonlocal told
         heartbeat.check()
         losses.append(float(loss))
+        ends.append(time.perf_counter())
         now = time.monotonic()
         if now - told >= PROGRESS_S:
             told = now
@@ -51,6 +57,9 @@ def _adapt(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
         raise ClaimLostError(f"episode {claim.id}: the result came too late and was refused")
     faults.reach("committed", claim.id)
     log.info("episode %s ready in %.3f s", claim.id, seconds)
+    each = [end - start for start, end in pairwise([started, *ends])]
+    with suppress(*UNAVAILABLE):  # the episode is safe, its figures are not worth waiting for
+        child.store.observe({"queue_wait": [waited], "adapt_step": each, "adapt": [seconds]})
 
 
 def _progress(losses: list[float]) -> dict[str, Any]:

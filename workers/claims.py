@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from app.store.errors import UNAVAILABLE, NotFound
-from app.store.keys import Kind
+from app.store.keys import QUEUE_OF, Kind
 from app.store.sync_store import Beat, Claim, SyncStore
+from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -68,7 +69,12 @@ def work_on(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[
     claim = patiently(lambda: store.claim(kind, id, worker))
     if claim is None:
         return
-    with Heartbeat(store, claim) as heartbeat:
+    record = claim.record
+    with (
+        logs.working_on(**{kind: id}, request_id=record.request_id),
+        tracing.span(f"lamanas.{QUEUE_OF[kind]}", record.traceparent, **{kind: id}),
+        Heartbeat(store, claim) as heartbeat,
+    ):
         try:
             work(claim, heartbeat)
         except ClaimLostError as error:

@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from app.settings import Rate, Settings
-from app.store import codec, errors, keys, scripts
+from app.store import codec, errors, keys, measures, scripts
 from app.store.broker import celery_app, wake
 from app.store.changes import Changes
 from app.store.keys import Kind
@@ -30,6 +30,7 @@ from app.store.records import (
     TrainingRecord,
     WorkerRecord,
 )
+from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
@@ -118,7 +119,7 @@ class Store:
             "model_version": model_version,
             "labels": [int(label) for label in labels],
             "parent": parent,
-        }
+        } | _origin()
         status, existing = await self._run(
             scripts.CREATE_EPISODE,
             [
@@ -147,7 +148,7 @@ class Store:
             ],
         )
         if status in (b"full", b"own-full"):
-            raise _queue_full(int(existing), own=status == b"own-full")
+            raise errors.QueueFull.behind(int(existing), own=status == b"own-full")
         if status == b"no-room":
             raise errors.StoreFull
         if status == b"conflict":
@@ -197,7 +198,7 @@ class Store:
         names = [keys.record("episode", id), keys.queued("episode"), keys.artifact(id)]
         enqueued = int(await self._run(scripts.ADAPT_AGAIN, names, [id, self._settings.max_queue]))
         if enqueued < 0:
-            raise _queue_full(-enqueued)
+            raise errors.QueueFull.behind(-enqueued)
         if enqueued:
             await self._wake("episode", id)
         record = await self.get_episode(id)
@@ -221,14 +222,14 @@ class Store:
     async def create_training(self, *, owner: str, dataset: str, options: dict[str, Any]) -> TrainingRecord:
         """Stores and enqueues a training run: durable when this returns. Raises QueueFull."""
         id = keys.new_id()
-        spec = {"id": id, "owner": owner, "dataset": dataset, "options": options}
+        spec = {"id": id, "owner": owner, "dataset": dataset, "options": options} | _origin()
         status, waiting = await self._run(
             scripts.CREATE_TRAINING,
             [keys.record("training", id), keys.queued("training"), keys.index("training")],
             [id, codec.encode(spec), self._settings.max_queue],
         )
         if status == b"full":
-            raise _queue_full(int(waiting))
+            raise errors.QueueFull.behind(int(waiting))
         await self._wake("training", id)
         return await self.get_training(id)
 
@@ -317,19 +318,20 @@ class Store:
 
     async def queue_lengths(self) -> dict[Queue, int]:
         """How many wait for a worker, by queue."""
-        return {
-            "adapt": await self._redis.zcard(keys.queued("episode")),
-            "train": await self._redis.zcard(keys.queued("training")),
-        }
+        return await self._sizes(keys.queued)
 
     async def running(self) -> dict[Queue, int]:
         """How many a worker has claimed, by queue."""
-        return {
-            "adapt": await self._redis.zcard(keys.leases("episode")),
-            "train": await self._redis.zcard(keys.leases("training")),
-        }
+        return await self._sizes(keys.leases)
+
+    async def figures(self) -> measures.Figures:
+        """What the workers measured and where they are."""
+        return await measures.read(self._redis)
 
     # ------------------------------------------------------------------ inside
+
+    async def _sizes(self, name: Callable[[Kind], str]) -> dict[Queue, int]:
+        return {queue: await self._redis.zcard(name(kind)) for kind, queue in keys.QUEUE_OF.items()}
 
     async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
         return await self._redis.register_script(script)(names, [*arguments])
@@ -393,6 +395,6 @@ class Store:
         return None if version is None else version.decode()
 
 
-def _queue_full(waiting: int, *, own: bool = False) -> errors.QueueFull:
-    # About the time in which one worker empties a tenth of the queue, at a second each.
-    return errors.QueueFull(max(1, min(60, math.ceil(waiting / 10))), own=own)
+def _origin() -> dict[str, str | None]:
+    """By what a worker's logs and traces are found from those of the request."""
+    return {"request_id": logs.about().get("request_id"), "traceparent": tracing.current()}

@@ -1,5 +1,7 @@
 """What the store says when it cannot do what was asked."""
 
+import math
+
 import redis.exceptions
 
 # Redis is gone or still loading. Raised as they are by every method of the stores; the app answers 503.
@@ -51,3 +53,8 @@ class QueueFull(StoreError):  # noqa: N818
         super().__init__(f"{what}; try again in {retry_after} s")
         self.retry_after = retry_after
         self.own = own
+
+    @classmethod
+    def behind(cls, waiting: int, *, own: bool = False) -> "QueueFull":
+        """To come back in about the time in which one worker, at a second each, does a tenth of those that wait."""
+        return cls(max(1, min(60, math.ceil(waiting / 10))), own=own)

@@ -41,6 +41,8 @@ class EpisodeRecord:
     error: str | None = None
     attempts: int = 0
     parent: str | None = None
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class TrainingRecord:
     model_version: str | None = None
     error: str | None = None
     attempts: int = 0
+    request_id: str | None = None
+    traceparent: str | None = None
     cancelling: bool = False
 
 

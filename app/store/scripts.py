@@ -20,7 +20,7 @@ local function held(record, running, fence)
 end
 
 local function enqueue(record, queued, id, sent)
-  redis.call('HSET', record, 'state', 'queued')
+  redis.call('HSET', record, 'state', 'queued', 'queued_at', now)
   redis.call('ZADD', queued, sent, id)
 end
 """
@@ -56,7 +56,7 @@ local ttl = tonumber(ARGV[6])
 redis.call('SADD', KEYS[9], ARGV[1])
 redis.call('PEXPIRE', KEYS[9], ttl)
 redis.call('HSET', KEYS[1], 'spec', ARGV[3], 'shape', ARGV[4], 'state', 'queued', 'attempts', 0, 'fence', 0,
-           'created_at', now, 'expires_at', now + ttl)
+           'queued_at', now, 'created_at', now, 'expires_at', now + ttl)
 redis.call('PEXPIREAT', KEYS[1], now + ttl)
 redis.call('SET', KEYS[2], ARGV[5], 'PXAT', now + ttl)
 redis.call('ZADD', KEYS[3], now, ARGV[1])

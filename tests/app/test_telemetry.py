@@ -1,0 +1,199 @@
+"""Logs, traces and figures: what one request leaves behind in the app and, by the store, at the worker."""
+
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.store.sync_store import SyncStore
+from app.telemetry import logs, tracing
+from tests.app.playing import Worker
+from tests.app.test_episodes import as_json, made
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What was logged so far, parsed."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JsonLines("app"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+def test_a_request_has_one_line_with_its_id_its_key_and_its_episode(client: TestClient, lines: Lines) -> None:
+    id = made(client)["id"]
+    answer = client.get(f"/episodes/{id}", headers={"X-Request-ID": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    told = [line for line in lines() if line["logger"] == "app.telemetry.requests"]
+    first, second = told
+    assert (second["request_id"], second["episode"], second["status"], second["method"]) == ("mine-1", id, 200, "GET")
+    assert {"time", "level", "process", "message", "seconds", "key"} <= second.keys()
+    assert re.fullmatch(r"[0-9a-f]{16}", first["request_id"])
+
+
+@pytest.mark.parametrize("given", ["", "two words", "x" * 65, "a\tb", '"', "é"])
+def test_an_id_that_would_spoil_a_log_is_replaced(given: str, anonymous: TestClient) -> None:
+    answer = anonymous.get("/healthz", headers={"X-Request-ID": given.encode("latin-1")})
+    assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
+
+
+def test_refusals_carry_the_id_and_logs_never_hold_tokens_or_images(client: TestClient, lines: Lines) -> None:
+    image = as_json()["json"]["support"][0]["image"].rstrip("=").replace("+", "-").replace("/", "_")
+    answer = client.get("/predict", params={"episode_id": "0" * 26, "image": image})
+    assert answer.status_code == 404
+    assert answer.headers["x-request-id"]
+    logged = json.dumps([line for line in lines() if line["logger"].startswith("app")])
+    assert image not in logged
+    assert client.headers["Authorization"].removeprefix("Bearer ") not in logged
+
+
+def test_what_watches_the_service_fills_no_log(anonymous: TestClient, lines: Lines) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        anonymous.get(path)
+    assert [line for line in lines() if line["logger"] == "app.telemetry.requests"] == []
+
+
+def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient, sync_store: SyncStore) -> None:
+    answer = client.post("/episodes", **as_json(), headers={"X-Request-ID": "mine-2"})
+    claim = sync_store.claim("episode", answer.json()["id"], "played")
+    assert claim is not None
+    assert claim.record.request_id == "mine-2"
+    assert "mine-2" not in answer.text
+
+
+def test_an_exception_is_part_of_its_line(lines: Lines) -> None:
+    with logs.working_on(request_id="r", episode=None):
+        try:
+            raise ValueError("line one\nline two")
+        except ValueError:
+            logging.getLogger("x").exception("met")
+    (line,) = lines()
+    assert (line["request_id"], line["level"]) == ("r", "error")
+    assert "line two" in line["error"]
+    assert "episode" not in line
+
+
+# ---------------------------------------------------------------------- figures
+
+
+def samples(client: TestClient) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(client.get("/metrics").text)
+        for sample in family.samples
+    }
+
+
+def test_what_workers_measure_is_told_by_the_app(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
+    worker.arrive()
+    sync_store.observe({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
+    sync_store.observe({"queue_wait": [7.0], "adapt_step": [], "adapt": [0.7]})
+    told = samples(client)
+    assert told["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
+    assert told["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
+    assert told[("lamanas_queue_wait_seconds_count",)] == 3
+    assert told[("lamanas_queue_wait_seconds_sum",)] == pytest.approx(7.204)
+    assert told["lamanas_adapt_step_seconds_bucket", "0.05"] == 3
+    assert told["lamanas_adapt_step_seconds_bucket", "300.0"] == 3
+    assert told["lamanas_adapt_step_seconds_bucket", "+Inf"] == 4
+    assert told[("lamanas_adapt_seconds_sum",)] == pytest.approx(1.2)
+    assert 0 <= told["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
+
+
+def test_a_training_run_shows_how_far_it_is(admin: TestClient, sync_store: SyncStore) -> None:
+    assert str(samples(admin)[("lamanas_training_epoch",)]) == "nan"
+    id = admin.post("/train", json={"dataset": "symbols"}).json()["id"]
+    claim = sync_store.claim("training", id, "played")
+    assert claim is not None
+    sync_store.progress(claim, {"epoch": 2, "epochs": 3, "loss": 0.5, "validation_accuracy": 0.9}, epoch=2)
+    told = samples(admin)
+    names = ("epoch", "epochs", "loss", "validation_accuracy")
+    assert [told[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]
+    assert told["lamanas_running", "train"] == 1
+    assert id not in admin.get("/metrics").text
+
+
+# ---------------------------------------------------------------------- traces
+
+TRACED = """
+import sys
+from app.main import create_app
+from app.telemetry import tracing
+tracing.set_up("app")
+with tracing.span("outer", "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01", n=1):
+    print(tracing.current())
+print([name for name in sys.modules if name.startswith("opentelemetry.exporter")][:1])
+"""
+
+
+def traced(**environment: str) -> list[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED],
+        cwd=ROOT,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_without_its_variables_nothing_that_sends_traces_is_loaded() -> None:
+    assert traced() == ["None", "[]"]
+
+
+def test_with_them_spans_go_out_and_the_trace_goes_on() -> None:
+    got = threading.Event()
+    paths: list[str] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            got.set()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    current, loaded = traced(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+    assert got.wait(30)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    assert re.fullmatch(r"00-(ab){16}-[0-9a-f]{16}-01", current)
+    assert not current.endswith("cd" * 8 + "-01")
+    assert "opentelemetry" in loaded
+    assert paths == ["/v1/traces"]
+
+
+def test_a_span_without_traces_is_nothing() -> None:
+    with tracing.span("x"):
+        assert tracing.current() is None
