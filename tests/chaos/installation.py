@@ -62,11 +62,11 @@ class Part:
                 start_new_session=True,
             )
 
-    def said(self, words: str) -> bool:
-        """Whether it said this since it was last started."""
+    def said(self, words: str) -> int:
+        """How often it said this since it was last started."""
         with self.log.open("rb") as log:
             log.seek(self.log_at_start)
-            return words.encode() in log.read()
+            return log.read().count(words.encode())
 
     def signal_all(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
