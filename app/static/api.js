@@ -8,7 +8,12 @@ export class Refused extends Error {
   }
 }
 
-async function request(method, path, { headers = {}, ...rest } = {}) {
+async function request(method, path, options) {
+  const response = await answer(method, path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+async function answer(method, path, { headers = {}, ...rest } = {}) {
   let response;
   try {
     // The header shows that the request comes from this page: another site's cannot send it.
@@ -17,7 +22,7 @@ async function request(method, path, { headers = {}, ...rest } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("the service does not answer; is it still running?");
   }
-  if (response.ok) return response.status === 204 ? null : response.json();
+  if (response.ok) return response;
   throw new Refused(response.status, await response.json().catch(() => ({})));
 }
 
@@ -43,7 +48,11 @@ export const episode = (id) => request("GET", `/episodes/${encodeURIComponent(id
 export const episodes = (limit) => request("GET", `/episodes?limit=${limit}`);
 export const deleteEpisode = (id) => request("DELETE", `/episodes/${encodeURIComponent(id)}`);
 export const modelAddress = (id) => `/episodes/${encodeURIComponent(id)}/model.onnx`;
+export const model = async (id) => (await answer("GET", modelAddress(id))).blob();
 export const eventsAddress = (id) => `/episodes/${encodeURIComponent(id)}/events`;
+
+/** A key for a request that may have to be sent again. (Pages over plain HTTP from elsewhere have no randomUUID.) */
+export const newKey = () => crypto.randomUUID?.() ?? String(Math.random());
 
 /** A new episode. `key` makes it safe to send the same again when an answer got lost. */
 export function adapt(form, key) {

@@ -1,6 +1,6 @@
 // Asking an adapted classifier: one drawing while it is drawn, many files at once.
 
-import { correct, predict } from "./api.js";
+import { correct, newKey, predict } from "./api.js";
 import { Bars, confusion } from "./charts.js";
 import { h, percent, picture, say, showError } from "./dom.js";
 import { chosen, dropTarget, sorted } from "./files.js";
@@ -64,7 +64,7 @@ export class Ask {
       form.append("images", await this.pad.file(), "drawing.png");
       form.append("labels", menu.value);
       try {
-        this.corrected(await correct(this.episode.id, form, crypto.randomUUID?.() ?? String(Math.random())), this.queries);
+        this.corrected(await correct(this.episode.id, form, newKey()), this.queries);
       } catch (error) {
         add.disabled = false;
         showError(this.error, error);

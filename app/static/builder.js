@@ -151,7 +151,7 @@ export class Builder {
     const asked = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
     if (!asked) return this.#refuse(new Error("Nothing has been changed yet."));
     // The same task sent again after a lost answer is the same episode; a changed one is another.
-    if (this.sending?.task !== task) this.sending = { task, key: crypto.randomUUID?.() ?? String(Math.random()) };
+    if (this.sending?.task !== task) this.sending = { task, key: api.newKey() };
     this.adapt.disabled = true;
     this.#refuse(null);
     try {

@@ -50,8 +50,8 @@ function operation(each) {
 
 /** A table without a head line: each row is [what, kind, type, words]. */
 function rows(title, lines) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, h("table", {}, h("caption", {}, title),
-    h("tbody", {}, lines.map(([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell)))))));
+  return h("table", {}, h("caption", {}, title),
+    h("tbody", {}, lines.map(([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell))))));
 }
 
 function fields(schema) {

@@ -116,10 +116,23 @@ export class EpisodePage {
       h("h2", { id: "away" }, "Take it away"),
       h("p", {}, "The address of this page leads back here. The model runs wherever ONNX does, this service not needed."),
       h("div", { class: "row" },
-        h("a", { class: "button primary", href: api.modelAddress(id), download: `${id}.onnx` }, "Download model.onnx"),
+        h("a", { class: "button primary", href: api.modelAddress(id), download: `${id}.onnx`, onclick: (event) => this.#download(event) }, "Download model.onnx"),
         copyButton("Copy as curl", curl(id)), copyButton("Copy as Python", python(id)), gone),
       h("details", {}, h("summary", {}, "Show the commands"), h("pre", { tabindex: 0 }, curl(id)), h("pre", { tabindex: 0 }, python(id))),
       this.awayError);
+  }
+
+  /** By a request of our own, so that a refusal is shown and not saved. */
+  async #download(event) {
+    event.preventDefault();
+    showError(this.awayError, null);
+    try {
+      const address = URL.createObjectURL(await api.model(this.id));
+      h("a", { href: address, download: `${this.id}.onnx` }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    } catch (error) {
+      showError(this.awayError, error);
+    }
   }
 
   async #delete(button) {

@@ -86,6 +86,7 @@ def keep() -> Callable[[Page, str], None]:
 
     def kept(page: Page, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
 
     return kept

@@ -10,6 +10,8 @@ from lamanas_core.glyphs import write_folders
 from tests.conftest import Service, test_settings
 from tests.e2e.journey import button
 
+# A run gives way to everything else on the machine.
+TRAINING_MS = 300_000
 Keep = Callable[[Page, str], None]
 
 
@@ -33,7 +35,7 @@ def test_operator_trains_a_model_activates_it_and_rolls_back(page: Page, service
     page.get_by_label("Preset").select_option("tiny")
     button(page, "Start training").click()
     run = page.locator(".run").first
-    expect(run.locator(".state")).to_have_text("finished")
+    expect(run.locator(".state")).to_have_text("finished", timeout=TRAINING_MS)
     expect(run.get_by_role("img", name="Training loss")).to_be_visible()
     expect(versions.get_by_role("row")).to_have_count(3)
     keep(page, "operate-light")
