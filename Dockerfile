@@ -14,8 +14,8 @@ RUN set -eu; \
     index="${TORCH_INDEX_URL:+--extra-index-url=$TORCH_INDEX_URL}"; \
     if [ "$TORCH_BUILD" = cpu ] && pip install $index torch==2.13.0+cpu; then exit 0; fi; \
     pip install $index torch==2.13.0
-COPY requirements.txt .
-RUN pip install -r requirements.txt
+COPY requirements.txt requirements-tracing.txt ./
+RUN pip install -r requirements-tracing.txt
 COPY . .
 RUN pip install --no-deps --no-build-isolation .
 

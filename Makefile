@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test chaos load lint install install-dev
+.PHONY: serve test chaos load lint install install-dev fuzz hostile audit
 
 serve: install
 	@$(BIN)/lamanas serve
@@ -17,6 +17,18 @@ chaos: install-dev
 # Four times what the service sustains, for two minutes.
 load: install-dev
 	$(BIN)/python -m tests.chaos.load
+
+# At least 2,000 made-up requests against the API's description, with all of Schemathesis' checks.
+fuzz: install-dev
+	$(BIN)/python -m tests.hostile.fuzz
+
+# All damaged and hostile files; tests/hostile/corpus.py makes them.
+hostile: install-dev
+	$(BIN)/python -m tests.hostile.attack
+
+# Asks a vulnerability service on the network about each pinned package; fails for one that it could not ask about.
+audit: install-dev
+	$(BIN)/pip-audit --requirement requirements.txt --requirement requirements-tracing.txt --no-deps --disable-pip --strict
 
 lint: install-dev
 	$(BIN)/ruff check .
@@ -34,6 +46,6 @@ install-dev: .venv/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-tracing.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@

@@ -7,7 +7,7 @@ import pytest
 from app.settings import Settings
 from app.store.sync_store import SyncStore
 from cli.main import main
-from tests.conftest import PrivateRedis
+from tests.conftest import ROOT, PrivateRedis
 
 
 @pytest.fixture
@@ -67,3 +67,15 @@ def test_without_a_running_store_it_says_what_to_look_at(
     monkeypatch.delenv("REDIS_URL", raising=False)
     assert main(["keys", "list"]) == 1
     assert "lamanas serve" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_operators_page_work(
+    installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    commands = re.findall(r"^lamanas (keys .*)$", page, re.MULTILINE)
+    assert len(commands) >= 3
+    for command in commands:
+        words = [sync_store.list_keys()[0].id if word == "ID" else word for word in command.split()]
+        assert main(words) == 0
+    assert "revoked" in capsys.readouterr().out
