@@ -28,6 +28,7 @@ def add_parser(commands: Any) -> None:
     glyphs.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
     glyphs.add_argument("--classes", type=_count, default=20, help="characters (default: 20)")
     glyphs.add_argument("--images", type=_count, default=20, help="drawings of each (default: 20)")
+    glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured grounds")
     glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
 
 
@@ -46,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
         folder = download(args.to)
         print(f"{folder}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
-    return _glyphs(args.to, args.classes, args.images, args.seed)
+    return _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
 
 
-def _glyphs(folder: Path, classes: int, images: int, seed: int) -> int:
+def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool) -> int:
     from lamanas_core.glyphs import write_folders
 
     if seed < 0:
@@ -57,7 +58,7 @@ def _glyphs(folder: Path, classes: int, images: int, seed: int) -> int:
     try:
         if folder.exists() and any(folder.iterdir()):
             raise CommandError(f"{folder} is not empty: name a new folder")
-        write_folders(folder, classes, images, seed)
+        write_folders(folder, classes, images, seed, colour=colour)
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror}") from error
     print(f"{folder}: {classes} characters, {images} drawings of each")

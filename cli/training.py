@@ -18,7 +18,7 @@ CANCEL = "example: lamanas train cancel 01k8d9w3v4q2x6y7z8a9b0c1d2"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What a run may be given, here and at a service."""
-    parser.add_argument("--preset", choices=("serving", "tiny"))
+    parser.add_argument("--preset", choices=("serving", "rgb84", "tiny"))
     parser.add_argument("--meta", choices=("maml", "reptile"))
     parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"))
     parser.add_argument("--residual", action=argparse.BooleanOptionalAction)

@@ -7,6 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIDE = 105
+Colour = tuple[int, int, int]
+BLACK: Colour = (0, 0, 0)
+WHITE: Colour = (255, 255, 255)
 
 
 def glyph_class(rng: np.random.Generator) -> list[np.ndarray]:
@@ -14,9 +17,11 @@ def glyph_class(rng: np.random.Generator) -> list[np.ndarray]:
     return [rng.uniform(0.12, 0.88, (4, 2)) for _ in range(rng.integers(2, 5))]
 
 
-def draw(strokes: list[np.ndarray], rng: np.random.Generator, colour: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-    """One drawing of the character, RGB 105 x 105 on white: control points and place differ a little each time."""
-    image = Image.new("RGB", (SIDE, SIDE), "white")
+def draw(
+    strokes: list[np.ndarray], rng: np.random.Generator, colour: Colour = BLACK, background: Colour = WHITE
+) -> Image.Image:
+    """One drawing of the character, RGB 105 x 105: control points and place differ a little each time."""
+    image = Image.new("RGB", (SIDE, SIDE), background)
     pen = ImageDraw.Draw(image)
     shift = rng.normal(0, 0.025, 2)
     t = np.linspace(0, 1, 24)[:, None]
@@ -34,12 +39,27 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def write_folders(folder: Path, classes: int, images: int, seed: int) -> None:
-    """``folder/glyph<NNN>/<NN>.png``: ``classes`` characters, ``images`` drawings of each."""
+def colours(ink: np.ndarray, rng: np.random.Generator) -> tuple[Colour, Colour]:
+    """Colour and background of one drawing: about the class's dark ``ink`` (3,), on any pale colour."""
+
+    def rgb(values: np.ndarray) -> Colour:
+        red, green, blue = (int(v) for v in values.clip(0, 255))
+        return red, green, blue
+
+    return rgb(ink + rng.normal(0, 15, 3)), rgb(rng.uniform(170, 255, 3))
+
+
+def write_folders(folder: Path, classes: int, images: int, seed: int, *, colour: bool = False) -> None:
+    """``folder/glyph<NNN>/<NN>.png``: ``classes`` characters, ``images`` drawings of each.
+
+    Black on white; with ``colour`` each class has an ink of its own, and each drawing another pale background.
+    """
     rng = np.random.default_rng(seed)
     for number in range(classes):
         strokes = glyph_class(rng)
+        ink = rng.uniform(0, 150, 3) if colour else None
         target = folder / f"glyph{number:03d}"
         target.mkdir(parents=True, exist_ok=True)
         for index in range(images):
-            (target / f"{index:02d}.png").write_bytes(png(draw(strokes, rng)))
+            paint = (BLACK, WHITE) if ink is None else colours(ink, rng)
+            (target / f"{index:02d}.png").write_bytes(png(draw(strokes, rng, *paint)))

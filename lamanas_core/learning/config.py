@@ -64,6 +64,11 @@ class Config:
 
 PRESETS: dict[str, Config] = {
     "serving": Config(),
+    # Colour photos (the miniImageNet setting). A stem of 3 x 3 patches: 28 x 28 positions, and every pixel is seen.
+    "rgb84": Config(
+        "rgb84",
+        NetworkConfig(ImageSpec(size=84, channels=3, normalise_polarity=False), channels=24, stem_stride=3),
+    ),
     # Small enough for tests and for trying a data set out: minutes, not hours.
     "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),
 }

@@ -107,7 +107,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
     ("options", "words"),
     [
         ({"colour": "red", "ways": 3}, "unknown options: colour"),
-        ({"preset": "huge"}, "preset is 'huge'; it can be serving, tiny"),
+        ({"preset": "huge"}, "preset is 'huge'; it can be serving, rgb84, tiny"),
         ({"meta": "evolution"}, "meta is 'evolution'"),
         ({"loss": "hinge"}, "loss is 'hinge'"),
         ({"proxy": "cosine"}, "proxy is 'cosine'"),
