@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from lamanas_core.learning.devices import choose_device
     from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
     from lamanas_core.learning.meta_model import MetaModel, read, shipped
+    from lamanas_core.learning.run_folder import read_split
 
     if args.data is None:
         raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
@@ -57,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
             args.within_alphabet,
             choose_device(args.device),
         )
-        classes = load_dataset(args.data, model.config.network.image)[args.split]
+        # The classes that the run held back, not those that a split by another seed would hold back.
+        split = None if args.model is None else read_split(args.model, data=args.data)
+        classes = load_dataset(args.data, model.config.network.image, split=split)[args.split]
         result = evaluate(model, classes, config, lambda n: _show(n, args.episodes))
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(str(error)) from error

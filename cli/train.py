@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -29,7 +30,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too")
-    for name in ("warm-up-epochs", "meta-batch"):
+    for name in ("warm-up-epochs", "warm-up-batch", "meta-batch"):
         parser.add_argument(f"--{name}", type=int)
     training.add_options(parser)
     training.add_actions(parser.add_subparsers(dest="action", metavar="ACTION"))
@@ -49,6 +50,7 @@ def _train_here(args: argparse.Namespace) -> int:
     import torch
 
     from lamanas_core.learning.devices import choose_device
+    from lamanas_core.learning.distributed import joined
     from lamanas_core.learning.meta_model import write
     from lamanas_core.learning.training import TrainingConfig, TrainingProgress, train
 
@@ -63,19 +65,24 @@ def _train_here(args: argparse.Namespace) -> int:
 
     try:
         config = TrainingConfig.from_request(chosen)
-        model = train(
-            config,
-            args.data,
-            args.run,
-            device=choose_device(args.device),
-            on_progress=progressed,
-            should_stop=lambda: False,
-        )
+        device = choose_device(args.device)
+        with joined(device) as ranks:
+            model = train(
+                config,
+                args.data,
+                args.run,
+                device=device,
+                on_progress=progressed,
+                should_stop=lambda: False,
+                ranks=ranks,
+            )
     except ValueError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from the last checkpoint in {args.run}", file=sys.stderr)
         return 130
-    write(model, args.run)
-    print(json.dumps({"version": model.version, **model.card["metrics"]}))
+    if ranks.first:
+        model.card["provenance"]["command"] = shlex.join(["lamanas", *sys.argv[1:]])
+        write(model, args.run)
+        print(json.dumps({"version": model.version, **model.card["metrics"]}))
     return 0

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one safetensors file, tensors and a JSON header, replaced atomically."""
+"""Checkpoints of a training run: a safetensors file each, tensors and a JSON header, replaced atomically."""
 
 import json
 import os
@@ -15,21 +15,29 @@ FILE = "checkpoint.safetensors"
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write ``folder/checkpoint.safetensors``; a kill at any moment leaves the old file or the new one whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (FILE + ".new")
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={"state": json.dumps(dict(state))})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / FILE)
+    """``write`` to ``folder/checkpoint.safetensors``."""
+    write(folder / FILE, tensors, state)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and state of the last ``save``, or None where there was none."""
     path = folder / FILE
-    if not path.is_file():
-        return None
+    return read(path) if path.is_file() else None
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write ``path``; a kill at any moment leaves the old file or the new one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, temporary, metadata={"state": json.dumps(dict(state))})
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The inverse of ``write``."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         state: dict[str, Any] = json.loads(file.metadata()["state"])

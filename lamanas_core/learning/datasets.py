@@ -46,16 +46,19 @@ class ImageClasses:
         return len(self.members)
 
 
-def load_dataset(path: Path, spec: ImageSpec, *, seed: int = 0) -> dict[Split, ImageClasses]:
+def load_dataset(
+    path: Path, spec: ImageSpec, *, seed: int = 0, split: dict[Split, list[str]] | None = None
+) -> dict[Split, ImageClasses]:
     """The three splits of the data set at ``path``.
 
     Omniglot (its two folders, or its two zips) gets the Vinyals split; any other folder of class folders is split
-    by class, 70 : 15 : 15, by ``seed``. Raises DatasetError.
+    by class, 70 : 15 : 15, by ``seed``, or as ``split`` says, which a run has written down. Raises DatasetError.
     """
     files = dict(_omniglot(path)) or dict(_class_folders(path))
     if not files:
         raise DatasetError(f"{path}: no class folders with images in it")
-    split = _vinyals() if _is_omniglot(path) else _by_seed(sorted(files), seed)
+    if split is None:
+        split = _vinyals() if _is_omniglot(path) else _by_seed(sorted(files), seed)
     missing = [name for names in split.values() for name in names if name not in files]
     if missing:
         raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, {missing[0]} for one")

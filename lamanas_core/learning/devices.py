@@ -1,11 +1,42 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which precision."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+from torch import nn
 
 
 def choose_device(wanted: str) -> str:
-    """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``. Raises ValueError for CUDA where there is none."""
+    """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``; under torchrun the GPU of this process, ``cuda:<n>``.
+
+    Raises ValueError for CUDA where there is none.
+    """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise ValueError("LAMANAS_DEVICE is cuda, but torch sees no CUDA device")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    if not available or wanted == "cpu":
+        return "cpu"
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+
+
+def precision(device: str) -> AbstractContextManager[object]:
+    """What the network's forward pass runs in while training: bfloat16 where that is safe on CUDA, else nothing."""
+    return torch.autocast("cuda", torch.bfloat16) if device.startswith("cuda") else nullcontext()
+
+
+def use_mixed_precision(network: nn.Module, device: str) -> None:
+    """Let ``network`` run in ``precision(device)`` from here on; what comes out is float32, as is all that follows.
+
+    For training alone: an adapted network must equal its artifact, which is float32.
+    """
+    if not device.startswith("cuda"):
+        return
+    forward = network.forward
+
+    def mixed(*inputs: Any) -> Any:
+        with precision(device):
+            return forward(*inputs).float()
+
+    setattr(network, "forward", mixed)  # noqa: B010 - a method of this one instance

@@ -10,20 +10,24 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from lamanas_core.learning import checkpoint
+from lamanas_core.learning import checkpoint, run_folder
 from lamanas_core.learning.config import PRESETS, Config
 from lamanas_core.learning.datasets import ImageClasses, Split, load_dataset
-from lamanas_core.learning.episodes import random_affine, sample_episode, to_float
+from lamanas_core.learning.devices import use_mixed_precision
+from lamanas_core.learning.distributed import Ranks
 from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
 from lamanas_core.learning.losses import LossKind, mend_slope
-from lamanas_core.learning.meta_learners import MetaGradient, Proxy, Task, maml, reptile
-from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.meta_learners import MetaGradient, Proxy, maml, reptile
+from lamanas_core.learning.meta_model import MetaModel, read
+from lamanas_core.learning.provenance import provenance
 from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
+from lamanas_core.learning.training_tasks import meta_task, warm_up_task
 from lamanas_core.learning.warm_up import warm_up_gradient
 
 STEPS_PER_EPOCH = 50
 VALIDATE_EVERY = 10  # epochs
 CHECKPOINT_EVERY = 5  # epochs
+PHI_KEPT = 4  # times in the meta-training, and once before it
 DECAY = 0.998  # of the running average of the weights, which is what is kept
 
 
@@ -33,7 +37,12 @@ class TrainingStopped(Exception):  # noqa: N818 - asked for, not an error
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What ``lamanas train`` and ``POST /train`` choose. An epoch is 50 tasks of warm-up or ``meta_batch`` tasks."""
+    """What ``lamanas train`` and ``POST /train`` choose.
+
+    An epoch is 50 steps of warm-up on ``warm_up_batch`` tasks
+    each, or one step on ``meta_batch`` tasks: so many processes can share them out. ``rotations``: turned classes are
+    classes of their own, by default where images are grey.
+    """
 
     preset: str = "serving"
     meta: Literal["reptile", "maml"] = "maml"
@@ -41,6 +50,7 @@ class TrainingConfig:
     residual: bool = True
     proxy: Proxy = "inner_product"
     warm_up_epochs: int = 80
+    warm_up_batch: int = 1
     meta_epochs: int = 40
     meta_batch: int = 5
     ways: int = 80
@@ -66,10 +76,15 @@ class TrainingConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; it can be {', '.join(allowed)}")
-        if min(config.meta_epochs, config.meta_batch, config.shots) < 1 or config.ways < 2 or config.warm_up_epochs < 0:
-            raise ValueError("meta_epochs, meta_batch and shots are at least 1, ways at least 2, warm_up_epochs 0")
+        counts = (config.meta_epochs, config.meta_batch, config.warm_up_batch, config.shots)
+        if min(counts) < 1 or config.ways < 2 or config.warm_up_epochs < 0:
+            raise ValueError(
+                "meta_epochs, meta_batch, warm_up_batch and shots are at least 1, ways at least 2, warm_up_epochs 0"
+            )
         if "meta_epochs" in options and "warm_up_epochs" not in options:
             config = replace(config, warm_up_epochs=2 * config.meta_epochs)
+        if "rotations" not in options:
+            config = replace(config, rotations=PRESETS[config.preset].network.image.channels == 1)
         return config
 
     def model_config(self) -> Config:
@@ -133,35 +148,85 @@ def train(
     device: str,
     on_progress: Callable[[TrainingProgress], None],
     should_stop: Callable[[], bool],
+    ranks: Ranks = Ranks(),  # noqa: B008 - immutable
 ) -> MetaModel:
     """Train on the train split of ``data``; resumes from the checkpoint in ``run_dir`` if there is one.
 
+    Every process of ``ranks`` gets the same arguments; the first alone writes, validates and tells of progress.
     Raises DatasetError, TrainingStopped, and ValueError where the checkpoint is of another configuration.
     """
     model_config = config.model_config()
-    splits = load_dataset(data, model_config.network.image, seed=config.seed)
+    splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     learner = Learner.build(model_config)
     learner.network.to(device)
+    use_mixed_precision(learner.network, device)
     run = _begin(config, model_config, device)
     saved = checkpoint.load(run_dir)
     if saved is not None:
-        if saved[1]["config"] != asdict(config):
-            raise ValueError(f"{run_dir} holds a run of another configuration: {saved[1]['config']}")
+        _check_same(config, saved[1]["config"], run_dir)
         run.restore(*saved)
     epochs = config.warm_up_epochs + config.meta_epochs
+    curves = run_folder.Curves(run_dir, run.epoch) if ranks.first else None
     while run.epoch < epochs:
+        _keep_phi(config, run, run_dir, ranks)
         started = time.perf_counter()
-        loss = _epoch(config, learner, run, splits["train"], device, should_stop)
+        stage = "meta" if run.epoch >= config.warm_up_epochs else "warm_up"
+        loss = _epoch(config, learner, run, splits["train"], device, should_stop, ranks)
         run.epoch += 1
-        if run.epoch % VALIDATE_EVERY == 0 or run.epoch == epochs:
+        if curves is None:
+            continue
+        validated = run.epoch % VALIDATE_EVERY == 0 or run.epoch == epochs
+        if validated:
             run.validation = _validate(config, model_config, run, splits["val"])
         seconds = time.perf_counter() - started
         run.seconds += seconds
+        accuracy = run.validation if validated else None
+        curves.add({"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy})
         if run.epoch % CHECKPOINT_EVERY == 0 or run.epoch == epochs:
             run.save(run_dir, config)
         eta = (epochs - run.epoch) * run.seconds / run.epoch
         on_progress(TrainingProgress(run.epoch, epochs, loss, run.validation, eta))
-    return MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), _card(config, model_config, run, splits))
+    _keep_phi(config, run, run_dir, ranks)
+    if curves is not None:
+        curves.close()
+    card = _card(config, model_config, run, splits, data)
+    return MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
+
+
+def model_so_far(run_dir: Path) -> MetaModel:
+    """The finished model of a run, or the running average of one that is not. Raises FileNotFoundError."""
+    if (run_dir / "model.json").is_file():
+        return read(run_dir)
+    saved = checkpoint.load(run_dir)
+    if saved is None:
+        raise FileNotFoundError(f"{run_dir}: neither a model nor a checkpoint")
+    tensors, state = saved
+    average = {name.removeprefix("average."): value for name, value in tensors.items() if name.startswith("average.")}
+    config = TrainingConfig(**state["config"]).model_config()
+    return MetaModel(Parameters.from_named(average), {"config": config.to_json()})
+
+
+def _load(
+    config: TrainingConfig, model_config: Config, data: Path, run_dir: Path, *, write: bool
+) -> dict[Split, ImageClasses]:
+    """The data set, split as the run folder says, which is told how if it does not."""
+    known = run_folder.read_split(run_dir)
+    splits = load_dataset(data, model_config.network.image, seed=config.seed, split=known)
+    if known is None and write:
+        run_folder.write_split(run_dir, data, splits)
+    return splits
+
+
+def _check_same(config: TrainingConfig, saved: dict[str, Any], run_dir: Path) -> None:
+    # A checkpoint written before an option existed was trained with that option's default.
+    if asdict(TrainingConfig()) | saved != asdict(config):
+        raise ValueError(f"{run_dir} holds a run of another configuration: {saved}")
+
+
+def _keep_phi(config: TrainingConfig, run: _Run, run_dir: Path, ranks: Ranks) -> None:
+    done = run.epoch - config.warm_up_epochs
+    if ranks.first and done in {config.meta_epochs * i // PHI_KEPT for i in range(PHI_KEPT + 1)}:
+        run_folder.keep_phi(run_dir, done, run.average.phi)
 
 
 def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
@@ -200,33 +265,44 @@ def _epoch(
     classes: ImageClasses,
     device: str,
     should_stop: Callable[[], bool],
+    ranks: Ranks,
 ) -> float:
     warming = run.epoch < config.warm_up_epochs
-    count = STEPS_PER_EPOCH if warming else config.meta_batch
-    losses, meta_gradients = [], []
+    count = STEPS_PER_EPOCH if warming else 1
+    losses = []
     for i in range(count):
-        if should_stop():
-            raise TrainingStopped
         if warming:
             done = (run.epoch + i / count) / config.warm_up_epochs
-            meta_gradient = warm_up_gradient(
-                learner, run.parameters, _warm_up_task(config, classes, run.generator, device), done
-            )
-            _apply(run, run.warm_up, [meta_gradient], _rate(done))
+            optimizer, tasks = run.warm_up, config.warm_up_batch
         else:
-            meta_gradient = _meta_gradient(config, learner, run, classes, device)
-            meta_gradients.append(meta_gradient)
-        losses.append(meta_gradient.loss)
-    if not warming:
-        _apply(run, run.meta, meta_gradients, _rate((run.epoch - config.warm_up_epochs) / config.meta_epochs))
+            done = (run.epoch - config.warm_up_epochs) / config.meta_epochs
+            optimizer, tasks = run.meta, config.meta_batch
+        # Every process draws all seeds, and the tasks of its own share only: so they stay in step.
+        seeds = torch.randint(2**31, (tasks,), generator=run.generator).tolist()
+        found = {}
+        for number in ranks.mine(tasks):
+            if should_stop():
+                raise TrainingStopped
+            found[number] = _gradient(config, learner, run, classes, device, seeds[number], done if warming else None)
+        asked = ranks.share(found, tasks, run.parameters.named())
+        _apply(run, optimizer, asked, _rate(done))
+        losses += [one.loss for one in asked]
     return sum(losses) / len(losses)
 
 
-def _meta_gradient(
-    config: TrainingConfig, learner: Learner, run: _Run, classes: ImageClasses, device: str
+def _gradient(
+    config: TrainingConfig,
+    learner: Learner,
+    run: _Run,
+    classes: ImageClasses,
+    device: str,
+    seed: int,
+    warmed: float | None,
 ) -> MetaGradient:
-    count = learner.config.task_learner.steps
-    task = _meta_task(config, classes, run.generator, device)
+    """What the task of this seed asks for: in the warm-up, of which the share ``warmed`` is done, or after it."""
+    if warmed is not None:
+        return warm_up_gradient(learner, run.parameters, warm_up_task(config, classes, seed, device), warmed)
+    task, count = meta_task(config, classes, seed, device), learner.config.task_learner.steps
     if config.meta == "maml":
         return maml(learner, run.parameters, task, count)
     return reptile(learner, run.parameters, task, count, config.proxy, phi_rate=0.01)
@@ -251,62 +327,6 @@ def _rate(done: float) -> float:
     return min(1.0, (done + 1e-3) / 0.02) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
 
 
-def _warm_up_task(config: TrainingConfig, classes: ImageClasses, generator: torch.Generator, device: str) -> Task:
-    """About 160 images of as many classes as fit, on both sides of the loss; 3 of 10 tasks lie within one alphabet."""
-    pairs = ((1, 1), (1, 2), (2, 2), (5, 3))
-    shots, queries = pairs[int(torch.randint(len(pairs), (), generator=generator))]
-    shots = min(shots, config.shots)
-    ways = min(160 // (shots + queries), config.ways)
-    return _task(config, classes, ways, shots, queries, generator, device, _chance(0.3, generator))
-
-
-def _meta_task(config: TrainingConfig, classes: ImageClasses, generator: torch.Generator, device: str) -> Task:
-    """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case."""
-    ways = min(int(torch.randint(5, 21, (), generator=generator)), config.ways)
-    shots = int(torch.randint(1, config.shots + 1, (), generator=generator))
-    return _task(config, classes, ways, shots, 2, generator, device, _chance(0.5, generator))
-
-
-def _chance(probability: float, generator: torch.Generator) -> bool:
-    return bool(torch.rand((), generator=generator) < probability)
-
-
-def _task(
-    config: TrainingConfig,
-    classes: ImageClasses,
-    ways: int,
-    shots: int,
-    queries: int,
-    generator: torch.Generator,
-    device: str,
-    within_group: bool,
-) -> Task:
-    """``within_group``: of one alphabet, turned as a whole where rotations make classes, where there are alphabets."""
-    within = within_group and any(classes.groups.count(group) > 1 for group in classes.groups)
-    available = len(classes) * (4 if config.rotations else 1)
-    episode = sample_episode(
-        classes,
-        min(ways, available),
-        shots,
-        queries,
-        generator,
-        rotations=config.rotations and not within,
-        within_group=within,
-    )
-    turns = int(torch.randint(4, (), generator=generator)) if within and config.rotations else 0
-    support, query = (
-        random_affine(to_float(torch.rot90(part, turns, (2, 3))), generator)
-        for part in (episode.support, episode.query)
-    )
-    return Task(
-        support.to(device),
-        episode.support_labels.to(device),
-        query.to(device),
-        episode.query_labels.to(device),
-        episode.ways,
-    )
-
-
 def _validate(config: TrainingConfig, model_config: Config, run: _Run, classes: ImageClasses) -> float:
     """Accuracy of the averaged weights on 20 fixed validation episodes, without steps while still warming up."""
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), {"config": model_config.to_json()})
@@ -316,13 +336,17 @@ def _validate(config: TrainingConfig, model_config: Config, run: _Run, classes: 
     return evaluate(model, classes, chosen, lambda number: None).accuracy
 
 
-def _card(config: TrainingConfig, model_config: Config, run: _Run, splits: dict[Split, ImageClasses]) -> dict[str, Any]:
+def _card(
+    config: TrainingConfig, model_config: Config, run: _Run, splits: dict[Split, ImageClasses], data: Path
+) -> dict[str, Any]:
+    counts = {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()}
     return {
         "config": model_config.to_json(),
         "training": asdict(config),
-        "data": {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()},
+        "data": {"name": data.resolve().name, **counts},
         "metrics": {"validation_accuracy": run.validation, "training_seconds": round(run.seconds)},
-        "domain": {"name": "the training images", "ink": _ink_range(splits["train"])},
+        "domain": {"name": f"the training images, {data.resolve().name}", "ink": _ink_range(splits["train"])},
+        "provenance": provenance(),
     }
 
 

@@ -1,0 +1,101 @@
+"""What a run leaves in its folder beside checkpoint and model: its split, its curves, φ as it was at some epochs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lamanas_core.learning import checkpoint
+from lamanas_core.learning.datasets import SPLITS, ImageClasses, Split
+
+SPLIT = "split.json"
+CURVES = "curves.jsonl"
+PHI = "phi"
+
+
+def read_split(folder: Path, *, data: Path | None = None) -> dict[Split, list[str]] | None:
+    """The classes of each split as the run in ``folder`` wrote them down; None where there is no such file, or where
+    it is of a data set called otherwise than ``data``."""
+    path = folder / SPLIT
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text("utf-8"))
+    if data is not None and data.resolve().name != document["data"]:
+        return None
+    return {part: list(document[part]) for part in SPLITS}
+
+
+def write_split(folder: Path, data: Path, splits: Mapping[Split, ImageClasses]) -> None:
+    """The names of the classes of each split, for every later start and for evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"data": data.resolve().name} | {part: list(classes.names) for part, classes in splits.items()}
+    temporary = folder / (SPLIT + ".new")
+    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(folder / SPLIT)
+
+
+@dataclass
+class Curves:
+    """One JSON line an epoch in ``curves.jsonl``, and the same for TensorBoard where its package is installed.
+
+    ``epoch``: where the run goes on; what an interrupted process wrote of later epochs is dropped.
+    """
+
+    folder: Path
+    epoch: int
+    _board: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / CURVES
+        kept = [json.dumps(row) + "\n" for row in read_curves(self.folder) if row["epoch"] <= self.epoch]
+        temporary = path.with_suffix(".new")
+        temporary.write_text("".join(kept), "utf-8")
+        temporary.replace(path)
+        self._board = _summary_writer(self.folder / "tensorboard", self.epoch)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """``row`` has ``epoch`` and numbers by name, or None for what was not measured in this epoch."""
+        with (self.folder / CURVES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(row)) + "\n")
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "epoch" and isinstance(value, float):
+                    self._board.add_scalar(name, value, row["epoch"])
+            self._board.flush()
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def read_curves(folder: Path) -> list[dict[str, Any]]:
+    """The rows so far; a last line that a kill cut short is left out."""
+    path = folder / CURVES
+    lines = path.read_text("utf-8").split("\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def _summary_writer(folder: Path, epoch: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+
+
+def keep_phi(folder: Path, epoch: int, phi: Mapping[str, Tensor]) -> None:
+    """φ after this many meta-epochs, for pictures of how the loss came about."""
+    checkpoint.write(folder / PHI / f"{epoch:06d}.safetensors", phi, {"meta_epoch": epoch})
+
+
+def kept_phi(folder: Path) -> dict[int, dict[str, Tensor]]:
+    """Every φ that ``keep_phi`` left, by meta-epoch, in order."""
+    found = {}
+    for path in sorted((folder / PHI).glob("*.safetensors")):
+        tensors, state = checkpoint.read(path)
+        found[int(state["meta_epoch"])] = tensors
+    return found

@@ -1,0 +1,141 @@
+"""What a run leaves in its folder, and what it computes in."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from lamanas_core.glyphs import write_folders
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning import checkpoint, devices, provenance
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.datasets import DatasetError, load_dataset
+from lamanas_core.learning.meta_learners import maml
+from lamanas_core.learning.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
+from lamanas_core.learning.task_learner import Learner, initial_parameters
+from lamanas_core.learning.training import TrainingConfig, _check_same
+from lamanas_core.learning.training_tasks import task_images
+from lamanas_core.learning.warm_up import warm_up_gradient
+from tests.learning.helpers import MINIATURE, float64_task
+
+
+def test_the_split_that_was_written_down_is_kept(tmp_path: Path) -> None:
+    data, folder = tmp_path / "glyphs", tmp_path / "run"
+    write_folders(data, classes=8, images=2, seed=0)
+    first = load_dataset(data, ImageSpec(size=8), seed=0)
+    assert read_split(folder) is None
+    write_split(folder, data, first)
+    write_folders(data / "more", classes=3, images=2, seed=1)
+    known = read_split(folder)
+    again = load_dataset(data, ImageSpec(size=8), seed=1, split=known)
+    assert {part: classes.names for part, classes in again.items()} == {p: c.names for p, c in first.items()}
+    assert read_split(folder, data=data) == known
+    assert read_split(folder, data=tmp_path / "others") is None
+    (data / "glyph000").rename(data / "renamed")
+    with pytest.raises(DatasetError, match="1 class folders of the split are missing, glyph000 for one"):
+        load_dataset(data, ImageSpec(size=8), split=known)
+
+
+def test_curves_go_on_where_the_checkpoint_stands(tmp_path: Path) -> None:
+    first = Curves(tmp_path, 0)
+    for epoch in (1, 2, 3):
+        first.add({"epoch": epoch, "loss": 1.0 / epoch})
+    with (tmp_path / "curves.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "lo')  # cut short by a kill
+    Curves(tmp_path, 2).add({"epoch": 3, "loss": 7.0})
+    assert read_curves(tmp_path) == [
+        {"epoch": 1, "loss": 1.0},
+        {"epoch": 2, "loss": 0.5},
+        {"epoch": 3, "loss": 7.0},
+    ]
+
+
+def test_tensorboard_gets_the_numbers_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[object, ...]] = []
+
+    class Writer:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            told.append((Path(folder).name, purge_step))
+
+        def add_scalar(self, *scalar: object) -> None:
+            told.append(scalar)
+
+        def flush(self) -> None: ...
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    Curves(tmp_path, 4).add({"epoch": 5, "stage": "meta", "loss": 0.5, "validation_accuracy": None})
+    assert told == [("tensorboard", 5), ("loss", 0.5, 5)]
+
+
+def test_without_tensorboard_the_curves_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    Curves(tmp_path, 0).add({"epoch": 1, "loss": 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.jsonl"]
+
+
+def test_kept_losses_come_back_in_the_order_of_their_epochs(tmp_path: Path) -> None:
+    for epoch in (100, 0, 20):
+        keep_phi(tmp_path, epoch, {"output.bias": torch.tensor([float(epoch)])})
+    assert {epoch: phi["output.bias"].item() for epoch, phi in kept_phi(tmp_path).items()} == {0: 0, 20: 20, 100: 100}
+    assert list(kept_phi(tmp_path)) == [0, 20, 100]
+
+
+def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path: Path) -> None:
+    config = TrainingConfig(ways=7)
+    saved = json.loads(json.dumps({"ways": 7, "preset": "serving"}))
+    _check_same(config, saved, tmp_path)
+    with pytest.raises(ValueError, match="another configuration"):
+        _check_same(config, saved | {"warm_up_batch": 2}, tmp_path)
+
+
+def test_the_commit_of_a_tree_is_known_where_there_is_git(tmp_path: Path) -> None:
+    assert provenance.commit(tmp_path) is None
+    found = provenance.provenance()
+    assert set(found) == {"date", "lamanas", "torch", "commit"}
+
+
+def test_bfloat16_is_for_cuda_alone() -> None:
+    assert isinstance(devices.precision("cuda:1"), torch.autocast)
+    assert not isinstance(devices.precision("cpu"), torch.autocast)
+    network = torch.nn.Linear(2, 2)
+    devices.use_mixed_precision(network, "cpu")
+    assert "forward" not in vars(network)
+    devices.use_mixed_precision(network, "cuda")
+    assert "forward" in vars(network)
+
+
+def test_gradients_come_through_bfloat16_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU's autocast: where this runs there may be no GPU."""
+    monkeypatch.setattr(devices, "precision", lambda device: torch.autocast("cpu", torch.bfloat16))
+    task = float64_task(ways=3, shots=2)
+    task = type(task)(task.support.float(), task.support_labels, task.query.float(), task.query_labels, task.ways)
+    parameters = initial_parameters(MINIATURE, 0)
+    whole, mixed = Learner.build(MINIATURE), Learner.build(MINIATURE)
+    devices.use_mixed_precision(mixed.network, "cuda")
+    for ask in (lambda of: maml(of, parameters, task, 2), lambda of: warm_up_gradient(of, parameters, task, 0.5)):
+        exact, rough = ask(whole), ask(mixed)
+        assert {value.dtype for value in rough.gradients.values()} == {torch.float32}
+        assert rough.loss == pytest.approx(exact.loss, rel=0.05)
+        assert rough.loss != exact.loss
+
+
+def test_larger_images_make_smaller_tasks_and_photos_are_not_turned() -> None:
+    assert task_images(PRESETS["serving"].network) == 160
+    assert task_images(PRESETS["rgb84"].network) == 40
+    assert TrainingConfig.from_request({}).rotations
+    assert not TrainingConfig.from_request({"preset": "rgb84"}).rotations
+    assert TrainingConfig.from_request({"preset": "rgb84", "rotations": True}).rotations
+
+
+def test_a_written_file_reads_back(tmp_path: Path) -> None:
+    checkpoint.write(tmp_path / "deep" / "a.safetensors", {"x": torch.arange(3)}, {"n": 1})
+    tensors, state = checkpoint.read(tmp_path / "deep" / "a.safetensors")
+    assert (tensors["x"].tolist(), state) == ([0, 1, 2], {"n": 1})
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.safetensors"]

@@ -1,0 +1,117 @@
+"""A training process killed at any moment goes on to the same bits; several processes train the model of one."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lamanas_core.glyphs import write_folders
+from lamanas_core.learning import checkpoint
+from lamanas_core.learning.distributed import Ranks
+from lamanas_core.learning.meta_model import MetaModel, read
+from lamanas_core.learning.run_folder import kept_phi, read_curves
+from tests.conftest import free_port
+from tests.learning.training_process import OPTIONS, run
+
+Start = Callable[..., multiprocessing.process.BaseProcess]
+EPOCHS = OPTIONS["warm_up_epochs"] + OPTIONS["meta_epochs"]
+
+
+@pytest.fixture(scope="module")
+def start() -> Start:
+    """Starts a training in a process of its own, forked from one that has imported torch already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.learning.training_process"])
+
+    def started(*arguments: object) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=run, args=arguments)
+        process.start()
+        return process
+
+    return started
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("glyphs")
+    write_folders(folder, classes=8, images=3, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start: Start, glyphs: Path, tmp_path_factory: pytest.TempPathFactory) -> MetaModel:
+    """The model of one process that nobody killed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(glyphs, folder)
+    process.join()
+    assert process.exitcode == 0
+    return read(folder)
+
+
+def finish(start: Start, glyphs: Path, folder: Path) -> bytes:
+    """The weights that a process leaves which goes on from what is in the folder."""
+    process = start(glyphs, folder)
+    process.join()
+    assert process.exitcode == 0
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_kills_at_arbitrary_moments_change_no_bit(
+    start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel
+) -> None:
+    for tasks in (6, 7, 4):
+        told, tell = multiprocessing.Pipe(duplex=False)
+        process = start(glyphs, tmp_path, tell)
+        for _ in range(tasks):
+            told.recv_bytes()
+        process.kill()  # whatever it is doing by now
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        checkpoint.load(tmp_path)  # whole, if there is one
+    assert finish(start, glyphs, tmp_path) == undisturbed.to_bytes()
+    assert [row["epoch"] for row in read_curves(tmp_path)] == list(range(1, EPOCHS + 1))
+    assert list(kept_phi(tmp_path)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(
+    start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel, number: int
+) -> None:
+    process = start(glyphs, tmp_path, None, number)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    left = checkpoint.load(tmp_path)
+    assert (0 if left is None else left[1]["epoch"]) == number - 1
+    assert finish(start, glyphs, tmp_path) == undisturbed.to_bytes()
+
+
+def test_two_processes_give_the_theta_alpha_and_phi_of_one(
+    start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel
+) -> None:
+    # What torchrun says to each; gloo on the loopback interface alone.
+    said = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo", "WORLD_SIZE": "2"}
+    told, tell = multiprocessing.Pipe(duplex=False)
+    ranks = [
+        start(glyphs, tmp_path, connection, None, said | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank, connection in enumerate((None, tell))
+    ]
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
+    done = 0
+    while told.poll():
+        told.recv_bytes()
+        done += 1
+    # Of 2 tasks a step in the warm-up the second; of 3 tasks a meta-epoch one.
+    assert done == OPTIONS["warm_up_epochs"] * 2 + OPTIONS["meta_epochs"]
+    both = read(tmp_path).parameters.named()
+    for name, value in undisturbed.parameters.named().items():
+        torch.testing.assert_close(both[name], value, rtol=0, atol=1e-5, msg=name)
+
+
+def test_every_task_is_done_by_one_process() -> None:
+    shares = [list(Ranks(rank, 3).mine(8)) for rank in range(3)]
+    assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]

@@ -1,0 +1,78 @@
+"""A training run in a process of its own, for tests that kill it or let several train as one."""
+
+import os
+import signal
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lamanas_core.learning import checkpoint, training
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.distributed import joined
+from lamanas_core.learning.evaluation import evaluate
+from lamanas_core.learning.meta_model import write
+from lamanas_core.learning.training import TrainingConfig, train
+from tests.learning.helpers import MINIATURE
+
+OPTIONS: dict[str, Any] = {
+    "preset": "tiny",
+    "warm_up_epochs": 2,
+    "warm_up_batch": 2,
+    "meta_epochs": 2,
+    "meta_batch": 3,
+    "ways": 3,
+    "shots": 1,
+}
+
+
+def run(
+    data: Path,
+    run_dir: Path,
+    tell: Connection | None = None,
+    die_writing: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Trains a miniature in short epochs, each with a checkpoint; leaves the model in ``run_dir``.
+
+    ``tell`` gets a message as each task begins. ``die_writing``: killed by SIGKILL in the middle of writing this
+    checkpoint, counted from 1. ``environment``: what torchrun would say.
+    """
+    os.environ.update(environment or {})
+    torch.set_num_threads(1)
+    PRESETS["tiny"] = MINIATURE
+    training.STEPS_PER_EPOCH, training.CHECKPOINT_EVERY, training.VALIDATE_EVERY = 2, 1, 100
+    training.evaluate = lambda model, classes, chosen, told: evaluate(model, classes, replace(chosen, episodes=2), told)
+    if die_writing is not None:
+        _die_writing(die_writing)
+
+    def begins() -> bool:
+        if tell is not None:
+            tell.send_bytes(b"task")
+        return False
+
+    chosen = TrainingConfig.from_request(OPTIONS)
+    with joined("cpu") as ranks:
+        model = train(
+            chosen, data, run_dir, device="cpu", on_progress=lambda told: None, should_stop=begins, ranks=ranks
+        )
+    if ranks.first:
+        write(model, run_dir)
+
+
+def _die_writing(number: int) -> None:
+    whole = checkpoint.save_file
+    saved = 0
+
+    def half(tensors: dict[str, Tensor], path: Path, **more: Any) -> None:
+        nonlocal saved
+        whole(tensors, path, **more)
+        saved += path.name == checkpoint.FILE + ".new"
+        if saved == number:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.save_file = half
