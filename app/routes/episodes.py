@@ -29,7 +29,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         max_length=255,
         pattern=r"^[!-~]+$",
-        description="the same key with the same request gives the same episode",
+        description="the same key with the same request gives the same answer",
     ),
 ]
 LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the episode is"}}

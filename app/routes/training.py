@@ -10,6 +10,7 @@ from app import waiting
 from app.auth import AdminKey
 from app.errors import UNKNOWN_DATASET, Problem
 from app.openapi import body, problems
+from app.routes.episodes import IdempotencyKey
 from app.schemas import PageQuery, TrainBody, Training, TrainingPage
 from app.services import Held
 from app.settings import Settings
@@ -29,11 +30,15 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the
     responses={202: {"headers": LOCATION, "description": "Accepted"}, **problems(400, 401, 403, 415, 422)},
     openapi_extra=body(TrainBody, {"dataset": "symbols", "meta_epochs": 20, "ways": 5, "shots": 1}),
 )
-async def start(request: Request, response: Response, held: Held, key: AdminKey) -> Training:
+async def start(
+    request: Request, response: Response, held: Held, key: AdminKey, idempotency_key: IdempotencyKey = None
+) -> Training:
     asked = await read_json(request, TrainBody)
     _require_dataset(held.settings, asked.dataset)
     options = asked.model_dump(exclude={"dataset"}, exclude_none=True)
-    record = await held.store.create_training(owner=key.tenant, dataset=asked.dataset, options=options)
+    record = await held.store.create_training(
+        owner=key.tenant, dataset=asked.dataset, options=options, idempotency_key=idempotency_key
+    )
     response.headers["Location"] = f"/train/{record.id}"
     return Training.of(record)
 

@@ -1,6 +1,7 @@
 """The app's half of the store: submit, read, watch. Every method may raise ``errors.UNAVAILABLE``."""
 
 import asyncio
+import hashlib
 import hmac
 import json
 import logging
@@ -152,7 +153,7 @@ class Store:
         if status == b"no-room":
             raise errors.StoreFull
         if status == b"conflict":
-            raise errors.IdempotencyConflict("this Idempotency-Key was used before with another request")
+            raise _key_reused()
         if status == b"existing":
             return await self.get_episode(existing.decode()), False
         await self._wake("episode", id)
@@ -219,15 +220,33 @@ class Store:
 
     # ------------------------------------------------------------------ trainings
 
-    async def create_training(self, *, owner: str, dataset: str, options: dict[str, Any]) -> TrainingRecord:
-        """Stores and enqueues a training run: durable when this returns. Raises QueueFull."""
+    async def create_training(
+        self, *, owner: str, dataset: str, options: dict[str, Any], idempotency_key: str | None = None
+    ) -> TrainingRecord:
+        """Stores and enqueues a training run: durable when this returns. The one that ``idempotency_key`` named before
+        if the same was asked then. Raises IdempotencyConflict, QueueFull."""
         id = keys.new_id()
         spec = {"id": id, "owner": owner, "dataset": dataset, "options": options} | _origin()
         status, waiting = await self._run(
             scripts.CREATE_TRAINING,
-            [keys.record("training", id), keys.queued("training"), keys.index("training")],
-            [id, codec.encode(spec), self._settings.max_queue],
+            [
+                keys.record("training", id),
+                keys.queued("training"),
+                keys.index("training"),
+                keys.idempotency(owner, idempotency_key or ""),
+            ],
+            [
+                id,
+                codec.encode(spec),
+                self._settings.max_queue,
+                hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
+                int(idempotency_key is not None),
+            ],
         )
+        if status == b"conflict":
+            raise _key_reused()
+        if status == b"existing":
+            return await self.get_training(waiting.decode())
         if status == b"full":
             raise errors.QueueFull.behind(int(waiting))
         await self._wake("training", id)
@@ -398,3 +417,7 @@ class Store:
 def _origin() -> dict[str, str | None]:
     """By what a worker's logs and traces are found from those of the request."""
     return {"request_id": logs.about().get("request_id"), "traceparent": tracing.current()}
+
+
+def _key_reused() -> errors.IdempotencyConflict:
+    return errors.IdempotencyConflict("this Idempotency-Key was used before with another request")

@@ -23,6 +23,15 @@ local function enqueue(record, queued, id, sent)
   redis.call('HSET', record, 'state', 'queued', 'queued_at', now)
   redis.call('ZADD', queued, sent, id)
 end
+
+-- What an idempotency key was used for before: nothing, the same request ('existing') or another ('conflict').
+local function used(key, digest)
+  local first = redis.call('GET', key)
+  if not first then return nil end
+  local space = string.find(first, ' ', 1, true)
+  local same = string.sub(first, space + 1) == digest
+  return {same and 'existing' or 'conflict', string.sub(first, 1, space - 1)}
+end
 """
 
 # KEYS record support queued index owners-index tombstone expiry idempotency owners-unfinished
@@ -33,12 +42,8 @@ CREATE_EPISODE = (
     + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end  -- the client library sent it twice
 if ARGV[9] == '1' then
-  local first = redis.call('GET', KEYS[8])
-  if first then
-    local space = string.find(first, ' ', 1, true)
-    local same = string.sub(first, space + 1) == ARGV[8]
-    return {same and 'existing' or 'conflict', string.sub(first, 1, space - 1)}
-  end
+  local before = used(KEYS[8], ARGV[8])
+  if before then return before end
 end
 local waiting = redis.call('ZCARD', KEYS[3])
 if waiting >= tonumber(ARGV[7]) then return {'full', waiting} end
@@ -111,14 +116,19 @@ return #gone
 """
 )
 
-# KEYS record queued index
-# ARGV id spec max-queue
+# KEYS record queued index idempotency
+# ARGV id spec max-queue digest has-idempotency-key
 CREATE_TRAINING = (
     _COMMON
     + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', ARGV[1]} end
+if ARGV[5] == '1' then
+  local before = used(KEYS[4], ARGV[4])
+  if before then return before end
+end
 local waiting = redis.call('ZCARD', KEYS[2])
 if waiting >= tonumber(ARGV[3]) then return {'full', waiting} end
+if ARGV[5] == '1' then redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[4], 'PX', DAY) end
 redis.call('HSET', KEYS[1], 'spec', ARGV[2], 'state', 'queued', 'attempts', 0, 'fence', 0, 'created_at', now)
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], 0, ARGV[1])

@@ -31,6 +31,16 @@ def test_a_run_is_queued_with_what_was_asked(admin: TestClient) -> None:
     assert admin.get("/train").json() == {"trainings": [run], "next_cursor": None}
 
 
+def test_a_run_is_started_once_however_often_it_is_sent(admin: TestClient) -> None:
+    headers = {"Idempotency-Key": "k-1"}
+    first, again = (admin.post("/train", json=ASKED, headers=headers).json() for _ in range(2))
+    assert first == again
+    other = admin.post("/train", json=ASKED | {"seed": 5}, headers=headers)
+    assert (other.status_code, other.json()["type"]) == (422, "/problems/idempotency-key-reused")
+    started(admin)
+    assert len(admin.get("/train").json()["trainings"]) == 2
+
+
 def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
     id = started(admin).json()["id"]
     claim = sync_store.claim("training", id, "played")
