@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from app.settings import Settings
 from cli.errors import CommandError
 from lamanas_client import Client, LamanasError
 
@@ -53,7 +52,9 @@ def find() -> Login:
 
 def local() -> Login:
     """The service that these settings describe, as its admin. Raises CommandError."""
-    from cli import admin  # with all of the store: slow to import, and a login needs none of it
+    # Slow to import, and a login needs none of it.
+    from app.settings import Settings
+    from cli import admin
 
     settings = Settings()
     token = admin.read(settings)
