@@ -16,6 +16,7 @@ from typing import Any
 from app.settings import Settings
 from app.store.errors import UNAVAILABLE
 from app.store.sync_store import SyncStore
+from app.telemetry import logs
 from cli import admin, private_redis
 from cli.errors import CommandError
 from cli.supervisor import Supervisor
@@ -42,7 +43,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = Settings()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.set_up("serve")
     supervisor = Supervisor()
     with _sole_user(settings), supervisor.signals():
         check_port(settings)
@@ -137,6 +138,7 @@ def _announce(settings: Settings) -> None:
     if token is not None:
         # After the #, where it is sent to no server and stands in no log; the page trades it for a cookie.
         print(f"draw, adapt and ask in a browser: {url}/#token={token}")
+        print("the same from a shell, in this folder: lamanas adapt FOLDER --watch")
         print(f"admin token: {token}   (kept in {settings.admin_token_file})")
         print(f'try:  curl -H "Authorization: Bearer {token}" {url}/models')
     print(flush=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from app.main import create_app
 from app.services import Services
 from app.settings import Settings
 from app.store import keys
+from app.store.sync_store import SyncStore
 from tests.app.playing import Worker
 from tests.app.test_episodes import made
-from tests.conftest import PrivateRedis
+from tests.conftest import PrivateRedis, test_settings
 
 
 def test_ready_once_store_model_and_worker_are_there(
@@ -41,6 +43,22 @@ def test_not_ready_while_draining_but_alive(settings: Settings, worker: Worker) 
         held.draining.set()
         assert client.get("/readyz").json()["checks"]["not_draining"] is False
         assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_not_ready_without_redis_nor_without_a_beat_but_alive(
+    settings: Settings, worker: Worker, sync_store: SyncStore, short_folder: Path
+) -> None:
+    worker.arrive()
+    with TestClient(create_app(settings)) as client:
+        sync_store.absent("adapt", "played")
+        assert client.get("/readyz").json()["checks"]["adapt_worker"] is False
+    # As if Redis had gone: nobody listens on this socket.
+    with TestClient(create_app(test_settings(short_folder))) as client:
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["checks"]["redis"] is False
+        assert client.get("/healthz").status_code == 200
+        assert "lamanas_redis_up 0.0" in client.get("/metrics").text
 
 
 def test_draining_ends_a_wait_with_what_is_known(settings: Settings, worker: Worker, client: TestClient) -> None:

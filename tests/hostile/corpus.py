@@ -105,9 +105,9 @@ def _claiming() -> Iterator[Hostile]:
 
 
 def _bombs() -> Iterator[Hostile]:
-    yield Hostile("PNG that inflates past its lines", _png(8, 8, data=bytes(64 * 2**20)), fine=True)
+    yield Hostile("PNG that inflates past its lines", _png(8, 8, data=bytes(16 * 2**20)), fine=True)
     for kind, body in ((b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")):
-        bomb = _chunk(kind, body + zlib.compress(bytes(64 * 2**20), 9))
+        bomb = _chunk(kind, body + zlib.compress(bytes(16 * 2**20)))
         name = f"PNG with a bomb in {kind.decode()}"
         yield Hostile(name, _png(8, 8, data=bytes(72), more=bomb), fine=True)
     many = b"".join(_chunk(b"tEXt", b"a\0" + bytes(1000)) for _ in range(3000))
@@ -223,7 +223,7 @@ def _damaged_archives() -> Iterator[Hostile]:
 def _archive_bombs() -> Iterator[Hostile]:
     yield Hostile("zip of a million entries", _directory(300_000, 1_000_000))
     yield Hostile("zip that claims 2**32 entries", _directory(10, 2**16 - 1))
-    yield Hostile("zip bomb", _zip({"a/1.png": bytes(200 * 2**20), "b/1.png": png(1)}))
+    yield Hostile("zip bomb", _zip({"a/1.png": bytes(40 * 2**20), "b/1.png": png(1)}))
     yield Hostile("zip bomb in pieces", _zip({f"{n % 2}/{n}.png": bytes(2**20) for n in range(40)}))
     nested = _zip({"a/1.png": bytes(10 * 2**20)})
     for _ in range(5):

@@ -33,7 +33,7 @@ def fuzz(target: Target, *options: str) -> Outcome:
             str(Path(sys.executable).with_name("schemathesis")),
             *("--config-file", str(CONFIG), "run", f"{target.url}/openapi.json"),
             *("--header", f"Authorization: Bearer {target.token}", "--checks", "all", "--continue-on-failure"),
-            *("--request-timeout", "30", "--generation-database", "none", "--no-color", "--warnings", "off"),
+            *("--request-timeout", "30", "--no-color", "--warnings", "off"),
             *("--report", "json", "--report-json-path", str(written)),
             *options,
         ]
@@ -58,7 +58,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with serving() as target:
-        outcome = fuzz(target, "--max-examples", str(given.examples), "--seed", str(given.seed))
+        outcome = fuzz(
+            target, "--max-examples", str(given.examples), "--seed", str(given.seed), "--generation-database", "none"
+        )
         print(outcome.report)
         print(f"peak memory of the app and its decoders: {target.peak_bytes() / 2**20:.0f} MB")
     print(f"fuzz: requests {outcome.requests}, failed {outcome.failed}")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.test_decoder import slow_jpeg
 from tests.conftest import ROOT
 from tests.hostile import corpus
 from tests.hostile.attack import MOST_BYTES, attack
+from tests.hostile.corpus import Hostile
 from tests.hostile.fuzz import fuzz
 from tests.hostile.serving import Target, serving
 
@@ -27,15 +29,23 @@ def target() -> Iterator[Target]:
         yield target
 
 
-def test_there_are_hundreds_of_files_no_two_alike() -> None:
-    files = [file.data for file in chain(corpus.images(), corpus.archives())]
-    assert len(set(files)) >= 500
+@pytest.fixture(scope="module")
+def files() -> tuple[list[Hostile], list[Hostile]]:
+    """Images and archives, made once."""
+    return list(corpus.images()), list(corpus.archives())
 
 
-def test_hostile_files_are_refused_and_the_service_goes_on(target: Target) -> None:
-    slow = "JPEG that draws itself 3,000 times"
-    images = [file for file in corpus.images() if file.name != slow][::EVERY]
-    tally = attack(target, images, list(corpus.archives())[:: 2 * EVERY])
+def test_there_are_hundreds_of_files_no_two_alike(files: tuple[list[Hostile], list[Hostile]]) -> None:
+    assert len({file.data for file in chain(*files)}) >= 500
+
+
+def test_hostile_files_are_refused_and_the_service_goes_on(
+    target: Target, files: tuple[list[Hostile], list[Hostile]]
+) -> None:
+    images, archives = files
+    slow = slow_jpeg()
+    quick = [file for file in images if file.data != slow]
+    tally = attack(target, quick[::EVERY], archives[:: 2 * EVERY])
     assert tally.wrong == []
     assert tally.refused > tally.taken > 0
     assert target.peak_bytes() < MOST_BYTES
@@ -85,7 +95,7 @@ def zipped_checkpoint(path: Path) -> bytes:
 
 @pytest.mark.parametrize("make", [lambda path: pickle.dumps(Boom(path)), zipped_checkpoint])
 def test_a_checkpoint_that_is_code_is_refused_and_not_run(make: object, tmp_path: Path) -> None:
-    from lamanas_core.learning.meta_model import MetaModel, read, shipped
+    from lamanas_core.learning.meta_model import MetaModel, MetaModelError, read, shipped
 
     assert callable(make)
     mark = tmp_path / "ran"
@@ -93,8 +103,8 @@ def test_a_checkpoint_that_is_code_is_refused_and_not_run(make: object, tmp_path
     _, card = shipped()
     (tmp_path / "model.safetensors").write_bytes(hostile)
     (tmp_path / "model.json").write_text(json.dumps(card))
-    with pytest.raises(Exception, match="(?i)header|safetensor|invalid"):
+    with pytest.raises(MetaModelError, match="not a meta-model"):
         read(tmp_path)
-    with pytest.raises(Exception, match="(?i)header|safetensor|invalid"):
+    with pytest.raises(MetaModelError, match="not a meta-model"):
         MetaModel.from_bytes(hostile, card)
     assert not mark.exists()
