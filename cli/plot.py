@@ -1,0 +1,98 @@
+"""``lamanas plot``: pictures of a run and of a model, PNG and SVG."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lamanas_core.learning.meta_model import MetaModel
+
+DESCRIPTION = """Draw a run's curves, a model's cells or the surface of its learned loss. Needs the extra `plots`.
+
+example: lamanas plot curves runs/omniglot"""
+WAYS, SHOTS = 5, 5
+
+
+def add_parser(commands: Any) -> None:
+    """Options of ``lamanas plot``."""
+    parser = commands.add_parser(
+        "plot",
+        help="draw a run's curves, a model's cells or its learned loss",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pictures = parser.add_subparsers(dest="picture", metavar="PICTURE", required=True)
+    curves = pictures.add_parser("curves", help="loss and validation accuracy by epoch")
+    curves.add_argument("folder", type=Path, metavar="RUN")
+    genotype = pictures.add_parser("genotype", help="the cells of a model before adaptation")
+    genotype.add_argument("folder", type=Path, nargs="?", metavar="MODEL", help="default: the shipped model")
+    landscape = pictures.add_parser("loss-landscape", help="the learned loss over two directions of the logits")
+    landscape.add_argument("folder", type=Path, nargs="?", metavar="RUN|MODEL", help="default: the shipped model")
+    landscape.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("LAMANAS_OMNIGLOT"),
+        help="take the support set from this data set's validation classes; default: from made-up characters",
+    )
+    landscape.add_argument("--seed", type=int, default=0, help="another seed draws another support set")
+    for picture in (curves, genotype, landscape):
+        picture.add_argument("--to", type=Path, help="folder; default: plots/ in that of the run or model, or here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the two files and print their names; 0 when done."""
+    try:
+        from lamanas_core.plots import figures
+    except ImportError as error:
+        raise CommandError("drawing needs matplotlib: pip install 'lamanas[plots]'") from error
+    draw = {"curves": _curves, "genotype": _genotype, "loss-landscape": _landscape}[args.picture]
+    try:
+        figure = draw(args)
+    except (ValueError, FileNotFoundError) as error:
+        raise CommandError(str(error)) from error
+    for path in figures.write(figure, (args.to or (args.folder or Path()) / "plots") / args.picture):
+        print(path)
+    return 0
+
+
+def _curves(args: argparse.Namespace) -> "Figure":
+    from lamanas_core.learning.run_folder import read_curves
+    from lamanas_core.plots import curves
+
+    return curves.draw(read_curves(args.folder))
+
+
+def _genotype(args: argparse.Namespace) -> "Figure":
+    from lamanas_core.learning.architecture import genotype
+    from lamanas_core.plots import genotype as cells
+
+    model = _model(args.folder)
+    return cells.draw(genotype(model.parameters.alpha, model.config.network))
+
+
+def _landscape(args: argparse.Namespace) -> "Figure":
+    from lamanas_core.learning.loss_landscape import loss_landscape, support_set
+    from lamanas_core.learning.run_folder import kept_phi, read_split
+    from lamanas_core.plots import landscape
+
+    model = _model(args.folder)
+    if not model.parameters.phi:
+        raise ValueError("this model's loss is cross-entropy: it has nothing learned to draw")
+    kept = {} if args.folder is None else kept_phi(args.folder)
+    phis = {f"after {epoch} meta-epochs": phi for epoch, phi in kept.items()} or {"as trained": model.parameters.phi}
+    known = args.folder is not None and args.data is not None
+    split = read_split(args.folder, data=args.data) if known else None
+    support, labels, ways = support_set(model.config.network.image, args.data, split, WAYS, SHOTS, args.seed)
+    return landscape.draw(loss_landscape(model.learner, model.parameters, phis, support, labels, ways))
+
+
+def _model(folder: Path | None) -> "MetaModel":
+    from lamanas_core.learning.meta_model import MetaModel, shipped
+    from lamanas_core.learning.training import model_so_far
+
+    return MetaModel.from_bytes(*shipped()) if folder is None else model_so_far(folder)

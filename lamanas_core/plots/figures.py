@@ -1,0 +1,41 @@
+"""How all pictures look, and how they are written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK = "#1f2933"
+FAINT = "#9aa5b1"
+# Told apart by colour-blind readers as well (Okabe and Ito).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, for drawing without a display."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Any) -> None:
+    """Nothing that carries no information: no frame on top and right, quiet ticks."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=8, length=3)
+
+
+def write(figure: Figure, path: Path) -> Sequence[Path]:
+    """``path`` with .png and with .svg; the same figure gives the same SVG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
+    figure.savefig(written[0], dpi=160)
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "lamanas", "svg.fonttype": "none"}):
+        figure.savefig(written[1], metadata={"Date": None})
+    return written

@@ -1,0 +1,86 @@
+"""The two cells of an architecture: for each node the inputs it keeps, and the operations on the way from each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
+
+from lamanas_core.genotype import Edge, Genotype
+from lamanas_core.plots.figures import COLOURS, INK, new_figure
+
+SOURCES = {"input0": "cell before last", "input1": "last cell"}
+BETWEEN = 0.55  # nodes, in rows
+THICKEST = 0.78  # bar, of a row
+NODE_AT, NODE_WIDTH = 1.18, 0.26
+NAMED_FROM = 0.28  # share of a bar that has room for its operation's name
+
+
+def draw(genotype: Genotype) -> Figure:
+    """Normal and reduction cell beside each other. A row is an edge that was kept: its source, then a bar as thick as
+    the edge's weight, divided as its operations share it (what is missing was pruned), then the node it leads to."""
+    cells = {"normal cell": genotype.normal, "reduction cell": genotype.reduction}
+    names = sorted({o.name for cell in cells.values() for node in cell for edge in node for o in edge.operations})
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    rows = max(sum(map(len, cell)) + BETWEEN * len(cell) for cell in cells.values())
+    figure = new_figure(11.0, 0.9 + 0.42 * rows)
+    for axes, (title, cell) in zip(figure.subplots(1, 2), cells.items(), strict=True):
+        axes.set_title(title, color=INK, fontsize=11)
+        axes.set_axis_off()
+        axes.set_xlim(-0.42, NODE_AT + NODE_WIDTH + 0.03)
+        axes.set_ylim(rows - BETWEEN, -0.6)
+        row = 0.0
+        for number, edges in enumerate(cell):
+            _node(axes, number, edges, row, colours)
+            row += len(edges) + BETWEEN
+    shown = [Patch(color=colour, label=_words(name)) for name, colour in colours.items()]
+    figure.legend(
+        handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=9, labelcolor=INK
+    )
+    return figure
+
+
+def _node(axes: Any, number: int, edges: Sequence[Edge], first: float, colours: Mapping[str, str]) -> None:
+    middle = first + (len(edges) - 1) / 2
+    box = FancyBboxPatch(
+        (NODE_AT, middle - 0.4), NODE_WIDTH, 0.8, boxstyle="round,pad=0.02", facecolor="white", edgecolor=INK
+    )
+    axes.add_patch(box)
+    axes.text(NODE_AT + NODE_WIDTH / 2, middle, f"node {number}", ha="center", va="center", fontsize=9, color=INK)
+    for i, edge in enumerate(edges):
+        _edge(axes, edge, first + i, middle, colours)
+
+
+def _edge(axes: Any, edge: Edge, row: float, node_at: float, colours: Mapping[str, str]) -> None:
+    source = SOURCES.get(edge.source, edge.source.replace("node", "node "))
+    axes.text(-0.03, row, source, ha="right", va="center", fontsize=9, color=INK)
+    left = 0.0
+    for operation in edge.operations:
+        axes.barh(
+            row,
+            operation.weight,
+            THICKEST * max(0.25, min(edge.weight, 1.0)),
+            left,
+            color=colours[operation.name],
+            edgecolor="white",
+            linewidth=0.8,
+        )
+        if operation.weight >= NAMED_FROM:
+            words = f"{_words(operation.name)}  {100 * operation.weight:.0f} %"
+            axes.text(left + operation.weight / 2, row, words, ha="center", va="center", fontsize=7.5, color="white")
+        left += operation.weight
+    arrow = FancyArrowPatch(
+        (left + 0.01, row),
+        (NODE_AT - 0.02, node_at),
+        arrowstyle="-|>",
+        mutation_scale=9,
+        color=INK,
+        linewidth=0.4 + 1.6 * min(edge.weight, 1.0),
+        shrinkA=0,
+        shrinkB=2,
+    )
+    axes.add_patch(arrow)
+
+
+def _words(operation: str) -> str:
+    return operation.replace("_", " ")

@@ -1,0 +1,38 @@
+"""Contours of the learned loss at some meta-epochs, beside cross-entropy."""
+
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from lamanas_core.plots.figures import INK, new_figure, tidy
+
+if TYPE_CHECKING:
+    from lamanas_core.learning.loss_landscape import Landscape
+
+LEVELS = 14
+COLUMNS = 3
+
+
+def draw(landscape: "Landscape") -> Figure:
+    """A panel for each φ and one for cross-entropy, each on a scale of its own: φ's scale means nothing by itself."""
+    panels = {f"learned loss, {name}": values for name, values in landscape.learned.items()}
+    panels["cross-entropy"] = landscape.entropy
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(3.6 * columns, 3.2 * rows + 0.3)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for number, (axes, (title, values)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
+        filled = axes.contourf(landscape.a, landscape.b, values, LEVELS, cmap="viridis")
+        axes.contour(landscape.a, landscape.b, values, LEVELS, colors="white", linewidths=0.4, alpha=0.6)
+        axes.plot(0, 0, marker="o", markersize=6, color="white", markeredgecolor=INK)
+        axes.set_title(title, fontsize=10, color=INK)
+        figure.colorbar(filled, ax=axes, shrink=0.9).ax.tick_params(labelsize=7, colors=INK)
+        tidy(axes)
+        if number % columns == 0:
+            axes.set_ylabel(f"2nd direction ({100 * landscape.explained[1]:.0f} %)", fontsize=8, color=INK)
+        if number + columns >= len(panels):
+            axes.set_xlabel(f"1st direction ({100 * landscape.explained[0]:.0f} %)", fontsize=8, color=INK)
+            axes.tick_params(labelbottom=True)
+    return figure

@@ -1,0 +1,81 @@
+"""Pictures: drawn from what a run and a model leave, as PNG and SVG."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.func import functional_call
+
+from cli.main import main
+from lamanas_core.learning.loss_landscape import loss_landscape
+from lamanas_core.learning.meta_model import MetaModel, write
+from lamanas_core.learning.normalisation import Statistics
+from lamanas_core.learning.prototypes import leave_one_out_logits
+from lamanas_core.learning.run_folder import Curves, keep_phi
+from lamanas_core.learning.task_learner import Learner, initial_parameters
+from tests.learning.helpers import MINIATURE
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a run of 3 epochs leaves it."""
+    folder = tmp_path_factory.mktemp("run")
+    curves = Curves(folder, 0)
+    rows = (("warm_up", None), ("warm_up", 0.4), ("meta", 0.6))
+    for epoch, (stage, accuracy) in enumerate(rows, start=1):
+        curves.add({"epoch": epoch, "stage": stage, "loss": 1.5 / epoch, "validation_accuracy": accuracy})
+    curves.close()
+    parameters = initial_parameters(MINIATURE, 0)
+    for epoch in (0, 40):
+        keep_phi(folder, epoch, {name: value * (1 + epoch) for name, value in parameters.phi.items()})
+    write(MetaModel(parameters, {"config": MINIATURE.to_json()}), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("picture", "said"),
+    [
+        ("curves", ["warm-up", "meta-training", "60.0 %"]),
+        ("genotype", ["normal cell", "reduction cell", "node 0", "sep conv 3x3"]),
+        (
+            "loss-landscape",
+            ["learned loss, after 0 meta-epochs", "learned loss, after 40 meta-epochs", "cross-entropy"],
+        ),
+    ],
+)
+def test_a_picture_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture: str, said: list[str]) -> None:
+    assert main(["plot", picture, str(run), "--to", str(tmp_path)]) == 0
+    with Image.open(tmp_path / f"{picture}.png") as image:
+        assert min(image.size) > 400
+    root = ElementTree.parse(tmp_path / f"{picture}.svg").getroot()  # noqa: S314 - our own file
+    text = " ".join("".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert [words for words in said if words not in text] == []
+
+
+def test_pictures_lie_beside_the_run_by_default(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "curves", str(run)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(run / "plots" / f"curves.{end}") for end in ("png", "svg")]
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "curves", str(tmp_path)]) == 1
+    assert "this run has no epoch yet" in capsys.readouterr().err
+    assert main(["plot", "genotype", str(tmp_path)]) == 1
+    assert "neither a model nor a checkpoint" in capsys.readouterr().err
+
+
+def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:
+    learner, parameters = Learner.build(MINIATURE), initial_parameters(MINIATURE, 0)
+    labels = torch.arange(5).repeat_interleave(3)
+    images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = loss_landscape(learner, parameters, {"now": parameters.phi}, images, labels, 5, points=5)
+    features = learner.embed(parameters.theta, parameters.alpha, images, Statistics(15))
+    logits = leave_one_out_logits(features, labels, 5, parameters.log_scale.exp())  # the miniature's are not tempered
+    assert found.entropy[2, 2] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
+    learned = functional_call(learner.loss, parameters.phi, (logits, labels, 0.0, None))[0]
+    assert found.learned["now"][2, 2] == pytest.approx(float(learned), rel=1e-4)
+    assert found.entropy.shape == found.learned["now"].shape == (5, 5)
+    assert 0 < found.explained[1] <= found.explained[0] <= 1
