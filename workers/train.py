@@ -33,11 +33,15 @@ def _train(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
     # A stopped process that wakes up late may still write a checkpoint beside its successor's before it hears that its
     # claim is lost. Checkpoints replace each other whole, so either is one to resume from.
     losses: deque[float] = deque(record.losses, maxlen=LOSSES_KEPT)
+    last = record.epoch
     told = 0.0
 
     def on_progress(progress: "TrainingProgress") -> None:
-        nonlocal told
+        nonlocal told, last
         heartbeat.check()
+        for _ in range(min(len(losses), last - progress.epoch + 1)):
+            losses.pop()  # of an epoch since the checkpoint, which is gone through again
+        last = progress.epoch
         losses.append(float(progress.loss))
         now = time.monotonic()
         if now - told >= PROGRESS_S or progress.epoch == progress.epochs:

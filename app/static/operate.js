@@ -66,8 +66,8 @@ export class Operate {
       h("caption", {}, "New episodes adapt from the active version; those that exist keep theirs."),
       h("thead", {}, h("tr", {}, ["Version", "Made", "Trained on", "Accuracy", ""].map((name) => h(name ? "th" : "td", name ? { scope: "col" } : {}, name)))),
       h("tbody", {}, models.map((model, at) => h("tr", { class: model.active ? "active" : null },
-        h("td", {}, h("code", {}, model.version)), h("td", {}, time(model.created_at)),
-        h("td", {}, trainedOn(model.card)), h("td", {}, accuracies(model.card.metrics)),
+        h("td", {}, h("code", {}, model.version)), h("td", { class: "whole" }, time(model.created_at)),
+        h("td", {}, trainedOn(model.card)), h("td", { class: "whole" }, accuracies(model.card.metrics)),
         h("td", {}, model.active ? h("strong", {}, "active")
           : h("button", { type: "button", "aria-label": `${at > newest ? "Roll back to" : "Activate"} ${model.version}`, onclick: () => this.#activate(model.version) }, at > newest ? "Roll back" : "Activate"))))));
   }
@@ -175,7 +175,7 @@ export class Operate {
 }
 
 function section(name, id) {
-  const [body, error] = [h("div"), h("div")];
+  const [body, error] = [h("div", { class: "stack" }), h("div")];
   const element = h("section", { class: "card", "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, name), error, body);
   return { element, body, error };
 }
@@ -205,13 +205,15 @@ function accuracies(metrics) {
   return rows.length ? rows : "–";
 }
 
+const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
+
 function told(run) {
   const { meta_epochs: epochs, ways, shots, preset } = run.options;
   const asked = [preset, epochs && `${epochs} meta-epochs`, ways && `${ways}-way`, shots && `${shots}-shot`].filter(Boolean).join(", ");
   const facts = [
     run.epochs ? `epoch ${run.epoch} of ${run.epochs}` : null,
     run.validation_accuracy === null ? null : `validation ${percent(run.validation_accuracy)}`,
-    run.state === "running" && run.eta_seconds !== null ? `about ${Math.ceil(run.eta_seconds)} s left` : null,
+    run.state === "running" && run.eta_seconds !== null ? `about ${duration(run.eta_seconds)} left` : null,
     run.model_version ? `model ${run.model_version}` : null,
   ].filter(Boolean);
   return [asked, ...facts, `started ${time(run.created_at)}`].join(" · ");

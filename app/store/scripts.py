@@ -178,7 +178,8 @@ CLAIM = (
 if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then return nil end
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'state', ARGV[3], 'worker', ARGV[4], 'progress', '{}')
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'worker', ARGV[4])
+if ARGV[1] == 'episode' then redis.call('HSET', KEYS[1], 'progress', '{}') end  -- a run goes on from its checkpoint
 redis.call('HDEL', KEYS[1], 'error')
 redis.call('ZREM', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[3], now + ARGV[5], ARGV[2])

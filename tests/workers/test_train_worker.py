@@ -69,6 +69,8 @@ def test_run_of_a_killed_worker_goes_on_from_its_last_epoch(
     control.go(EPOCHS - 2)
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
     assert len(with_store(redis_server.settings, lambda store: store.list_models())) == 1
+    losses = get(redis_server, run_id).losses
+    assert (losses[0], losses[-1]) == (1, 1 / EPOCHS)
 
 
 def test_terminated_worker_hands_its_run_back_uncounted(
