@@ -54,6 +54,7 @@ def main() -> int:
             say(f"{len(ledger)} accepted; the same tasks once more, undisturbed")
             verdict = reach_verdict(installation, ledger)
             say(f"{verdict.unanswered} requests got no 202: absent or complete, {len(verdict.half)} halfway")
+            say(f"without the training run: {verdict}")
             kill_a_training(installation, storm)
             print(verdict, flush=True)
             if not verdict.holds:
