@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lamanas_core.learning.normalisation import Normalisation
+
 
 def choose_device(wanted: str) -> str:
     """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``; under torchrun the GPU of this process, ``cuda:<n>``.
@@ -27,7 +29,8 @@ def precision(device: str) -> AbstractContextManager[object]:
 
 
 def use_mixed_precision(network: nn.Module, device: str) -> None:
-    """Let ``network`` run in ``precision(device)`` from here on; what comes out is float32, as is all that follows.
+    """Let ``network`` run in ``precision(device)`` from here on: its convolutions, that is. Statistics and
+    normalisation, what comes out and all that follows are float32.
 
     For training alone: an adapted network must equal its artifact, which is float32.
     """
@@ -39,4 +42,11 @@ def use_mixed_precision(network: nn.Module, device: str) -> None:
         with precision(device):
             return forward(*inputs).float()
 
+    for module in network.modules():
+        if isinstance(module, Normalisation):
+            module.register_forward_pre_hook(_first_in_float32)
     setattr(network, "forward", mixed)  # noqa: B010 - a method of this one instance
+
+
+def _first_in_float32(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (inputs[0].float(), *inputs[1:])

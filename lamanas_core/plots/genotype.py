@@ -11,14 +11,14 @@ from lamanas_core.plots.figures import COLOURS, INK, new_figure
 
 SOURCES = {"input0": "cell before last", "input1": "last cell"}
 BETWEEN = 0.55  # nodes, in rows
-THICKEST = 0.78  # bar, of a row
+THINNEST, THICKEST = 0.36, 0.80  # bar, of a row: that of an edge of weight 0 has room for a line of words still
 NODE_AT, NODE_WIDTH = 1.18, 0.26
-NAMED_FROM = 0.28  # share of a bar that has room for its operation's name
+TOLD_FROM = 0.12  # share of a bar that has room for a number
 
 
 def draw(genotype: Genotype) -> Figure:
-    """Normal and reduction cell beside each other. A row is an edge that was kept: its source, then a bar as thick as
-    the edge's weight, divided as its operations share it (what is missing was pruned), then the node it leads to."""
+    """Normal and reduction cell beside each other. A row is an edge that was kept: its source, then a bar, the thicker
+    the weightier, divided as its operations share it (what is missing was pruned), then the node it leads to."""
     cells = {"normal cell": genotype.normal, "reduction cell": genotype.reduction}
     names = sorted({o.name for cell in cells.values() for node in cell for edge in node for o in edge.operations})
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
@@ -59,14 +59,14 @@ def _edge(axes: Any, edge: Edge, row: float, node_at: float, colours: Mapping[st
         axes.barh(
             row,
             operation.weight,
-            THICKEST * max(0.25, min(edge.weight, 1.0)),
+            THINNEST + (THICKEST - THINNEST) * min(edge.weight, 1.0),
             left,
             color=colours[operation.name],
             edgecolor="white",
             linewidth=0.8,
         )
-        if operation.weight >= NAMED_FROM:
-            words = f"{_words(operation.name)}  {100 * operation.weight:.0f} %"
+        if operation.weight >= TOLD_FROM:
+            words = f"{100 * operation.weight:.0f} %"
             axes.text(left + operation.weight / 2, row, words, ha="center", va="center", fontsize=7.5, color="white")
         left += operation.weight
     arrow = FancyArrowPatch(
