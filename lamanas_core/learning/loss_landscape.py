@@ -2,10 +2,12 @@
 
 A loss network is a function of logits, so that is where its surface is drawn: over θ it would mix φ with the network
 that it steers, and two φ could only be compared where that network is the same. The directions are the first two
-principal components of the logits of one real support set, each example's classes turned so that the true one comes
-first, and without the part common to all classes, which no loss sees. At (a, b) every example of the support set is
-moved by a along the first and b along the second, and the loss of the whole set is taken, since L_φ compares each
-example with the average of its task. Logits are the leave-one-out ones that the K steps work on, at the first step.
+principal directions of the logits of one real support set, each example's classes turned so that the true one comes
+first, and without the part common to all classes, which no loss sees. They are taken about the origin, where all
+classes are alike, and not about the mean: so the first is the one that a loss is about, from "any class" to "this
+one". At (a, b) every example of the support set is moved by a along the first and b along the second, and the loss of
+the whole set is taken, since L_φ compares each example with the average of its task. Logits are the leave-one-out ones
+that the K steps work on, at the first step.
 """
 
 import tempfile
@@ -35,7 +37,7 @@ Array = npt.NDArray[np.float32]
 class Landscape:
     """``learned[name]`` and ``entropy``: the losses at (a, b), rows along b; (0, 0) is the support set as it is.
 
-    ``explained``: the share of the logits' variance along each of the two directions.
+    ``explained``: the share of the logits' squares along each of the two directions.
     """
 
     a: Array
@@ -92,7 +94,7 @@ def _plane(logits: Tensor, labels: Tensor) -> tuple[list[Tensor], tuple[float, f
     turned = (labels[:, None] + torch.arange(ways)) % ways
     own_first = logits.gather(1, turned)
     own_first = own_first - own_first.mean(1, keepdim=True)
-    _, values, components = torch.linalg.svd(own_first - own_first.mean(0), full_matrices=False)
+    _, values, components = torch.linalg.svd(own_first, full_matrices=False)
     shares = values.square() / values.square().sum().clamp(min=1e-12)
     directions = []
     for component in components[:2]:

@@ -17,7 +17,7 @@ def draw(landscape: "Landscape") -> Figure:
     """A panel for each φ and one for cross-entropy, each on a scale of its own: φ's scale means nothing by itself."""
     panels = {f"learned loss, {name}": values for name, values in landscape.learned.items()}
     panels["cross-entropy"] = landscape.entropy
-    columns = min(COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(3.6 * columns, 3.2 * rows + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
