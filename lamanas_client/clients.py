@@ -58,6 +58,7 @@ class Operations(Generic[Http]):
 
     session = Operation(operations.session)
     create_episode = Operation(operations.create_episode)
+    correct_episode = Operation(operations.correct_episode)
     get_episode = Operation(operations.get_episode)
     list_episodes = Operation(operations.list_episodes)
     delete_episode = Operation(operations.delete_episode)

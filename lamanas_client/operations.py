@@ -1,7 +1,7 @@
 """What can be asked of the service, as calls to be sent. Both clients have these as methods."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -62,6 +62,26 @@ def create_episode(
     fields = {"seed": str(seed)} | {field: str(value) for field, value in options.items() if value is not None}
     sent = {"data": fields | {"labels": labels}, "files": parts, "headers": _once()}
     return parse(Episode, (yield Call("POST", "/episodes", sent)))
+
+
+def correct_episode(
+    id: str,
+    *,
+    remove: Iterable[int] = (),
+    relabel: Mapping[int, str] | None = None,
+    add: Support | None = None,
+) -> Calls[Episode]:
+    """A new episode of this one's images, some removed, relabelled (each by its place among them) or added."""
+    renamed = relabel or {}
+    sent: dict[str, Any] = {"headers": _once()}
+    if add is None:
+        named = [{"image": image, "label": label} for image, label in renamed.items()]
+        sent["json"] = {"remove": list(remove), "relabel": named}
+    else:
+        sent["files"], labels = support_parts(add)
+        fields = {"remove": [str(image) for image in remove], "labels": labels}
+        sent["data"] = fields | {"relabel": [f"{image}={label}" for image, label in renamed.items()]}
+    return parse(Episode, (yield Call("POST", f"{_path('episodes', id)}/support", sent)))
 
 
 def get_episode(id: str) -> Calls[Episode]:

@@ -54,10 +54,11 @@ class Parameters(Answer):
 
 
 class Episode(Answer):
-    """A task and its classifier, once ``state`` is ``ready``."""
+    """A task and its classifier, once ``state`` is ``ready``; ``parent``: the episode that it is a correction of."""
 
     id: str
     name: str | None
+    parent: str | None
     state: Literal["queued", "adapting", "ready", "failed"]
     classes: tuple[str, ...]
     shots: dict[str, int]

@@ -12,6 +12,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 EPISODE: dict[str, Any] = {
     "id": "01k8d9w3v4q2x6y7z8a9b0c1d2",
     "name": None,
+    "parent": None,
     "state": "ready",
     "classes": ["a", "b"],
     "shots": {"a": 1, "b": 1},

@@ -43,6 +43,15 @@ def test_an_episode_from_its_images_to_its_end(ask: Callable[..., Any], worker: 
     assert refused.value.kind == "gone"
 
 
+def test_a_finished_episode_is_corrected_with_and_without_new_images(ask: Callable[..., Any], worker: Worker) -> None:
+    parent = ask("create_episode", SUPPORT)
+    worker.adapt(parent.id)
+    fewer = ask("correct_episode", parent.id, remove=[0], relabel={1: "gamma"})
+    assert (fewer.parent, fewer.shots) == (parent.id, {"beta": 2, "gamma": 1})
+    more = ask("correct_episode", parent.id, remove=[0], relabel={1: "beta"}, add={"gamma": [png(2), png(2, 1)]})
+    assert (more.parent, more.shots) == (parent.id, {"beta": 3, "gamma": 2})
+
+
 def test_progress_comes_while_it_is_made(live: str, token: Callable[..., str], worker: Worker) -> None:
     with Client(live, token("episodes")) as client:
         id = client.create_episode(SUPPORT).id
