@@ -1,0 +1,56 @@
+"""What an adaptation tells while it is worked on, in the lines of its worker and in the figures of all."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+import workers.child
+from app.settings import Settings
+from app.store import measures
+from app.store.sync_store import SyncStore
+from app.telemetry import logs
+from tests.conftest import PrivateRedis
+from tests.store.submitting import get, submit
+from tests.workers.fake_learner import VERSION, FakeLearner
+from workers import adapt
+from workers.child import Child
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.JsonLines("worker-1"))
+    log = logging.getLogger("workers")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield stream
+    log.removeHandler(handler)
+
+
+def test_a_worker_tells_the_requests_id_and_measures_wait_and_steps(
+    redis_server: PrivateRedis,
+    settings: Settings,
+    sync_store: SyncStore,
+    stream: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers.child, "Learner", FakeLearner)
+    child = Child(settings, sync_store, "adapt", "worker-1")
+    child.learner.register_shipped()
+    with logs.working_on(request_id="mine-3"):
+        record = asyncio.run(submit(settings, name="plain", model_version=VERSION))
+    adapt.run(child, record.id)
+    assert get(settings, record.id).state == "ready"
+    (line,) = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (line["process"], line["request_id"], line["episode"]) == ("worker-1", "mine-3", record.id)
+    client: Redis = redis_server.client
+    measured = measures.histograms(client.hgetall(measures.HASH))  # type: ignore[arg-type]
+    assert sum(measured["queue_wait"].counts) == sum(measured["adapt"].counts) == 1
+    assert sum(measured["adapt_step"].counts) == get(settings, record.id).step
+    assert measured["queue_wait"].sum >= 0
