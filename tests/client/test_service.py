@@ -15,6 +15,13 @@ SUPPORT = {name: [png(kind, seed) for seed in range(2)] for kind, name in enumer
 
 
 @pytest.fixture
+def ask_blocking(live: str, token: Callable[..., str]) -> Callable[..., Any]:
+    """Where one client is enough: both have the same methods from the same place."""
+    admin = token("admin")
+    return lambda method, *args, **kwargs: Asking(Client).ask(live, method, *args, key=admin, **kwargs)
+
+
+@pytest.fixture
 def ask(asking: Asking, live: str, token: Callable[..., str]) -> Callable[..., Any]:
     admin = token("admin")
     return lambda method, *args, **kwargs: asking.ask(live, method, *args, key=admin, **kwargs)
@@ -43,12 +50,16 @@ def test_an_episode_from_its_images_to_its_end(ask: Callable[..., Any], worker: 
     assert refused.value.kind == "gone"
 
 
-def test_a_finished_episode_is_corrected_with_and_without_new_images(ask: Callable[..., Any], worker: Worker) -> None:
-    parent = ask("create_episode", SUPPORT)
+def test_a_finished_episode_is_corrected_with_and_without_new_images(
+    ask_blocking: Callable[..., Any], worker: Worker
+) -> None:
+    parent = ask_blocking("create_episode", SUPPORT)
     worker.adapt(parent.id)
-    fewer = ask("correct_episode", parent.id, remove=[0], relabel={1: "gamma"})
+    fewer = ask_blocking("correct_episode", parent.id, remove=[0], relabel={1: "gamma"})
     assert (fewer.parent, fewer.shots) == (parent.id, {"beta": 2, "gamma": 1})
-    more = ask("correct_episode", parent.id, remove=[0], relabel={1: "beta"}, add={"gamma": [png(2), png(2, 1)]})
+    more = ask_blocking(
+        "correct_episode", parent.id, remove=[0], relabel={1: "beta"}, add={"gamma": [png(2), png(2, 1)]}
+    )
     assert (more.parent, more.shots) == (parent.id, {"beta": 3, "gamma": 2})
 
 
@@ -66,14 +77,15 @@ def test_progress_comes_while_it_is_made(live: str, token: Callable[..., str], w
     assert last.state == "ready"
 
 
-def test_a_refused_image_is_named_by_its_file(ask: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_refused_image_is_named_by_its_file(ask_blocking: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "no image.png").write_text("hello")
     with pytest.raises(ProblemError, match=r"\(alpha/no image\.png\)") as refused:
-        ask("create_episode", SUPPORT | {"alpha": [png(0), tmp_path / "no image.png"]})
+        ask_blocking("create_episode", SUPPORT | {"alpha": [png(0), tmp_path / "no image.png"]})
     assert refused.value.image == "images[1] (alpha/no image.png)"
 
 
-def test_who_one_is_and_may_do(asking: Asking, live: str, token: Callable[..., str]) -> None:
+def test_who_one_is_and_may_do(live: str, token: Callable[..., str]) -> None:
+    asking = Asking(Client)
     mine = token("predict")
     assert asking.ask(live, "session", key=mine).scopes == ("predict",)
     with pytest.raises(ProblemError, match="needs a token with the scope 'episodes'"):
@@ -83,16 +95,16 @@ def test_who_one_is_and_may_do(asking: Asking, live: str, token: Callable[..., s
     assert refused.value.kind == "invalid-token"
 
 
-def test_versions_and_training(ask: Callable[..., Any], sync_store: SyncStore) -> None:
+def test_versions_and_training(ask_blocking: Callable[..., Any], sync_store: SyncStore) -> None:
     sync_store.register_model("fedcba9876543210", b"weights", CARD)
-    assert ask("activate_model", "fedcba9876543210").active
-    assert {model.version: model.active for model in ask("list_models")} == {
+    assert ask_blocking("activate_model", "fedcba9876543210").active
+    assert {model.version: model.active for model in ask_blocking("list_models")} == {
         "0123456789abcdef": False,
         "fedcba9876543210": True,
     }
-    run = ask("start_training", "symbols", meta_epochs=3, preset="tiny")
+    run = ask_blocking("start_training", "symbols", meta_epochs=3, preset="tiny")
     assert (run.state, run.options) == ("queued", {"preset": "tiny", "meta_epochs": 3, "seed": 0})
-    assert ask("cancel_training", run.id).state == "cancelled"
-    assert [news.state for news in ask("watch_training", run.id)] == ["cancelled"]
-    assert ask("resume_training", run.id).state == "queued"
-    assert ask("list_trainings") == [ask("get_training", run.id)]
+    assert ask_blocking("cancel_training", run.id).state == "cancelled"
+    assert [news.state for news in ask_blocking("watch_training", run.id)] == ["cancelled"]
+    assert ask_blocking("resume_training", run.id).state == "queued"
+    assert ask_blocking("list_trainings") == [ask_blocking("get_training", run.id)]

@@ -73,9 +73,8 @@ def test_a_failed_episode_is_told_and_ends_with_1(signed_in: Lamanas, worker: Wo
     assert "out of memory" in signed_in("episodes", "show", id)
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
+def test_what_goes_wrong_is_told_in_one_line(signed_in: Lamanas, folder: Path) -> None:
+    for command, words in (
         ("adapt {folder}/alpha", "has no folders: put the images of each class into a folder"),
         ("adapt {folder}/nowhere", "{folder}/nowhere: No such file or directory"),
         ("adapt {folder}/alpha/0.png", "not a readable zip file"),
@@ -85,12 +84,10 @@ def test_a_failed_episode_is_told_and_ends_with_1(signed_in: Lamanas, worker: Wo
         ("models activate nobody", "there is no model version nobody"),
         ("train cancel nobody", "there is no training nobody"),
         ("train watch", "there is no run yet"),
-    ],
-)
-def test_what_goes_wrong_is_told_in_one_line(signed_in: Lamanas, folder: Path, command: str, words: str) -> None:
-    signed_in(*command.format(folder=folder).split(), fails=True)
-    assert words.format(folder=folder) in signed_in.error
-    assert signed_in.error.count("\n") == 1
+    ):
+        signed_in(*command.format(folder=folder).split(), fails=True)
+        assert words.format(folder=folder) in signed_in.error
+        assert signed_in.error.count("\n") == 1
 
 
 def test_versions_are_listed_and_switched(signed_in: Lamanas, sync_store: SyncStore) -> None:
