@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # an optimiser's first step imports it: here once, before processes are forked
 from torch import Tensor
 
 from lamanas_core.learning import checkpoint, training
