@@ -11,11 +11,13 @@ from torch import Tensor
 from lamanas_core.genotype import Genotype
 from lamanas_core.learning import onnx_graph
 from lamanas_core.learning.architecture import cell_weights, genotype
-from lamanas_core.learning.config import NetworkConfig
+from lamanas_core.learning.batches import balanced, drawn
+from lamanas_core.learning.config import Config, NetworkConfig
 from lamanas_core.learning.episodes import to_float
+from lamanas_core.learning.heads import Head, fitted_head
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import leave_one_out_logits, logits, prototypes
+from lamanas_core.learning.prototypes import leave_one_out_logits
 from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, steps
 
 # Images a step learns from at most: keeps 50 classes of 20 images under 4 GB.
@@ -24,36 +26,33 @@ LARGEST_BATCH = 250
 
 @dataclass(frozen=True)
 class AdaptedNetwork:
-    """*The* adapted network: parameters after K steps, what α keeps of them, statistics and prototypes of the support.
+    """*The* adapted network: parameters after K steps, what α keeps of them, statistics and head of the support set.
 
-    ``centres``: float (ways, d).
+    ``features``: of the support images, float (n, d).
     """
 
     learner: Learner
     parameters: Parameters
     statistics: Statistics
-    centres: Tensor
+    features: Tensor
+    head: Head
 
     def logits(self, images: Tensor) -> Tensor:
         """float images (n, c, h, w) in 0..1 -> (n, ways)."""
         features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
-        return logits(features, self.centres, self.parameters.log_scale.exp())
+        return self.head.logits(features)
 
     def artifact(self, classes: Sequence[str], model_version: str) -> bytes:
         """The same network as an ONNX file."""
-        d = self.centres.shape[1]
-        scale = self.parameters.log_scale.exp() / d
-        head = onnx_graph.Head(
-            (2 * scale * self.centres).cpu().numpy(), (-scale * self.centres.square().sum(1)).cpu().numpy()
-        )
         network = self.learner.config.network
-        return onnx_graph.build(network, self.parameters, self.statistics, head, classes, model_version)
+        return onnx_graph.build(network, self.parameters, self.statistics, self.head, classes, model_version)
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What an adaptation leaves: the artifact, and what is told about it. Accuracies are fractions."""
+    """What an adaptation leaves: the network, its artifact, and what is told about it. Accuracies are fractions."""
 
+    network: AdaptedNetwork
     artifact: bytes
     genotype: Genotype
     parameters_kept: int
@@ -66,10 +65,11 @@ class Adapted:
 
 @torch.no_grad()
 def finish(learner: Learner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
-    """Fix θ and α; recompute statistics and prototypes on the support set, float (n, c, h, w), with what is left."""
+    """Fix θ and α; recompute statistics and head on the support set, float (n, c, h, w), with what is left."""
     statistics = Statistics(len(support))
     features = learner.embed(parameters.theta, parameters.alpha, support, statistics)
-    return AdaptedNetwork(learner, parameters, statistics.freeze(), prototypes(features, labels, ways))
+    head = fitted_head(learner.config, parameters.theta, parameters.log_scale, features, labels, ways)
+    return AdaptedNetwork(learner, parameters, statistics.freeze(), features, head)
 
 
 def adapt(
@@ -91,27 +91,25 @@ def adapt(
     config = meta_model.config
     if support.shape[1:] != config.network.image.shape:
         raise ValueError(f"images of shape {support.shape[1:]} for a meta-model of {config.network.image.shape}")
+    if config.network.head == "linear" and len(classes) > config.network.ways:
+        raise ValueError(f"{len(classes)} classes for a meta-model whose head has {config.network.ways}")
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     learner = meta_model.learner
     images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
     count = config.task_learner.steps if steps is None else steps
-    batches = minibatches(targets.cpu(), len(classes), count, torch.Generator().manual_seed(seed))
+    batches = minibatches(config, targets.cpu(), len(classes), count, torch.Generator().manual_seed(seed))
     network, losses = _run(learner, parameters, images, targets, len(classes), batches, on_step)
     kept = kept_parameters(network.parameters.theta, network.parameters.alpha, config.network)
-    with torch.no_grad():
-        scale = parameters.log_scale.exp()
-        features = learner.embed(network.parameters.theta, network.parameters.alpha, images, network.statistics)
-        fitted = logits(features, network.centres, scale)
-        held_out = leave_one_out_logits(features, targets, len(classes), scale)
-        repeated = torch.bincount(targets)[targets] > 1
+    fitted = network.head.logits(network.features)
     return Adapted(
+        network=network,
         artifact=network.artifact(classes, meta_model.version),
         genotype=genotype(network.parameters.alpha, config.network),
         parameters_kept=kept,
         parameters_total=sum(value.numel() for value in parameters.theta.values()),
         support_accuracy=_accuracy(fitted, targets),
-        leave_one_out_accuracy=_accuracy(held_out[repeated], targets[repeated]) if bool(repeated.any()) else None,
+        leave_one_out_accuracy=_leave_one_out_accuracy(network, targets),
         losses=tuple(losses),
         warnings=_warnings(meta_model.card, support),
     )
@@ -137,21 +135,13 @@ def _run(
     return finish(learner, after, images, labels, ways), losses
 
 
-def minibatches(labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:
-    """For each of ``count`` steps the rows it uses, in order: all of them up to ``LARGEST_BATCH``, else a fresh draw.
-
-    A draw has the same number of images of every class, as far as a class has them, so that every class is in it.
-    """
-    everything = torch.arange(len(labels))
+def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:
+    """For each of ``count`` steps the rows it uses: all of them up to ``LARGEST_BATCH``, else a fresh draw."""
+    if config.task_learner.batch is not None:
+        return drawn(labels, count, config.task_learner.batch, generator)
     if len(labels) <= LARGEST_BATCH:
-        return [everything] * count
-    each = LARGEST_BATCH // ways
-    drawn = []
-    for _ in range(count):
-        members = [everything[labels == label] for label in range(ways)]
-        picked = [rows[torch.randperm(len(rows), generator=generator)[:each]] for rows in members]
-        drawn.append(torch.cat(picked).sort().values)
-    return drawn
+        return [torch.arange(len(labels))] * count
+    return balanced(labels, ways, count, LARGEST_BATCH, generator)
 
 
 def kept_parameters(theta: Tensors, alpha: Tensors, config: NetworkConfig) -> int:
@@ -166,6 +156,15 @@ def kept_parameters(theta: Tensors, alpha: Tensors, config: NetworkConfig) -> in
                 continue
         total += value.numel()
     return total
+
+
+def _leave_one_out_accuracy(network: AdaptedNetwork, labels: Tensor) -> float | None:
+    """None where no class has two images, or where the head is not made of the images."""
+    repeated = torch.bincount(labels)[labels] > 1
+    if network.learner.config.network.head == "linear" or not bool(repeated.any()):
+        return None
+    held_out = leave_one_out_logits(network.features, labels, int(labels.max()) + 1, 1.0)
+    return _accuracy(held_out[repeated], labels[repeated])
 
 
 def _accuracy(predicted: Tensor, labels: Tensor) -> float:

@@ -68,11 +68,17 @@ def shares(alpha: Mapping[str, Tensor], kind: str, nodes: int, temperature: floa
 
 
 def cell_weights(
-    alpha: Mapping[str, Tensor], config: NetworkConfig, *, temperature: float, threshold: float
+    alpha: Mapping[str, Tensor],
+    config: NetworkConfig,
+    *,
+    temperature: float,
+    threshold: float,
+    dropping: torch.Generator | None = None,
 ) -> CellWeights:
     """Weights of every operation; inputs, then operations with a share under ``threshold`` are dropped.
 
-    What is left of an edge (and of a node's inputs) is not rescaled; the largest of each always stays.
+    What is left of an edge (and of a node's inputs) is not rescaled; the largest of each always stays. With
+    ``dropping`` paths are dropped at random (training only): see ``drop_paths``.
     """
     kinds = {}
     for kind in KINDS:
@@ -83,8 +89,30 @@ def cell_weights(
             best = int(row.argmax())
             chosen = tuple(i for i, share in enumerate(row.tolist()) if share >= threshold or i == best)
             kept.append(chosen if kept_input else ())
-        kinds[kind] = EdgeWeights(operations * inputs[:, None], tuple(kept))
+        weights = EdgeWeights(operations * inputs[:, None], tuple(kept))
+        kinds[kind] = weights if dropping is None else drop_paths(weights, config, dropping)
     return CellWeights(kinds)
+
+
+def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Generator) -> EdgeWeights:
+    """Leave out each operation but skips with probability ``drop_path``; scale the others up to match.
+
+    Drawn once for the whole batch, so that what is left out is not computed. A node whose operations would all be gone
+    keeps them all.
+    """
+    share = config.drop_path
+    safe = torch.tensor([name == "skip" for name in config.operations])
+    stays = (torch.rand(weights.weights.shape, generator=generator) >= share) | safe
+    of_node = torch.tensor([node for node, _ in edges(config.nodes)])
+    there = torch.zeros_like(stays)
+    for row, kept in enumerate(weights.kept):
+        there[row, list(kept)] = True
+    for node in range(config.nodes):
+        if not bool((stays & there)[of_node == node].any()):
+            stays[of_node == node] = True
+    kept = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
+    scale = torch.where(safe, 1.0, 1 / (1 - share)).to(weights.weights)
+    return EdgeWeights(weights.weights * scale, kept)
 
 
 def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig) -> Genotype:

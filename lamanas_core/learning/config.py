@@ -5,7 +5,17 @@ from typing import Any, Literal
 
 from lamanas_core.image_spec import ImageSpec
 
-OperationName = Literal["max_pool_3x3", "avg_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3"]
+OperationName = Literal[
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip",
+    "conv_1x5_5x1",
+    "conv_3x3",
+    "sep_conv_3x3",
+    "double_sep_conv_3x3",
+    "dil_conv_3x3",
+]
 
 
 @dataclass(frozen=True)
@@ -18,19 +28,33 @@ class NetworkConfig:
     nodes: int = 3
     cells: tuple[Literal["normal", "reduction"], ...] = ("normal", "reduction", "normal", "reduction")
     operations: tuple[OperationName, ...] = ("max_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3")
+    stem: Literal["convolution", "resnet18"] = "convolution"
     pool_to: int = 2
+    # "linear" is the paper's: a layer of θ for ``ways`` classes; "prototypes" serves any number of classes.
+    head: Literal["prototypes", "linear"] = "prototypes"
+    ways: int = 20
     temperature: float = 0.05
     prune_threshold: float = 0.05
+    train_threshold: float = 0.01
+    drop_path: float = 0.0
 
 
 @dataclass(frozen=True)
 class TaskLearnerConfig:
-    """Φ_K: K steps of SGD on θ and α with the learned loss (Eq. 2). The step sizes are learned; these start them."""
+    """Φ_K: K steps on θ and α with the learned loss (Eq. 2). SGD's step sizes are learned, and start out as these.
+
+    ``optimizer`` "adam" is Adam with β₁ = 0 at fixed rates, for Algorithm 2 alone: no meta-gradient flows through it.
+    ``batch``: images a step, None for all. α's temperature falls linearly from ``start_temperature``
+    (None: it stands) to the network's.
+    """
 
     steps: int = 3
     max_steps: int = 20
     theta_rate: float = 0.01
     alpha_rate: float = 0.002
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    batch: int | None = None
+    start_temperature: float | None = None
     loss: Literal["cross_entropy", "fnn", "lstm"] = "lstm"
     residual: bool = True
     hidden: int = 32
@@ -62,6 +86,39 @@ class Config:
         return cls(data["preset"], NetworkConfig(**network), TaskLearnerConfig(**data["task_learner"]))
 
 
+# The paper's search space and task learner; what it leaves open is as in the public MetaNAS settings.
+PAPER = Config(
+    "paper",
+    replace(
+        NetworkConfig(),
+        channels=28,
+        stem_stride=1,
+        operations=(
+            "max_pool_3x3",
+            "avg_pool_3x3",
+            "skip",
+            "conv_1x5_5x1",
+            "conv_3x3",
+            "double_sep_conv_3x3",
+            "dil_conv_3x3",
+        ),
+        pool_to=1,
+        head="linear",
+        drop_path=0.2,
+    ),
+    TaskLearnerConfig(
+        steps=5,
+        max_steps=100,
+        theta_rate=0.005,
+        alpha_rate=0.005,
+        optimizer="adam",
+        batch=20,
+        start_temperature=1.0,
+        hidden=64,
+        logit_scale=1.0,
+    ),
+)
+
 PRESETS: dict[str, Config] = {
     "serving": Config(),
     # Colour photos (the miniImageNet setting). A stem of 3 x 3 patches: 28 x 28 positions, and every pixel is seen.
@@ -71,4 +128,5 @@ PRESETS: dict[str, Config] = {
     ),
     # Small enough for tests and for trying a data set out: minutes, not hours.
     "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),
+    "paper": PAPER,
 }

@@ -1,19 +1,21 @@
 """Meta learners Ψ: the change that one task asks of θ, α, φ, step sizes and scale (Algorithms 1 and 2)."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call, jvp
+from torch.func import jvp
 
+from lamanas_core.learning.batches import drawn
+from lamanas_core.learning.heads import fitted_head, support_logits
 from lamanas_core.learning.losses import State
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import leave_one_out_logits, logits, prototypes
-from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, steps
+from lamanas_core.learning.task_learner import Learner, Order, Parameters, Step, Tensors, learned_loss, leaves, steps
 
-Proxy = Literal["mse", "inner_product"]
+Proxy = Literal["mse", "inner_product", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -36,91 +38,139 @@ class MetaGradient:
 
 
 def query_logits(learner: Learner, parameters: Parameters, theta: Tensors, alpha: Tensors, task: Task) -> Tensor:
-    """Logits of the query images under θ, α, statistics and prototypes taken from the support set."""
+    """Logits of the query images under θ, α, statistics and head taken from the support set."""
     images = torch.cat([task.support, task.query])
     n = len(task.support)
     features = learner.embed(theta, alpha, images, Statistics(n))
-    return logits(features[n:], prototypes(features[:n], task.support_labels, task.ways), parameters.log_scale.exp())
+    head = fitted_head(learner.config, theta, parameters.log_scale, features[:n], task.support_labels, task.ways)
+    return head.logits(features[n:])
 
 
-def maml(learner: Learner, parameters: Parameters, task: Task, count: int) -> MetaGradient:
-    """Algorithm 1: the exact gradient of the query cross-entropy after ``count`` steps, through all of them."""
+def maml(
+    learner: Learner,
+    parameters: Parameters,
+    task: Task,
+    count: int,
+    generator: torch.Generator,
+    order: Literal["first", "second"] = "second",
+) -> MetaGradient:
+    """Algorithm 1: the gradient of the query cross-entropy after ``count`` steps, exact or of first order (``steps``).
+
+    ``generator`` draws batches and dropped paths. Raises ValueError for a task learner by Adam with β₁ = 0: its first
+    step is the gradient's sign, through which no meta-gradient flows.
+    """
+    if learner.config.task_learner.optimizer == "adam":
+        raise ValueError("Algorithm 1 needs a task learner by SGD; this one is by Adam")
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
     theta, alpha = live.theta, live.alpha
-    for step in steps(learner, live, task.support, task.support_labels, task.ways, count, differentiable=True):
+    for step in _taken(learner, live, task, count, generator, order):
         theta, alpha = step.theta, step.alpha
-    predicted = query_logits(learner, live, theta, alpha, task)
-    loss = F.cross_entropy(predicted, task.query_labels)
+    loss = F.cross_entropy(query_logits(learner, live, theta, alpha, task), task.query_labels)
+    return meta_gradient(loss, live)
+
+
+def meta_gradient(loss: Tensor, live: Parameters, penalty: Tensor | float = 0.0) -> MetaGradient:
+    """The gradient of ``loss + penalty`` in everything that is meta-learned."""
     named = live.named()
-    gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
+    gradients = torch.autograd.grad(loss + penalty, list(named.values()), materialize_grads=True)
     return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()))
 
 
 def reptile(
-    learner: Learner, parameters: Parameters, task: Task, count: int, proxy: Proxy, phi_rate: float
+    learner: Learner,
+    parameters: Parameters,
+    task: Task,
+    count: int,
+    generator: torch.Generator,
+    proxy: Proxy,
+    phi_rate: float,
 ) -> MetaGradient:
-    """Algorithm 2: θ - θ_K, α - α_K and φ - φ_K as gradients, φ moved by its proxy at every step.
+    """Algorithm 2: θ - θ_K, α - α_K and φ - φ_K as gradients, φ moved by its proxy at every step (SGD, ``phi_rate``).
 
     The steps themselves are taken with φ as it was at the start (Eq. 2 holds it fixed), its state running along.
-    The proxy's H is taken on the query set (D_val of Eq. 6): on the support set of a prototype head it is zero.
+    ``generator`` draws batches and dropped paths.
     """
     theta, alpha = parameters.theta, parameters.alpha
     phi = {name: value.detach().requires_grad_() for name, value in parameters.phi.items()}
-    taken = steps(learner, parameters, task.support, task.support_labels, task.ways, count)
-    for k, step in enumerate(taken):
+    for k, step in enumerate(_taken(learner, parameters, task, count, generator, "none")):
         if phi:
-            live = Parameters(theta, alpha, phi, parameters.theta_rates, parameters.alpha_rates, parameters.log_scale)
-            value = proxy_value(learner, live, task, proxy, k / count, step.state)
+            live = replace(parameters, theta=theta, alpha=alpha, phi=phi)
+            batch = replace(task, support=task.support[step.rows], support_labels=task.support_labels[step.rows])
+            value = proxy_value(learner, live, batch, proxy, k, count, step.state)
             gradients = torch.autograd.grad(value, list(phi.values()), materialize_grads=True)
             moved = zip(phi.items(), gradients, strict=True)
             phi = {name: (old - phi_rate * gradient).detach().requires_grad_() for (name, old), gradient in moved}
         theta, alpha = step.theta, step.alpha
     with torch.no_grad():
-        predicted = query_logits(learner, parameters, theta, alpha, task)
-        loss = F.cross_entropy(predicted, task.query_labels)
-    after = Parameters(theta, alpha, phi, parameters.theta_rates, parameters.alpha_rates, parameters.log_scale).named()
+        loss = F.cross_entropy(query_logits(learner, parameters, theta, alpha, task), task.query_labels)
+    after = replace(parameters, theta=theta, alpha=alpha, phi=phi).named()
     differences = {name: (old - after[name]).detach() for name, old in parameters.named().items()}
     return MetaGradient(differences, float(loss.detach()))
 
 
-def proxy_value(
-    learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, progress: float, state: State = None
-) -> Tensor:
-    """What φ is to make small: Eq. 7, or Eq. 8 in its cosine form (the printed one grows without bound in φ's scale).
+def _taken(
+    learner: Learner, parameters: Parameters, task: Task, count: int, generator: torch.Generator, order: Order
+) -> Iterator[Step]:
+    size = learner.config.task_learner.batch
+    batches = None
+    if size is not None:
+        batches = [rows.to(task.support.device) for rows in drawn(task.support_labels, count, size, generator)]
+    return steps(
+        learner,
+        parameters,
+        task.support,
+        task.support_labels,
+        task.ways,
+        count,
+        order=order,
+        batches=batches,
+        dropping=generator,
+    )
 
-    ``mse``: (L_φ - H)² on the query logits. ``inner_product``: minus the cosine of ∇L_φ (support) and ∇H (query), by
-    ⟨∇_θ L_φ, g⟩ = ⟨∂L_φ/∂z, J g⟩ with g = ∇H fixed, so that only the loss network is differentiated twice. L_φ must
-    reach θ and α through the logits z alone, which the way it is called here ensures.
+
+def proxy_value(
+    learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, k: int, count: int, state: State = None
+) -> Tensor:
+    """What φ is to make small at step ``k`` of ``count``: Eq. 7 (``mse``) or Eq. 8 (``inner_product``, ``cosine``).
+
+    ``mse``: (L_φ - H)². ``inner_product``: minus the inner product of ∇L_φ and ∇H, by ⟨∇_θ L_φ, g⟩ = ⟨∂L_φ/∂z, J g⟩
+    with g = ∇H fixed, so that only the loss network is differentiated twice; ``cosine`` divides by the lengths of both
+    factors, since the printed form grows without bound in φ's scale. L_φ must reach θ and α through the logits z alone,
+    and z must be the same in both products, which the way it is called here ensures.
+    H is taken where it means something: for a linear head on the support set, as printed; for prototypes on the query
+    set (D_val of Eq. 6), since on the images that made the prototypes it is zero.
     """
-    scale = parameters.log_scale.exp().detach()
-    theta = {name: value.detach().requires_grad_() for name, value in parameters.theta.items()}
-    alpha = {name: value.detach().requires_grad_() for name, value in parameters.alpha.items()}
-    predicted = query_logits(learner, parameters, theta, alpha, task)
-    entropy = F.cross_entropy(predicted, task.query_labels)
-    if proxy == "mse":
-        outer: tuple[Tensor, object] = functional_call(
-            learner.loss, parameters.phi, (predicted.detach(), task.query_labels, progress, None)
+    theta, alpha = leaves(parameters.theta), leaves(parameters.alpha)
+    mixing, progress = learner.mixing(k, count, None), k / count
+
+    def tempered(theta: Tensors, alpha: Tensors) -> Tensor:
+        features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)), mixing)
+        return support_logits(
+            learner.config, theta, parameters.log_scale.detach(), features, task.support_labels, task.ways
         )
-        return (outer[0] - entropy.detach()).square()
+
+    if learner.config.network.head == "linear":
+        predicted, truth = tempered(theta, alpha), task.support_labels
+    else:
+        fixed = replace(parameters, log_scale=parameters.log_scale.detach())
+        predicted, truth = query_logits(learner, fixed, theta, alpha, task), task.query_labels
+    entropy = F.cross_entropy(predicted, truth)
+    if proxy == "mse":
+        return (
+            learned_loss(learner, parameters.phi, predicted.detach(), truth, progress)[0] - entropy.detach()
+        ).square()
     variables = [*theta.values(), *alpha.values()]
     gradients = [g.detach() for g in torch.autograd.grad(entropy, variables, materialize_grads=True)]
     direction = (
         dict(zip(theta, gradients[: len(theta)], strict=True)),
         dict(zip(alpha, gradients[len(theta) :], strict=True)),
     )
-
-    def support_logits(theta: Tensors, alpha: Tensors) -> Tensor:
-        features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
-        tempered = scale * learner.config.task_learner.logit_scale
-        return leave_one_out_logits(features, task.support_labels, task.ways, tempered)
-
     point = ({n: v.detach() for n, v in theta.items()}, {n: v.detach() for n, v in alpha.items()})
-    z, change = jvp(support_logits, point, direction)[:2]
-    z = z.detach().requires_grad_()
-    inner: tuple[Tensor, object] = functional_call(
-        learner.loss, parameters.phi, (z, task.support_labels, progress, state)
-    )
-    (slope,) = torch.autograd.grad(inner[0], z, create_graph=True)
-    length = slope.norm() * change.detach().norm()
-    cosine: Tensor = (slope * change.detach()).sum() / (length + 1e-12)
-    return -cosine
+    z, change = (part.detach() for part in jvp(tempered, point, direction)[:2])
+    z.requires_grad_()
+    inner = learned_loss(learner, parameters.phi, z, task.support_labels, progress, state)[0]
+    (slope,) = torch.autograd.grad(inner, z, create_graph=True)
+    product: Tensor = (slope * change).sum()
+    if proxy == "cosine":
+        product = product / (slope.norm() * change.norm() + 1e-12)
+    return -product

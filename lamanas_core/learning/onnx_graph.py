@@ -17,19 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from lamanas_core.artifact import FORMAT
 from lamanas_core.learning.architecture import EdgeWeights, cell_weights, edges
 from lamanas_core.learning.config import NetworkConfig
+from lamanas_core.learning.heads import Head
 from lamanas_core.learning.normalisation import EPSILON, Statistics
+from lamanas_core.learning.stems import RESNET_SIDE
 from lamanas_core.learning.task_learner import Parameters
 
 Array = npt.NDArray[np.float32]
-OPSET, IR_VERSION = 17, 9
-
-
-@dataclass(frozen=True)
-class Head:
-    """The prototype head as a linear layer: ``weight`` (ways, d), ``bias`` (ways,)."""
-
-    weight: Array
-    bias: Array
+OPSET, IR_VERSION = 18, 9
 
 
 @dataclass
@@ -59,17 +53,32 @@ class _Graph:
         shift = self.theta[f"{norm}.bias"].astype(np.float64) - mean * scale
         return scale.astype(np.float32), shift.astype(np.float32)
 
-    def convolution(self, x: str, conv: str, norm: str | None, stride: int, gain: float = 1.0, groups: int = 1) -> str:
+    def convolution(
+        self,
+        x: str,
+        conv: str,
+        norm: str | None,
+        stride: tuple[int, int] = (1, 1),
+        gain: float = 1.0,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> str:
         weight = self.theta[f"{conv}.weight"]
         inputs = [x]
-        padding = weight.shape[-1] // 2
+        tall, wide = (dilation * (side // 2) for side in weight.shape[2:])
         if norm is None:
             inputs.append(self.constant(weight * np.float32(gain)))
         else:
             scale, shift = self.moments(norm)
             inputs.append(self.constant(weight * (scale * np.float32(gain))[:, None, None, None]))
             inputs.append(self.constant(shift * np.float32(gain)))
-        return self.node("Conv", inputs, strides=[stride] * 2, pads=[padding] * 4, group=groups)
+        shape = {"strides": stride, "pads": [tall, wide, tall, wide], "dilations": [dilation] * 2}
+        return self.node("Conv", inputs, group=groups, **shape)
+
+    def separable(self, x: str, path: str, stride: tuple[int, int], gain: float = 1.0, dilation: int = 1) -> str:
+        groups = self.config.channels
+        x = self.convolution(x, f"{path}.depthwise", None, stride, groups=groups, dilation=dilation)
+        return self.convolution(x, f"{path}.pointwise", f"{path}.norm", gain=gain)
 
 
 def build(
@@ -84,12 +93,7 @@ def build(
     weights = cell_weights(parameters.alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
     theta = {name: value.detach().cpu().numpy() for name, value in parameters.theta.items()}
     graph = _Graph(config, theta, statistics)
-    x = graph.node("Cast", ["images"], to=TensorProto.FLOAT)
-    # 1 / 255 goes into the stem: its padding is 0 either way.
-    x = graph.convolution(x, "stem", "stem_norm", config.stem_stride, gain=1.0)
-    stem_weight = numpy_helper.to_array(graph.constants[0]) / np.float32(255)
-    graph.constants[0].CopyFrom(numpy_helper.from_array(stem_weight, graph.constants[0].name))
-    side = _halved(config.image.size, config.stem_stride)
+    x, side = _stem(graph, graph.node("Cast", ["images"], to=TensorProto.FLOAT))
     before, first_is_larger = (x, x), False
     for index, kind in enumerate(config.cells):
         out = _cell(graph, f"cells.{index}", kind, before, first_is_larger, weights.kinds[kind])
@@ -100,7 +104,7 @@ def build(
         "AveragePool", [graph.node("Relu", [before[1]])], kernel_shape=[kernel] * 2, strides=[stride] * 2
     )
     flat = graph.node("Flatten", [pooled])
-    head_inputs = [flat, graph.constant(head.weight), graph.constant(head.bias)]
+    head_inputs = [flat, *(graph.constant(part.cpu().numpy()) for part in (head.weight, head.bias))]
     graph.node("Gemm", head_inputs, output="logits", transB=1)
     graph.node("Softmax", ["logits"], output="probabilities", axis=1)
     return _model(graph, len(classes), {"classes": json.dumps(list(classes)), "model_version": model_version})
@@ -110,11 +114,33 @@ def _halved(side: int, stride: int) -> int:
     return (side + stride - 1) // stride
 
 
+def _stem(graph: _Graph, x: str) -> tuple[str, int]:
+    """The stem's output and its side. 1 / 255 goes into its first convolution: its padding is 0 either way."""
+    config = graph.config
+    first = len(graph.constants)
+    if config.stem == "resnet18":
+        x = graph.convolution(x, "stem.to_colour", None)
+        sizes = numpy_helper.from_array(np.array([RESNET_SIDE] * 2, np.int64), "resnet_side")
+        graph.constants.append(sizes)
+        x = graph.node("Resize", [x, "", "", sizes.name], mode="linear", axes=[2, 3])
+        x = graph.node("Relu", [graph.convolution(x, "stem.first", "stem.norm", (2, 2))])
+        x = graph.node("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        x, side = graph.convolution(x, "stem.behind", "stem.behind_norm"), RESNET_SIDE // 4
+    else:
+        x = graph.convolution(x, "stem", "stem_norm", (config.stem_stride,) * 2)
+        side = _halved(config.image.size, config.stem_stride)
+    weight = numpy_helper.to_array(graph.constants[first]) / np.float32(255)
+    graph.constants[first].CopyFrom(numpy_helper.from_array(weight, graph.constants[first].name))
+    return x, side
+
+
 def _cell(graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is_larger: bool, mix: EdgeWeights) -> str:
     states = []
     for i, (entry, stride) in enumerate(zip(before, (2 if first_is_larger else 1, 1), strict=True)):
         prepared = f"{name}.prepare{i}"
-        states.append(graph.convolution(graph.node("Relu", [entry]), f"{prepared}.conv", f"{prepared}.norm", stride))
+        states.append(
+            graph.convolution(graph.node("Relu", [entry]), f"{prepared}.conv", f"{prepared}.norm", (stride,) * 2)
+        )
     active: dict[int, str] = {}
     terms: list[list[str]] = [[] for _ in range(graph.config.nodes)]
     for row, (node, source) in enumerate(edges(graph.config.nodes)):
@@ -123,7 +149,7 @@ def _cell(graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is
         stride = 2 if kind == "reduction" and source < 2 else 1
         for o in mix.kept[row]:
             operation = graph.config.operations[o]
-            if source not in active and operation not in ("max_pool_3x3", "avg_pool_3x3"):
+            if source not in active and operation not in ("max_pool_3x3", "avg_pool_3x3", "none"):
                 active[source] = graph.node("Relu", [states[source]])
             gain = float(mix.weights[row, o].detach())
             path = f"{name}.edges.{row}.{o}"
@@ -133,20 +159,30 @@ def _cell(graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is
 
 
 def _operation(graph: _Graph, operation: str, path: str, x: str, active: str, stride: int, gain: float) -> str:
+    strides = (stride, stride)
     match operation:
         case "skip" if stride == 1:
             return graph.node("Mul", [x, graph.constant(np.float32(gain).reshape(1))])
         case "conv_3x3" | "skip":
-            return graph.convolution(active, f"{path}.conv", f"{path}.norm", stride, gain)
+            return graph.convolution(active, f"{path}.conv", f"{path}.norm", strides, gain)
+        case "conv_1x5_5x1":
+            wide = graph.convolution(active, f"{path}.wide", None, (1, stride))
+            return graph.convolution(wide, f"{path}.tall", f"{path}.norm", (stride, 1), gain)
         case "sep_conv_3x3":
-            depthwise = f"{path}.depthwise"
-            x = graph.convolution(active, depthwise, None, stride, groups=graph.config.channels)
-            return graph.convolution(x, f"{path}.pointwise", f"{path}.norm", 1, gain)
+            return graph.separable(active, path, strides, gain)
+        case "dil_conv_3x3":
+            return graph.separable(active, path, strides, gain, dilation=2)
+        case "double_sep_conv_3x3":
+            between = graph.node("Relu", [graph.separable(active, f"{path}.first", strides)])
+            return graph.separable(between, f"{path}.second", (1, 1), gain)
         case "max_pool_3x3" | "avg_pool_3x3":
             pooling = "MaxPool" if operation == "max_pool_3x3" else "AveragePool"
-            pooled = graph.node(pooling, [x], kernel_shape=[3, 3], strides=[stride] * 2, pads=[1] * 4)
+            pooled = graph.node(pooling, [x], kernel_shape=[3, 3], strides=strides, pads=[1] * 4)
             scale, shift = (moment[:, None, None] * np.float32(gain) for moment in graph.moments(f"{path}.norm"))
             return graph.node("Add", [graph.node("Mul", [pooled, graph.constant(scale)]), graph.constant(shift)])
+        case "none":
+            nothing = graph.node("Mul", [x, graph.constant(np.zeros(1, np.float32))])
+            return graph.node("MaxPool", [nothing], kernel_shape=[1, 1], strides=strides)
     raise ValueError(f"no operation is called {operation!r}")
 
 

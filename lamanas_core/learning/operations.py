@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -29,18 +30,46 @@ class Convolution(Operation):
         return normalised
 
 
-class SeparableConvolution(Operation):
-    """ReLU, depthwise convolution 3 x 3, pointwise convolution, normalisation."""
+class FactorisedConvolution(Operation):
+    """ReLU, convolution 1 x 5, convolution 5 x 1, normalisation."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
+        self.wide = nn.Conv2d(channels, channels, (1, 5), (1, stride), (0, 2), bias=False)
+        self.tall = nn.Conv2d(channels, channels, (5, 1), (stride, 1), (2, 0), bias=False)
+        self.norm = Normalisation(channels)
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.tall(self.wide(active)), statistics, weight)
+        return normalised
+
+
+class SeparableConvolution(Operation):
+    """ReLU, depthwise convolution 3 x 3 (``dilation`` 2: seeing 5 x 5), pointwise convolution, normalisation."""
+
+    def __init__(self, channels: int, stride: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, stride, dilation, dilation, groups=channels, bias=False)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = Normalisation(channels)
 
     def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
         normalised: Tensor = self.norm(self.pointwise(self.depthwise(active)), statistics, weight)
         return normalised
+
+
+class DoubleSeparableConvolution(Operation):
+    """Two separable convolutions, one behind the other; the first has the stride (DARTS's ``sep_conv``)."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.first = SeparableConvolution(channels, stride)
+        self.second = SeparableConvolution(channels, 1)
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        between: Tensor = self.first(x, active, statistics, torch.ones_like(weight))
+        result: Tensor = self.second(between, F.relu(between), statistics, weight)
+        return result
 
 
 class Pooling(Operation):
@@ -67,6 +96,17 @@ class Identity(Operation):
         return x * weight
 
 
+class Nothing(Operation):
+    """Zero: α's way of choosing no operation at all."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride] * 0 * weight
+
+
 def make_operation(name: str, channels: int, stride: int) -> Operation:
     """The operation called ``name``; a skip with stride 2 is a strided 1 x 1 convolution. Raises ValueError."""
     match name:
@@ -78,6 +118,14 @@ def make_operation(name: str, channels: int, stride: int) -> Operation:
             return Identity() if stride == 1 else Convolution(channels, 1, stride)
         case "conv_3x3":
             return Convolution(channels, 3, stride)
+        case "conv_1x5_5x1":
+            return FactorisedConvolution(channels, stride)
         case "sep_conv_3x3":
             return SeparableConvolution(channels, stride)
+        case "double_sep_conv_3x3":
+            return DoubleSeparableConvolution(channels, stride)
+        case "dil_conv_3x3":
+            return SeparableConvolution(channels, stride, dilation=2)
+        case "none":
+            return Nothing(stride)
     raise ValueError(f"no operation is called {name!r}")

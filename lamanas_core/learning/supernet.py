@@ -8,6 +8,7 @@ from lamanas_core.learning.architecture import CellWeights, EdgeWeights, edges
 from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.normalisation import Normalisation, Statistics, name_normalisations
 from lamanas_core.learning.operations import make_operation
+from lamanas_core.learning.stems import ResNetStem
 
 
 class Cell(nn.Module):
@@ -69,20 +70,26 @@ class Supernet(nn.Module):
         super().__init__()
         channels = config.channels
         self.pool_to = config.pool_to
-        self.stem = nn.Conv2d(config.image.channels, channels, 3, config.stem_stride, 1, bias=False)
-        self.stem_norm = Normalisation(channels)
+        self.stem: nn.Conv2d | ResNetStem
+        if config.stem == "resnet18":
+            self.stem = ResNetStem(config)
+        else:
+            self.stem = nn.Conv2d(config.image.channels, channels, 3, config.stem_stride, 1, bias=False)
+            self.stem_norm = Normalisation(channels)
         self.cells = nn.ModuleList()
         before, first_is_larger = (channels, channels), False
         for kind in config.cells:
             self.cells.append(Cell(config, kind, before, first_is_larger))
             before, first_is_larger = (before[1], config.nodes * channels), kind == "reduction"
         self.features = config.nodes * channels * config.pool_to**2
+        if config.head == "linear":
+            self.head = nn.Linear(self.features, config.ways)
         name_normalisations(self)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, weights: CellWeights, statistics: Statistics) -> Tensor:
         x = images.contiguous(memory_format=torch.channels_last)
-        x = self.stem_norm(self.stem(x), statistics)
+        x = self.stem(x, statistics) if isinstance(self.stem, ResNetStem) else self.stem_norm(self.stem(x), statistics)
         before = (x, x)
         for cell in self.cells:
             before = (before[1], cell(before, weights.kinds[cell.kind], statistics))  # type: ignore[index]
@@ -94,3 +101,6 @@ def initialise(network: Supernet, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+            nn.init.zeros_(module.bias)

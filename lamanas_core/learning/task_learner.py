@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from lamanas_core.learning.architecture import cell_weights, initial_alpha
+from lamanas_core.learning.architecture import CellWeights, cell_weights, initial_alpha
 from lamanas_core.learning.config import Config
+from lamanas_core.learning.heads import support_logits
 from lamanas_core.learning.losses import LearnedLoss, State
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import leave_one_out_logits
+from lamanas_core.learning.paper_losses import PaperLoss
 from lamanas_core.learning.supernet import Supernet, initialise
 
 Tensors = dict[str, Tensor]
+Order = Literal["none", "first", "second"]
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,26 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Mixing:
+    """How a forward pass weighs operations: temperature and threshold of α's shares, the source of dropped paths."""
+
+    temperature: float
+    threshold: float
+    dropping: torch.Generator | None = None
+
+
+@dataclass(frozen=True)
 class Learner:
     """The modules that run the parameters: they hold structure only, every call is given its tensors."""
 
     config: Config
     network: Supernet
-    loss: LearnedLoss
+    loss: LearnedLoss | PaperLoss
 
     @classmethod
     def build(cls, config: Config) -> "Learner":
         """Modules for ``config``, their own parameters to be ignored."""
-        task = config.task_learner
-        return cls(config, Supernet(config.network), LearnedLoss(task.loss, task.residual, task.hidden))
+        return cls(config, Supernet(config.network), make_loss(config))
 
     def embed(
         self,
@@ -74,12 +85,45 @@ class Learner:
         alpha: Mapping[str, Tensor],
         images: Tensor,
         statistics: Statistics,
+        mixing: Mixing | None = None,
     ) -> Tensor:
-        """float images (n, c, h, w) to features (n, d) through the network as α, at the end temperature, prunes it."""
+        """float images (n, c, h, w) to features (n, d) through the network as α prunes it (default: as served)."""
         network = self.config.network
-        weights = cell_weights(alpha, network, temperature=network.temperature, threshold=network.prune_threshold)
+        if mixing is None:
+            mixing = Mixing(network.temperature, network.prune_threshold)
+        weights = cell_weights(
+            alpha,
+            network,
+            temperature=mixing.temperature,
+            threshold=mixing.threshold,
+            dropping=mixing.dropping,
+        )
+        return self.features(theta, weights, images, statistics)
+
+    def features(
+        self, theta: Mapping[str, Tensor], weights: CellWeights, images: Tensor, statistics: Statistics
+    ) -> Tensor:
+        """float images (n, c, h, w) to features (n, d), every operation weighted as ``weights`` says."""
         features: Tensor = functional_call(self.network, dict(theta), (images, weights, statistics))
         return features
+
+    def mixing(self, k: int, count: int, dropping: torch.Generator | None) -> "Mixing":
+        """How step ``k`` of ``count`` mixes: the temperature falls linearly to its end; paths drop in training only."""
+        network, start = self.config.network, self.config.task_learner.start_temperature
+        temperature = network.temperature
+        if start is not None and count > 1:
+            temperature = start + (network.temperature - start) * k / (count - 1)
+        if dropping is None or network.drop_path == 0:
+            return Mixing(temperature, network.prune_threshold)
+        return Mixing(temperature, network.train_threshold, dropping)
+
+
+def make_loss(config: Config, generator: torch.Generator | None = None) -> LearnedLoss | PaperLoss:
+    """φ's module: the paper's own form for its linear head, the one for any number of classes for prototypes."""
+    task, network = config.task_learner, config.network
+    if network.head == "linear" and task.loss != "cross_entropy":
+        return PaperLoss(task.loss, task.residual, task.hidden, network.ways, generator)
+    return LearnedLoss(task.loss, task.residual, task.hidden, generator)
 
 
 def initial_parameters(config: Config, seed: int) -> Parameters:
@@ -87,7 +131,7 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
     generator = torch.Generator().manual_seed(seed)
     network, task = Supernet(config.network), config.task_learner
     initialise(network, generator)
-    loss = LearnedLoss(task.loss, task.residual, task.hidden, generator)
+    loss = make_loss(config, generator)
     theta = {name: p.detach().clone() for name, p in network.named_parameters()}
     alpha = initial_alpha(config.network)
     return Parameters(
@@ -103,8 +147,11 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the loss and the loss network's state (of all support images) before it, θ and α after it."""
+    """One step: the rows of the support set it used, the loss and the loss network's state of them before it, θ and α
+    after it.
+    """
 
+    rows: Tensor
     loss: Tensor
     state: State
     theta: Tensors
@@ -119,44 +166,71 @@ def steps(
     ways: int,
     count: int,
     *,
-    differentiable: bool = False,
+    order: Order = "none",
     batches: Sequence[Tensor] | None = None,
+    dropping: torch.Generator | None = None,
 ) -> Iterator[Step]:
     """``count`` steps of Eq. 2 on support images float (n, c, h, w), labels int64 (n,).
 
     θ_{k+1} = θ_k - λ ∇_θ L_φ, α_{k+1} = α_k - ξ ∇_α L_φ, both gradients from one backward pass, with λ and ξ learned
-    per step and tensor; steps beyond those that they were learned for take the last. L_φ is taken on tempered
-    leave-one-out logits: the plain ones of a prototype head are saturated on the images that made the prototypes.
-    ``differentiable`` keeps the graph, for gradients through all the steps.
+    per step and tensor (steps beyond those that they were learned for take the last), or by Adam where the config says
+    so. ``order``: how far the steps can be differentiated: "none"; "second" through all of them; "first" without the
+    dependence of each gradient on the θ and α it was taken at (but with its dependence on φ).
     ``batches``: for each step the rows (int64) of the support set that it uses, all of them by default.
+    ``dropping``: where dropped paths come from, in training.
     """
     theta, alpha, state = parameters.theta, parameters.alpha, None
-    scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
-    if not differentiable:
-        theta, alpha = _leaves(theta), _leaves(alpha)
+    adam = Adam() if learner.config.task_learner.optimizer == "adam" else None
+    if order == "none":
+        theta, alpha = leaves(theta), leaves(alpha)
     everything = torch.arange(len(support), device=support.device)
     for k in range(count):
         rows = everything if batches is None else batches[k]
-        before, learned = state, min(k, len(parameters.theta_rates) - 1)
-        features = learner.embed(theta, alpha, support[rows], Statistics(len(rows)))
-        logits = leave_one_out_logits(features, labels[rows], ways, scale)
-        seen = None if state is None else (state[0][rows], state[1][rows])
-        loss, seen = _loss(learner, parameters.phi, logits, labels[rows], k / count, seen)
+        learned = min(k, len(parameters.theta_rates) - 1)
+        at_theta, at_alpha = (leaves(theta), leaves(alpha)) if order == "first" else (theta, alpha)
+        mixing = learner.mixing(k, count, dropping)
+        features = learner.embed(at_theta, at_alpha, support[rows], Statistics(len(rows)), mixing)
+        logits = support_logits(learner.config, at_theta, parameters.log_scale, features, labels[rows], ways)
+        before = None if state is None else (state[0][rows], state[1][rows])
+        loss, seen = learned_loss(learner, parameters.phi, logits, labels[rows], k / count, before)
         state = _remembered(state, seen, rows, len(support))
-        variables = [*theta.values(), *alpha.values()]
+        variables = [*at_theta.values(), *at_alpha.values()]
         # Operations that are skipped have no gradient and stay as they are.
-        gradients = torch.autograd.grad(loss, variables, create_graph=differentiable, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, variables, create_graph=order != "none", materialize_grads=True)
+        if adam is not None:
+            gradients = adam(gradients)
         theta = _moved(theta, gradients[: len(theta)], parameters.theta_rates[learned])
         alpha = _moved(alpha, gradients[len(theta) :], parameters.alpha_rates[learned])
-        if not differentiable:
-            theta, alpha = _leaves(theta), _leaves(alpha)
+        if order == "none":
+            theta, alpha = leaves(theta), leaves(alpha)
             state = None if state is None else (state[0].detach(), state[1].detach())
-        yield Step(loss.detach(), before, theta, alpha)
+        yield Step(rows, loss.detach(), before, theta, alpha)
 
 
-def _loss(
-    learner: Learner, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: State
+class Adam:
+    """Adam with β₁ = 0: each gradient over the root of its squares' running mean (β₂ = 0.999, unbiased, ε 1e-8)."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.squares: list[Tensor] = []
+
+    def __call__(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self.taken += 1
+        if not self.squares:
+            self.squares = [torch.zeros_like(gradient) for gradient in gradients]
+        for square, gradient in zip(self.squares, gradients, strict=True):
+            square.lerp_(gradient.square(), 1 - 0.999)
+        unbiased = 1 - 0.999**self.taken
+        return tuple(
+            gradient / ((square / unbiased).sqrt() + 1e-8)
+            for square, gradient in zip(self.squares, gradients, strict=True)
+        )
+
+
+def learned_loss(
+    learner: Learner, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: State = None
 ) -> tuple[Tensor, State]:
+    """L_φ of logits (n, ways) and labels (n,), and the loss network's state behind it."""
     result: tuple[Tensor, State] = functional_call(learner.loss, phi, (logits, labels, progress, state))
     return result
 
@@ -170,7 +244,8 @@ def _remembered(state: State, seen: State, rows: Tensor, n: int) -> State:
     return state[0].index_copy(0, rows, seen[0]), state[1].index_copy(0, rows, seen[1])
 
 
-def _leaves(tensors: Tensors) -> Tensors:
+def leaves(tensors: Tensors) -> Tensors:
+    """The same values as new leaves of the graph."""
     return {name: value.detach().requires_grad_() for name, value in tensors.items()}
 
 

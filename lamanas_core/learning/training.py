@@ -48,7 +48,8 @@ class TrainingConfig:
     meta: Literal["reptile", "maml"] = "maml"
     loss: LossKind = "lstm"
     residual: bool = True
-    proxy: Proxy = "inner_product"
+    first_order: bool = False
+    proxy: Proxy = "cosine"
     warm_up_epochs: int = 80
     warm_up_batch: int = 1
     meta_epochs: int = 40
@@ -88,9 +89,12 @@ class TrainingConfig:
         return config
 
     def model_config(self) -> Config:
-        """The preset with this run's loss."""
+        """The preset with this run's loss, and SGD steps where Algorithm 1 needs them."""
         preset = PRESETS[self.preset]
-        return replace(preset, task_learner=replace(preset.task_learner, loss=self.loss, residual=self.residual))
+        task = replace(preset.task_learner, loss=self.loss, residual=self.residual)
+        if self.meta == "maml":  # no meta-gradient flows through Adam with β₁ = 0
+            task = replace(task, optimizer="sgd")
+        return replace(preset, task_learner=task)
 
 
 @dataclass(frozen=True)
@@ -304,8 +308,9 @@ def _gradient(
         return warm_up_gradient(learner, run.parameters, warm_up_task(config, classes, seed, device), warmed)
     task, count = meta_task(config, classes, seed, device), learner.config.task_learner.steps
     if config.meta == "maml":
-        return maml(learner, run.parameters, task, count)
-    return reptile(learner, run.parameters, task, count, config.proxy, phi_rate=0.01)
+        order: Literal["first", "second"] = "first" if config.first_order else "second"
+        return maml(learner, run.parameters, task, count, run.generator, order)
+    return reptile(learner, run.parameters, task, count, run.generator, config.proxy, phi_rate=0.01)
 
 
 def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient], rate: float) -> None:

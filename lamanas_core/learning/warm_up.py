@@ -6,16 +6,14 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
 from lamanas_core.learning.architecture import KINDS, CellWeights, cell_weights
 from lamanas_core.learning.config import NetworkConfig
-from lamanas_core.learning.meta_learners import MetaGradient, Task
+from lamanas_core.learning.meta_learners import MetaGradient, Task, meta_gradient
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import logits, prototypes
 from lamanas_core.learning.task_learner import Learner, Parameters
 
-TRAIN_THRESHOLD = 0.01
 END_TEMPERATURE = 0.05
 ANNEALED_BY = 0.15  # of the warm-up
 # The size that α is pressed down to, as a share of the supernet's; how hard; the share at which an operation counts a
@@ -39,21 +37,19 @@ def warm_up_gradient(learner: Learner, parameters: Parameters, task: Task, done:
     ``done``: share of the warm-up that lies behind, 0 to 1.
     """
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
-    weights = cell_weights(live.alpha, learner.config.network, temperature=temperature(done), threshold=TRAIN_THRESHOLD)
+    network = learner.config.network
+    weights = cell_weights(live.alpha, network, temperature=temperature(done), threshold=network.train_threshold)
     n = len(task.support)
     images = torch.cat([task.support, task.query])
-    features: Tensor = functional_call(learner.network, live.theta, (images, weights, Statistics(len(images))))
+    features = learner.features(live.theta, weights, images, Statistics(len(images)))
     sides = [(features[:n], task.support_labels), (features[n:], task.query_labels)]
     entropies = []
     for (made_of, labels), (asked, truth) in (sides, sides[::-1]):
         predicted = logits(asked, prototypes(made_of, labels, task.ways), live.log_scale.exp())
         entropies.append(F.cross_entropy(predicted, truth))
     loss = (entropies[0] + entropies[1]) / 2
-    excess = F.relu(size(live.theta, weights, learner.config.network) - TARGET_SIZE)
-    named = live.named()
-    pressure = PRESSURE * min(1.0, done / ANNEALED_BY)
-    gradients = torch.autograd.grad(loss + pressure * excess, list(named.values()), materialize_grads=True)
-    return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()))
+    excess = F.relu(size(live.theta, weights, network) - TARGET_SIZE)
+    return meta_gradient(loss, live, PRESSURE * min(1.0, done / ANNEALED_BY) * excess)
 
 
 def size(theta: Mapping[str, Tensor], weights: CellWeights, config: NetworkConfig) -> Tensor:

@@ -1,5 +1,7 @@
 """The artifact is the adapted network, and what it says depends on the image alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from lamanas_core.artifact import ArtifactError, Classifier
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.learning.adaptation import Adapted, adapt, finish, minibatches
+from lamanas_core.learning.config import PRESETS
 from lamanas_core.learning.episodes import to_float
 from lamanas_core.learning.meta_model import MetaModel, MetaModelError, shipped
-from lamanas_core.learning.task_learner import Parameters, steps
+from lamanas_core.learning.task_learner import steps
 from tests.learning.helpers import glyph_support
 
 
@@ -34,8 +37,7 @@ def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: Me
         theta, alpha = model.parameters.theta, model.parameters.alpha
         for step in steps(model.learner, model.parameters, images, targets, ways, k):
             theta, alpha = step.theta, step.alpha
-        old = model.parameters
-        after = Parameters(theta, alpha, old.phi, old.theta_rates, old.alpha_rates, old.log_scale)
+        after = replace(model.parameters, theta=theta, alpha=alpha)
         network = finish(model.learner, after, images, targets, ways)
         queries, _ = glyph_support(3, [1, 1, 1], seed=1000 + episode)
         with torch.no_grad():
@@ -105,10 +107,17 @@ def test_images_unlike_the_training_images_carry_a_warning(model: MetaModel) -> 
 
 def test_large_support_sets_are_learned_in_minibatches_that_hold_every_class() -> None:
     labels = torch.arange(1000) % 50
-    batches = minibatches(labels, 50, 3, torch.Generator().manual_seed(0))
+    batches = minibatches(PRESETS["serving"], labels, 50, 3, torch.Generator().manual_seed(0))
     for batch in batches:
         assert torch.bincount(labels[batch], minlength=50).tolist() == [5] * 50
     assert not torch.equal(batches[0], batches[1])
+
+
+def test_batches_of_a_given_size_go_through_the_support_set_before_they_repeat_it() -> None:
+    labels = torch.arange(10) % 2
+    batches = minibatches(PRESETS["paper"], labels.repeat(10), 2, 6, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat(batches[:5]).tolist()) == list(range(100))
+    assert len(batches[5]) == 20
 
 
 def test_bytes_that_are_no_artifact_are_refused() -> None:

@@ -31,7 +31,7 @@ def outer_loss(learner: Learner, parameters: Parameters, count: int) -> float:
 def test_maml_gradients_equal_finite_differences_through_all_steps(loss: str) -> None:
     config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss=loss))  # type: ignore[arg-type]
     learner, parameters = float64_learner(config)
-    gradients = maml(learner, parameters, float64_task(), 3).gradients
+    gradients = maml(learner, parameters, float64_task(), 3, torch.Generator()).gradients
     generator = torch.Generator().manual_seed(1)
     for part in ("theta.", "alpha.", "phi.", "rates.theta", "rates.alpha", "scale"):
         names = [name for name in gradients if name.startswith(part)]
@@ -75,7 +75,7 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     task = float64_task()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
     forward_mode = torch.autograd.grad(
-        proxy_value(learner, live, task, "inner_product", 0.0), list(live.phi.values()), materialize_grads=True
+        proxy_value(learner, live, task, "cosine", 0, 1), list(live.phi.values()), materialize_grads=True
     )
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
     alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
@@ -90,7 +90,7 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     inner = sum((s * g).sum() for s, g in zip(slopes, fixed, strict=True))
     # The proxy is that inner product over the length of ∂L/∂z and of J g.
     (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
-    value = proxy_value(learner, live, task, "inner_product", 0.0).detach()
+    value = proxy_value(learner, live, task, "cosine", 0, 1).detach()
     length_of_change = -inner.detach() / (value * slope.norm().detach())  # type: ignore[union-attr]
     twice = torch.autograd.grad(
         -inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True
@@ -99,10 +99,10 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-10)
 
 
-@pytest.mark.parametrize("proxy", ["mse", "inner_product"])
+@pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
 def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
     learner, parameters = float64_learner()
-    asked = reptile(learner, parameters, float64_task(), 2, proxy, 0.01).gradients  # type: ignore[arg-type]
+    asked = reptile(learner, parameters, float64_task(), 2, torch.Generator(), proxy, 0.01).gradients  # type: ignore[arg-type]
     for part in ("theta.", "alpha.", "phi."):
         assert any(bool(value.abs().max() > 0) for name, value in asked.items() if name.startswith(part)), part
         assert all(bool(value.isfinite().all()) for value in asked.values())
@@ -110,7 +110,7 @@ def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
 
 def test_reptile_trains_the_loss_with_the_state_that_runs_along_the_steps() -> None:
     learner, parameters = float64_learner()
-    asked = reptile(learner, parameters, float64_task(), 2, "inner_product", 0.01).gradients
+    asked = reptile(learner, parameters, float64_task(), 2, torch.Generator(), "cosine", 0.01).gradients
     assert asked["phi.hidden.weight_hh"].abs().max() > 0
 
 
@@ -119,7 +119,7 @@ def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy"))
     )
     task = float64_task()
-    asked = reptile(learner, parameters, task, 3, "mse", 0.01).gradients
+    asked = reptile(learner, parameters, task, 3, torch.Generator(), "mse", 0.01).gradients
     last = list(steps(learner, parameters, task.support, task.support_labels, task.ways, 3))[-1]
     for name, value in parameters.theta.items():
         torch.testing.assert_close(asked[f"theta.{name}"], value - last.theta[name])

@@ -1,0 +1,299 @@
+"""Preset ``paper``: its operations, losses, task learner and both algorithms, each by its effect."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lamanas_core.artifact import Classifier
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.architecture import EdgeWeights, drop_paths
+from lamanas_core.learning.config import PAPER, Config, NetworkConfig, OperationName
+from lamanas_core.learning.meta_learners import Task, maml, proxy_value, query_logits, reptile
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.normalisation import Statistics
+from lamanas_core.learning.paper_losses import PaperLoss
+from lamanas_core.learning.stems import RESNET_NAMES, load_pretrained
+from lamanas_core.learning.task_learner import Adam, Learner, Parameters, initial_parameters, learned_loss, steps
+from tests.learning.helpers import float64_learner, float64_task
+
+NETWORK = replace(
+    PAPER.network, image=ImageSpec(size=8), channels=2, nodes=2, cells=("normal", "reduction"), ways=3, drop_path=0.0
+)
+TASK = replace(PAPER.task_learner, steps=3, hidden=3, batch=None)
+SMALL = Config("paper", NETWORK, TASK)
+BY_SGD = replace(SMALL, task_learner=replace(TASK, optimizer="sgd", theta_rate=0.1, alpha_rate=0.1))
+STEP = 1e-6
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def with_loss(config: Config, loss: str, residual: bool = True) -> Config:
+    return replace(config, task_learner=replace(config.task_learner, loss=loss, residual=residual))  # type: ignore[arg-type]
+
+
+def after(learner: Learner, parameters: Parameters, task: Task, count: int) -> tuple[dict[str, Tensor], ...]:
+    theta, alpha = parameters.theta, parameters.alpha
+    for step in steps(learner, parameters, task.support, task.support_labels, task.ways, count):
+        theta, alpha = step.theta, step.alpha
+    return theta, alpha
+
+
+def query_loss(learner: Learner, parameters: Parameters, task: Task, count: int) -> float:
+    predicted = query_logits(learner, parameters, *after(learner, parameters, task, count), task)
+    return float(F.cross_entropy(predicted, task.query_labels).detach())
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "fnn", "lstm"])
+def test_algorithm_1_is_the_derivative_through_all_steps(loss: str) -> None:
+    learner, parameters = float64_learner(with_loss(BY_SGD, loss))
+    task = float64_task()
+    gradients = maml(learner, parameters, task, 3, generator()).gradients
+    source = torch.Generator().manual_seed(1)
+    for part in ("theta.", "alpha.", "phi.", "rates.theta", "rates.alpha"):
+        names = [name for name in gradients if name.startswith(part)]
+        if not names:
+            assert loss == "cross_entropy"
+            continue
+        direction = {n: torch.randn(gradients[n].shape, generator=source, dtype=torch.float64) for n in names}
+
+        def moved(sign: int, direction: dict[str, Tensor] = direction) -> Parameters:
+            named = parameters.named()
+            return Parameters.from_named({n: v + sign * STEP * direction.get(n, 0.0) for n, v in named.items()})
+
+        difference = query_loss(learner, moved(1), task, 3) - query_loss(learner, moved(-1), task, 3)
+        exact = sum(float((gradients[n] * direction[n]).sum()) for n in names)
+        assert exact == pytest.approx(difference / (2 * STEP), rel=2e-3, abs=1e-8), part
+
+
+def test_no_meta_gradient_is_nan_with_dead_units_and_skipped_operations() -> None:
+    learner, parameters = float64_learner(BY_SGD)
+    parameters.theta["stem.weight"][0] = 0.0
+    parameters.alpha["normal.operations"][:, 0] = 9.0
+    gradients = maml(learner, parameters, float64_task(), 3, generator()).gradients
+    assert all(bool(value.isfinite().all()) for value in gradients.values())
+    assert any(bool((value == 0).all()) for name, value in gradients.items() if name.startswith("theta.cells"))
+
+
+def test_first_order_leaves_out_how_gradients_depend_on_weights_but_still_trains_the_loss() -> None:
+    learner, parameters = float64_learner(BY_SGD)
+    task = float64_task()
+    first = maml(learner, parameters, task, 2, generator(), "first").gradients
+    theta, alpha = after(learner, parameters, task, 2)
+    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    loss = F.cross_entropy(query_logits(learner, parameters, leaves, alpha, task), task.query_labels)
+    plain = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    for name, gradient in zip(leaves, plain, strict=True):
+        torch.testing.assert_close(first[f"theta.{name}"], gradient)
+    assert any(bool(value.abs().max() > 0) for name, value in first.items() if name.startswith("phi."))
+
+
+def test_algorithm_1_refuses_a_task_learner_that_no_gradient_flows_through() -> None:
+    learner, parameters = float64_learner(SMALL)
+    with pytest.raises(ValueError, match="needs a task learner by SGD"):
+        maml(learner, parameters, float64_task(), 1, generator())
+
+
+def test_algorithm_2_equals_a_plain_loop_with_torchs_own_adam() -> None:
+    learner, parameters = float64_learner(SMALL)
+    tasks = [float64_task(seed) for seed in (0, 1)]
+    asked = [reptile(learner, parameters, task, 3, generator(), "mse", 0.01).gradients for task in tasks]
+    moves = []
+    for task in tasks:
+        theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
+        alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
+        inner = torch.optim.Adam([*theta.values(), *alpha.values()], lr=0.005, betas=(0.0, 0.999))
+        for k in range(3):
+            features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(k, 3, None))
+            logits = features @ theta["head.weight"].T + theta["head.bias"]
+            inner.zero_grad()
+            learned_loss(learner, parameters.phi, logits, task.support_labels, k / 3)[0].backward()
+            inner.step()
+        moves.append({n: v.detach() for n, v in theta.items()} | {n: v.detach() for n, v in alpha.items()})
+    for name, old in (parameters.theta | parameters.alpha).items():
+        part = "theta" if name in parameters.theta else "alpha"
+        mean = sum((old - move[name] for move in moves), torch.zeros_like(old)) / 2
+        torch.testing.assert_close(sum(one[f"{part}.{name}"] for one in asked) / 2, mean)
+
+
+def test_algorithm_2_moves_the_loss_by_its_proxys_gradient() -> None:
+    learner, parameters = float64_learner(SMALL)
+    task = float64_task()
+    asked = reptile(learner, parameters, task, 1, generator(), "inner_product", 0.01).gradients
+    live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
+    value = proxy_value(learner, live, task, "inner_product", 0, 1)
+    gradients = torch.autograd.grad(value, list(live.phi.values()), materialize_grads=True)
+    for name, gradient in zip(live.phi, gradients, strict=True):
+        torch.testing.assert_close(asked[f"phi.{name}"], 0.01 * gradient)
+
+
+@pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
+def test_a_proxys_gradient_equals_finite_differences_and_both_products_share_their_logits(proxy: str) -> None:
+    learner, parameters = float64_learner(SMALL)
+    task = float64_task()
+    live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
+    value = proxy_value(learner, live, task, proxy, 0, 1)  # type: ignore[arg-type]
+    gradients = torch.autograd.grad(value, list(live.phi.values()), materialize_grads=True)
+    direction = {n: torch.randn(v.shape, generator=generator(), dtype=torch.float64) for n, v in parameters.phi.items()}
+
+    def at(sign: int) -> float:
+        phi = {n: v + sign * STEP * direction[n] for n, v in parameters.phi.items()}
+        return float(proxy_value(learner, replace(parameters, phi=phi), task, proxy, 0, 1).detach())  # type: ignore[arg-type]
+
+    exact = sum(float((g * direction[n]).sum()) for n, g in zip(live.phi, gradients, strict=True))
+    assert exact == pytest.approx((at(1) - at(-1)) / (2 * STEP), rel=1e-4)
+
+
+def test_the_printed_inner_product_is_that_of_the_two_gradients() -> None:
+    learner, parameters = float64_learner(SMALL)
+    task = float64_task()
+    theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
+    alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
+    features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(0, 3, None))
+    logits = features @ theta["head.weight"].T + theta["head.bias"]
+    variables = [*theta.values(), *alpha.values()]
+    losses = (
+        learned_loss(learner, parameters.phi, logits, task.support_labels, 0.0)[0],
+        F.cross_entropy(logits, task.support_labels),
+    )
+    a, b = (torch.autograd.grad(loss, variables, retain_graph=True, materialize_grads=True) for loss in losses)
+    inner = sum(float((one * other).sum()) for one, other in zip(a, b, strict=True))
+    assert float(proxy_value(learner, parameters, task, "inner_product", 0, 3).detach()) == pytest.approx(-inner)
+
+
+@pytest.mark.parametrize("kind", ["fnn", "lstm"])
+def test_the_papers_loss_is_one_number_made_of_logits_and_labels(kind: str) -> None:
+    loss = PaperLoss(kind, True, 8, 4, generator())
+    logits = torch.randn(6, 4, generator=generator()).requires_grad_()
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    value, state = loss(logits, labels, 0.0, None)
+    assert value.shape == ()
+    assert state is None
+    assert bool((torch.autograd.grad(value, logits)[0].abs().sum(1) > 0).all())
+    assert float(loss(logits, labels.flip(0), 0.0, None)[0]) != float(value)
+    plain = PaperLoss(kind, False, 8, 4, generator())
+    entropy = F.cross_entropy(logits, labels, reduction="none")
+    assert float(value) != float(plain(logits, labels, 0.0, None)[0])
+    # A network that says nothing leaves the residual: cross-entropy, which ELU does not change.
+    with torch.no_grad():
+        loss.output.weight.zero_()
+    torch.testing.assert_close(loss(logits, labels, 0.0, None)[0], entropy.mean())
+    weight = plain.embedding.weight
+    torch.testing.assert_close(weight.T @ weight, torch.eye(5))
+
+
+def test_adam_without_momentum_makes_the_first_step_the_sign() -> None:
+    gradient = torch.tensor([3.0, -0.5, 0.0])
+    torch.testing.assert_close(Adam()((gradient,))[0], torch.tensor([1.0, -1.0, 0.0]))
+
+
+def test_the_temperature_falls_linearly_over_the_steps() -> None:
+    learner = Learner.build(SMALL)
+    assert [learner.mixing(k, 5, None).temperature for k in range(5)] == pytest.approx([1, 0.7625, 0.525, 0.2875, 0.05])
+
+
+def test_paths_are_dropped_in_training_only_and_what_stays_is_scaled() -> None:
+    config = NetworkConfig(nodes=1, operations=("skip", "conv_3x3"), drop_path=0.5)
+    weights = EdgeWeights(torch.full((2, 2), 0.5), ((0, 1), (0, 1)))
+    seen = set()
+    source = generator()
+    for _ in range(50):
+        dropped = drop_paths(weights, config, source)
+        seen.add(dropped.kept)
+        torch.testing.assert_close(dropped.weights, torch.tensor([[0.5, 1.0], [0.5, 1.0]]))
+        assert all(0 in kept for kept in dropped.kept)
+    assert seen == {((0, 1), (0, 1)), ((0,), (0, 1)), ((0, 1), (0,)), ((0,), (0,))}
+    alone = EdgeWeights(torch.full((2, 2), 0.5), ((1,), ()))
+    assert all(drop_paths(alone, config, source).kept == ((1,), ()) for _ in range(10))
+    learner = Learner.build(replace(SMALL, network=replace(NETWORK, drop_path=0.2)))
+    assert learner.mixing(0, 1, None).dropping is None
+    assert learner.mixing(0, 1, source).dropping is source
+
+
+def test_meta_training_turns_the_direction_of_the_losss_gradient_and_a_step_along_it_helps_unseen_tasks() -> None:
+    learner, parameters = float64_learner(with_loss(BY_SGD, "fnn", residual=False))
+    # Without the residual and turned over, the loss starts out pulling the wrong way.
+    phi = parameters.phi | {"output.weight": -parameters.phi["output.weight"].abs()}
+    start = replace(parameters, phi=phi)
+    now = start
+
+    def slope(at: Parameters) -> Tensor:
+        logits = torch.randn(12, 3, generator=generator(), dtype=torch.float64).requires_grad_()
+        value = learned_loss(learner, at.phi, logits, torch.arange(12) % 3, 0.0)[0]
+        return torch.autograd.grad(value, logits)[0].flatten()
+
+    def gain(at: Parameters) -> float:
+        unseen = [same_images(100 + seed) for seed in range(5)]
+        return sum(query_loss(learner, at, t, 0) - query_loss(learner, at, t, 1) for t in unseen) / len(unseen)
+
+    for seed in range(40):
+        asked = reptile(learner, now, same_images(seed), 1, generator(), "cosine", 0.3).gradients
+        moved = {n: v - asked[f"phi.{n}"] for n, v in now.phi.items()}
+        now = replace(now, phi=moved)
+    assert F.cosine_similarity(slope(start), slope(now), dim=0) < 0.9
+    assert gain(now) > max(0.0, gain(start))
+
+
+def same_images(seed: int) -> Task:
+    """Random images to tell apart; the queries are the support images with a little noise."""
+    task = float64_task(seed)
+    noise = torch.randn(task.support.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return replace(task, query=task.support + 0.02 * noise)
+
+
+@pytest.mark.parametrize("operation", get_args(OperationName))
+def test_the_artifact_of_each_operation_equals_the_network(operation: str) -> None:
+    check_artifact(replace(SMALL, network=replace(NETWORK, operations=(operation,), temperature=0.05)))
+
+
+def test_the_artifact_of_the_whole_search_space_equals_the_network() -> None:
+    check_artifact(SMALL)
+
+
+def test_the_resnet_stem_runs() -> None:
+    config = replace(SMALL, network=replace(NETWORK, stem="resnet18", channels=28, operations=("skip", "conv_3x3")))
+    check_artifact(config)
+
+
+def test_pretrained_weights_go_where_they_belong_and_a_wrong_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.safetensors"
+    config = replace(SMALL, network=replace(NETWORK, stem="resnet18"))
+    theta = initial_parameters(config, 0).theta
+    saved = {name: torch.rand_like(theta[f"stem.{ours}"]) for name, ours in RESNET_NAMES.items()}
+    save_file(saved, path)
+    loaded = load_pretrained(theta, path)
+    torch.testing.assert_close(loaded["stem.first.weight"], saved["conv1.weight"])
+    torch.testing.assert_close(loaded["stem.behind.weight"], theta["stem.behind.weight"])
+    save_file({"conv1.weight": saved["conv1.weight"]}, path)
+    with pytest.raises(ValueError, match=r"bn1\.weight of shape \(64,\)"):
+        load_pretrained(theta, path)
+    with pytest.raises(ValueError, match="no ResNet-18 stem"):
+        load_pretrained(initial_parameters(SMALL, 0).theta, path)
+
+
+def test_more_classes_than_the_linear_head_has_are_refused() -> None:
+    model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
+    images, labels = np.zeros((4, 1, 8, 8), np.uint8), np.arange(4)
+    with pytest.raises(ValueError, match="4 classes for a meta-model whose head has 3"):
+        adapt(model, images, labels, list("abcd"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
+
+
+def check_artifact(config: Config) -> None:
+    """The artifact's logits are those of the adapted network, K = 1."""
+    model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    rng = np.random.default_rng(0)
+    support, labels = rng.integers(0, 256, (6, 1, 8, 8), dtype=np.uint8), np.arange(6) % 3
+    adapted = adapt(model, support, labels, list("abc"), steps=1, seed=0, device="cpu", on_step=lambda *_: None)
+    queries = rng.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
+    answers = Classifier.from_bytes(adapted.artifact).logits(queries)
+    expected = adapted.network.logits(torch.from_numpy(queries).float() / 255).detach().numpy()
+    assert np.abs(answers - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
