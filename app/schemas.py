@@ -104,11 +104,11 @@ class TrainBody(Request):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="name of a folder in the operator's data directory: class folders of images, or Omniglot's layout",
     )
-    preset: Literal["serving", "rgb84", "tiny"] = "serving"
+    preset: Literal["serving", "rgb84", "tiny", "paper"] = "serving"
     meta: Literal["reptile", "maml"] | None = None
     loss: Literal["cross_entropy", "fnn", "lstm"] | None = None
     residual: bool | None = None
-    proxy: Literal["mse", "inner_product"] | None = None
+    proxy: Literal["mse", "inner_product", "cosine"] | None = None
     meta_epochs: Annotated[int, Field(ge=1, le=100_000), WHOLE] | None = None
     ways: Annotated[int, Field(ge=2, le=100), WHOLE] | None = None
     shots: Annotated[int, Field(ge=1, le=50), WHOLE] | None = None

@@ -18,11 +18,11 @@ CANCEL = "example: lamanas train cancel 01k8d9w3v4q2x6y7z8a9b0c1d2"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What a run may be given, here and at a service."""
-    parser.add_argument("--preset", choices=("serving", "rgb84", "tiny"))
+    parser.add_argument("--preset", choices=("serving", "rgb84", "tiny", "paper"))
     parser.add_argument("--meta", choices=("maml", "reptile"))
     parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"))
     parser.add_argument("--residual", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--proxy", choices=("mse", "inner_product"))
+    parser.add_argument("--proxy", choices=("mse", "inner_product", "cosine"))
     for name in ("meta-epochs", "ways", "shots", "seed"):
         parser.add_argument(f"--{name}", type=int)
 

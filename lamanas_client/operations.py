@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 class TrainingOptions(TypedDict, total=False):
     """What a training run may be given; the service's own defaults where left out."""
 
-    preset: Literal["serving", "rgb84", "tiny"]
+    preset: Literal["serving", "rgb84", "tiny", "paper"]
     meta: Literal["reptile", "maml"]
     loss: Literal["cross_entropy", "fnn", "lstm"]
     residual: bool

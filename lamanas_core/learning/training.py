@@ -307,10 +307,11 @@ def _gradient(
     if warmed is not None:
         return warm_up_gradient(learner, run.parameters, warm_up_task(config, classes, seed, device), warmed)
     task, count = meta_task(config, classes, seed, device), learner.config.task_learner.steps
+    generator = torch.Generator().manual_seed(seed + 1)
     if config.meta == "maml":
         order: Literal["first", "second"] = "first" if config.first_order else "second"
-        return maml(learner, run.parameters, task, count, run.generator, order)
-    return reptile(learner, run.parameters, task, count, run.generator, config.proxy, phi_rate=0.01)
+        return maml(learner, run.parameters, task, count, generator, order)
+    return reptile(learner, run.parameters, task, count, generator, config.proxy, phi_rate=0.01)
 
 
 def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient], rate: float) -> None:

@@ -34,12 +34,19 @@ def warm_up_task(config: "TrainingConfig", classes: ImageClasses, seed: int, dev
 
 
 def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device: str) -> Task:
-    """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case."""
+    """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case.
+
+    A linear head has its number of classes: it gets tasks of just so many, of ``shots`` images, from anywhere.
+    """
     generator = torch.Generator().manual_seed(seed)
+    network = config.model_config().network
+    if network.head == "linear":
+        shape = (network.ways, config.shots, config.shots)
+        return _task(config, classes, shape, generator, device, within_group=False)
     ways = min(int(torch.randint(5, 21, (), generator=generator)), config.ways)
     shots = int(torch.randint(1, config.shots + 1, (), generator=generator))
     # The graph of all K steps stays in memory.
-    ways = max(2, min(ways, task_images(config.model_config().network) // shots))
+    ways = max(2, min(ways, task_images(network) // shots))
     return _task(config, classes, (ways, shots, 2), generator, device, within_group=_chance(0.5, generator))
 
 

@@ -107,10 +107,10 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
     ("options", "words"),
     [
         ({"colour": "red", "ways": 3}, "unknown options: colour"),
-        ({"preset": "huge"}, "preset is 'huge'; it can be serving, rgb84, tiny"),
+        ({"preset": "huge"}, "preset is 'huge'; it can be serving, rgb84, tiny, paper"),
         ({"meta": "evolution"}, "meta is 'evolution'"),
         ({"loss": "hinge"}, "loss is 'hinge'"),
-        ({"proxy": "cosine"}, "proxy is 'cosine'"),
+        ({"proxy": "distance"}, "proxy is 'distance'"),
         ({"ways": 1}, "ways at least 2"),
         ({"meta_epochs": 0}, "at least 1"),
     ],
