@@ -84,7 +84,7 @@ def _summary_writer(folder: Path, epoch: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=epoch + 1)
 
 
 def keep_phi(folder: Path, epoch: int, phi: Mapping[str, Tensor]) -> None:

@@ -2,20 +2,24 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch._dynamo  # an optimiser's first step imports it: here once, before processes are forked
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lamanas_core.learning import checkpoint, training
 from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.distributed import joined
-from lamanas_core.learning.evaluation import evaluate
-from lamanas_core.learning.meta_model import write
+from lamanas_core.learning.evaluation import Evaluation, EvaluationConfig, evaluate
+from lamanas_core.learning.meta_model import MetaModel, write
 from lamanas_core.learning.training import TrainingConfig, train
 from tests.learning.helpers import MINIATURE
 
@@ -44,11 +48,14 @@ def run(
     """
     os.environ.update(environment or {})
     torch.set_num_threads(1)
-    PRESETS["tiny"] = MINIATURE
-    training.STEPS_PER_EPOCH, training.CHECKPOINT_EVERY, training.VALIDATE_EVERY = 2, 1, 100
-    training.evaluate = lambda model, classes, chosen, told: evaluate(model, classes, replace(chosen, episodes=2), told)
+    patch = pytest.MonkeyPatch()  # for good: the process is one of its own
+    patch.setitem(PRESETS, "tiny", MINIATURE)
+    patch.setattr(training, "STEPS_PER_EPOCH", 2)
+    patch.setattr(training, "CHECKPOINT_EVERY", 1)
+    patch.setattr(training, "VALIDATE_EVERY", 100)
+    patch.setattr(training, "evaluate", _evaluate_briefly)
     if die_writing is not None:
-        _die_writing(die_writing)
+        patch.setattr(checkpoint, "save_file", _dying(die_writing, save_file))
 
     def begins() -> bool:
         if tell is not None:
@@ -64,8 +71,14 @@ def run(
         write(model, run_dir)
 
 
-def _die_writing(number: int) -> None:
-    whole = checkpoint.save_file
+def _evaluate_briefly(
+    model: MetaModel, classes: ImageClasses, chosen: EvaluationConfig, told: Callable[[int], None]
+) -> Evaluation:
+    return evaluate(model, classes, replace(chosen, episodes=2), told)
+
+
+def _dying(number: int, whole: Callable[..., None]) -> Callable[..., None]:
+    """Writes files ``whole``, and of the checkpoint with this number the first half."""
     saved = 0
 
     def half(tensors: dict[str, Tensor], path: Path, **more: Any) -> None:
@@ -76,4 +89,4 @@ def _die_writing(number: int) -> None:
             os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint.save_file = half
+    return half

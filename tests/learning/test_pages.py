@@ -1,0 +1,46 @@
+"""The pages about training and pictures: their commands run as they stand, on a miniature."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch.distributed.run import get_args_parser
+
+from cli.main import main
+from lamanas_core.learning import training
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.evaluation import evaluate
+from tests.conftest import ROOT
+from tests.learning.helpers import MINIATURE
+
+
+def commands(page: str) -> list[list[str]]:
+    text = (ROOT / "docs" / page).read_text()
+    found = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    return [shlex.split(line) for line in found.splitlines() if line]
+
+
+def test_the_commands_of_the_pages_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def few(model, classes, chosen, told):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return evaluate(model, classes, replace(chosen, episodes=1, ways=2), told)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    monkeypatch.setattr(training, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(training, "evaluate", few)
+    for command in [*commands("training-on-your-data.md"), *commands("plots.md")]:
+        if command[0] == "torchrun":
+            # What it starts is run here as one process; several are tested beside this.
+            started = get_args_parser().parse_args(command[1:])
+            assert started.no_python
+            assert started.nproc_per_node == "2"
+            command = [started.training_script, *started.training_script_args]
+        assert command[0] == "lamanas"
+        assert main(command[1:]) == 0, command
+    left = {path.name for path in (tmp_path / "runs" / "mine").iterdir()}
+    told = re.findall(r"^\| (`[^|]*) \|", (ROOT / "docs" / "training-on-your-data.md").read_text(), re.MULTILINE)
+    named = {name.rstrip("/") for row in told for name in re.findall(r"`([a-z]+[./][a-z]*)`", row)}
+    assert named | {"plots"} == left - {"tensorboard"}
+    assert {path.suffix for path in (tmp_path / "runs" / "mine" / "plots").iterdir()} == {".png", ".svg"}
