@@ -1,7 +1,10 @@
 """A training run whose worker is killed again and again."""
 
+import json
+
 import httpx
 
+from app.store import keys
 from lamanas_core.glyphs import write_folders
 from tests.chaos.installation import Installation
 from tests.chaos.storm import Storm
@@ -17,11 +20,12 @@ def kill_a_training(installation: Installation, storm: Storm) -> None:
     write_folders(installation.settings.datasets_dir / "glyphs", classes=8, images=4, seed=3)
     with installation.client() as client:
         before = _versions(client)
-        run = f"/train/{_accepted(client)}"
+        id = _accepted(client)
+        run = f"/train/{id}"
         for epoch in (1, CHECKPOINTED + 1, CHECKPOINTED + 3):
             until(lambda epoch=epoch: client.get(run).json()["epoch"] >= epoch, f"epoch {epoch}")  # type: ignore[misc]
             storm.kill(installation.trainer, f"in epoch {epoch + 1} of a training run")
-            resumed = _first_epoch_after(client, run)
+            resumed = _next_told(installation, id)
             least = 1 if epoch < CHECKPOINTED else CHECKPOINTED + 1
             assert resumed >= least, f"it began again in epoch {resumed}, not after its checkpoint"
             storm.say(f"the run went on in epoch {resumed}")
@@ -44,11 +48,13 @@ def _accepted(client: httpx.Client) -> str:
     return str(answer.json()["id"])
 
 
-def _first_epoch_after(client: httpx.Client, run: str) -> int:
-    """The first epoch that the next worker tells of (a claim clears what the last one told)."""
-    until(lambda: client.get(run).json()["epoch"] == 0, "another worker claims the run")
-    until(lambda: client.get(run).json()["epoch"] > 0, "its first epoch")
-    return int(client.get(run).json()["epoch"])
+def _next_told(installation: Installation, id: str) -> int:
+    """The first epoch that the next worker tells of; the time left that it tells with it differs each time."""
+    record = keys.record("training", id)
+    before = installation.redis_client.hget(record, "progress")
+    until(lambda: installation.redis_client.hget(record, "progress") != before, "another worker goes on")
+    until(lambda: json.loads(installation.redis_client.hget(record, "progress")).get("epoch"), "its first epoch")
+    return int(json.loads(installation.redis_client.hget(record, "progress"))["epoch"])
 
 
 def _versions(client: httpx.Client) -> set[str]:
