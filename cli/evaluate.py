@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def add_parser(commands: Any) -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--steps", type=int, help="K; default: the model's own")
     parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
+    parser.add_argument("--ablate", action="store_true", help="compare the parts of the adaptation, paired")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
 
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Print accuracy with its 95 % interval; 0 when done."""
     import torch
 
+    from lamanas_core.learning.ablation import ablate
     from lamanas_core.learning.datasets import load_dataset
     from lamanas_core.learning.devices import choose_device
     from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
@@ -61,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         # The classes that the run held back, not those that a split by another seed would hold back.
         split = None if args.model is None else read_split(args.model, data=args.data)
         classes = load_dataset(args.data, model.config.network.image, split=split)[args.split]
+        if args.ablate:
+            compared = ablate(model, classes, config, lambda n: _show(n, args.episodes))
+            print(json.dumps(asdict(config) | {"split": args.split, "model_version": model.version} | compared))
+            return 0
         result = evaluate(model, classes, config, lambda n: _show(n, args.episodes))
     except (ValueError, FileNotFoundError) as error:
         raise CommandError(str(error)) from error

@@ -2,16 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from lamanas_core.artifact import Classifier
-from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.adaptation import Adapted, adapt
 from lamanas_core.learning.datasets import ImageClasses
-from lamanas_core.learning.episodes import sample_episode
+from lamanas_core.learning.episodes import Episode, sample_episode
 from lamanas_core.learning.meta_model import MetaModel
 
 
@@ -54,13 +54,9 @@ def evaluate(
     meta_model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
 ) -> Evaluation:
     """Adapt to each of ``config.episodes`` episodes of ``classes`` and classify its queries through the artifact."""
-    generator = torch.Generator().manual_seed(config.seed)
     accuracies, kept, total = [], 0, 0
     started = time.perf_counter()
-    for number in range(config.episodes):
-        episode = sample_episode(
-            classes, config.ways, config.shots, config.queries, generator, within_group=config.within_alphabet
-        )
+    for number, episode in enumerate(sampled(classes, config)):
         adapted = adapt(
             meta_model,
             episode.support.numpy(),
@@ -71,13 +67,27 @@ def evaluate(
             device=config.device,
             on_step=lambda step, steps, loss: None,
         )
-        predicted = Classifier.from_bytes(adapted.artifact).logits(episode.query.numpy()).argmax(1)
-        accuracies.append(float((torch.from_numpy(predicted) == episode.query_labels).float().mean()))
+        accuracies.append(accuracy_on(adapted, episode))
         kept, total = kept + adapted.parameters_kept, adapted.parameters_total
         on_episode(number + 1)
     seconds = (time.perf_counter() - started) / config.episodes
     mean, half = mean_and_interval(accuracies)
     return Evaluation(mean, half, tuple(accuracies), kept / config.episodes, total, seconds)
+
+
+def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode]:
+    """The episodes that ``config`` names, always the same."""
+    generator = torch.Generator().manual_seed(config.seed)
+    for _ in range(config.episodes):
+        yield sample_episode(
+            classes, config.ways, config.shots, config.queries, generator, within_group=config.within_alphabet
+        )
+
+
+def accuracy_on(adapted: Adapted, episode: Episode) -> float:
+    """The share of the episode's queries that the artifact gets right, each asked alone."""
+    predicted = Classifier.from_bytes(adapted.artifact).logits(episode.query.numpy()).argmax(1)
+    return float((torch.from_numpy(predicted) == episode.query_labels).float().mean())
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float]:

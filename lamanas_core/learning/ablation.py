@@ -1,0 +1,89 @@
+"""What each part of the adaptation is worth: variants of one meta-model on the same episodes, compared in pairs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from lamanas_core.genotype import Genotype
+from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.architecture import genotype
+from lamanas_core.learning.datasets import ImageClasses
+from lamanas_core.learning.evaluation import EvaluationConfig, accuracy_on, mean_and_interval, sampled
+from lamanas_core.learning.meta_model import MetaModel
+
+# Cross-entropy never had its step sizes learned for it: it is tried at L_φ's, at a third and at three times those.
+CROSS_ENTROPY_RATES = {"cross_entropy": 1.0, "cross_entropy_slower": 1 / 3, "cross_entropy_faster": 3.0}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to adapt: a meta-model and how many steps (None: its own K)."""
+
+    model: MetaModel
+    steps: int | None
+
+
+def variants(model: MetaModel) -> dict[str, Variant]:
+    """No steps; K steps of L_φ on θ and α, θ alone, α alone; K steps of cross-entropy at three rates."""
+    parameters = model.parameters
+    still = {
+        "theta_only": replace(parameters, alpha_rates=torch.full_like(parameters.alpha_rates, -torch.inf)),
+        "alpha_only": replace(parameters, theta_rates=torch.full_like(parameters.theta_rates, -torch.inf)),
+    }
+    found = {"none": Variant(model, 0), "learned": Variant(model, None)}
+    found |= {name: Variant(MetaModel(part, model.card), None) for name, part in still.items()}
+    task = replace(model.config.task_learner, loss="cross_entropy")
+    card = model.card | {"config": replace(model.config, task_learner=task).to_json()}
+    for name, factor in CROSS_ENTROPY_RATES.items():
+        shift = torch.tensor(factor).log()
+        rates = {"theta_rates": parameters.theta_rates + shift, "alpha_rates": parameters.alpha_rates + shift}
+        found[name] = Variant(MetaModel(replace(parameters, phi={}, **rates), card), None)
+    return found
+
+
+def ablate(
+    model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
+) -> dict[str, Any]:
+    """Accuracy of every variant, its paired difference to no adaptation and to the best cross-entropy, each with the
+    half-width of its 95 % interval; and in how many of the episodes the genotype is not the meta-model's.
+    """
+    tried = variants(model)
+    accuracies: dict[str, list[float]] = {name: [] for name in tried}
+    before, moved = operations(genotype(model.parameters.alpha, model.config.network)), 0
+    for number, episode in enumerate(sampled(classes, config)):
+        for name, variant in tried.items():
+            adapted = adapt(
+                variant.model,
+                episode.support.numpy(),
+                episode.support_labels.numpy(),
+                [str(i) for i in range(episode.ways)],
+                steps=variant.steps,
+                seed=number,
+                device=config.device,
+                on_step=lambda step, steps, loss: None,
+            )
+            accuracies[name].append(accuracy_on(adapted, episode))
+            moved += name == "learned" and operations(adapted.genotype) != before
+        on_episode(number + 1)
+    best = max(CROSS_ENTROPY_RATES, key=lambda name: sum(accuracies[name]))
+    rows = {}
+    for name, values in accuracies.items():
+        row = {"accuracy": _stated(values)}
+        for against, label in (("none", "over_none"), (best, "over_cross_entropy")):
+            row[label] = _stated([a - b for a, b in zip(values, accuracies[against], strict=True)])
+        rows[name] = row
+    return {"variants": rows, "best_cross_entropy": best, "genotype_moved": moved / config.episodes}
+
+
+def operations(cells: Genotype) -> Any:
+    """Which operations stand on which edges, without their weights."""
+    return [
+        [[(edge.source, [operation.name for operation in edge.operations]) for edge in node] for node in cell]
+        for cell in (cells.normal, cells.reduction)
+    ]
+
+
+def _stated(values: list[float]) -> list[float]:
+    return [round(number, 5) for number in mean_and_interval(values)]
