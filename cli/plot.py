@@ -87,7 +87,11 @@ def _landscape(args: argparse.Namespace) -> "Figure":
     phis = {f"after {epoch} meta-epochs": phi for epoch, phi in kept.items()} or {"as trained": model.parameters.phi}
     known = args.folder is not None and args.data is not None
     split = read_split(args.folder, data=args.data) if known else None
-    support, labels, ways = support_set(model.config.network.image, args.data, split, WAYS, SHOTS, args.seed)
+    network = model.config.network
+    asked = network.ways if network.head == "linear" else WAYS
+    support, labels, ways = support_set(network.image, args.data, split, asked, SHOTS, args.seed)
+    if network.head == "linear":
+        ways = network.ways  # its loss takes this many logits, whichever classes there are
     return landscape.draw(loss_landscape(model.learner, model.parameters, phis, support, labels, ways))
 
 

@@ -6,7 +6,7 @@ principal directions of the logits of one real support set, each example's class
 first, and without the part common to all classes, which no loss sees. They are taken about the origin, where all
 classes are alike, and not about the mean: so the first is the one that a loss is about, from "any class" to "this
 one". At (a, b) every example of the support set is moved by a along the first and b along the second, and the loss of
-the whole set is taken, since L_φ compares each example with the average of its task. Logits are the leave-one-out ones
+the whole set is taken, since L_φ compares each example with the average of its task. Logits are the ones
 that the K steps work on, at the first step.
 """
 
@@ -26,8 +26,8 @@ from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning.datasets import Split, load_dataset
 from lamanas_core.learning.episodes import sample_episode, to_float
+from lamanas_core.learning.heads import support_logits
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import leave_one_out_logits
 from lamanas_core.learning.task_learner import Learner, Parameters, Tensors
 
 Array = npt.NDArray[np.float32]
@@ -74,8 +74,7 @@ def loss_landscape(
 ) -> Landscape:
     """The surfaces of every φ of ``phis`` (by name) around a support set, float (n, c, h, w), labels (n,)."""
     features = learner.embed(parameters.theta, parameters.alpha, support, Statistics(len(support)))
-    scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
-    logits = leave_one_out_logits(features, labels, ways, scale)
+    logits = support_logits(learner.config, parameters.theta, parameters.log_scale, features, labels, ways)
     directions, explained, reach = _plane(logits, labels)
     steps = torch.linspace(-reach, reach, points)
     moved = [[logits + a * directions[0] + b * directions[1] for a in steps] for b in steps]
