@@ -38,8 +38,13 @@ def variants(model: MetaModel) -> dict[str, Variant]:
     card = model.card | {"config": replace(model.config, task_learner=task).to_json()}
     for name, factor in CROSS_ENTROPY_RATES.items():
         shift = torch.tensor(factor).log()
-        rates = {"theta_rates": parameters.theta_rates + shift, "alpha_rates": parameters.alpha_rates + shift}
-        found[name] = Variant(MetaModel(replace(parameters, phi={}, **rates), card), None)
+        at_rate = replace(
+            parameters,
+            phi={},
+            theta_rates=parameters.theta_rates + shift,
+            alpha_rates=parameters.alpha_rates + shift,
+        )
+        found[name] = Variant(MetaModel(at_rate, card), None)
     return found
 
 

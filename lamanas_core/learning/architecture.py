@@ -110,9 +110,9 @@ def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Gen
     for node in range(config.nodes):
         if not bool((stays & there)[of_node == node].any()):
             stays[of_node == node] = True
-    kept = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
+    left = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
     scale = torch.where(safe, 1.0, 1 / (1 - share)).to(weights.weights)
-    return EdgeWeights(weights.weights * scale, kept)
+    return EdgeWeights(weights.weights * scale, left)
 
 
 def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig) -> Genotype:

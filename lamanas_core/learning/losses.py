@@ -76,22 +76,3 @@ class LearnedLoss(nn.Module):
             embedded = F.elu(self.hidden(embedded))
         value = self.output(embedded).squeeze(1)
         return F.elu(value + entropy if self.residual else value).mean(), state
-
-
-def mend_slope(loss: LearnedLoss) -> bool:
-    """Turn φ's output over if L_φ starts out falling where cross-entropy rises; True if it had to be.
-
-    Judged on made-up logits (5 classes, from a fixed seed): the sign of ⟨∇_z L_φ, ∇_z H⟩.
-    """
-    if loss.kind == "cross_entropy":
-        return False
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(64, 5, generator=generator).requires_grad_()
-    labels = torch.arange(64) % 5
-    (learned,) = torch.autograd.grad(loss(logits, labels, 0.0, None)[0], logits)
-    (entropy,) = torch.autograd.grad(F.cross_entropy(logits, labels), logits)
-    if (learned * entropy).sum() >= 0:
-        return False
-    with torch.no_grad():
-        loss.output.weight.neg_()
-    return True

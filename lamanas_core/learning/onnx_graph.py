@@ -72,8 +72,8 @@ class _Graph:
             scale, shift = self.moments(norm)
             inputs.append(self.constant(weight * (scale * np.float32(gain))[:, None, None, None]))
             inputs.append(self.constant(shift * np.float32(gain)))
-        shape = {"strides": stride, "pads": [tall, wide, tall, wide], "dilations": [dilation] * 2}
-        return self.node("Conv", inputs, group=groups, **shape)
+        pads, dilations = [tall, wide, tall, wide], [dilation] * 2
+        return self.node("Conv", inputs, group=groups, strides=stride, pads=pads, dilations=dilations)
 
     def separable(self, x: str, path: str, stride: tuple[int, int], gain: float = 1.0, dilation: int = 1) -> str:
         groups = self.config.channels

@@ -19,7 +19,7 @@ class PaperLoss(nn.Module):
 
     def __init__(self, kind: str, residual: bool, hidden: int, ways: int, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.kind, self.residual = kind, residual
+        self.kind, self.residual, self.ways = kind, residual, ways
         self.embedding = nn.Linear(ways + 1, hidden)
         if kind == "lstm":
             self.layers = nn.ModuleList(nn.LSTMCell(hidden, hidden) for _ in range(LSTM_LAYERS))

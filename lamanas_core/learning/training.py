@@ -16,7 +16,8 @@ from lamanas_core.learning.datasets import ImageClasses, Split, load_dataset
 from lamanas_core.learning.devices import use_mixed_precision
 from lamanas_core.learning.distributed import Ranks
 from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
-from lamanas_core.learning.losses import LossKind, mend_slope
+from lamanas_core.learning.loss_slope import mend_slope
+from lamanas_core.learning.losses import LossKind
 from lamanas_core.learning.meta_learners import MetaGradient, Proxy, maml, reptile
 from lamanas_core.learning.meta_model import MetaModel, read
 from lamanas_core.learning.provenance import provenance

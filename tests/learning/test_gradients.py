@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from lamanas_core.learning.losses import LearnedLoss, mend_slope
+from lamanas_core.learning.loss_slope import mend_slope
+from lamanas_core.learning.losses import LearnedLoss
 from lamanas_core.learning.meta_learners import maml, proxy_value, query_logits, reptile
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits
