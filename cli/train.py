@@ -30,6 +30,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too")
+    parser.add_argument("--start", help="a meta-model to go on from: its folder, or `shipped`")
+    parser.add_argument(
+        "--first-order", action="store_true", default=None, help="Algorithm 1 without second derivatives"
+    )
     for name in ("warm-up-epochs", "warm-up-batch", "meta-batch"):
         parser.add_argument(f"--{name}", type=int)
     training.add_options(parser)

@@ -16,12 +16,12 @@ from lamanas_core.learning.datasets import ImageClasses, Split, load_dataset
 from lamanas_core.learning.devices import use_mixed_precision
 from lamanas_core.learning.distributed import Ranks
 from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
-from lamanas_core.learning.loss_slope import mend_slope
 from lamanas_core.learning.losses import LossKind
 from lamanas_core.learning.meta_learners import MetaGradient, Proxy, maml, reptile
 from lamanas_core.learning.meta_model import MetaModel, read
 from lamanas_core.learning.provenance import provenance
-from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
+from lamanas_core.learning.starting import load_start, starting_parameters
+from lamanas_core.learning.task_learner import Learner, Parameters
 from lamanas_core.learning.training_tasks import meta_task, warm_up_task
 from lamanas_core.learning.warm_up import warm_up_gradient
 
@@ -59,6 +59,8 @@ class TrainingConfig:
     shots: int = 5
     seed: int = 0
     rotations: bool = True
+    # A meta-model to go on from: its folder, or "shipped".
+    start: str | None = None
 
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":
@@ -235,12 +237,7 @@ def _keep_phi(config: TrainingConfig, run: _Run, run_dir: Path, ranks: Ranks) ->
 
 
 def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
-    parameters = initial_parameters(model_config, config.seed)
-    learner = Learner.build(model_config)
-    learner.loss.load_state_dict(parameters.phi)
-    if mend_slope(learner.loss):
-        parameters = replace(parameters, phi={n: p.detach().clone() for n, p in learner.loss.named_parameters()})
-    parameters = parameters.map(lambda tensor: tensor.to(device))
+    parameters = starting_parameters(model_config, config.start, config.seed).map(lambda tensor: tensor.to(device))
     theta, alpha = list(parameters.theta.values()), list(parameters.alpha.values())
     rates, phi = [parameters.theta_rates, parameters.alpha_rates], list(parameters.phi.values())
     warm_up = torch.optim.AdamW(
@@ -347,7 +344,8 @@ def _card(
     config: TrainingConfig, model_config: Config, run: _Run, splits: dict[Split, ImageClasses], data: Path
 ) -> dict[str, Any]:
     counts = {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()}
-    return {
+    before: dict[str, Any] = {} if config.start is None else {"started_from": load_start(config.start).version}
+    return before | {
         "config": model_config.to_json(),
         "training": asdict(config),
         "data": {"name": data.resolve().name, **counts},

@@ -1,0 +1,47 @@
+"""A training goes on from a meta-model where its network is the same."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lamanas_core.learning.meta_model import MetaModel, write
+from lamanas_core.learning.starting import starting_parameters
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.learning.helpers import MINIATURE
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    write(MetaModel(initial_parameters(MINIATURE, 1), {"config": MINIATURE.to_json()}), tmp_path)
+    return tmp_path
+
+
+def test_everything_goes_on_from_a_model_of_the_same_configuration(before: Path) -> None:
+    started = starting_parameters(MINIATURE, str(before), seed=0).named()
+    assert all(torch.equal(value, started[name]) for name, value in initial_parameters(MINIATURE, 1).named().items())
+
+
+def test_loss_and_step_sizes_start_anew_for_another_task_learner(before: Path) -> None:
+    other = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"))
+    started = starting_parameters(other, str(before), seed=0)
+    old = initial_parameters(MINIATURE, 1)
+    assert all(torch.equal(value, started.theta[name]) for name, value in old.theta.items())
+    assert started.phi.keys() == initial_parameters(other, 0).phi.keys()
+
+
+def test_a_model_with_another_network_is_refused(before: Path) -> None:
+    other = replace(MINIATURE, network=replace(MINIATURE.network, channels=3))
+    with pytest.raises(ValueError, match="has another network"):
+        starting_parameters(other, str(before), seed=0)
+
+
+def test_a_loss_is_mended_before_it_starts() -> None:
+    from lamanas_core.learning.loss_slope import mend_slope
+    from lamanas_core.learning.task_learner import Learner
+
+    learner = Learner.build(MINIATURE)
+    for seed in range(5):
+        learner.loss.load_state_dict(starting_parameters(MINIATURE, None, seed).phi)
+        assert not mend_slope(learner.loss)
