@@ -345,7 +345,8 @@ def _card(
 ) -> dict[str, Any]:
     counts = {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()}
     before: dict[str, Any] = {} if config.start is None else {"started_from": load_start(config.start).version}
-    return before | {
+    return {
+        **before,
         "config": model_config.to_json(),
         "training": asdict(config),
         "data": {"name": data.resolve().name, **counts},
