@@ -216,6 +216,9 @@ class Prediction(BaseModel):
     label: str
     probability: Probability
     probabilities: dict[str, Probability]
+    novelty: Probability | None = Field(
+        description="how likely the image is of none of the classes, if every second one is; null if not measured"
+    )
 
 
 class Predictions(BaseModel):

@@ -83,11 +83,12 @@ class EpisodePage(Answer):
 
 
 class Prediction(Answer):
-    """The most probable label of one image, and the probability of each."""
+    """The most probable label of one image, the probability of each, and how likely it is none of them."""
 
     label: str
     probability: float
     probabilities: dict[str, float]
+    novelty: float | None = None
 
 
 class Predictions(Answer):

@@ -22,6 +22,7 @@ class Classifier:
         self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
     ) -> None:
         self._session = session
+        self.measures_novelty = any(output.name == "novelty" for output in session.get_outputs())
         self.classes = classes
         self.image = image
         self.model_version = model_version
@@ -44,13 +45,30 @@ class Classifier:
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n, classes)."""
-        return self._run("logits", images)
+        rows = [self._session.run(["logits"], {"images": images[i : i + 1]})[0] for i in range(len(images))]
+        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+
+    def answers(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """uint8 (n, channels, size, size) -> ``probabilities`` (n, classes), and ``novelty`` (n,), 0..1: how likely an
+        image is of none of the classes where every second one is; None where the classifier does not measure it.
+        """
+        names = ["probabilities", *(["novelty"] if self.measures_novelty else [])]
+        # One image a run: the last bits of a batched product depend on the size of the batch.
+        rows = [self._session.run(names, {"images": images[i : i + 1]}) for i in range(len(images))]
+        probabilities = (
+            np.concatenate([row[0] for row in rows]) if rows else np.zeros((0, len(self.classes)), np.float32)
+        )
+        if not self.measures_novelty:
+            return probabilities, None
+        return probabilities, np.array([row[1][0] for row in rows], np.float32)
+
+    def novelty(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 (n, channels, size, size) -> float32 (n,). Raises ValueError where it is not measured."""
+        novelty = self.answers(images)[1]
+        if novelty is None:
+            raise ValueError("this classifier does not measure novelty")
+        return novelty
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n, classes), each row summing to 1."""
-        return self._run("probabilities", images)
-
-    def _run(self, output: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        # One image a run: the last bits of a batched product depend on the size of the batch.
-        rows = [self._session.run([output], {"images": images[i : i + 1]})[0] for i in range(len(images))]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+        return self.answers(images)[0]

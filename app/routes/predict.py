@@ -88,13 +88,20 @@ async def _ready(held: Services, key: KeyRecord, id: str, wait: int) -> tuple[Ep
 def _predict(held: Services, episode: EpisodeRecord, loaded: Loaded, images: UInt8Array) -> Predictions:
     classes = loaded.classifier.classes
     with held.metrics.prediction_seconds.time():
-        rows = loaded.classifier.probabilities(images)
+        rows, novelty = loaded.classifier.answers(images)
     held.metrics.predictions.inc(len(images))
     predictions = []
-    for row in rows.tolist():
+    for number, row in enumerate(rows.tolist()):
         best = max(range(len(classes)), key=row.__getitem__)
         probabilities = dict(zip(classes, row, strict=True))
-        predictions.append(Prediction(label=classes[best], probability=row[best], probabilities=probabilities))
+        predictions.append(
+            Prediction(
+                label=classes[best],
+                probability=row[best],
+                probabilities=probabilities,
+                novelty=None if novelty is None else float(novelty[number]),
+            )
+        )
     return Predictions(episode_id=episode.id, model_version=loaded.classifier.model_version, predictions=predictions)
 
 

@@ -42,10 +42,15 @@ class AdaptedNetwork:
         features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
         return self.head.logits(features)
 
+    def log_distance_ratio(self, images: Tensor) -> Tensor:
+        """float images (n, c, h, w) in 0..1 -> (n,): see ``Head.log_distance_ratio``."""
+        features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
+        return self.head.log_distance_ratio(features)
+
     def artifact(self, classes: Sequence[str], model_version: str) -> bytes:
         """The same network as an ONNX file."""
-        network = self.learner.config.network
-        return onnx_graph.build(network, self.parameters, self.statistics, self.head, classes, model_version)
+        config = self.learner.config
+        return onnx_graph.build(config, self.parameters, self.statistics, self.head, classes, model_version)
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,24 @@ class TaskLearnerConfig:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Fitted on the validation split: what logits are divided by, and where and how steeply novelty rises (logistic in
+    the log of an image's distance to the nearest prototype over the prototypes' distance from each other).
+    """
+
+    temperature: float = 1.0
+    novelty_centre: float = 0.0
+    novelty_slope: float = 4.0
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that fixes what a meta-model is, apart from its weights; stored in the model card."""
 
     preset: str = "serving"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     task_learner: TaskLearnerConfig = field(default_factory=TaskLearnerConfig)
+    calibration: Calibration = field(default_factory=Calibration)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; ``image``, ``steps`` and ``max_steps`` stand at the top too, where services look for them."""
@@ -83,7 +95,8 @@ class Config:
         network = dict(data["network"])
         network["image"] = ImageSpec(**network["image"])
         network["cells"], network["operations"] = tuple(network["cells"]), tuple(network["operations"])
-        return cls(data["preset"], NetworkConfig(**network), TaskLearnerConfig(**data["task_learner"]))
+        calibration = Calibration(**data.get("calibration", {}))
+        return cls(data["preset"], NetworkConfig(**network), TaskLearnerConfig(**data["task_learner"]), calibration)
 
 
 # The paper's search space and task learner; what it leaves open is as in the public MetaNAS settings.

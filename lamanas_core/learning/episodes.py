@@ -12,13 +12,14 @@ from lamanas_core.learning.datasets import ImageClasses
 
 @dataclass(frozen=True)
 class Episode:
-    """One task. Images uint8 (n, c, h, w); labels int64 (n,) in 0..ways-1."""
+    """One task. Images uint8 (n, c, h, w); labels int64 (n,) in 0..ways-1; ``classes``: which of the split's."""
 
     support: Tensor
     support_labels: Tensor
     query: Tensor
     query_labels: Tensor
     ways: int
+    classes: tuple[int, ...]
 
 
 def sample_episode(
@@ -57,7 +58,14 @@ def sample_episode(
         query.append(images[take:])
         support_labels += [label] * take
         query_labels += [label] * (len(images) - take)
-    return Episode(torch.cat(support), torch.tensor(support_labels), torch.cat(query), torch.tensor(query_labels), ways)
+    return Episode(
+        torch.cat(support),
+        torch.tensor(support_labels),
+        torch.cat(query),
+        torch.tensor(query_labels),
+        ways,
+        tuple(candidates[picked % len(candidates)].tolist()),
+    )
 
 
 def to_float(images: Tensor) -> Tensor:

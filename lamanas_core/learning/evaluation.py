@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from lamanas_core.artifact import Classifier
 from lamanas_core.learning.adaptation import Adapted, adapt
+from lamanas_core.learning.calibration import auroc, expected_calibration_error, strangers
 from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.episodes import Episode, sample_episode
 from lamanas_core.learning.meta_model import MetaModel
@@ -31,7 +33,9 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean accuracy over episodes with the half-width of its 95 % interval, and what an episode costs."""
+    """Mean accuracy over episodes with the half-width of its 95 % interval, what an episode costs, the expected
+    calibration error of its probabilities, and the AUROC of novelty for as many images of other classes.
+    """
 
     accuracy: float
     ci95: float
@@ -39,6 +43,8 @@ class Evaluation:
     parameters_kept: float
     parameters_total: int
     seconds_per_episode: float
+    ece: float
+    novelty_auroc: float | None
 
     def to_json(self, meta_model: MetaModel, config: EvaluationConfig) -> dict[str, Any]:
         """One flat document; the single accuracies are left out."""
@@ -55,6 +61,8 @@ def evaluate(
 ) -> Evaluation:
     """Adapt to each of ``config.episodes`` episodes of ``classes`` and classify its queries through the artifact."""
     accuracies, kept, total = [], 0, 0
+    asked, truth, known, novel = [], [], [], []
+    strange = torch.Generator().manual_seed(config.seed + 1)
     started = time.perf_counter()
     for number, episode in enumerate(sampled(classes, config)):
         adapted = adapt(
@@ -67,12 +75,29 @@ def evaluate(
             device=config.device,
             on_step=lambda step, steps, loss: None,
         )
-        accuracies.append(accuracy_on(adapted, episode))
+        artifact = Classifier.from_bytes(adapted.artifact)
+        probabilities = artifact.probabilities(episode.query.numpy())
+        accuracies.append(float((probabilities.argmax(1) == episode.query_labels.numpy()).mean()))
+        asked.append(probabilities.max(1))
+        truth.append(probabilities.argmax(1) == episode.query_labels.numpy())
+        if artifact.measures_novelty and len(classes) > episode.ways:
+            images = strangers(classes, episode, len(episode.query), strange).numpy()
+            known.append(artifact.novelty(episode.query.numpy()))
+            novel.append(artifact.novelty(images))
         kept, total = kept + adapted.parameters_kept, adapted.parameters_total
         on_episode(number + 1)
     seconds = (time.perf_counter() - started) / config.episodes
     mean, half = mean_and_interval(accuracies)
-    return Evaluation(mean, half, tuple(accuracies), kept / config.episodes, total, seconds)
+    return Evaluation(
+        mean,
+        half,
+        tuple(accuracies),
+        kept / config.episodes,
+        total,
+        seconds,
+        expected_calibration_error(np.concatenate(asked), np.concatenate(truth)),
+        auroc(np.concatenate(known), np.concatenate(novel)) if known else None,
+    )
 
 
 def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode]:

@@ -10,18 +10,32 @@ from lamanas_core.learning.config import Config
 from lamanas_core.learning.prototypes import leave_one_out_logits, prototypes
 
 WEIGHT, BIAS = "head.weight", "head.bias"
+NEAREST = 1e-9  # the least distance: its logarithm is taken
 
 
 @dataclass(frozen=True)
 class Head:
-    """``weight`` (ways, d), ``bias`` (ways,)."""
+    """``weight`` (ways, d), ``bias`` (ways,). Of prototypes also ``scale``, what a squared distance / d counts in
+    logits, and ``spread``, the mean squared distance / d of a prototype from the nearest other.
+    """
 
     weight: Tensor
     bias: Tensor
+    scale: Tensor | None = None
+    spread: Tensor | None = None
 
     def logits(self, features: Tensor) -> Tensor:
         """(n, d) -> (n, ways)."""
         return torch.nn.functional.linear(features, self.weight, self.bias)
+
+    def log_distance_ratio(self, features: Tensor) -> Tensor:
+        """(n, d) -> (n,): log of the squared distance to the nearest prototype over ``spread``. Raises ValueError for
+        a head without prototypes.
+        """
+        if self.scale is None or self.spread is None:
+            raise ValueError("a linear head has no prototypes to be far from")
+        nearest = features.square().mean(1) - self.logits(features).amax(1) / self.scale
+        return (nearest.clamp(min=NEAREST) / self.spread).log()
 
 
 def fitted_head(
@@ -34,8 +48,11 @@ def fitted_head(
     if config.network.head == "linear":
         return Head(theta[WEIGHT][:ways], theta[BIAS][:ways])
     centres = prototypes(features, labels, ways)
-    scale = log_scale.exp() / features.shape[1]
-    return Head(2 * scale * centres, -scale * centres.square().sum(1))
+    scale = log_scale.exp() / config.calibration.temperature
+    per_feature = scale / features.shape[1]
+    apart = (centres[:, None] - centres).square().mean(2) + torch.diag(torch.full((ways,), torch.inf)).to(centres)
+    spread = apart.amin(1).mean().clamp(min=NEAREST)
+    return Head(2 * per_feature * centres, -per_feature * centres.square().sum(1), scale, spread)
 
 
 def support_logits(

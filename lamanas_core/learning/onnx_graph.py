@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lamanas_core.artifact import FORMAT
 from lamanas_core.learning.architecture import EdgeWeights, cell_weights, edges
-from lamanas_core.learning.config import NetworkConfig
-from lamanas_core.learning.heads import Head
+from lamanas_core.learning.config import Calibration, Config, NetworkConfig
+from lamanas_core.learning.heads import NEAREST, Head
 from lamanas_core.learning.normalisation import EPSILON, Statistics
 from lamanas_core.learning.stems import RESNET_SIDE
 from lamanas_core.learning.task_learner import Parameters
@@ -82,14 +82,17 @@ class _Graph:
 
 
 def build(
-    config: NetworkConfig,
+    whole: Config,
     parameters: Parameters,
     statistics: Statistics,
     head: Head,
     classes: Sequence[str],
     model_version: str,
 ) -> bytes:
-    """The ONNX file: input ``images`` uint8 (n, c, h, w); outputs ``logits``, ``probabilities`` float32 (n, ways)."""
+    """The ONNX file: input ``images`` uint8 (n, c, h, w); outputs ``logits``, ``probabilities`` float32 (n, ways), and
+    with prototypes ``novelty`` float32 (n,).
+    """
+    config = whole.network
     weights = cell_weights(parameters.alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
     theta = {name: value.detach().cpu().numpy() for name, value in parameters.theta.items()}
     graph = _Graph(config, theta, statistics)
@@ -107,11 +110,33 @@ def build(
     head_inputs = [flat, *(graph.constant(part.cpu().numpy()) for part in (head.weight, head.bias))]
     graph.node("Gemm", head_inputs, output="logits", transB=1)
     graph.node("Softmax", ["logits"], output="probabilities", axis=1)
+    if head.scale is not None and head.spread is not None:
+        _novelty(graph, flat, float(head.scale), float(head.spread), whole.calibration)
     return _model(graph, len(classes), {"classes": json.dumps(list(classes)), "model_version": model_version})
 
 
 def _halved(side: int, stride: int) -> int:
     return (side + stride - 1) // stride
+
+
+def _novelty(graph: _Graph, features: str, scale: float, spread: float, calibration: Calibration) -> None:
+    """``Head.log_distance_ratio`` on the logistic curve of the calibration."""
+
+    def number(value: float) -> str:
+        return graph.constant(np.array([value], np.float32))
+
+    squares = graph.node("ReduceMean", [graph.node("Mul", [features, features]), _axis_1(graph)], keepdims=0)
+    best = graph.node("ReduceMax", ["logits", _axis_1(graph)], keepdims=0)
+    nearest = graph.node("Sub", [squares, graph.node("Mul", [best, number(1 / scale)])])
+    ratio = graph.node("Mul", [graph.node("Max", [nearest, number(NEAREST)]), number(1 / spread)])
+    above = graph.node("Sub", [graph.node("Log", [ratio]), number(calibration.novelty_centre)])
+    graph.node("Sigmoid", [graph.node("Mul", [above, number(calibration.novelty_slope)])], output="novelty")
+
+
+def _axis_1(graph: _Graph) -> str:
+    name = f"axis{len(graph.constants)}"
+    graph.constants.append(numpy_helper.from_array(np.array([1], np.int64), name))
+    return name
 
 
 def _stem(graph: _Graph, x: str) -> tuple[str, int]:
@@ -192,6 +217,8 @@ def _model(graph: _Graph, ways: int, metadata: dict[str, str]) -> bytes:
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", ways]) for name in ("logits", "probabilities")
     ]
+    if any("novelty" in node.output for node in graph.nodes):
+        outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
     body = helper.make_graph(graph.nodes, "lamanas", [images], outputs, graph.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, {"format": FORMAT, "image": json.dumps(asdict(image)), **metadata})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lamanas_core.learning import checkpoint, run_folder
+from lamanas_core.learning.calibration import calibrated
 from lamanas_core.learning.config import PRESETS, Config
 from lamanas_core.learning.datasets import ImageClasses, Split, load_dataset
 from lamanas_core.learning.devices import use_mixed_precision
@@ -23,7 +24,7 @@ from lamanas_core.learning.provenance import provenance
 from lamanas_core.learning.starting import load_start, starting_parameters
 from lamanas_core.learning.task_learner import Learner, Parameters
 from lamanas_core.learning.training_tasks import meta_task, warm_up_task
-from lamanas_core.learning.warm_up import warm_up_gradient
+from lamanas_core.learning.warm_up import ANNEALED_BY, warm_up_gradient
 
 STEPS_PER_EPOCH = 50
 VALIDATE_EVERY = 10  # epochs
@@ -197,7 +198,8 @@ def train(
     if curves is not None:
         curves.close()
     card = _card(config, model_config, run, splits, data)
-    return MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
+    model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
+    return calibrated(model, splits["val"], config.seed) if ranks.first else model
 
 
 def model_so_far(run_dir: Path) -> MetaModel:
@@ -303,6 +305,8 @@ def _gradient(
 ) -> MetaGradient:
     """What the task of this seed asks for: in the warm-up, of which the share ``warmed`` is done, or after it."""
     if warmed is not None:
+        if config.start is not None:  # its architecture is chosen already
+            warmed = ANNEALED_BY + (1 - ANNEALED_BY) * warmed
         return warm_up_gradient(learner, run.parameters, warm_up_task(config, classes, seed, device), warmed)
     task, count = meta_task(config, classes, seed, device), learner.config.task_learner.steps
     generator = torch.Generator().manual_seed(seed + 1)

@@ -1,0 +1,79 @@
+"""Calibration and novelty against cases worked by hand, and through the artifact."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lamanas_core.artifact import Classifier
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.calibration import auroc, calibrated, expected_calibration_error
+from lamanas_core.learning.config import Calibration
+from lamanas_core.learning.datasets import ImageClasses
+from lamanas_core.learning.heads import Head, fitted_head
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.learning.helpers import MINIATURE
+
+
+def test_the_calibration_error_by_hand() -> None:
+    best = np.array([0.95, 0.95, 0.55, 0.55], np.float32)
+    right = np.array([True, True, True, False])
+    assert expected_calibration_error(best, right) == pytest.approx((0.05 + 0.05) / 2)
+    assert expected_calibration_error(np.ones(3, np.float32), np.ones(3, np.bool_)) == 0
+
+
+def test_the_area_under_the_curve_by_hand() -> None:
+    known, novel = np.array([0.1, 0.2, 0.5], np.float32), np.array([0.2, 0.9], np.float32)
+    # Of six pairs four are in order, one is even (0.2), one is not (0.5 over 0.2).
+    assert auroc(known, novel) == pytest.approx(4.5 / 6)
+    assert auroc(novel, novel) == 0.5
+
+
+def test_the_distance_ratio_by_hand() -> None:
+    config = replace(MINIATURE, calibration=Calibration(temperature=2.0))
+    features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0]]), torch.arange(3)
+    head = fitted_head(config, {}, torch.tensor(3.0).log(), features, labels, 3)
+    # Nearest others lie at 16, 16 and 36 (squared), over two features.
+    assert head.spread == pytest.approx((8 + 8 + 18) / 3)
+    asked = torch.tensor([[1.0, 1.0]])
+    assert head.log_distance_ratio(asked).item() == pytest.approx(math.log(1.0 / (34 / 3)), rel=1e-4)
+    logits = head.logits(asked)[0]
+    assert (logits[0] - logits[1]).item() == pytest.approx(3.0 / 2 * (10 - 2) / 2)
+    with pytest.raises(ValueError, match="no prototypes"):
+        Head(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(asked)
+
+
+def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randint(0, 200, (6, 1, 1, 8, 8), generator=generator)
+    images = (centres + torch.randint(0, 56, (6, 12, 1, 8, 8), generator=generator)).flatten(0, 1).to(torch.uint8)
+    members = tuple(torch.arange(12 * i, 12 * i + 12) for i in range(6))
+    classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
+    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    fitted = calibrated(model, classes, seed=0)
+    assert fitted.config.calibration != Calibration()
+    assert fitted.version != model.version
+    assert calibrated(fitted, classes, seed=0).config.calibration == fitted.config.calibration
+    support = images[[0, 1, 12, 13, 24, 25]].numpy()
+    adapted = adapt(
+        fitted, support, np.arange(6) // 2, list("abc"), steps=0, seed=0, device="cpu", on_step=lambda *_: None
+    )
+    asked = images[[5, 17, 40]]
+    calibration = fitted.config.calibration
+    ratio = adapted.network.log_distance_ratio(asked.float() / 255)
+    expected = torch.sigmoid(calibration.novelty_slope * (ratio - calibration.novelty_centre))
+    novelty = Classifier.from_bytes(adapted.artifact).novelty(asked.numpy())
+    np.testing.assert_allclose(novelty, expected.detach().numpy(), atol=1e-4)
+    assert novelty[2] > novelty[:2].max()
+
+
+def test_too_few_classes_leave_a_model_as_it_is() -> None:
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
+    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    assert calibrated(model, classes, 0) is model
+    assert ImageSpec(size=8) == MINIATURE.network.image
