@@ -72,13 +72,13 @@ class Metrics:
         """Prometheus' text format, with the state of the queues as it is now."""
         try:
             await store.ping()
-            for queue, length in (await store.queue_lengths()).items():
+            for queue, length in (await store.observed.queue_lengths()).items():
                 self._queues.labels(queue).set(length)
-            for queue, workers in (await store.workers()).items():
+            for queue, workers in (await store.observed.workers()).items():
                 self._workers.labels(queue).set(len(workers))
-            for queue, number in (await store.running()).items():
+            for queue, number in (await store.observed.running()).items():
                 self._running.labels(queue).set(number)
-            self._tell(await store.figures())
+            self._tell(await store.observed.figures())
             self._redis.set(1)
         except UNAVAILABLE:
             self._redis.set(0)

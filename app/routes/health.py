@@ -35,7 +35,7 @@ async def _checks(held: Services) -> dict[str, bool]:
         await held.store.ping()
         checks["redis"] = True
         checks["model"] = await held.store.active_model() is not None
-        checks["adapt_worker"] = bool((await held.store.workers())["adapt"])
+        checks["adapt_worker"] = bool((await held.store.observed.workers())["adapt"])
     except UNAVAILABLE:
         pass  # what was not reached stays False
     return checks

@@ -17,19 +17,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
 from app.settings import Rate, Settings
-from app.store import codec, errors, keys, measures, scripts
+from app.store import codec, errors, keys, scripts
 from app.store.broker import celery_app, wake
 from app.store.changes import Changes
 from app.store.keys import Kind
+from app.store.observed import Observed
 from app.store.records import (
     EPISODE_ENDS,
     TRAINING_ENDS,
     EpisodeRecord,
     KeyRecord,
     ModelRecord,
-    Queue,
     TrainingRecord,
-    WorkerRecord,
 )
 from app.telemetry import logs, tracing
 
@@ -50,6 +49,7 @@ class Store:
         self._redis: Any = client
         self._celery = celery
         self._changes = changes
+        self.observed = Observed(client)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -325,32 +325,7 @@ class Store:
         milliseconds: int = await self._run(scripts.TAKE, [keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
         return math.ceil(milliseconds / 1000)
 
-    async def workers(self) -> dict[Queue, list[WorkerRecord]]:
-        """Who beats, by queue. A worker is among them once its meta-model is loaded."""
-        found: dict[Queue, list[WorkerRecord]] = {"adapt": [], "train": []}
-        async for name in self._redis.scan_iter(match=keys.worker("*", "*"), count=1000):
-            value = await self._redis.get(name)
-            if value is not None:
-                record = WorkerRecord(**json.loads(value))
-                found[record.queue].append(record)
-        return found
-
-    async def queue_lengths(self) -> dict[Queue, int]:
-        """How many wait for a worker, by queue."""
-        return await self._sizes(keys.queued)
-
-    async def running(self) -> dict[Queue, int]:
-        """How many a worker has claimed, by queue."""
-        return await self._sizes(keys.leases)
-
-    async def figures(self) -> measures.Figures:
-        """What the workers measured and where they are."""
-        return await measures.read(self._redis)
-
     # ------------------------------------------------------------------ inside
-
-    async def _sizes(self, name: Callable[[Kind], str]) -> dict[Queue, int]:
-        return {queue: await self._redis.zcard(name(kind)) for kind, queue in keys.QUEUE_OF.items()}
 
     async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
         return await self._redis.register_script(script)(names, [*arguments])

@@ -271,7 +271,7 @@ def test_pretrained_weights_go_where_they_belong_and_a_wrong_file_is_told(tmp_pa
     path = tmp_path / "resnet18.safetensors"
     config = replace(SMALL, network=replace(NETWORK, stem="resnet18"))
     theta = initial_parameters(config, 0).theta
-    saved = {name: torch.rand_like(theta[f"stem.{ours}"]) for name, ours in RESNET_NAMES.items()}
+    saved = {name: torch.rand(theta[f"stem.{ours}"].shape) for name, ours in RESNET_NAMES.items()}
     save_file(saved, path)
     loaded = load_pretrained(theta, path)
     torch.testing.assert_close(loaded["stem.first.weight"], saved["conv1.weight"])

@@ -32,7 +32,7 @@ def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
         assert created
         assert (record.state, record.classes, record.shots, record.steps) == ("queued", ("a", "b"), (2, 2), 3)
         assert record.expires_at - record.created_at == settings.episode_ttl_seconds
-        assert await store.queue_lengths() == {"adapt": 1, "train": 0}
+        assert await store.observed.queue_lengths() == {"adapt": 1, "train": 0}
         with pytest.raises(NotReady, match="queued"):
             await store.get_artifact(record.id)
 
@@ -107,7 +107,7 @@ def test_deleted_is_told_from_unknown(settings: Settings) -> None:
         with pytest.raises(NotFound):
             await store.get_episode(keys.new_id())
         assert await store.list_episodes(None, 10) == ([], None)
-        assert await store.queue_lengths() == {"adapt": 0, "train": 0}
+        assert await store.observed.queue_lengths() == {"adapt": 0, "train": 0}
 
     with_store(settings, body)
 
@@ -191,7 +191,7 @@ def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) ->
         with pytest.raises(Conflict, match="queued"):
             await store.resume_training(record.id)
         assert (await store.cancel_training(record.id)).state == "cancelled"
-        assert (await store.queue_lengths())["train"] == 0
+        assert (await store.observed.queue_lengths())["train"] == 0
         assert (await store.resume_training(record.id)).state == "queued"
         assert [run.id for run in (await store.list_trainings())[0]] == [record.id]
 

@@ -62,7 +62,7 @@ def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: Privat
                 await store.get_artifact(id)
         again = await store.get_episode(id)
         assert (again.state, again.support_accuracy, again.attempts) == ("queued", 1.0, 0)
-        assert (await store.queue_lengths())["adapt"] == 1
+        assert (await store.observed.queue_lengths())["adapt"] == 1
         adapt(worker, id, b"the classifier")
         assert await store.get_artifact(id) == b"the classifier"
         assert (await store.get_episode(id)).state == "ready"
