@@ -7,8 +7,9 @@ BIN := .venv/bin
 serve: install
 	@$(BIN)/lamanas serve
 
+# Two processes: much of the time a test waits for a service. One thread each: more would spin against each other.
 test: install-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Kills every part of the service again and again while clients use it; minutes.
 chaos: install-dev
