@@ -135,10 +135,6 @@ def install(app: FastAPI) -> None:
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return invalid(error.errors()).response()
 
-    @app.exception_handler(Exception)
-    async def _unexpected(_: Request, __: Exception) -> JSONResponse:
-        return Problem(INTERNAL, "the service met an error of its own; it was logged").response()
-
     for refusal, kind in ((NotFound, NOT_FOUND), (Gone, GONE), (Conflict, CONFLICT)):
         _install_refusal(app, refusal, kind)
     _install_refusal(app, IdempotencyConflict, IDEMPOTENCY_KEY_REUSED, field="Idempotency-Key")

@@ -13,7 +13,7 @@ from app import errors, openapi
 from app.admission import BytesInFlight
 from app.decoder import Decoder
 from app.metrics import MeasureRequests, Metrics
-from app.middleware import SecurityHeaders, SizeLimits
+from app.middleware import OwnErrors, SecurityHeaders, SizeLimits
 from app.predictor import Predictor
 from app.routes import episodes, examples, health, models, page, predict, queues, session, support, training
 from app.services import Services
@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     # The last one added is the outermost.
+    app.add_middleware(OwnErrors)
     in_flight = BytesInFlight(settings.max_bytes_in_flight)
     app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)
     app.add_middleware(MeasureRequests, metrics=metrics)

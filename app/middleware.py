@@ -1,12 +1,16 @@
-"""What holds for every request before a route sees it: size limits, and headers that browsers heed."""
+"""What holds for every request around its route: size limits, headers that browsers heed, answers to our own errors."""
 
 import asyncio
+import logging
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission import BytesInFlight
-from app.errors import BODY_TOO_LARGE, BODY_TOO_SLOW, URL_TOO_LONG, Problem
+from app.errors import BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, URL_TOO_LONG, Problem
+
+log = logging.getLogger(__name__)
 
 # An image of up to about 6 KB of base64url, and the rest of the URL.
 MAX_URL_BYTES = 6 * 1024 + 512
@@ -113,3 +117,35 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+class OwnErrors:
+    """Answers what nothing else has caught, inside of all that counts, logs and marks answers.
+
+    (An exception handler of the app would answer outside of it: no metric and no request id would tell of a 500.)
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            return  # in the middle of its body: nobody is left to be answered, and nothing went wrong here
+        except Exception:
+            if started:  # too late for another answer: the server cuts this one off, and logs it
+                raise
+            log.exception("%s failed", scope["method"])
+            answer = Problem(INTERNAL, "the service met an error of its own; it was logged").response()
+            await answer(scope, receive, send)

@@ -120,6 +120,21 @@ def test_an_error_of_our_own_is_a_problem_without_its_insides(
     assert "secret" not in answer.text
 
 
+def test_an_error_of_our_own_is_counted_marked_and_logged_as_any_answer(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("app.store.async_store.Store.list_episodes", broken)
+    answer = client.get("/episodes", headers={"X-Request-ID": "mine"})
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    counted = 'lamanas_http_requests_total{method="GET",route="/episodes",status="500"} 1.0'
+    assert counted in client.get("/metrics").text
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]
+
+
 def references(node: Any) -> set[str]:
     return set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(node)))
 
