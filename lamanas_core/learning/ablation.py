@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lamanas_core.genotype import Genotype
-from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.adaptation import adapt_to
 from lamanas_core.learning.architecture import genotype
 from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.evaluation import EvaluationConfig, accuracy_on, mean_and_interval, sampled
@@ -59,16 +59,7 @@ def ablate(
     before, moved = operations(genotype(model.parameters.alpha, model.config.network)), 0
     for number, episode in enumerate(sampled(classes, config)):
         for name, variant in tried.items():
-            adapted = adapt(
-                variant.model,
-                episode.support.numpy(),
-                episode.support_labels.numpy(),
-                [str(i) for i in range(episode.ways)],
-                steps=variant.steps,
-                seed=number,
-                device=config.device,
-                on_step=lambda step, steps, loss: None,
-            )
+            adapted = adapt_to(variant.model, episode, steps=variant.steps, seed=number, device=config.device)
             accuracies[name].append(accuracy_on(adapted, episode))
             moved += name == "learned" and operations(adapted.genotype) != before
         on_episode(number + 1)

@@ -13,7 +13,7 @@ from lamanas_core.learning import onnx_graph
 from lamanas_core.learning.architecture import cell_weights, genotype
 from lamanas_core.learning.batches import balanced, drawn
 from lamanas_core.learning.config import Config, NetworkConfig
-from lamanas_core.learning.episodes import to_float
+from lamanas_core.learning.episodes import Episode, to_float
 from lamanas_core.learning.heads import Head, fitted_head
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.normalisation import Statistics
@@ -117,6 +117,20 @@ def adapt(
         leave_one_out_accuracy=_leave_one_out_accuracy(network, targets),
         losses=tuple(losses),
         warnings=_warnings(meta_model.card, support),
+    )
+
+
+def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str) -> Adapted:
+    """``adapt`` to a sampled episode, its classes called by their numbers."""
+    return adapt(
+        meta_model,
+        episode.support.numpy(),
+        episode.support_labels.numpy(),
+        [str(i) for i in range(episode.ways)],
+        steps=steps,
+        seed=seed,
+        device=device,
+        on_step=lambda step, steps, loss: None,
     )
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.adaptation import adapt_to
 from lamanas_core.learning.config import Calibration
 from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.episodes import Episode, sample_episode, to_float
@@ -38,16 +38,7 @@ def calibrated(model: MetaModel, classes: ImageClasses, seed: int) -> MetaModel:
 def _fit(model: MetaModel, classes: ImageClasses, ways: int, seed: int) -> Calibration:
     logits, labels, known, novel = [], [], [], []
     for number, (episode, strange) in enumerate(with_strangers(classes, ways, SHOTS, QUERIES, EPISODES, seed)):
-        network = adapt(
-            model,
-            episode.support.numpy(),
-            episode.support_labels.numpy(),
-            [str(i) for i in range(ways)],
-            steps=None,
-            seed=number,
-            device="cpu",
-            on_step=lambda step, steps, loss: None,
-        ).network
+        network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
         with torch.no_grad():
             logits.append(network.logits(to_float(episode.query)))
             known.append(network.log_distance_ratio(to_float(episode.query)))

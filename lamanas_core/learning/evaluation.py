@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lamanas_core.artifact import Classifier
-from lamanas_core.learning.adaptation import Adapted, adapt
+from lamanas_core.learning.adaptation import Adapted, adapt_to
 from lamanas_core.learning.calibration import auroc, expected_calibration_error, strangers
 from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.episodes import Episode, sample_episode
@@ -65,16 +65,7 @@ def evaluate(
     strange = torch.Generator().manual_seed(config.seed + 1)
     started = time.perf_counter()
     for number, episode in enumerate(sampled(classes, config)):
-        adapted = adapt(
-            meta_model,
-            episode.support.numpy(),
-            episode.support_labels.numpy(),
-            [str(i) for i in range(episode.ways)],
-            steps=config.steps,
-            seed=number,
-            device=config.device,
-            on_step=lambda step, steps, loss: None,
-        )
+        adapted = adapt_to(meta_model, episode, steps=config.steps, seed=number, device=config.device)
         artifact = Classifier.from_bytes(adapted.artifact)
         probabilities = artifact.probabilities(episode.query.numpy())
         accuracies.append(float((probabilities.argmax(1) == episode.query_labels.numpy()).mean()))
