@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -110,12 +111,13 @@ class Decoder:
         return arrays
 
     def _child(self) -> _Child:
-        while self._idle:
-            child = self._idle.pop()
-            if child.process.is_alive():
-                return child
-            self._children.discard(child)
-            child.end()
+        with suppress(IndexError):  # no check before: another thread may take the last one in between
+            while True:
+                child = self._idle.pop()
+                if child.process.is_alive():
+                    return child
+                self._children.discard(child)
+                child.end()
         child = _Child.start(self._max_pixels)
         self._children.add(child)
         return child
@@ -124,7 +126,7 @@ class Decoder:
         """The process did not come back from this image."""
         self._children.discard(child)
         code = child.end()
-        log.warning("a decoding process ended (%s) on %s", code, where)
+        log.warning("a decoding process ended (%s)", code)  # of ``where``, which has labels in it, no log tells
         if code == -signal.SIGALRM:
             text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
             return Problem(DECODING_TOO_SLOW, text, image=where)
