@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import remote, show
+from lamanas_client import Client, Episode, ProblemError
 
 DESCRIPTION = """Save an episode's classifier as an ONNX file, waiting for it if it is not ready yet.
 
@@ -27,11 +28,24 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with remote.service() as client:
-        episode = client.wait(args.episode)
-        data = client.download(args.episode)
+        episode, data = _taken(client, args.episode)
         args.output.write_bytes(data)
     if args.json:
         show.print_json({"episode": episode.id, "file": str(args.output), "bytes": len(data)})
     else:
         print(f"{args.output}: {len(data):,} bytes, {len(episode.classes)} classes, model {episode.model_version}")
     return 0
+
+
+def _taken(client: Client, id: str) -> tuple[Episode, bytes]:
+    """The finished episode and its classifier. Raises LamanasError."""
+    client.wait(id)
+    try:
+        data = client.download(id)
+    except ProblemError as error:
+        if error.kind != "not-ready":
+            raise
+        # It was dropped to save memory. Having been asked for, it is adapted again.
+        client.wait(id)
+        data = client.download(id)
+    return client.get_episode(id), data

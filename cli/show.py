@@ -29,7 +29,7 @@ def _plain(value: Any) -> Any:
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as what is in them; numbers to the right."""
-    lines = [list(head), *([str(cell) for cell in row] for row in rows)]
+    lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = zip(line, widths, strict=True)
@@ -40,7 +40,12 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     """A name and what it is, a line each."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
-        print(f"{name.ljust(width)}  {value}")
+        print(f"{name.ljust(width)}  {printable(value)}")
+
+
+def printable(value: object) -> str:
+    """A name may hold what a terminal takes for commands, and an admin sees everybody's."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
 
 
 def print_bar(done: int, total: int, words: str) -> None:

@@ -16,15 +16,15 @@ WATCH = "example: lamanas train watch"
 CANCEL = "example: lamanas train cancel 01k8d9w3v4q2x6y7z8a9b0c1d2"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """What a run may be given, here and at a service."""
-    parser.add_argument("--preset", choices=("serving", "rgb84", "tiny", "paper"))
-    parser.add_argument("--meta", choices=("maml", "reptile"))
-    parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"))
-    parser.add_argument("--residual", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--proxy", choices=("mse", "inner_product", "cosine"))
+    parser.add_argument("--preset", choices=("serving", "rgb84", "tiny", "paper"), default=default)
+    parser.add_argument("--meta", choices=("maml", "reptile"), default=default)
+    parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"), default=default)
+    parser.add_argument("--residual", action=argparse.BooleanOptionalAction, default=default)
+    parser.add_argument("--proxy", choices=("mse", "inner_product", "cosine"), default=default)
     for name in ("meta-epochs", "ways", "shots", "seed"):
-        parser.add_argument(f"--{name}", type=int)
+        parser.add_argument(f"--{name}", type=int, default=default)
 
 
 def add_actions(actions: Any) -> None:
@@ -36,7 +36,7 @@ def add_actions(actions: Any) -> None:
     )
     start.add_argument("dataset", metavar="DATA_SET")
     start.add_argument("--watch", action="store_true", help="follow it to its end")
-    add_options(start)
+    add_options(start, argparse.SUPPRESS)  # what was given before the action stays
     watch = actions.add_parser("watch", help="follow a run to its end", description=WATCH)
     watch.add_argument("id", nargs="?", metavar="RUN", help="default: the newest")
     cancel = actions.add_parser("cancel", help="stop a run; its last checkpoint stays", description=CANCEL)

@@ -65,6 +65,33 @@ def test_watching_shows_each_step_and_then_the_genotype(
     assert ["state", "ready", "in", "0.5", "s"] in table
 
 
+def test_a_classifier_that_was_dropped_to_save_memory_is_waited_for(
+    signed_in: Lamanas, worker: Worker, folder: Path, server: PrivateRedis
+) -> None:
+    id = signed_in.json("adapt", folder)["id"]
+    worker.adapt(id)
+    server.client.delete(keys.artifact(id))
+
+    def work() -> None:
+        with changes(server.client, keys.CHANGES) as changed:
+            changed.until(lambda: bool(server.client.zcard(keys.queued("episode"))), "the episode again")
+        worker.adapt(id)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    signed_in("export", id, "-o", folder / "model.onnx")
+    thread.join()
+    assert (folder / "model.onnx").read_bytes() == classifier(("alpha", "beta"))
+
+
+def test_a_name_cannot_command_the_terminal(signed_in: Lamanas, folder: Path) -> None:
+    hostile = folder.rename(folder.with_name("\x1b[2J\nname"))
+    id = signed_in.json("adapt", hostile)["id"]
+    for shown in (signed_in("episodes"), signed_in("episodes", "show", id)):
+        assert "\ufffd[2J\ufffdname" in shown
+        assert "\x1b" not in shown
+
+
 def test_a_failed_episode_is_told_and_ends_with_1(signed_in: Lamanas, worker: Worker, folder: Path) -> None:
     id = signed_in.json("adapt", folder)["id"]
     worker.fail(id, "out of memory")
@@ -110,7 +137,8 @@ def test_a_run_is_started_watched_to_its_end_and_cancelled(signed_in: Lamanas, s
     assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
     assert "use it:  lamanas models activate fedcba9876543210" in signed_in("train", "watch")
     assert signed_in.error == f"[{'#' * 30}] 2/2  loss 0.5000  val 0.9000     0.0 min left\n"
-    other = signed_in.json("train", "start", "symbols")
+    other = signed_in.json("train", "--ways", "3", "start", "symbols", "--shots", "2")
+    assert other["options"] == {"preset": "serving", "ways": 3, "shots": 2, "seed": 0}
     assert signed_in.json("train", "cancel", other["id"])["state"] == "cancelled"
     signed_in("train", "watch", other["id"], fails=True)
 
