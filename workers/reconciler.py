@@ -60,7 +60,7 @@ class Reconciler:
             try:
                 self._beat()
                 # Live workers must get the time of a lease to beat after Redis was away. (+1: uptime is rounded down.)
-                if self._store.uptime() >= LEASE_S + 1:
+                if self._store.uptime() >= LEASE_S["episode"] + 1:
                     self._reconcile()
                 away = False
             except (*UNAVAILABLE, OperationalError) as error:

@@ -19,7 +19,9 @@ from app.store.keys import Kind
 from app.store.measures import PRESENCE_S
 from app.store.records import SCOPES, EpisodeRecord, KeyRecord, ModelRecord, Scope, TrainingRecord, WorkerRecord
 
-LEASE_S = 3.0
+# A client waits for an episode. Nobody waits for a training run by the second, and it shares its core with whatever
+# else runs: a machine that is busy for some seconds must not make it begin again.
+LEASE_S: dict[Kind, float] = {"episode": 3.0, "training": 15.0}
 MAX_ATTEMPTS = 3
 _RUNNING: dict[Kind, str] = {"episode": "adapting", "training": "running"}
 _GIVEN_UP = {
@@ -73,7 +75,7 @@ class SyncStore:
         flat = self._run(
             scripts.CLAIM,
             [keys.record(kind, id), keys.queued(kind), keys.leases(kind)],
-            [kind, id, _RUNNING[kind], worker, int(LEASE_S * 1000)],
+            [kind, id, _RUNNING[kind], worker, int(LEASE_S[kind] * 1000)],
         )
         if flat is None:
             return None
@@ -85,7 +87,7 @@ class SyncStore:
         """Renews the lease. ``lost``: somebody else has it, or it is gone; ``cancel``: the user wants it stopped;
         ``drain``: this worker is to end."""
         names = [keys.record(claim.kind, claim.id), keys.leases(claim.kind), keys.draining(claim.worker)]
-        answer = self._run(scripts.BEAT, names, [claim.id, claim.running, claim.fence, int(LEASE_S * 1000)])
+        answer = self._run(scripts.BEAT, names, [claim.id, claim.running, claim.fence, int(LEASE_S[claim.kind] * 1000)])
         beat: Beat = answer.decode()
         return beat
 
