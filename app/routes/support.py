@@ -90,8 +90,10 @@ async def _store(
 async def _images(
     held: Services, before: UInt8Array, support: Corrected, correction: Correction, spec: ImageSpec
 ) -> UInt8Array:
-    added = await held.decoder.arrays([file.file for file in correction.added], spec)
-    return np.concatenate([before[list(support.kept)], added])
+    kept = before[list(support.kept)]
+    if not correction.added:
+        return kept
+    return np.concatenate([kept, await held.decoder.arrays([file.file for file in correction.added], spec)])
 
 
 def _spec(model: ModelRecord) -> ImageSpec:
