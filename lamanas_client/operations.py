@@ -38,7 +38,7 @@ class TrainingOptions(TypedDict, total=False):
     meta: Literal["reptile", "maml"]
     loss: Literal["cross_entropy", "fnn", "lstm"]
     residual: bool
-    proxy: Literal["mse", "inner_product"]
+    proxy: Literal["mse", "inner_product", "cosine"]
     meta_epochs: int
     ways: int
     shots: int

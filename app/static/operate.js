@@ -107,7 +107,7 @@ export class Operate {
     } },
       field("dataset", "Data set", "", { required: true, spellcheck: "false", "aria-describedby": "train-hint" }),
       h("div", { class: "field" }, h("label", { for: "train-preset" }, "Preset"),
-        h("select", { id: "train-preset", name: "preset" }, ["serving", "rgb84", "tiny"].map((name) => h("option", {}, name)))),
+        h("select", { id: "train-preset", name: "preset" }, ["serving", "rgb84", "tiny", "paper"].map((name) => h("option", {}, name)))),
       field("meta_epochs", "Meta-epochs", "", { ...number, placeholder: "preset" }),
       field("ways", "Classes", "", { ...number, min: 2, placeholder: "preset" }),
       field("shots", "Images each", "", { ...number, placeholder: "preset" }),
