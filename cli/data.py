@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cli import show
 from cli.errors import CommandError
 
 DESCRIPTION = """Download Omniglot, or draw made-up characters, which needs no network.
@@ -29,6 +30,7 @@ def add_parser(commands: Any) -> None:
     glyphs.add_argument("--classes", type=_count, default=20, help="characters (default: 20)")
     glyphs.add_argument("--images", type=_count, default=20, help="drawings of each (default: 20)")
     glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured grounds")
+    show.add_json(glyphs)
     glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
 
 
@@ -47,10 +49,15 @@ def run(args: argparse.Namespace) -> int:
         folder = download(args.to)
         print(f"{folder}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
-    return _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
+    _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
+    if args.json:
+        show.print_json({"folder": str(args.to), "classes": args.classes, "images": args.images, "seed": args.seed})
+    else:
+        print(f"{args.to}: {args.classes} characters, {args.images} drawings of each")
+    return 0
 
 
-def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool) -> int:
+def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool) -> None:
     from lamanas_core.glyphs import write_folders
 
     if seed < 0:
@@ -61,5 +68,3 @@ def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool)
         write_folders(folder, classes, images, seed, colour=colour)
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror}") from error
-    print(f"{folder}: {classes} characters, {images} drawings of each")
-    return 0

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from app.settings import Settings
 from app.store.errors import UNAVAILABLE, NotFound
 from app.store.records import SCOPES, KeyRecord
 from app.store.sync_store import SyncStore
+from cli import show
 from cli.errors import CommandError
 
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -34,9 +36,11 @@ def add_parser(commands: Any) -> None:
         help="what it may do, repeatable: make, read and delete episodes; predict; everything (default: all but admin)",
     )
     make.add_argument("--tenant", help="keys of one tenant share their episodes (default: a tenant of its own)")
-    actions.add_parser("list", help="list all keys, oldest first")
+    listing = actions.add_parser("list", help="list all keys, oldest first")
     revoke = actions.add_parser("revoke", help="refuse a key from now on")
     revoke.add_argument("id", help="as `lamanas keys list` shows it")
+    for action in (make, listing, revoke):
+        show.add_json(action)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,16 +50,26 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "make":
             scopes = args.scope or sorted(SCOPES - {"admin"})
             key, token = store.make_key(args.name, scopes, tenant=args.tenant)
+            if args.json:
+                show.print_json(_plain(key) | {"token": token})
+                return 0
             print(f"key {key.id} of tenant {key.tenant}: {' '.join(sorted(key.scopes))}")
             print(f"token, shown this once: {token}")
         elif args.action == "list":
-            for line in _table(store.list_keys()):
+            found = store.list_keys()
+            if args.json:
+                show.print_json([_plain(key) for key in found])
+                return 0
+            for line in _table(found):
                 print(line)
         else:
             try:
                 key = store.revoke_key(args.id)
             except NotFound as error:
                 raise CommandError(f"{error}; `lamanas keys list` shows the ids there are") from error
+            if args.json:
+                show.print_json(_plain(key))
+                return 0
             print(f"key {key.id} ({key.name}) is revoked")
     return 0
 
@@ -65,6 +79,10 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError(f"a name has 1 to {MOST_CHARACTERS} printable characters")
     if args.tenant is not None and not TENANT.fullmatch(args.tenant):
         raise CommandError("a tenant's name has up to 64 letters, digits, dots, dashes and underscores")
+
+
+def _plain(key: KeyRecord) -> dict[str, Any]:
+    return asdict(key) | {"scopes": sorted(key.scopes)}
 
 
 def _table(keys: list[KeyRecord]) -> Iterator[str]:

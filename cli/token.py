@@ -4,17 +4,18 @@ import argparse
 from typing import Any
 
 from app.settings import Settings
-from cli import admin
+from cli import admin, show
 from cli.errors import CommandError
 
 
 def add_parser(commands: Any) -> None:
-    commands.add_parser(
+    parser = commands.add_parser(
         "token",
         help="print the admin token",
         description="Print the admin token that the first start made.",
         epilog='example: curl -H "Authorization: Bearer $(lamanas token)" http://127.0.0.1:8000/models',
     )
+    show.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,5 +26,8 @@ def run(args: argparse.Namespace) -> int:
             f"there is no {settings.admin_token_file}: the first `lamanas serve` makes it; "
             "if that ran with another LAMANAS_DATA_DIR, set the same one here"
         )
-    print(token)
+    if args.json:
+        show.print_json({"token": token})
+    else:
+        print(token)
     return 0

@@ -1,5 +1,6 @@
 """``lamanas keys`` on a running store."""
 
+import json
 import re
 
 import pytest
@@ -79,3 +80,19 @@ def test_the_commands_of_the_operators_page_work(
         words = [sync_store.list_keys()[0].id if word == "ID" else word for word in command.split()]
         assert main(words) == 0
     assert "revoked" in capsys.readouterr().out
+
+
+def test_programs_get_json_without_what_opens_the_door_but_once(
+    installation: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> object:
+        assert main([*words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    made = said("keys", "make", "camera 7", "--scope", "predict")
+    assert isinstance(made, dict)
+    token = made.pop("token")
+    assert made["scopes"] == ["predict"]
+    assert said("keys", "list") == [made]
+    assert said("keys", "revoke", made["id"]) == made | {"revoked": True}
+    assert token.startswith("lam_")
