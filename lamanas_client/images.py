@@ -20,6 +20,8 @@ def support_parts(support: Support) -> tuple[list[Part], list[str]]:
         pairs = list(_folder(path))
     else:
         return [("archive", file(path))], []
+    if not pairs:
+        raise ValueError("no images: give each class at least one")
     return [("images", file(image, label)) for label, image in pairs], [label for label, _ in pairs]
 
 

@@ -62,6 +62,7 @@ def test_what_is_no_support_set_is_refused_before_anything_is_sent(asking: Askin
         (folder, "deeper is a folder where an image should be"),
         (folder / "empty", "has no folders"),
         ({"a": "a/0.png"}, "class 'a': a list of images"),
+        ({"a": [], "b": []}, "no images"),
     ):
         with pytest.raises(ValueError, match=words):
             asking.ask(Told(), "create_episode", support)
