@@ -17,6 +17,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from app.settings import Settings
+from app.store.errors import UNAVAILABLE
 from app.store.sync_store import SyncStore
 from cli import admin, private_redis, tether
 from lamanas_core.learning.config import PRESETS
@@ -149,10 +150,8 @@ class Installation:
     def answers_redis(self) -> bool:
         try:
             self.store.ping()
-        except OSError:
+        except UNAVAILABLE:  # loading its file, or not there yet
             return False
-        except Exception as error:  # loading its file, or not there yet
-            return "loading" not in str(error).lower() and False
         return True
 
     def ready(self) -> bool:
