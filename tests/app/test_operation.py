@@ -1,5 +1,6 @@
 """Health, metrics, the API's description, and what every answer carries."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
 
 from app.main import create_app
+from app.middleware import OwnErrors
 from app.services import Services
 from app.settings import Settings
 from app.store import keys
@@ -133,6 +137,23 @@ def test_an_error_of_our_own_is_counted_marked_and_logged_as_any_answer(
     counted = 'lamanas_http_requests_total{method="GET",route="/episodes",status="500"} 1.0'
     assert counted in client.get("/metrics").text
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]
+
+
+@pytest.mark.parametrize(("error", "sent"), [(ClientDisconnect, []), (RuntimeError, [500])])
+def test_who_left_in_the_middle_of_a_body_is_no_error_of_ours(error: type[Exception], sent: list[int]) -> None:
+    async def broken(*_: object) -> None:
+        raise error
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    answered: list[int] = []
+
+    async def send(message: Message) -> None:
+        answered.extend([message["status"]] if "status" in message else [])
+
+    asyncio.run(OwnErrors(broken)({"type": "http", "method": "POST"}, receive, send))
+    assert answered == sent
 
 
 def references(node: Any) -> set[str]:
