@@ -1,0 +1,44 @@
+"""The plain reference does the same work as the task learner: the same numbers, step for step."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.plain_reference import PlainLearner
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning.config import PAPER, Config
+from lamanas_core.learning.task_learner import steps
+from tests.learning.helpers import float64_learner, float64_task
+
+SMALL = replace(PAPER, network=replace(PAPER.network, image=ImageSpec(size=8), channels=2, ways=3))
+
+
+def without_pruning(config: Config) -> Config:
+    return replace(config, network=replace(config.network, prune_threshold=0.0))
+
+
+@pytest.mark.parametrize("cells", [("normal", "reduction"), ("normal", "reduction", "normal", "reduction")])
+def test_the_reference_takes_the_steps_of_the_task_learner(cells: tuple[str, ...]) -> None:
+    config = without_pruning(replace(SMALL, network=replace(SMALL.network, cells=cells)))
+    learner, parameters = float64_learner(config)
+    task = float64_task(ways=3, shots=2)
+    batches = [torch.arange(6), torch.tensor([0, 2, 3, 5]), torch.arange(6)]
+
+    taken = list(steps(learner, parameters, task.support, task.support_labels, 3, len(batches), batches=batches))
+    plain = PlainLearner(config, parameters)
+    losses = plain.adapt(task.support, task.support_labels, batches)
+
+    torch.testing.assert_close(torch.tensor(losses), torch.stack([step.loss for step in taken]).float())
+    for name, value in plain.alpha.items():
+        torch.testing.assert_close(value.detach(), taken[-1].alpha[name].detach(), rtol=1e-6, atol=1e-6)
+    for name, parameter in plain.network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), taken[-1].theta[name].detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_the_reference_leaves_the_parameters_that_it_was_given_alone() -> None:
+    _, parameters = float64_learner(SMALL)
+    before = {name: value.clone() for name, value in parameters.named().items()}
+    task = float64_task(ways=3, shots=2)
+    PlainLearner(SMALL, parameters).adapt(task.support, task.support_labels, [torch.arange(6)])
+    assert all(torch.equal(value, before[name]) for name, value in parameters.named().items())
