@@ -183,30 +183,36 @@ class PlainLearner:
         self.alpha = {name: value.clone().requires_grad_() for name, value in parameters.alpha.items()}
         self.loss = make_loss(config).to(dtype)
         self.loss.load_state_dict(parameters.phi)
+        self.of_theta = torch.optim.Adam(self.network.parameters(), self.task.theta_rate, betas=(0.0, 0.999))
+        self.of_alpha = torch.optim.Adam(list(self.alpha.values()), self.task.alpha_rate, betas=(0.0, 0.999))
 
     def adapt(self, support: Tensor, labels: Tensor, batches: Sequence[Tensor]) -> list[float]:
         """One step of Eq. 2 a batch (rows of the support set, images (n, c, h, w)); the loss before each."""
-        of_theta = torch.optim.Adam(self.network.parameters(), self.task.theta_rate, betas=(0.0, 0.999))
-        of_alpha = torch.optim.Adam(list(self.alpha.values()), self.task.alpha_rate, betas=(0.0, 0.999))
-        losses = []
-        for k, rows in enumerate(batches):
-            of_theta.zero_grad()
-            self.loss_of(support[rows], labels[rows], k, len(batches)).backward()  # type: ignore[no-untyped-call]
-            theta_gradients = [parameter.grad for parameter in self.network.parameters()]
-            of_theta.zero_grad()
-            of_alpha.zero_grad()
-            loss = self.loss_of(support[rows], labels[rows], k, len(batches))
-            loss.backward()  # type: ignore[no-untyped-call]
-            for parameter, gradient in zip(self.network.parameters(), theta_gradients, strict=True):
-                parameter.grad = gradient
-            of_theta.step()
-            of_alpha.step()
-            losses.append(float(loss.detach()))
-        return losses
+        count = len(batches)
+        return [self.step(support[rows], labels[rows], k, count) for k, rows in enumerate(batches)]
+
+    def step(self, images: Tensor, labels: Tensor, k: int, count: int) -> float:
+        """Step ``k`` of ``count``: both gradients where θ and α stand, a pass for each, then both move."""
+        self.of_theta.zero_grad()
+        self.loss_of(images, labels, k, count).backward()  # type: ignore[no-untyped-call]
+        theta_gradients = [parameter.grad for parameter in self.network.parameters()]
+        self.of_theta.zero_grad()
+        self.of_alpha.zero_grad()
+        loss = self.loss_of(images, labels, k, count)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for parameter, gradient in zip(self.network.parameters(), theta_gradients, strict=True):
+            parameter.grad = gradient
+        self.of_theta.step()
+        self.of_alpha.step()
+        return float(loss.detach())
 
     def loss_of(self, images: Tensor, labels: Tensor, k: int, count: int) -> Tensor:
-        """L_φ at step ``k`` of ``count``, the temperature on its way down."""
-        start = self.end_temperature if self.task.start_temperature is None else self.task.start_temperature
-        temperature = start + (self.end_temperature - start) * (k / (count - 1) if count > 1 else 1.0)
-        value: Tensor = self.loss(self.network(images, self.alpha, temperature), labels, k / count, None)[0]
+        """L_φ at step ``k`` of ``count``."""
+        logits = self.network(images, self.alpha, self.temperature(k, count))
+        value: Tensor = self.loss(logits, labels, k / count, None)[0]
         return value
+
+    def temperature(self, k: int, count: int) -> float:
+        """α's at step ``k`` of ``count``: on its way down from the start's to the end's."""
+        start = self.end_temperature if self.task.start_temperature is None else self.task.start_temperature
+        return start + (self.end_temperature - start) * (k / (count - 1) if count > 1 else 1.0)

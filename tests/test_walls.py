@@ -8,10 +8,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {
-    "lamanas_core": ("app", "workers", "cli", "fastapi", "celery", "redis"),
-    "app": ("torch", "torchvision", "workers", "cli", "lamanas_core.learning"),
+    "lamanas_core": ("app", "workers", "cli", "benchmarks", "fastapi", "celery", "redis"),
+    "app": ("torch", "torchvision", "workers", "cli", "benchmarks", "lamanas_core.learning"),
     "lamanas_client": ("app", "workers", "cli", "lamanas_core", "torch", "fastapi", "celery", "redis"),
-    "workers": ("cli", "fastapi", "app.main", "app.routes"),
+    "workers": ("cli", "benchmarks", "fastapi", "app.main", "app.routes"),
 }
 # The store, the settings, logs and traces are what workers and app share; the rest of the app is not theirs.
 WORKERS_MAY = ("app.settings", "app.store", "app.telemetry")

@@ -1,0 +1,75 @@
+"""Algorithms 1 and 2 on the plain reference's network, as one would first write them: double backward throughout.
+
+No paths are dropped: to drop one here would be to multiply it by 0 after computing it. Queries share a batch with
+the support set, and its statistics.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from benchmarks.plain_reference import PlainLearner
+from lamanas_core.learning.config import Config
+from lamanas_core.learning.meta_learners import Task
+from lamanas_core.learning.task_learner import Parameters, Tensors
+
+
+class PlainTrainer(PlainLearner):
+    """One task of meta-training. ``moving_loss``: φ as Algorithm 2 moves it; the steps are taken with the first φ."""
+
+    def __init__(self, config: Config, parameters: Parameters) -> None:
+        super().__init__(config, parameters)
+        self.moving_loss = copy.deepcopy(self.loss)
+
+    def algorithm_1(self, task: Task, batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The exact gradient of the query cross-entropy after one SGD step a batch, in θ, α and φ, in this order."""
+        start = [*self.network.parameters(), *self.alpha.values()]
+        theta, alpha = dict(self.network.named_parameters()), dict(self.alpha)
+        for k, rows in enumerate(batches):
+            loss = self._loss_at(theta, alpha, task.support[rows], task.support_labels[rows], k, len(batches))
+            gradients = iter(
+                torch.autograd.grad(loss, [*theta.values(), *alpha.values()], create_graph=True, materialize_grads=True)
+            )
+            theta = {name: value - self.task.theta_rate * next(gradients) for name, value in theta.items()}
+            alpha = {name: value - self.task.alpha_rate * next(gradients) for name, value in alpha.items()}
+        return torch.autograd.grad(
+            self._query_loss(task, theta, alpha), [*start, *self.loss.parameters()], materialize_grads=True
+        )
+
+    def algorithm_2(self, task: Task, batches: Sequence[Tensor], phi_rate: float) -> float:
+        """Eq. 8's step on ``moving_loss``, then Eq. 2's on θ and α, for every batch; the query cross-entropy after."""
+        of_phi = torch.optim.SGD(self.moving_loss.parameters(), phi_rate)
+        for k, rows in enumerate(batches):
+            images, labels = task.support[rows], task.support_labels[rows]
+            of_phi.zero_grad()
+            value = self.proxy(images, labels, k, len(batches))
+            value.backward(inputs=list(self.moving_loss.parameters()))  # type: ignore[no-untyped-call]
+            of_phi.step()
+            self.step(images, labels, k, len(batches))
+        with torch.no_grad():
+            return float(self._query_loss(task, dict(self.network.named_parameters()), self.alpha))
+
+    def proxy(self, images: Tensor, labels: Tensor, k: int, count: int) -> Tensor:
+        """Eq. 8 as printed: minus the inner product of the gradients of L_φ and of cross-entropy, in θ and α."""
+        variables = [*self.network.parameters(), *self.alpha.values()]
+        logits = self.network(images, self.alpha, self.temperature(k, count))
+        entropy = F.cross_entropy(logits, labels)
+        fixed = torch.autograd.grad(entropy, variables, retain_graph=True, materialize_grads=True)
+        learned = self.moving_loss(logits, labels, k / count, None)[0]
+        moving = torch.autograd.grad(learned, variables, create_graph=True, materialize_grads=True)
+        product: Tensor = -torch.stack([(a * b).sum() for a, b in zip(moving, fixed, strict=True)]).sum()
+        return product
+
+    def _loss_at(self, theta: Tensors, alpha: Tensors, images: Tensor, labels: Tensor, k: int, count: int) -> Tensor:
+        logits = functional_call(self.network, theta, (images, alpha, self.temperature(k, count)))
+        value: Tensor = self.loss(logits, labels, k / count, None)[0]
+        return value
+
+    def _query_loss(self, task: Task, theta: Tensors, alpha: Tensors) -> Tensor:
+        together = torch.cat([task.support, task.query])
+        logits = functional_call(self.network, theta, (together, alpha, self.end_temperature))
+        return F.cross_entropy(logits[len(task.support) :], task.query_labels)

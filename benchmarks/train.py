@@ -1,0 +1,92 @@
+"""``lamanas bench train``: tasks a second of Algorithms 1 and 2, preset ``paper`` beside the plain reference."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.adapt import decoded_images, stacked
+from benchmarks.measuring import gemm_gflops, in_turns, machine, peak_memory_mb
+from benchmarks.plain_training import PlainTrainer
+from lamanas_core.learning.batches import drawn
+from lamanas_core.learning.config import PAPER, PRESETS, Config
+from lamanas_core.learning.episodes import to_float
+from lamanas_core.learning.meta_learners import Task, maml, reptile
+from lamanas_core.learning.task_learner import Learner, initial_parameters
+
+PHI_RATE = 0.01
+
+
+def measure(runs: int, paper: Config = PAPER, serving: Config = PRESETS["serving"]) -> dict[str, Any]:
+    """Of each algorithm and preset what ``in_turns`` says of one task, tasks a second, and the ratio where there is a
+    reference to divide by.
+    """
+    return {
+        "gemm_gflops": gemm_gflops(),
+        **machine(),
+        "serving": {
+            "algorithm_1": _timed({"ours": _algorithm_1(serving)}, runs),
+            "algorithm_2": _timed({"ours": _algorithm_2(serving)}, runs),
+        },
+        "paper": {
+            "algorithm_2": _timed({"ours": _algorithm_2(paper), "reference": _reference(paper, 2)}, runs),
+            "algorithm_1": _timed({"ours": _algorithm_1(paper), "reference": _reference(paper, 1)}, runs),
+        },
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def task_of(config: Config) -> Task:
+    """20-way 5-shot as the paper's linear head takes it, 5 queries a class; ``serving`` trains on 2 a class."""
+    network = config.network
+    queries = 5 if network.head == "linear" else 2
+    images, labels = decoded_images(network.ways, 5 + queries)
+    everything = to_float(torch.from_numpy(stacked(images, network.image)))
+    targets = torch.from_numpy(labels)
+    in_support = torch.arange(len(targets)) % (5 + queries) < 5
+    return Task(
+        everything[in_support], targets[in_support], everything[~in_support], targets[~in_support], network.ways
+    )
+
+
+def _timed(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, Any]:
+    for contestant in contestants.values():
+        contestant()
+    timed: dict[str, Any] = in_turns(contestants, runs)
+    for fields in timed.values():
+        fields["tasks_per_second"] = 1 / fields["seconds"]
+    if "reference" in timed:
+        timed["ratio"] = timed["reference"]["seconds"] / timed["ours"]["seconds"]
+        timed["cpu_ratio"] = timed["reference"]["cpu_seconds"] / timed["ours"]["cpu_seconds"]
+    return timed
+
+
+def by_sgd(config: Config) -> Config:
+    """Algorithm 1's: no meta-gradient flows through Adam with β₁ = 0."""
+    return replace(config, task_learner=replace(config.task_learner, optimizer="sgd"))
+
+
+def _algorithm_1(config: Config) -> Callable[[], Any]:
+    config = by_sgd(config)
+    learner, parameters, task = Learner.build(config), initial_parameters(config, 0), task_of(config)
+    count = config.task_learner.steps
+    return lambda: maml(learner, parameters, task, count, torch.Generator().manual_seed(0))
+
+
+def _algorithm_2(config: Config) -> Callable[[], Any]:
+    learner, parameters, task = Learner.build(config), initial_parameters(config, 0), task_of(config)
+    count = config.task_learner.steps
+    return lambda: reptile(
+        learner, parameters, task, count, torch.Generator().manual_seed(0), "inner_product", PHI_RATE
+    )
+
+
+def _reference(config: Config, algorithm: int) -> Callable[[], Any]:
+    parameters, task = initial_parameters(config, 0), task_of(config)
+    size = config.task_learner.batch or len(task.support)
+    generator = torch.Generator().manual_seed(0)
+    batches = drawn(task.support_labels, config.task_learner.steps, size, generator)
+    if algorithm == 1:
+        return lambda: PlainTrainer(by_sgd(config), parameters).algorithm_1(task, batches)
+    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE)

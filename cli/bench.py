@@ -1,0 +1,60 @@
+"""``lamanas bench``: how fast this machine adapts, predicts and trains."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+DESCRIPTION = """Measure speed on this machine, beside a plain implementation of the same work. One line of JSON.
+
+example: lamanas bench adapt --threads 1 --runs 5 --json"""
+
+WHAT = {
+    "adapt": "K steps of preset paper beside the plain reference, and a whole adaptation of the shipped model",
+    "predict": "an artifact on 1, 20 and 100 images beside the same network in PyTorch",
+    "train": "tasks a second of Algorithms 1 and 2",
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Options of ``lamanas bench``."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure how fast this machine adapts, predicts and trains",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for name, words in WHAT.items():
+        kind = kinds.add_parser(name, help=words, description=words)
+        kind.add_argument("--threads", type=int, default=1, help="threads of each computation; default: 1")
+        kind.add_argument("--runs", type=int, default=5, help="how often each is timed; default: 5")
+        kind.add_argument("--json", action="store_true", help="one line, for programs; else indented")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the measurements; 0 when done."""
+    import torch
+
+    import benchmarks.adapt
+    import benchmarks.predict
+    import benchmarks.train
+
+    torch.set_num_threads(args.threads)
+    measure = {
+        "adapt": benchmarks.adapt.measure,
+        "predict": benchmarks.predict.measure,
+        "train": benchmarks.train.measure,
+    }[args.what]
+    json.dump(_rounded(measure(args.runs)), sys.stdout, indent=None if args.json else 2)
+    print()
+    return 0
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to four significant digits, throughout."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,80 @@
+"""``lamanas bench`` on miniatures: every figure that the page explains is there. No duration is asserted."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import benchmarks.adapt
+import benchmarks.predict
+import benchmarks.train
+from benchmarks import measuring
+from cli.main import main
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning.config import PAPER
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.learning.helpers import MINIATURE
+
+SMALL_PAPER = replace(
+    PAPER,
+    network=replace(PAPER.network, image=ImageSpec(size=8), channels=2, nodes=1, cells=("normal", "reduction"), ways=2),
+    task_learner=replace(PAPER.task_learner, steps=1, batch=2, hidden=3),
+)
+TIMED = {"seconds", "min", "max", "cpu_seconds", "gemm_gflops", "cost"}
+
+
+@pytest.fixture(autouse=True)
+def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SIDE", 16)
+
+
+def miniature() -> MetaModel:
+    return MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+
+
+def test_adapt_prints_one_line_with_every_figure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving, paper = benchmarks.adapt.serving, benchmarks.adapt.paper
+    monkeypatch.setattr(benchmarks.adapt, "serving", lambda runs: serving(runs, miniature()))
+    monkeypatch.setattr(benchmarks.adapt, "paper", lambda runs: paper(runs, SMALL_PAPER))
+    threads = torch.get_num_threads()
+    assert main(["bench", "adapt", "--threads", str(threads), "--runs", "1", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert found["threads"] == threads
+    assert found["gemm_gflops"] > 0
+    wanted = TIMED | {"ratio", "gflop", "share_of_rate", "peak_memory_mb", "where", "research_code_cost"}
+    assert wanted <= found["paper"].keys()
+    assert wanted | {"phases"} <= found["serving"].keys()
+    assert found["paper"]["reference"]["gflop"] > found["paper"]["gflop"] > 0
+    assert sum(found["serving"]["phases"].values()) == pytest.approx(1, abs=0.01)
+
+
+def test_predict_compares_the_artifact_for_1_20_and_100_images() -> None:
+    found = benchmarks.predict.measure(1, miniature())
+    for size in (1, 20, 100):
+        compared = found[f"images_{size}"]
+        assert compared["artifact"].keys() == compared["pytorch"].keys() == TIMED
+        assert compared["ratio"] > 0
+
+
+def test_train_counts_tasks_of_both_algorithms() -> None:
+    found = benchmarks.train.measure(1, SMALL_PAPER, MINIATURE)
+    for algorithm in ("algorithm_1", "algorithm_2"):
+        assert found["serving"][algorithm]["ours"]["tasks_per_second"] > 0
+        assert found["paper"][algorithm]["ratio"] > 0
+
+
+def test_what_is_counted_is_the_convolutions_and_products() -> None:
+    a, b = torch.ones(10, 20), torch.ones(20, 30)
+    assert measuring.counted_gflop(lambda: torch.mm(a, b)) == pytest.approx(2 * 10 * 20 * 30 / 1e9)
+
+
+def test_contestants_take_turns() -> None:
+    order: list[str] = []
+    timed = measuring.in_turns({"one": lambda: order.append("one"), "two": lambda: order.append("two")}, 2)
+    assert order == ["one", "two", "one", "two"]
+    assert timed["one"].keys() == TIMED

@@ -1,0 +1,57 @@
+"""The plain forms of Algorithms 1 and 2 find what the meta learners find."""
+
+from dataclasses import replace
+
+import torch
+
+from benchmarks.plain_training import PlainTrainer
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning.config import PAPER
+from lamanas_core.learning.meta_learners import maml, reptile
+from tests.learning.helpers import float64_learner, float64_task
+
+NETWORK = replace(
+    PAPER.network,
+    image=ImageSpec(size=8),
+    channels=2,
+    nodes=2,
+    cells=("normal", "reduction"),
+    ways=3,
+    prune_threshold=0.0,
+    drop_path=0.0,
+)
+# All of the support set in every step: then nothing is drawn, here or there.
+TASK_LEARNER = replace(PAPER.task_learner, batch=None, steps=2, hidden=3)
+BATCHES = [torch.arange(6)] * 2
+
+
+def test_algorithm_2_moves_phi_theta_and_alpha_as_the_meta_learner_does() -> None:
+    config = replace(PAPER, network=NETWORK, task_learner=TASK_LEARNER)
+    learner, parameters = float64_learner(config)
+    task = float64_task(ways=3, shots=2)
+    asked = reptile(learner, parameters, task, 2, torch.Generator(), "inner_product", 0.1).gradients
+
+    plain = PlainTrainer(config, parameters)
+    plain.algorithm_2(task, BATCHES, 0.1)
+
+    for name, value in plain.moving_loss.named_parameters():
+        torch.testing.assert_close(parameters.phi[name] - value.detach(), asked[f"phi.{name}"], rtol=1e-6, atol=1e-9)
+    for name, value in plain.network.named_parameters():
+        moved = parameters.theta[name] - value.detach()
+        torch.testing.assert_close(moved, asked[f"theta.{name}"], rtol=1e-6, atol=1e-6)
+
+
+def test_algorithm_1_finds_the_meta_gradient_where_queries_leave_the_statistics_as_they_are() -> None:
+    rates = replace(TASK_LEARNER, optimizer="sgd", theta_rate=0.1, alpha_rate=0.1)
+    config = replace(PAPER, network=NETWORK, task_learner=rates)
+    learner, parameters = float64_learner(config)
+    task = float64_task(ways=3, shots=2)
+    task = replace(task, query=task.support)
+    asked = maml(learner, parameters, task, 2, torch.Generator()).gradients
+
+    found = PlainTrainer(config, parameters).algorithm_1(task, BATCHES)
+
+    names = [f"theta.{name}" for name in parameters.theta] + [f"alpha.{name}" for name in parameters.alpha]
+    names += [f"phi.{name}" for name in parameters.phi]
+    for name, gradient in zip(names, found, strict=True):
+        torch.testing.assert_close(gradient, asked[name], rtol=1e-6, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
