@@ -1,6 +1,7 @@
 """``lamanas bench`` on miniatures: every figure that the page explains is there. No duration is asserted."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -10,12 +11,15 @@ import benchmarks.adapt
 import benchmarks.predict
 import benchmarks.train
 from benchmarks import measuring
-from cli.main import main
+from cli.bench import WHAT
+from cli.main import full_parser, main
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning.config import PAPER
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.task_learner import initial_parameters
+from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE
+from tests.pages import blocks
 
 SMALL_PAPER = replace(
     PAPER,
@@ -51,6 +55,13 @@ def test_adapt_prints_one_line_with_every_figure(
     assert wanted | {"phases"} <= found["serving"].keys()
     assert found["paper"]["reference"]["gflop"] > found["paper"]["gflop"] > 0
     assert sum(found["serving"]["phases"].values()) == pytest.approx(1, abs=0.01)
+
+
+def test_every_command_of_the_page_is_one_that_bench_takes() -> None:
+    commands = blocks((ROOT / "docs" / "performance.md").read_text())
+    lines = [shlex.split(line) for block in commands for line in block.splitlines()]
+    asked = [full_parser().parse_args(line[1:]).what for line in lines]
+    assert set(asked) == WHAT.keys()
 
 
 def test_predict_compares_the_artifact_for_1_20_and_100_images() -> None:
