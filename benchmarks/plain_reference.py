@@ -126,7 +126,7 @@ class Cell(nn.Module):
         for node in range(self.nodes):
             total = torch.zeros(())
             for source in range(node + 2):
-                for o, operation in enumerate(self.edges[edge]):  # type: ignore[arg-type]
+                for o, operation in enumerate(self.edges[edge].children()):
                     total = total + weights[edge, o] * operation(states[source])
                 edge += 1
             states.append(total)

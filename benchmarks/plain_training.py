@@ -28,7 +28,8 @@ class PlainTrainer(PlainLearner):
     def algorithm_1(self, task: Task, batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The exact gradient of the query cross-entropy after one SGD step a batch, in θ, α and φ, in this order."""
         start = [*self.network.parameters(), *self.alpha.values()]
-        theta, alpha = dict(self.network.named_parameters()), dict(self.alpha)
+        theta: Tensors = dict(self.network.named_parameters())
+        alpha: Tensors = dict(self.alpha)
         for k, rows in enumerate(batches):
             loss = self._loss_at(theta, alpha, task.support[rows], task.support_labels[rows], k, len(batches))
             gradients = iter(

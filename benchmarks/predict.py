@@ -38,7 +38,8 @@ def measure(runs: int, model: MetaModel | None = None) -> dict[str, Any]:
             for _ in range(calls):
                 adapted.network.logits(to_float(torch.from_numpy(batch)))
 
-        artifact(), in_pytorch()
+        artifact()
+        in_pytorch()
         timed = in_turns({"artifact": artifact, "pytorch": in_pytorch}, runs)
         found[f"images_{size}"] = {
             name: {field: value if field == "gemm_gflops" else value / calls for field, value in fields.items()}

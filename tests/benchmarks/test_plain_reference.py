@@ -19,8 +19,7 @@ def without_pruning(config: Config) -> Config:
 
 def test_the_reference_takes_the_steps_of_the_task_learner() -> None:
     # The last cell's inputs differ in size, as in the whole network.
-    cells = ("normal", "reduction", "normal")
-    config = without_pruning(replace(SMALL, network=replace(SMALL.network, cells=cells)))
+    config = without_pruning(replace(SMALL, network=replace(SMALL.network, cells=("normal", "reduction", "normal"))))
     learner, parameters = float64_learner(config)
     task = float64_task(ways=3, shots=2)
     batches = [torch.arange(6), torch.tensor([0, 2, 3, 5]), torch.arange(6)]
