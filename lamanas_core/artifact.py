@@ -22,7 +22,7 @@ class Classifier:
         self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
     ) -> None:
         self._session = session
-        self.measures_novelty = any(output.name == "novelty" for output in session.get_outputs())
+        self._measures_novelty = any(output.name == "novelty" for output in session.get_outputs())
         self.classes = classes
         self.image = image
         self.model_version = model_version
@@ -52,13 +52,13 @@ class Classifier:
         """uint8 (n, channels, size, size) -> ``probabilities`` (n, classes), and ``novelty`` (n,), 0..1: how likely an
         image is of none of the classes where every second one is; None where the classifier does not measure it.
         """
-        names = ["probabilities", *(["novelty"] if self.measures_novelty else [])]
+        names = ["probabilities", *(["novelty"] if self._measures_novelty else [])]
         # One image a run: the last bits of a batched product depend on the size of the batch.
         rows = [self._session.run(names, {"images": images[i : i + 1]}) for i in range(len(images))]
         probabilities = (
             np.concatenate([row[0] for row in rows]) if rows else np.zeros((0, len(self.classes)), np.float32)
         )
-        if not self.measures_novelty:
+        if not self._measures_novelty:
             return probabilities, None
         return probabilities, np.array([row[1][0] for row in rows], np.float32)
 

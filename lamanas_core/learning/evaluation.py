@@ -67,14 +67,14 @@ def evaluate(
     for number, episode in enumerate(sampled(classes, config)):
         adapted = adapt_to(meta_model, episode, steps=config.steps, seed=number, device=config.device)
         artifact = Classifier.from_bytes(adapted.artifact)
-        probabilities = artifact.probabilities(episode.query.numpy())
-        accuracies.append(float((probabilities.argmax(1) == episode.query_labels.numpy()).mean()))
+        probabilities, novelty = artifact.answers(episode.query.numpy())
+        right = probabilities.argmax(1) == episode.query_labels.numpy()
+        accuracies.append(float(right.mean()))
         asked.append(probabilities.max(1))
-        truth.append(probabilities.argmax(1) == episode.query_labels.numpy())
-        if artifact.measures_novelty and len(classes) > episode.ways:
-            images = strangers(classes, episode, len(episode.query), strange).numpy()
-            known.append(artifact.novelty(episode.query.numpy()))
-            novel.append(artifact.novelty(images))
+        truth.append(right)
+        if novelty is not None and len(classes) > episode.ways:
+            known.append(novelty)
+            novel.append(artifact.novelty(strangers(classes, episode, len(episode.query), strange).numpy()))
         kept, total = kept + adapted.parameters_kept, adapted.parameters_total
         on_episode(number + 1)
     seconds = (time.perf_counter() - started) / config.episodes
