@@ -16,26 +16,38 @@ NEAREST = 1e-9  # the least distance: its logarithm is taken
 @dataclass(frozen=True)
 class Head:
     """``weight`` (ways, d), ``bias`` (ways,). Of prototypes also ``scale``, what a squared distance / d counts in
-    logits, and ``spread``, the mean squared distance / d of a prototype from the nearest other.
+    logits.
     """
 
     weight: Tensor
     bias: Tensor
     scale: Tensor | None = None
-    spread: Tensor | None = None
 
     def logits(self, features: Tensor) -> Tensor:
         """(n, d) -> (n, ways)."""
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
-    def log_distance_ratio(self, features: Tensor) -> Tensor:
-        """(n, d) -> (n,): log of the squared distance to the nearest prototype over ``spread``. Raises ValueError for
-        a head without prototypes.
+    def spread(self) -> Tensor:
+        """A scalar: the mean squared distance / d of a prototype from the nearest other. Raises ValueError for a head
+        without prototypes.
         """
-        if self.scale is None or self.spread is None:
+        d = self.weight.shape[1]
+        centres = self.weight * (d / 2 / self._scale())
+        itself = torch.diag(torch.full((len(centres),), torch.inf)).to(centres)
+        apart = (centres[:, None] - centres).square().mean(2) + itself
+        return apart.amin(1).mean().clamp(min=NEAREST)
+
+    def log_distance_ratio(self, features: Tensor) -> Tensor:
+        """(n, d) -> (n,): log of the squared distance / d to the nearest prototype over ``spread``. Raises ValueError
+        for a head without prototypes.
+        """
+        nearest = features.square().mean(1) - self.logits(features).amax(1) / self._scale()
+        return (nearest.clamp(min=NEAREST) / self.spread()).log()
+
+    def _scale(self) -> Tensor:
+        if self.scale is None:
             raise ValueError("a linear head has no prototypes to be far from")
-        nearest = features.square().mean(1) - self.logits(features).amax(1) / self.scale
-        return (nearest.clamp(min=NEAREST) / self.spread).log()
+        return self.scale
 
 
 def fitted_head(
@@ -50,9 +62,7 @@ def fitted_head(
     centres = prototypes(features, labels, ways)
     scale = log_scale.exp() / config.calibration.temperature
     per_feature = scale / features.shape[1]
-    apart = (centres[:, None] - centres).square().mean(2) + torch.diag(torch.full((ways,), torch.inf)).to(centres)
-    spread = apart.amin(1).mean().clamp(min=NEAREST)
-    return Head(2 * per_feature * centres, -per_feature * centres.square().sum(1), scale, spread)
+    return Head(2 * per_feature * centres, -per_feature * centres.square().sum(1), scale)
 
 
 def support_logits(

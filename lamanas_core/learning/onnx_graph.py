@@ -110,8 +110,8 @@ def build(
     head_inputs = [flat, *(graph.constant(part.cpu().numpy()) for part in (head.weight, head.bias))]
     graph.node("Gemm", head_inputs, output="logits", transB=1)
     graph.node("Softmax", ["logits"], output="probabilities", axis=1)
-    if head.scale is not None and head.spread is not None:
-        _novelty(graph, flat, float(head.scale), float(head.spread), whole.calibration)
+    if head.scale is not None:
+        _novelty(graph, flat, float(head.scale), float(head.spread()), whole.calibration)
     return _model(graph, len(classes), {"classes": json.dumps(list(classes)), "model_version": model_version})
 
 

@@ -38,7 +38,7 @@ def test_the_distance_ratio_by_hand() -> None:
     features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0]]), torch.arange(3)
     head = fitted_head(config, {}, torch.tensor(3.0).log(), features, labels, 3)
     # Nearest others lie at 16, 16 and 36 (squared), over two features.
-    assert head.spread == pytest.approx((8 + 8 + 18) / 3)
+    assert head.spread().item() == pytest.approx((8 + 8 + 18) / 3)
     asked = torch.tensor([[1.0, 1.0]])
     assert head.log_distance_ratio(asked).item() == pytest.approx(math.log(1.0 / (34 / 3)), rel=1e-4)
     logits = head.logits(asked)[0]
