@@ -12,7 +12,10 @@ from lamanas_core.learning.stems import ResNetStem
 
 
 class Cell(nn.Module):
-    """Two inputs, ``nodes`` nodes; its output is the nodes side by side, (n, nodes * C, h, w)."""
+    """Two inputs, ``nodes`` nodes; its output is the nodes side by side, (n, nodes * C, h, w).
+
+    Inputs and output are behind their ReLU: each is needed so by all that follow, and by nothing else.
+    """
 
     def __init__(self, config: NetworkConfig, kind: str, before: tuple[int, int], first_is_larger: bool) -> None:
         super().__init__()
@@ -40,7 +43,7 @@ class Cell(nn.Module):
                 previous = sums[node]
                 sums[node] = term if previous is None else previous + term
         self._finish(states, active, sums[-1])
-        return torch.cat(states[2:], dim=1)
+        return torch.cat(active[2:], dim=1)
 
     @staticmethod
     def _finish(states: list[Tensor], active: list[Tensor], total: Tensor | None) -> None:
@@ -51,7 +54,7 @@ class Cell(nn.Module):
 
 
 class Preparation(nn.Module):
-    """ReLU, 1 x 1 convolution, normalisation: brings a cell's input to its width (and side)."""
+    """1 x 1 convolution, normalisation: brings a cell's input (behind its ReLU) to its width (and side)."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -59,7 +62,7 @@ class Preparation(nn.Module):
         self.norm = Normalisation(channels)
 
     def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
-        normalised: Tensor = self.norm(self.conv(F.relu(x)), statistics)
+        normalised: Tensor = self.norm(self.conv(x), statistics)
         return normalised
 
 
@@ -88,12 +91,16 @@ class Supernet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor, weights: CellWeights, statistics: Statistics) -> Tensor:
-        x = images.contiguous(memory_format=torch.channels_last)
-        x = self.stem(x, statistics) if isinstance(self.stem, ResNetStem) else self.stem_norm(self.stem(x), statistics)
+        stem = self.stem(images, statistics) if isinstance(self.stem, ResNetStem) else self.stem(images)
+        # Said here, where it can be said: one grey channel has the same strides in both layouts, and so do 1 x 1 kernels.
+        x = stem.contiguous(memory_format=torch.channels_last)
+        if not isinstance(self.stem, ResNetStem):
+            x = self.stem_norm(x, statistics)
+        x = F.relu(x)
         before = (x, x)
         for cell in self.cells:
             before = (before[1], cell(before, weights.kinds[cell.kind], statistics))  # type: ignore[index]
-        return F.adaptive_avg_pool2d(F.relu(before[1]), self.pool_to).flatten(1)
+        return F.adaptive_avg_pool2d(before[1], self.pool_to).flatten(1)
 
 
 def initialise(network: Supernet, generator: torch.Generator) -> None:
