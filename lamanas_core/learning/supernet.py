@@ -92,7 +92,7 @@ class Supernet(nn.Module):
 
     def forward(self, images: Tensor, weights: CellWeights, statistics: Statistics) -> Tensor:
         stem = self.stem(images, statistics) if isinstance(self.stem, ResNetStem) else self.stem(images)
-        # Said here, where it can be said: one grey channel has the same strides in both layouts, and so do 1 x 1 kernels.
+        # Here, where it means something: one grey channel has the same strides in either layout.
         x = stem.contiguous(memory_format=torch.channels_last)
         if not isinstance(self.stem, ResNetStem):
             x = self.stem_norm(x, statistics)
