@@ -43,7 +43,8 @@ class MetaModel:
                 raise MetaModelError(f"the weights do not fit their card: {name} is on one side only")
             if named[name].shape != expected[name].shape:
                 raise MetaModelError(f"the weights do not fit their card: {name} is {tuple(named[name].shape)}")
-        return cls(Parameters.from_named(named), card)
+        # In the network's order, which the step sizes go by: a safetensors file keeps none.
+        return cls(Parameters.from_named({name: named[name] for name in expected}), card)
 
     def to_bytes(self) -> bytes:
         """The weights as safetensors."""

@@ -44,7 +44,10 @@ class Parameters:
 
     @classmethod
     def from_named(cls, named: Mapping[str, Tensor]) -> "Parameters":
-        """The inverse of ``named``. Raises KeyError where one is missing."""
+        """The inverse of ``named``; θ and α keep the order they have there, which the step sizes go by.
+
+        Raises KeyError where one is missing.
+        """
 
         def part(prefix: str) -> Tensors:
             return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}

@@ -22,7 +22,7 @@ from lamanas_core.learning.meta_learners import MetaGradient, Proxy, maml, repti
 from lamanas_core.learning.meta_model import MetaModel, read
 from lamanas_core.learning.provenance import provenance
 from lamanas_core.learning.starting import load_start, starting_parameters
-from lamanas_core.learning.task_learner import Learner, Parameters
+from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
 from lamanas_core.learning.training_tasks import meta_task, warm_up_task
 from lamanas_core.learning.warm_up import ANNEALED_BY, warm_up_gradient
 
@@ -210,8 +210,8 @@ def model_so_far(run_dir: Path) -> MetaModel:
     if saved is None:
         raise FileNotFoundError(f"{run_dir}: neither a model nor a checkpoint")
     tensors, state = saved
-    average = {name.removeprefix("average."): value for name, value in tensors.items() if name.startswith("average.")}
     config = TrainingConfig(**state["config"]).model_config()
+    average = {name: tensors[f"average.{name}"] for name in initial_parameters(config, 0).named()}
     return MetaModel(Parameters.from_named(average), {"config": config.to_json()})
 
 

@@ -23,6 +23,11 @@ def test_everything_goes_on_from_a_model_of_the_same_configuration(before: Path)
     assert all(torch.equal(value, started[name]) for name, value in initial_parameters(MINIATURE, 1).named().items())
 
 
+def test_tensors_read_back_keep_the_order_that_step_sizes_and_optimizers_go_by(before: Path) -> None:
+    started, fresh = starting_parameters(MINIATURE, str(before), seed=0), initial_parameters(MINIATURE, 1)
+    assert list(started.named()) == list(fresh.named())
+
+
 def test_loss_and_step_sizes_start_anew_for_another_task_learner(before: Path) -> None:
     other = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"))
     started = starting_parameters(other, str(before), seed=0)
