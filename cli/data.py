@@ -1,4 +1,4 @@
-"""``lamanas data``: get a data set, from the network or made up."""
+"""``lamanas data``: get a data set, from the network, made up, or out of a package."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from cli import show
 from cli.errors import CommandError
 
-DESCRIPTION = """Download Omniglot, or draw made-up characters, which needs no network.
+DESCRIPTION = """Download Omniglot; or draw made-up characters or unpack handwritten digits, which needs no network.
 
 example: lamanas data glyphs --to glyphs --classes 5 --images 6"""
 
@@ -31,6 +31,8 @@ def add_parser(commands: Any) -> None:
     glyphs.add_argument("--images", type=_count, default=20, help="drawings of each (default: 20)")
     glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured grounds")
     show.add_json(glyphs)
+    digits = sets.add_parser("digits", help="scikit-learn's handwritten digits (needs scikit-learn)")
+    digits.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
     glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
 
 
@@ -49,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
         folder = download(args.to)
         print(f"{folder}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
+    if args.name == "digits":
+        _digits(args.to)
+        print(f"{args.to}: 10 digits, 1797 drawings; scikit-learn's, which has them from the UCI repository")
+        return 0
     _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
     if args.json:
         show.print_json({"folder": str(args.to), "classes": args.classes, "images": args.images, "seed": args.seed})
@@ -57,14 +63,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _digits(folder: Path) -> None:
+    from lamanas_core.digits import write_folders
+
+    _refuse_unless_new(folder)
+    try:
+        write_folders(folder)
+    except ImportError as error:
+        raise CommandError("scikit-learn is not installed: pip install 'lamanas[digits]'") from error
+    except OSError as error:
+        raise CommandError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def _refuse_unless_new(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise CommandError(f"{folder} is not empty: name a new folder")
+
+
 def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool) -> None:
     from lamanas_core.glyphs import write_folders
 
     if seed < 0:
         raise CommandError(f"--seed is {seed}; it can be 0 or more")
     try:
-        if folder.exists() and any(folder.iterdir()):
-            raise CommandError(f"{folder} is not empty: name a new folder")
+        _refuse_unless_new(folder)
         write_folders(folder, classes, images, seed, colour=colour)
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror}") from error

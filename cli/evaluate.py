@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
     parser.add_argument("--model", type=Path, help="folder of model.safetensors and model.json; default: the shipped")
-    parser.add_argument("--split", choices=("train", "val", "test"), default="test")
+    parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test")
     for name, default in (("ways", 20), ("shots", 5), ("queries", 5), ("episodes", 200), ("seed", 0), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--steps", type=int, help="K; default: the model's own")
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from lamanas_core.learning.ablation import ablate
-    from lamanas_core.learning.datasets import load_dataset
+    from lamanas_core.learning.datasets import load_all, load_dataset
     from lamanas_core.learning.devices import choose_device
     from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
     from lamanas_core.learning.meta_model import MetaModel, read, shipped
@@ -61,9 +61,13 @@ def run(args: argparse.Namespace) -> int:
             args.within_alphabet,
             choose_device(args.device),
         )
-        # The classes that the run held back, not those that a split by another seed would hold back.
-        split = None if args.model is None else read_split(args.model, data=args.data)
-        classes = load_dataset(args.data, model.config.network.image, split=split)[args.split]
+        image = model.config.network.image
+        if args.split == "all":
+            classes = load_all(args.data, image)
+        else:
+            # The classes that the run held back, not those that a split by another seed would hold back.
+            split = None if args.model is None else read_split(args.model, data=args.data)
+            classes = load_dataset(args.data, image, split=split)[args.split]
         if args.ablate:
             compared = ablate(model, classes, config, lambda n: _show(n, args.episodes))
             print(json.dumps(asdict(config) | {"split": args.split, "model_version": model.version} | compared))

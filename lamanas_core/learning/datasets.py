@@ -54,15 +54,29 @@ def load_dataset(
     Omniglot (its two folders, or its two zips) gets the Vinyals split; any other folder of class folders is split
     by class, 70 : 15 : 15, by ``seed``, or as ``split`` says, which a run has written down. Raises DatasetError.
     """
-    files = dict(_omniglot(path)) or dict(_class_folders(path))
-    if not files:
-        raise DatasetError(f"{path}: no class folders with images in it")
+    files = _found(path)
     if split is None:
         split = _vinyals() if _is_omniglot(path) else _by_seed(sorted(files), seed)
     missing = [name for names in split.values() for name in names if name not in files]
     if missing:
         raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, {missing[0]} for one")
     return {part: _read(names, files, spec) for part, names in split.items()}
+
+
+def load_all(path: Path, spec: ImageSpec) -> ImageClasses:
+    """All classes of the data set at ``path``, not split: for data that no model here was trained on.
+
+    Raises DatasetError.
+    """
+    files = _found(path)
+    return _read(sorted(files), files, spec)
+
+
+def _found(path: Path) -> dict[str, list[ReadBytes]]:
+    files = dict(_omniglot(path)) or dict(_class_folders(path))
+    if not files:
+        raise DatasetError(f"{path}: no class folders with images in it")
+    return files
 
 
 def _is_omniglot(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """The tasks that a run trains on, each drawn from a seed of its own."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,6 +9,7 @@ from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.episodes import random_affine, sample_episode, to_float
 from lamanas_core.learning.meta_learners import Task
+from lamanas_core.learning.styles import restyled
 
 if TYPE_CHECKING:
     from lamanas_core.learning.training import TrainingConfig
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 # Images of a warm-up task, and the positions behind the stem (14 x 14) up to which a task has that many.
 IMAGES = 160
 POSITIONS = 196
+RESTYLED = 0.7  # of the tasks that the adaptation is trained on
 PAIRS = ((1, 1), (1, 2), (2, 2), (5, 3))
 
 
@@ -36,6 +39,8 @@ def warm_up_task(config: "TrainingConfig", classes: ImageClasses, seed: int, dev
 def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device: str) -> Task:
     """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case.
 
+    7 of 10 are drawn in another style than the data set's: in its own the network needs hardly any adaptation, and what
+    adapts to nothing learns to stand still.
     A linear head has its number of classes: it gets tasks of just so many, of ``shots`` images, from anywhere.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -45,9 +50,16 @@ def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device
         return _task(config, classes, shape, generator, device, within_group=False)
     ways = min(int(torch.randint(5, 21, (), generator=generator)), config.ways)
     shots = int(torch.randint(1, config.shots + 1, (), generator=generator))
-    # The graph of all K steps stays in memory.
-    ways = max(2, min(ways, task_images(network) // shots))
-    return _task(config, classes, (ways, shots, 2), generator, device, within_group=_chance(0.5, generator))
+    # The graph of all K steps stays in memory, and costs several times what the steps themselves do.
+    ways = max(2, min(ways, task_images(network) * 3 // 10 // shots))
+    task = _task(config, classes, (ways, shots, 2), generator, device, within_group=_chance(0.5, generator))
+    return _restyled(task, generator) if _chance(RESTYLED, generator) else task
+
+
+def _restyled(task: Task, generator: torch.Generator) -> Task:
+    n = len(task.support)
+    images = restyled(torch.cat([task.support, task.query]).cpu(), generator).to(task.support.device)
+    return replace(task, support=images[:n], query=images[n:])
 
 
 def _chance(probability: float, generator: torch.Generator) -> bool:

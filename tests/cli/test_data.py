@@ -1,5 +1,6 @@
-"""``lamanas data glyphs`` draws a data set without a network."""
+"""``lamanas data`` makes data sets without a network."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,21 @@ def test_a_file_in_the_way_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "file").write_text("")
     assert glyphs(tmp_path / "file") == 1
     assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_digits_are_unpacked_one_folder_each(tmp_path: Path) -> None:
+    assert main(["data", "digits", "--to", str(tmp_path / "digits")]) == 0
+    drawn = files(tmp_path / "digits")
+    assert len(drawn) == 1797
+    assert {name.split("/")[0] for name in drawn} == {str(digit) for digit in range(10)}
+    with Image.open(next((tmp_path / "digits" / "1").glob("*.png"))) as image:
+        assert (image.size, image.getpixel((0, 0))) == ((80, 80), 255)
+
+
+def test_digits_need_scikit_learn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert main(["data", "digits", "--to", str(tmp_path / "digits")]) == 1
+    assert "pip install 'lamanas[digits]'" in capsys.readouterr().err
+    assert not (tmp_path / "digits").exists()

@@ -11,7 +11,7 @@ from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning import training
 from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.datasets import DatasetError, ImageClasses, load_dataset
+from lamanas_core.learning.datasets import DatasetError, ImageClasses, load_all, load_dataset
 from lamanas_core.learning.evaluation import Evaluation, EvaluationConfig, evaluate
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.task_learner import initial_parameters
@@ -134,6 +134,14 @@ def test_a_folder_is_split_by_class_and_seed(tmp_path: Path) -> None:
     assert names[0] == names[1] != names[2]
     assert {part: len(chosen) for part, chosen in names[0].items()} == {"train": 14, "val": 3, "test": 3}
     assert len({name for chosen in names[0].values() for name in chosen}) == 20
+
+
+def test_all_classes_of_a_folder_can_be_had_unsplit(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=3, images=2, seed=0)
+    classes = load_all(tmp_path, ImageSpec())
+    assert [len(members) for members in classes.members] == [2, 2, 2]
+    with pytest.raises(DatasetError, match="no class folders"):
+        load_all(tmp_path / "glyph000", ImageSpec())
 
 
 def test_too_few_classes_are_counted_in_the_error(tmp_path: Path) -> None:
