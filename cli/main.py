@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "list and switch versions of the meta-model",
     "train": "meta-train a model, here or at a service",
     "evaluate": "measure a model's accuracy on episodes of a data set",
+    "reproduce": "run the paper's table again",
     "bench": "measure how fast this machine adapts, predicts and trains",
     "plot": "draw a run's curves, a model's cells or its learned loss",
     "data": "fetch or make data sets",

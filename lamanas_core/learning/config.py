@@ -142,4 +142,10 @@ PRESETS: dict[str, Config] = {
     # Small enough for tests and for trying a data set out: minutes, not hours.
     "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),
     "paper": PAPER,
+    # The paper's network at a size that two cores train in minutes.
+    "paper_small": replace(PAPER, preset="paper_small", network=replace(PAPER.network, channels=8, stem_stride=2)),
+    "paper_resnet18": replace(PAPER, preset="paper_resnet18", network=replace(PAPER.network, stem="resnet18")),
+    "paper_resnet18_small": replace(
+        PAPER, preset="paper_resnet18_small", network=replace(PAPER.network, channels=8, stem="resnet18")
+    ),
 }

@@ -30,6 +30,7 @@ STEPS_PER_EPOCH = 50
 VALIDATE_EVERY = 10  # epochs
 CHECKPOINT_EVERY = 5  # epochs
 PHI_KEPT = 4  # times in the meta-training, and once before it
+STILL = 1e-30  # a step size too small to move anything, whose logarithm is finite
 DECAY = 0.998  # of the running average of the weights, which is what is kept
 
 
@@ -62,6 +63,8 @@ class TrainingConfig:
     rotations: bool = True
     # A meta-model to go on from: its folder, or "shipped".
     start: str | None = None
+    # α is neither adapted nor learned: plain MAML and Reptile.
+    fixed_architecture: bool = False
 
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":
@@ -98,6 +101,8 @@ class TrainingConfig:
         task = replace(preset.task_learner, loss=self.loss, residual=self.residual)
         if self.meta == "maml":  # no meta-gradient flows through Adam with β₁ = 0
             task = replace(task, optimizer="sgd")
+        if self.fixed_architecture:
+            task = replace(task, alpha_rate=STILL)
         return replace(preset, task_learner=task)
 
 
@@ -256,6 +261,10 @@ def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
     else:
         groups = [(theta, 1e-4), (alpha, 1e-3), (phi, 3e-3), (rates, 5e-2), ([parameters.log_scale], 1e-3)]
         meta = torch.optim.Adam([{"params": p, "lr": lr} for p, lr in groups if p], betas=(0.9, 0.99))
+    if config.fixed_architecture:
+        for group in meta.param_groups:
+            if group["params"][0] is alpha[0]:
+                group["lr"] = 0.0
     for group in (*warm_up.param_groups, *meta.param_groups):
         group["peak"] = group["lr"]
     average = parameters.map(lambda tensor: tensor.detach().clone())

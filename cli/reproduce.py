@@ -1,0 +1,54 @@
+"""``lamanas reproduce``: the paper's table, run again."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from cli.errors import CommandError
+
+DESCRIPTION = """Train and measure every row of the paper's Table 1 and print the table. Start it again to go on.
+
+example: lamanas reproduce table1 --budget small --data ../shared/omniglot --run runs/table1"""
+
+
+def add_parser(commands: Any) -> None:
+    """Options of ``lamanas reproduce``."""
+    parser = commands.add_parser(
+        "reproduce",
+        help="run the paper's table again",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("table1",))
+    parser.add_argument("--budget", choices=("small", "paper"), default="small")
+    parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
+    parser.add_argument("--run", type=Path, help="folder for checkpoints")
+    parser.add_argument("--out", type=Path, default=Path("docs/reproduction"), help="folder of the finished runs")
+    parser.add_argument("--table", action="store_true", help="only print the table of the finished runs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; 0 when done."""
+    import torch
+
+    from lamanas_core.learning.reproduction import BUDGETS, reproduce, table
+
+    if not args.table:
+        if args.data is None or args.run is None:
+            raise CommandError("--data and --run are needed (or --table)")
+        torch.set_num_threads(1)
+        command = shlex.join(["lamanas", *sys.argv[1:]])
+        try:
+            for path in reproduce(BUDGETS[args.budget], Path(args.data), args.run, args.out, command, _tell):
+                _tell(f"wrote {path}")
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+    print(table(args.out))
+    return 0
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,235 @@
+"""The paper's Table 1: its rows, one run of one row, and the table out of what the runs left."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from lamanas_core.learning.datasets import load_dataset
+from lamanas_core.learning.evaluation import EvaluationConfig, evaluate, mean_and_interval
+from lamanas_core.learning.losses import LossKind
+from lamanas_core.learning.meta_learners import Proxy
+from lamanas_core.learning.meta_model import MetaModel, read, write
+from lamanas_core.learning.provenance import provenance
+from lamanas_core.learning.run_folder import kept_phi
+from lamanas_core.learning.task_learner import learned_loss
+from lamanas_core.learning.training import TrainingConfig, train
+
+BEST = 0.914  # the paper's best accuracy: of its numbers the only one known here, and not which row it is of
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant: ``residual`` and ``proxy`` mean something for a learned loss alone."""
+
+    name: str
+    loss: LossKind = "cross_entropy"
+    residual: bool = False
+    proxy: Proxy | None = None
+    algorithm: Literal["maml", "reptile", "none"] = "reptile"
+    fixed: bool = False
+    resnet: bool = False
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is computed: ``warm_up_epochs`` 0 means that rows start at random."""
+
+    preset: str
+    resnet_preset: str
+    warm_up_epochs: int
+    meta_epochs: int
+    meta_batch: int
+    steps: int
+    episodes: int
+    train_episodes: int
+    resnet_meta_epochs: int
+    resnet_meta_batch: int
+    resnet_episodes: int
+    seeds: int = 3
+    ways: int = 20
+    shots: int = 5
+
+
+BUDGETS = {
+    "small": Budget("paper_small", "paper_resnet18_small", 30, 20, 5, 5, 70, 20, 6, 2, 15),
+    "paper": Budget("paper", "paper_resnet18", 0, 200, 5, 50, 200, 100, 200, 5, 200),
+}
+
+
+def rows() -> tuple[Row, ...]:
+    """The nine variants, then the reference rows."""
+    learned = [
+        Row(f"{loss}{'-residual' if residual else ''}-{proxy}", loss, residual, proxy)
+        for loss in ("fnn", "lstm")
+        for residual in (False, True)
+        for proxy in ("mse", "inner_product")
+    ]
+    return (
+        Row("cross_entropy"),
+        *learned,
+        Row("maml", algorithm="maml", fixed=True),
+        Row("reptile", fixed=True),
+        Row("prototypes", algorithm="none"),
+        Row("resnet18", resnet=True),
+    )
+
+
+def reproduce(
+    budget: Budget, data: Path, run: Path, out: Path, command: str, tell: Callable[[str], None]
+) -> Iterator[Path]:
+    """Every run that has left no JSON in ``out`` yet, all rows of one seed before the next seed."""
+    for seed in range(budget.seeds):
+        for row in rows():
+            path = out / f"{row.name}-{seed}.json"
+            if path.is_file():
+                continue
+            tell(f"{row.name}, seed {seed}")
+            document = one_run(row, seed, budget, data, run) | {"command": command}
+            out.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".new")
+            draft.write_text(json.dumps(document) + "\n", "utf-8")
+            draft.replace(path)
+            yield path
+
+
+def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[str, Any]:
+    """Train (or go on training) and measure one row: its JSON."""
+    started = time.perf_counter()
+    config = training_config(row, seed, budget, run)
+    folder = run / f"{row.name}-{seed}"
+    if row.algorithm == "none":
+        model = with_prototypes(warmed_up(budget, data, run))
+    else:
+        if config.start is not None:
+            warmed_up(budget, data, run)
+        model = trained(config, data, folder)
+    steps = 0 if row.algorithm == "none" else budget.steps
+    splits = load_dataset(data, model.config.network.image)
+    episodes = budget.resnet_episodes if row.resnet else budget.episodes
+    asked = EvaluationConfig(budget.ways, budget.shots, 5, episodes, seed, steps)
+    test = evaluate(model, splits["test"], asked, lambda number: None)
+    seen = replace(asked, episodes=min(episodes, budget.train_episodes))
+    known = evaluate(model, splits["train"], seen, lambda number: None)
+    return {
+        "row": row.name,
+        "loss": row.loss,
+        "residual": row.residual,
+        "proxy": row.proxy,
+        "algorithm": row.algorithm,
+        "seed": seed,
+        "config": asdict(config),
+        "budget": asdict(budget),
+        "provenance": provenance(),
+        "accuracy": test.accuracy,
+        "ci95": test.ci95,
+        "accuracies": [round(value, 4) for value in test.accuracies],
+        "train_accuracy": known.accuracy,
+        "parameters_kept": test.parameters_kept,
+        "parameters_total": test.parameters_total,
+        "seconds": round(time.perf_counter() - started, 1),
+        "direction_changed": direction_changed(model, folder) if model.parameters.phi else None,
+    }
+
+
+def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingConfig:
+    """What ``train`` is given for this row. A ResNet-18 stem has another θ: it starts at random."""
+    return TrainingConfig(
+        preset=budget.resnet_preset if row.resnet else budget.preset,
+        meta="maml" if row.algorithm == "maml" else "reptile",
+        loss=row.loss,
+        residual=row.residual,
+        proxy=row.proxy or "mse",
+        warm_up_epochs=0,
+        meta_epochs=budget.resnet_meta_epochs if row.resnet else budget.meta_epochs,
+        meta_batch=budget.resnet_meta_batch if row.resnet else budget.meta_batch,
+        ways=budget.ways,
+        shots=budget.shots,
+        seed=seed,
+        start=None if row.resnet or not budget.warm_up_epochs else str(run / "warm"),
+        fixed_architecture=row.fixed,
+    )
+
+
+def warmed_up(budget: Budget, data: Path, run: Path) -> MetaModel:
+    """θ and α that all rows share. The prototype row of a budget without warm-up has 80 epochs of it to itself."""
+    config = TrainingConfig(
+        budget.preset, "reptile", "cross_entropy", warm_up_epochs=budget.warm_up_epochs or 80, meta_epochs=0
+    )
+    return trained(config, data, run / "warm")
+
+
+def trained(config: TrainingConfig, data: Path, folder: Path) -> MetaModel:
+    """The model in ``folder``, trained there first (or trained on) where it is not finished."""
+    if not (folder / "model.json").is_file():
+        model = train(config, data, folder, device="cpu", on_progress=lambda progress: None, should_stop=lambda: False)
+        write(model, folder)
+    return read(folder)
+
+
+def with_prototypes(model: MetaModel) -> MetaModel:
+    """The same θ without its linear layer, behind it a head made of prototypes."""
+    config = replace(model.config, network=replace(model.config.network, head="prototypes"))
+    theta = {name: value for name, value in model.parameters.theta.items() if not name.startswith("head.")}
+    rates = model.parameters.theta_rates[:, : len(theta)]  # of no use without steps
+    parameters = replace(model.parameters, theta=theta, theta_rates=rates)
+    return MetaModel(parameters, model.card | {"config": config.to_json()})
+
+
+def direction_changed(model: MetaModel, folder: Path) -> float:
+    """1 - cosine of ∂L_φ/∂z before and after the training, on fixed logits."""
+    kept = list(kept_phi(folder).values())
+    ways = model.config.network.ways
+    logits = torch.randn(64, ways, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    slopes = [
+        torch.autograd.grad(learned_loss(model.learner, phi, logits, torch.arange(64) % ways, 0.0)[0], logits)[0]
+        for phi in (kept[0], kept[-1])
+    ]
+    return 1 - float(F.cosine_similarity(slopes[0].flatten(), slopes[1].flatten(), dim=0))
+
+
+def table(out: Path) -> str:
+    """One Markdown table of all the JSONs in ``out``; the interval is over seeds and episodes together."""
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*.json"))]
+    lines = [
+        "| row | loss | residual | proxy | runs | test accuracy | train accuracy | mean parameters | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows():
+        own = [document for document in found if document["row"] == row.name]
+        if own:
+            lines.append(_line(row, own))
+    return "\n".join([*lines, "", f"The paper's best row has {100 * BEST} %; its other numbers are not known to us."])
+
+
+def _line(row: Row, own: list[dict[str, Any]]) -> str:
+    mean, half = interval([document["accuracies"] for document in own])
+    known = sum(document["train_accuracy"] for document in own) / len(own)
+    kept = sum(document["parameters_kept"] for document in own) / len(own)
+    residual = "-" if row.loss == "cross_entropy" else "on" if row.residual else "off"
+    cells = (
+        row.name,
+        row.loss,
+        residual,
+        row.proxy or "-",
+        f"{len(own)} x {len(own[0]['accuracies'])} episodes",
+        f"{100 * mean:.1f} ± {100 * half:.1f}",
+        f"{100 * known:.1f}",
+        f"{kept:,.0f} of {own[0]['parameters_total']:,}",
+        "-",
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def interval(runs: list[list[float]]) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval: what seeds differ by and what episodes differ by, in one."""
+    within = [mean_and_interval(values) for values in runs]
+    mean, between = mean_and_interval([one[0] for one in within])
+    episodes = math.sqrt(sum(half**2 for _, half in within)) / len(within)
+    return mean, max(between, episodes)
