@@ -10,7 +10,7 @@ from lamanas_core.genotype import Genotype
 from lamanas_core.learning.adaptation import adapt_to
 from lamanas_core.learning.architecture import genotype
 from lamanas_core.learning.datasets import ImageClasses
-from lamanas_core.learning.evaluation import EvaluationConfig, accuracy_on, mean_and_interval, sampled
+from lamanas_core.learning.evaluation import EvaluationConfig, mean_and_interval, measured_on, sampled
 from lamanas_core.learning.meta_model import MetaModel
 
 # Cross-entropy never had its step sizes learned for it: it is tried at L_φ's, at a third and at three times those.
@@ -51,22 +51,26 @@ def variants(model: MetaModel) -> dict[str, Variant]:
 def ablate(
     model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Accuracy of every variant, its paired difference to no adaptation and to the best cross-entropy, each with the
-    half-width of its 95 % interval; and in how many of the episodes the genotype is not the meta-model's.
+    """Accuracy and cross-entropy (on the queries) of every variant, the paired differences of its accuracy to no
+    adaptation and to the best cross-entropy loss, each with the half-width of its 95 % interval; and in how many of the
+    episodes the genotype is not the meta-model's.
     """
     tried = variants(model)
     accuracies: dict[str, list[float]] = {name: [] for name in tried}
+    entropies: dict[str, list[float]] = {name: [] for name in tried}
     before, moved = operations(genotype(model.parameters.alpha, model.config.network)), 0
     for number, episode in enumerate(sampled(classes, config)):
         for name, variant in tried.items():
             adapted = adapt_to(variant.model, episode, steps=variant.steps, seed=number, device=config.device)
-            accuracies[name].append(accuracy_on(adapted, episode))
+            accuracy, entropy = measured_on(adapted, episode)
+            accuracies[name].append(accuracy)
+            entropies[name].append(entropy)
             moved += name == "learned" and operations(adapted.genotype) != before
         on_episode(number + 1)
     best = max(CROSS_ENTROPY_RATES, key=lambda name: sum(accuracies[name]))
     rows = {}
     for name, values in accuracies.items():
-        row = {"accuracy": _stated(values)}
+        row = {"accuracy": _stated(values), "query_cross_entropy": _stated(entropies[name])}
         for against, label in (("none", "over_none"), (best, "over_cross_entropy")):
             row[label] = _stated([a - b for a, b in zip(values, accuracies[against], strict=True)])
         rows[name] = row

@@ -50,8 +50,8 @@ class TaskLearnerConfig:
 
     steps: int = 3
     max_steps: int = 20
-    theta_rate: float = 0.01
-    alpha_rate: float = 0.002
+    theta_rate: float = 0.6
+    alpha_rate: float = 0.03
     optimizer: Literal["sgd", "adam"] = "sgd"
     batch: int | None = None
     start_temperature: float | None = None

@@ -100,10 +100,11 @@ def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode
         )
 
 
-def accuracy_on(adapted: Adapted, episode: Episode) -> float:
-    """The share of the episode's queries that the artifact gets right, each asked alone."""
-    predicted = Classifier.from_bytes(adapted.artifact).logits(episode.query.numpy()).argmax(1)
-    return float((torch.from_numpy(predicted) == episode.query_labels).float().mean())
+def measured_on(adapted: Adapted, episode: Episode) -> tuple[float, float]:
+    """Of the episode's queries, each asked of the artifact alone: the share it gets right, and their cross-entropy."""
+    logits = torch.from_numpy(Classifier.from_bytes(adapted.artifact).logits(episode.query.numpy()))
+    right = (logits.argmax(1) == episode.query_labels).float().mean()
+    return float(right), float(torch.nn.functional.cross_entropy(logits, episode.query_labels))
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float]:

@@ -8,17 +8,21 @@ from torch import Tensor, nn
 
 LossKind = Literal["cross_entropy", "fnn", "lstm"]
 State = tuple[Tensor, Tensor] | None
-FEATURES = 8
+FEATURES = 10
+ALONE = -3.0  # log of the strength that the only image of a class starts out with
 
 
 def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
-    """What L_φ sees of each example, (n, 8): nothing here depends on the order of the classes.
+    """What L_φ sees of each example, (n, 10): nothing here depends on the order of the classes.
 
     The true class's logit over the log-sum and over the largest of the others, cross-entropy, the others' spread, the
-    same cross-entropy averaged over the task and the example's distance from it, log of the number of classes, and how
-    far the K steps have come (0 to 1). ``logits`` (n, ways), ``labels`` int64 (n,).
+    same cross-entropy averaged over the task and the example's distance from it, log of the number of classes, how far
+    the K steps have come (0 to 1), one over its class's number of images, and whether that is the only one (its
+    prototype cannot leave it out then: its cross-entropy tells next to nothing). ``logits`` (n, ways), ``labels``
+    int64 (n,).
     """
     ways = logits.shape[1]
+    counts = torch.bincount(labels, minlength=ways).to(logits)[labels]
     own = F.one_hot(labels, ways).bool()
     true = logits[own]
     others = logits[~own].view(len(labels), ways - 1)
@@ -36,6 +40,8 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
         entropy - average,
         constant * (torch.log(torch.tensor(float(ways))).item() / 4),
         constant * progress,
+        1 / counts,
+        (counts == 1).to(true),
     ]
     return torch.stack(columns, dim=1)
 
@@ -44,8 +50,10 @@ class LearnedLoss(nn.Module):
     """φ. ``forward(logits, labels, progress, state) -> (loss, state)``, the loss a scalar.
 
     ``fnn`` maps an example's features to its loss. ``lstm`` carries a state per example along the K steps, so that it
-    sees the course of the adaptation and can stop in time. With ``residual``, cross-entropy is added before the ELU.
-    Both start out orthogonal, with a small output layer.
+    sees the course of the adaptation and can stop in time. With ``residual``, cross-entropy is added before the ELU,
+    times a strength of each example's own (exp of a linear gate on its features): so one φ can step far where the
+    support set says much, and stay where it says little. Both start out orthogonal, with a small output layer; the
+    gate is open, but for classes of a single image.
     """
 
     def __init__(self, kind: LossKind, residual: bool, hidden: int, generator: torch.Generator | None = None) -> None:
@@ -56,6 +64,7 @@ class LearnedLoss(nn.Module):
         self.embedding = nn.Linear(FEATURES, hidden)
         self.hidden = nn.LSTMCell(hidden, hidden) if kind == "lstm" else nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, 1)
+        self.gate = nn.Linear(FEATURES, 1)
         for parameter in self.parameters():
             if parameter.ndim == 2:
                 nn.init.orthogonal_(parameter, generator=generator)
@@ -63,16 +72,20 @@ class LearnedLoss(nn.Module):
                 nn.init.zeros_(parameter)
         with torch.no_grad():
             self.output.weight.mul_(0.1)
+            self.gate.weight.zero_()
+            self.gate.weight[0, -1] = ALONE
 
     def forward(self, logits: Tensor, labels: Tensor, progress: float, state: State) -> tuple[Tensor, State]:
         entropy = F.cross_entropy(logits, labels, reduction="none")
         if self.kind == "cross_entropy":
             return entropy.mean(), None
-        embedded = F.elu(self.embedding(features(logits, labels, progress)))
+        seen = features(logits, labels, progress)
+        strength = self.gate(seen).squeeze(1).exp()
+        embedded = F.elu(self.embedding(seen))
         if isinstance(self.hidden, nn.LSTMCell):
             state = self.hidden(embedded, state)
             embedded = state[0]
         else:
             embedded = F.elu(self.hidden(embedded))
         value = self.output(embedded).squeeze(1)
-        return F.elu(value + entropy if self.residual else value).mean(), state
+        return F.elu(value + strength * entropy if self.residual else value).mean(), state

@@ -27,7 +27,7 @@ from lamanas_core.learning.training_tasks import meta_task, warm_up_task
 from lamanas_core.learning.warm_up import ANNEALED_BY, warm_up_gradient
 
 STEPS_PER_EPOCH = 50
-VALIDATE_EVERY = 10  # epochs
+VALIDATE_EVERY = {"warm_up": 10, "meta": 50}  # epochs
 CHECKPOINT_EVERY = 5  # epochs
 PHI_KEPT = 4  # times in the meta-training, and once before it
 STILL = 1e-30  # a step size too small to move anything, whose logarithm is finite
@@ -188,7 +188,7 @@ def train(
         run.epoch += 1
         if curves is None:
             continue
-        validated = run.epoch % VALIDATE_EVERY == 0 or run.epoch == epochs
+        validated = run.epoch % VALIDATE_EVERY[stage] == 0 or run.epoch == epochs
         if validated:
             run.validation = _validate(config, model_config, run, splits["val"])
         seconds = time.perf_counter() - started
@@ -259,7 +259,7 @@ def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
         groups = [(theta, 1.0), (alpha, 0.6), (phi, 1.0), ([*rates, parameters.log_scale], 0.0)]
         meta: torch.optim.Optimizer = torch.optim.SGD([{"params": p, "lr": lr} for p, lr in groups if p])
     else:
-        groups = [(theta, 1e-4), (alpha, 1e-3), (phi, 3e-3), (rates, 5e-2), ([parameters.log_scale], 1e-3)]
+        groups = [(theta, 1e-4), (alpha, 1e-3), (phi, 1e-2), (rates, 1e-1), ([parameters.log_scale], 1e-3)]
         meta = torch.optim.Adam([{"params": p, "lr": lr} for p, lr in groups if p], betas=(0.9, 0.99))
     if config.fixed_architecture:
         for group in meta.param_groups:
@@ -331,6 +331,8 @@ def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient
     for name, value in named.items():
         value.grad = torch.stack([one.gradients[name] for one in asked]).mean(0)
     torch.nn.utils.clip_grad_norm_(run.parameters.theta.values(), 5.0)
+    for part in (run.parameters.phi.values(), (run.parameters.theta_rates, run.parameters.alpha_rates)):
+        torch.nn.utils.clip_grad_norm_(part, 1.0)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * rate
     optimizer.step()

@@ -1,15 +1,18 @@
 """The learned loss knows nothing of the order of classes; what it adds comes with its residual."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.learning.losses import LearnedLoss
+from lamanas_core.learning.losses import ALONE, LearnedLoss
 from lamanas_core.learning.prototypes import leave_one_out_logits, logits, prototypes
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), ways=st.integers(2, 9), kind=st.sampled_from(["fnn", "lstm", "cross_entropy"]))
 def test_the_order_of_classes_does_not_matter(seed: int, ways: int, kind: str) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -32,13 +35,23 @@ def test_cross_entropy_is_cross_entropy() -> None:
 
 @pytest.mark.parametrize("kind", ["fnn", "lstm"])
 def test_the_residual_adds_cross_entropy_before_the_elu(kind: str) -> None:
-    scores, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+    scores, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
     loss = LearnedLoss(kind, True, 4, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     with torch.no_grad():
         loss.output.weight.zero_()
     torch.testing.assert_close(loss(scores, labels, 0.0, None)[0], F.cross_entropy(scores, labels))
     loss.residual = False
     assert loss(scores, labels, 0.0, None)[0].item() == 0
+
+
+def test_the_only_image_of_its_class_starts_out_with_little_strength() -> None:
+    scores, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 2])
+    loss = LearnedLoss("fnn", True, 4, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        loss.output.weight.zero_()
+    strength = torch.tensor([1.0, 1.0, math.exp(ALONE), math.exp(ALONE)])
+    expected = (strength * F.cross_entropy(scores, labels, reduction="none")).mean()
+    torch.testing.assert_close(loss(scores, labels, 0.0, None)[0], expected)
 
 
 def test_the_lstms_state_runs_along_the_steps() -> None:
@@ -49,6 +62,7 @@ def test_the_lstms_state_runs_along_the_steps() -> None:
     assert first.item() != second.item()
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), shots=st.lists(st.integers(1, 4), min_size=2, max_size=5))
 def test_leave_one_out_equals_prototypes_made_without_each_image(seed: int, shots: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)

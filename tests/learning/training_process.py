@@ -52,7 +52,7 @@ def run(
     patch.setitem(PRESETS, "tiny", MINIATURE)
     patch.setattr(training, "STEPS_PER_EPOCH", 2)
     patch.setattr(training, "CHECKPOINT_EVERY", 1)
-    patch.setattr(training, "VALIDATE_EVERY", 100)
+    patch.setattr(training, "VALIDATE_EVERY", {"warm_up": 100, "meta": 100})
     patch.setattr(training, "evaluate", _evaluate_briefly)
     if die_writing is not None:
         patch.setattr(checkpoint, "save_file", _dying(die_writing, save_file))
