@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from app.errors import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, RATE_LIMITED, Problem
 from app.services import Held, Services
@@ -50,11 +51,27 @@ def _token(request: Request, credentials: HTTPAuthorizationCredentials | None, c
 
 
 async def _key(request: Request, held: Held, credentials: Bearer, cookie: SessionCookie) -> KeyRecord:
-    key = await held.store.find_key(_token(request, credentials, cookie))
+    return await _found(request, held, _token(request, credentials, cookie))
+
+
+async def predict_key(request: Request, held: Services) -> KeyRecord:
+    """What the dependency ``PredictKey`` gives, found without FastAPI. Raises Problem."""
+    scheme, sent = get_authorization_scheme_param(request.headers.get("authorization"))
+    is_bearer = bool(sent) and scheme.lower() == "bearer"
+    credentials = HTTPAuthorizationCredentials(scheme=scheme, credentials=sent) if is_bearer else None
+    cookie = None if is_bearer else request.cookies.get(SESSION_COOKIE)
+    return _with_scope(await _found(request, held, _token(request, credentials, cookie)), "predict")
+
+
+async def _found(request: Request, held: Services, token: str) -> KeyRecord:
+    # A prediction's URL names its episode: both are asked for in one round trip.
+    episode = request.query_params.get("episode_id", "")
+    key, state = await held.store.find_key_and_state(token, episode)
     if key is None:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas", error="invalid_token"'}
         raise Problem(INVALID_TOKEN, "the bearer token is unknown or was revoked", headers=challenge)
     request.state.key = key.id
+    request.state.episode_state = state
     await _take(held, key)
     return key
 
@@ -75,12 +92,17 @@ AnyKey = Annotated[KeyRecord, Depends(_key)]
 
 def _needs(scope: Scope) -> Callable[[KeyRecord], Awaitable[KeyRecord]]:
     async def checked(key: AnyKey) -> KeyRecord:
-        if not key.scopes & {scope, "admin"}:
-            challenge = {"WWW-Authenticate": f'Bearer realm="lamanas", error="insufficient_scope", scope="{scope}"'}
-            raise Problem(MISSING_SCOPE, f"this needs a token with the scope {scope!r}", headers=challenge)
-        return key
+        return _with_scope(key, scope)
 
     return checked
+
+
+def _with_scope(key: KeyRecord, scope: Scope) -> KeyRecord:
+    """The same key, if it may do this. Raises Problem."""
+    if not key.scopes & {scope, "admin"}:
+        challenge = {"WWW-Authenticate": f'Bearer realm="lamanas", error="insufficient_scope", scope="{scope}"'}
+        raise Problem(MISSING_SCOPE, f"this needs a token with the scope {scope!r}", headers=challenge)
+    return key
 
 
 EpisodesKey = Annotated[KeyRecord, Depends(_needs("episodes"))]

@@ -7,12 +7,13 @@ import multiprocessing.forkserver
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from app.errors import BUSY, DECODING_TOO_SLOW, INVALID_IMAGE, Problem
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 PROCESSES = 2
 SECONDS = 20.0
@@ -81,8 +83,17 @@ class Decoder:
 
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
         """uint8 (n, *spec.shape). Raises Problem, naming the image, for one that cannot be read."""
+        return await self.then(files, spec, lambda images: images)
+
+    async def then(self, files: Sequence[ImageFile], spec: ImageSpec, work: Callable[[UInt8Array], T]) -> T:
+        """What ``work`` makes of the ``arrays``, in the thread that waited for them: a second one would cost a small
+        image more than its decoding. Raises Problem, too."""
         deadline = time.monotonic() + self._seconds
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._decode, files, spec, deadline)
+
+        def run() -> T:
+            return work(self._decode(files, spec, deadline))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     def _decode(self, files: Sequence[ImageFile], spec: ImageSpec, deadline: float) -> UInt8Array:
         seconds = deadline - time.monotonic()

@@ -52,7 +52,9 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # our own: FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
     )
-    routed = (episodes, support, predict, training, models, session, examples, health, queues, page)
+    # Routes of the app itself, and its first: an included router is searched twice for each request.
+    app.router.routes[:0] = predict.router.routes
+    routed = (episodes, support, training, models, session, examples, health, queues, page)
     for module in routed:
         app.include_router(module.router)
     app.mount("/static", page.Static(directory=page.FOLDER))

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,13 +13,14 @@ log = logging.getLogger(__name__)
 
 # An image of up to about 6 KB of base64url, and the rest of the URL.
 MAX_URL_BYTES = 6 * 1024 + 512
-SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "content-security-policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SECURITY_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
-}
+)
 
 
 # Between two pieces of a body: room is kept for what was announced and does not come.
@@ -113,7 +113,7 @@ class SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]  # no route sets one of these
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -18,14 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded:
-    """An open classifier and the SHA-256 of its artifact, in hexadecimal."""
+    """An open classifier, the SHA-256 of its artifact in hexadecimal, and whose episode it is of."""
 
     classifier: Classifier
     digest: str
+    owner: str
 
     @classmethod
-    def from_bytes(cls, artifact: bytes) -> "Loaded":
-        return cls(Classifier.from_bytes(artifact), hashlib.sha256(artifact).hexdigest())
+    def from_bytes(cls, artifact: bytes, owner: str) -> "Loaded":
+        return cls(Classifier.from_bytes(artifact), hashlib.sha256(artifact).hexdigest(), owner)
 
 
 class Predictor:
@@ -41,15 +42,24 @@ class Predictor:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def loaded(self, id: str) -> Loaded:
-        """The classifier of an episode, opened once for however many ask at a time.
+    def opened(self, id: str) -> Loaded | None:
+        """The classifier of an episode, if it is open; whose it is, is for the caller to compare."""
+        task = self._open.get(id)
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        self._metrics.classifier_cache.labels("hit").inc()
+        self._open.move_to_end(id)
+        return task.result()
+
+    async def loaded(self, id: str, owner: str) -> Loaded:
+        """The classifier of an episode of this owner, opened once for however many ask at a time.
 
         Raises what ``Store.get_artifact`` raises.
         """
         task = self._open.get(id)
         self._metrics.classifier_cache.labels("miss" if task is None else "hit").inc()
         if task is None:
-            task = asyncio.create_task(self._load(id))
+            task = asyncio.create_task(self._load(id, owner))
             self._open[id] = task
             task.add_done_callback(lambda done: self._forget_if_failed(id, done))
             while len(self._open) > self._capacity:
@@ -65,9 +75,9 @@ class Predictor:
         """``work`` in one of the few threads that predictions run in."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _load(self, id: str) -> Loaded:
+    async def _load(self, id: str, owner: str) -> Loaded:
         artifact = await self._store.get_artifact(id)
-        return await self.run(lambda: Loaded.from_bytes(artifact))
+        return await self.run(lambda: Loaded.from_bytes(artifact, owner))
 
     def _forget_if_failed(self, id: str, task: asyncio.Task[Loaded]) -> None:
         if (task.cancelled() or task.exception() is not None) and self._open.get(id) is task:

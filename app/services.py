@@ -25,7 +25,8 @@ class Services:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
+    # Not a plain function: FastAPI would run that in a thread, which costs more than the rest of a small request.
     return cast(Services, request.app.state.services)
 
 

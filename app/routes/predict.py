@@ -1,25 +1,41 @@
 """Predictions, from the artifacts of finished episodes."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app import waiting
-from app.auth import PredictKey, visible_episode
+from app.auth import PredictKey, owner_filter, predict_key, visible_episode
 from app.decoder import ImageFile
+from app.direct import DirectRoute, given_by, read_query
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.predictor import Loaded
 from app.readiness import not_ready
 from app.schemas import PredictBody, Prediction, Predictions, PredictQuery, WaitQuery
-from app.services import Held, Services
+from app.services import Held, Services, services
 from app.store.errors import Gone, NotReady
-from app.store.records import EpisodeRecord, KeyRecord
+from app.store.records import KeyRecord
 from app.uploads import of_base64, read_queries
 from lamanas_core.images import UInt8Array
 
-router = APIRouter(tags=["predict"])
+JSON = "application/json"
+router = APIRouter(tags=["predict"], route_class=DirectRoute)
 ETAG = {"ETag": {"schema": {"type": "string"}, "description": "changes with the episode, its classifier or the images"}}
+
+
+async def _url_arguments(request: Request) -> dict[str, Any]:
+    held = await services(request)
+    key = await predict_key(request, held)  # first: who may not ask is told nothing else
+    query = read_query(request, PredictQuery)
+    sent = request.headers.get("if-none-match")
+    return {"request": request, "held": held, "key": key, "query": query, "if_none_match": sent}
+
+
+async def _body_arguments(request: Request) -> dict[str, Any]:
+    held = await services(request)
+    key = await predict_key(request, held)
+    return {"request": request, "held": held, "key": key, "query": read_query(request, WaitQuery)}
 
 
 @router.get(
@@ -32,21 +48,21 @@ ETAG = {"ETag": {"schema": {"type": "string"}, "description": "changes with the 
         **problems(401, 403, 404, 409, 410, 422),
     },
 )
+@given_by(_url_arguments)
 async def in_url(
+    request: Request,
     held: Held,
     key: PredictKey,
     query: Annotated[PredictQuery, Query()],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     files = of_base64(query.image, "image", held.settings)
-    episode, loaded = await _ready(held, key, query.episode_id, query.wait)
-    etag = _etag(episode.id, loaded, files)
+    loaded = await _ready(held, key, query.episode_id, query.wait, request.state.episode_state)
+    etag = _etag(query.episode_id, loaded, files)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
     if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    images = await held.decoder.arrays(files, loaded.classifier.image)
-    answer = await held.predictor.run(lambda: _predict(held, episode, loaded, images))
-    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
+    return Response(await _answer(held, query.episode_id, loaded, files), media_type=JSON, headers=headers)
 
 
 @router.post(
@@ -56,28 +72,32 @@ async def in_url(
     responses=problems(400, 401, 403, 404, 409, 410, 415, 422),
     openapi_extra=body(PredictBody, PREDICT_EXAMPLE, PREDICT_FORM),
 )
+@given_by(_body_arguments)
 async def in_body(request: Request, held: Held, key: PredictKey, query: Annotated[WaitQuery, Query()]) -> Response:
     episode_id, files = await read_queries(request, held.settings)
-    episode, loaded = await _ready(held, key, episode_id, query.wait)
-    images = await held.decoder.arrays(files, loaded.classifier.image)
-    answer = await held.predictor.run(lambda: _predict(held, episode, loaded, images))
-    return Response(answer.model_dump_json(), media_type="application/json")
+    loaded = await _ready(held, key, episode_id, query.wait, await held.store.episode_state(episode_id))
+    return Response(await _answer(held, episode_id, loaded, files), media_type=JSON)
 
 
-async def _ready(held: Services, key: KeyRecord, id: str, wait: int) -> tuple[EpisodeRecord, Loaded]:
-    """The episode and its classifier. Asks the store each time, for an episode may end while its classifier is open."""
+async def _ready(held: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> Loaded:
+    """The episode's classifier. ``state``: of the episode, asked for during this request, for it may end while its
+    classifier is open; where that and what is open do not settle it, everything is read and told."""
+    if state == "ready":
+        opened = held.predictor.opened(id)
+        if opened is not None and owner_filter(key) in (None, opened.owner):
+            return opened
     try:
         episode = await visible_episode(id, held, key)
         if episode.state == "ready":
             try:
-                return episode, await held.predictor.loaded(id)
+                return await held.predictor.loaded(id, episode.owner)
             except NotReady:  # dropped to save memory; it is being adapted again
                 episode = await held.store.get_episode(id)
         if wait and episode.state in ("queued", "adapting"):
             episode = await waiting.last_within(held.store.watch_episode(id), wait, held.draining) or episode
         if episode.state != "ready":
             raise not_ready(episode)
-        return episode, await held.predictor.loaded(id)
+        return await held.predictor.loaded(id, episode.owner)
     except NotReady:
         raise not_ready(await held.store.get_episode(id)) from None
     except Gone:
@@ -85,7 +105,14 @@ async def _ready(held: Services, key: KeyRecord, id: str, wait: int) -> tuple[Ep
         raise
 
 
-def _predict(held: Services, episode: EpisodeRecord, loaded: Loaded, images: UInt8Array) -> Predictions:
+async def _answer(held: Services, id: str, loaded: Loaded, files: list[ImageFile]) -> str:
+    """The body of the answer, in JSON."""
+    return await held.decoder.then(
+        files, loaded.classifier.image, lambda images: _predict(held, id, loaded, images).model_dump_json()
+    )
+
+
+def _predict(held: Services, id: str, loaded: Loaded, images: UInt8Array) -> Predictions:
     classes = loaded.classifier.classes
     with held.metrics.prediction_seconds.time():
         rows, novelty = loaded.classifier.answers(images)
@@ -102,7 +129,7 @@ def _predict(held: Services, episode: EpisodeRecord, loaded: Loaded, images: UIn
                 novelty=None if novelty is None else float(novelty[number]),
             )
         )
-    return Predictions(episode_id=episode.id, model_version=loaded.classifier.model_version, predictions=predictions)
+    return Predictions(episode_id=id, model_version=loaded.classifier.model_version, predictions=predictions)
 
 
 def _etag(id: str, loaded: Loaded, files: list[ImageFile]) -> str:

@@ -6,6 +6,7 @@ import hmac
 import json
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self, TypeVar
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
 CONNECTIONS = 64
+KEYS_KEPT = 1024
 # A watcher looks by itself this often, in case a notice was lost.
 LOOK_AGAIN_S = 2.0
 
@@ -49,6 +51,7 @@ class Store:
         self._redis: Any = client
         self._celery = celery
         self._changes = changes
+        self._known: OrderedDict[str, KeyRecord] = OrderedDict()
         self.observed = Observed(client)
 
     @classmethod
@@ -311,14 +314,44 @@ class Store:
 
     async def find_key(self, token: str) -> KeyRecord | None:
         """The key whose token this is; None for an unknown or revoked one."""
+        return (await self.find_key_and_state(token, ""))[0]
+
+    async def find_key_and_state(self, token: str, episode: str) -> tuple[KeyRecord | None, str | None]:
+        """As ``find_key``, and the state of this episode at the same moment: None if there is none, or if the
+        key is not one that was found here before.
+
+        What never changes of a key is kept; whether it still counts is asked each time.
+        """
+        digest = keys.token_digest(token)
+        known = self._known.get(digest)
+        if known is None:
+            return await self._first_found(token, digest), None
+        names = [keys.key(known.id), keys.record("episode", episode)]
+        seen, revoked, state = await self._run(scripts.STANDING, names, [])
+        if not hmac.compare_digest(seen or b"", digest.encode()) or revoked == b"1":
+            return None, None
+        self._known.move_to_end(digest)
+        return known, None if state is None else state.decode()
+
+    async def episode_state(self, id: str) -> str | None:
+        """None if there is no such episode (any more)."""
+        state: bytes | None = await self._redis.hget(keys.record("episode", id), "state")
+        return None if state is None else state.decode()
+
+    async def _first_found(self, token: str, digest: str) -> KeyRecord | None:
         id = await self._redis.get(keys.key_by_token(token))
         if id is None:
             return None
         hash = await self._redis.hgetall(keys.key(id.decode()))
-        if not hmac.compare_digest(hash.get(b"digest", b""), keys.token_digest(token).encode()):
+        if not hmac.compare_digest(hash.get(b"digest", b""), digest.encode()):
             return None
         record = codec.key(id.decode(), hash)
-        return None if record.revoked else record
+        if record.revoked:
+            return None
+        self._known[digest] = record
+        while len(self._known) > KEYS_KEPT:
+            self._known.popitem(last=False)
+        return record
 
     async def take(self, key_id: str, rate: Rate) -> int:
         """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""

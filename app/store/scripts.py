@@ -356,6 +356,13 @@ return 0
 """
 )
 
+# Whether a key still counts and what an episode is at, as they are at one moment.
+# KEYS key record
+STANDING = """
+local key = redis.call('HMGET', KEYS[1], 'digest', 'revoked')
+return {key[1], key[2], redis.call('HGET', KEYS[2], 'state')}
+"""
+
 # KEYS key key-by-token keys
 # ARGV id name tenant scopes digest
 # Returns the id of the key with this token: the new one, or the one that had it before (revoked or not).

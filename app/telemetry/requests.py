@@ -5,14 +5,13 @@ import re
 import secrets
 import time
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 GIVEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-HEADER = "X-Request-ID"
+HEADER = b"x-request-id"
 # Asked for all the time by what watches the service.
 QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
 
@@ -36,7 +35,7 @@ class TellRequests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = id
+                message["headers"] = [*message.get("headers", ()), (HEADER, id.encode())]
             await send(message)
 
         parent = headers.get(b"traceparent", b"").decode("latin-1") or None
