@@ -5,6 +5,8 @@ import json
 import sys
 from typing import Any
 
+from cli.errors import CommandError
+
 DESCRIPTION = """Measure speed on this machine, beside a plain implementation of the same work. One line of JSON.
 
 example: lamanas bench adapt --threads 1 --runs 5 --json"""
@@ -13,6 +15,7 @@ WHAT = {
     "adapt": "K steps of preset paper beside the plain reference, and a whole adaptation of the shipped model",
     "predict": "an artifact on 1, 20 and 100 images beside the same network in PyTorch",
     "train": "tasks a second of Algorithms 1 and 2",
+    "serve": "the app's requests a second beside LitServe and a plain app; adaptations a minute; memory",
 }
 
 
@@ -27,13 +30,35 @@ def add_parser(commands: Any) -> None:
     kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
     for name, words in WHAT.items():
         kind = kinds.add_parser(name, help=words, description=words)
-        kind.add_argument("--threads", type=int, default=1, help="threads of each computation; default: 1")
-        kind.add_argument("--runs", type=int, default=5, help="how often each is timed; default: 5")
+        if name == "serve":
+            kind.add_argument("--seconds", type=int, default=3, help="length of each measurement; default: 3")
+            kind.add_argument("--rounds", type=int, default=3, help="how often each is repeated; default: 3")
+        else:
+            kind.add_argument("--threads", type=int, default=1, help="threads of each computation; default: 1")
+            kind.add_argument("--runs", type=int, default=5, help="how often each is timed; default: 5")
         kind.add_argument("--json", action="store_true", help="one line, for programs; else indented")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the measurements; 0 when done."""
+    found = _served(args) if args.what == "serve" else _computed(args)
+    json.dump(_rounded(found), sys.stdout, indent=None if args.json else 2)
+    print()
+    return 0
+
+
+def _served(args: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks import serve
+    from benchmarks.installation import StartError
+    from benchmarks.load import LoadError
+
+    try:
+        return serve.measure(args.seconds, args.rounds)
+    except (LoadError, StartError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _computed(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import benchmarks.adapt
@@ -46,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
         "predict": benchmarks.predict.measure,
         "train": benchmarks.train.measure,
     }[args.what]
-    json.dump(_rounded(measure(args.runs)), sys.stdout, indent=None if args.json else 2)
-    print()
-    return 0
+    return measure(args.runs)
 
 
 def _rounded(value: Any) -> Any:
