@@ -104,7 +104,9 @@ class TrainBody(Request):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="name of a folder in the operator's data directory: class folders of images, or Omniglot's layout",
     )
-    preset: Literal["serving", "rgb84", "tiny", "paper"] = "serving"
+    preset: Literal["serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"] = (
+        "serving"
+    )
     meta: Literal["reptile", "maml"] | None = None
     loss: Literal["cross_entropy", "fnn", "lstm"] | None = None
     residual: bool | None = None

@@ -19,7 +19,9 @@ CANCEL = "example: lamanas train cancel 01k8d9w3v4q2x6y7z8a9b0c1d2"
 def add_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """What a run may be given, here and at a service."""
     parser.add_argument(
-        "--preset", choices=("serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18"), default=default
+        "--preset",
+        choices=("serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"),
+        default=default,
     )
     parser.add_argument("--meta", choices=("maml", "reptile"), default=default)
     parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"), default=default)
