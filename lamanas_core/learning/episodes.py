@@ -31,9 +31,11 @@ def sample_episode(
     *,
     rotations: bool = False,
     within_group: bool = False,
+    uneven: bool = False,
 ) -> Episode:
     """``ways`` classes, ``shots`` support and up to ``queries`` query images of each, all different.
 
+    ``uneven``: a class has any number of support images from 1 to ``shots``, as clients bring them.
     With ``rotations`` each class turned by 0, 90, 180 and 270 degrees is a class of its own. With ``within_group`` all
     classes come from one alphabet (all of its classes where it has fewer than ``ways``).
     Raises ValueError where the split has too few classes.
@@ -52,7 +54,8 @@ def sample_episode(
     for label, index in enumerate(picked.tolist()):
         members = classes.members[int(candidates[index % len(candidates)])]
         order = members[torch.randperm(len(members), generator=generator)]
-        take = min(shots, len(order) - 1)
+        wanted = int(torch.randint(1, shots + 1, (), generator=generator)) if uneven else shots
+        take = min(wanted, len(order) - 1)
         images = torch.rot90(classes.images[order[: take + queries]], index // len(candidates), (2, 3))
         support.append(images[:take])
         query.append(images[take:])

@@ -19,7 +19,7 @@ from lamanas_core.learning.meta_model import MetaModel
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Episodes to draw; ``steps`` None means the meta-model's own K."""
+    """Episodes to draw; ``steps`` None means the meta-model's own K. ``uneven``: a class has 1 to ``shots`` images."""
 
     ways: int = 20
     shots: int = 5
@@ -28,6 +28,7 @@ class EvaluationConfig:
     seed: int = 0
     steps: int | None = None
     within_alphabet: bool = False
+    uneven: bool = False
     device: str = "cpu"
 
 
@@ -96,7 +97,13 @@ def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode
     generator = torch.Generator().manual_seed(config.seed)
     for _ in range(config.episodes):
         yield sample_episode(
-            classes, config.ways, config.shots, config.queries, generator, within_group=config.within_alphabet
+            classes,
+            config.ways,
+            config.shots,
+            config.queries,
+            generator,
+            within_group=config.within_alphabet,
+            uneven=config.uneven,
         )
 
 

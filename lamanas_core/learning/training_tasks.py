@@ -39,6 +39,8 @@ def warm_up_task(config: "TrainingConfig", classes: ImageClasses, seed: int, dev
 def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device: str) -> Task:
     """5 to 20 classes, 1 to ``shots`` images each; half of the tasks lie within one alphabet, the harder case.
 
+    In half of them every class has its own number of images, 1 to the task's, as clients bring them.
+
     7 of 10 are drawn in another style than the data set's: in its own the network needs hardly any adaptation, and what
     adapts to nothing learns to stand still.
     A linear head has its number of classes: it gets tasks of just so many, of ``shots`` images, from anywhere.
@@ -52,7 +54,9 @@ def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device
     shots = int(torch.randint(1, config.shots + 1, (), generator=generator))
     # The graph of all K steps stays in memory, and costs several times what the steps themselves do.
     ways = max(2, min(ways, task_images(network) * 3 // 10 // shots))
-    task = _task(config, classes, (ways, shots, 2), generator, device, within_group=_chance(0.5, generator))
+    within = _chance(0.5, generator)
+    uneven = _chance(0.5, generator)
+    task = _task(config, classes, (ways, shots, 2), generator, device, within_group=within, uneven=uneven)
     return _restyled(task, generator) if _chance(RESTYLED, generator) else task
 
 
@@ -74,6 +78,7 @@ def _task(
     device: str,
     *,
     within_group: bool,
+    uneven: bool = False,
 ) -> Task:
     """``shape``: ways, shots, queries. ``within_group``: of one alphabet, where there are alphabets, turned as a whole
     where rotations make classes."""
@@ -88,6 +93,7 @@ def _task(
         generator,
         rotations=config.rotations and not within,
         within_group=within,
+        uneven=uneven,
     )
     turns = int(torch.randint(4, (), generator=generator)) if within and config.rotations else 0
     support, query = (

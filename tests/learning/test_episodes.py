@@ -1,0 +1,56 @@
+"""Episodes are drawn fairly: classes and images all different, support sets as even or uneven as asked."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lamanas_core.learning.datasets import ImageClasses
+from lamanas_core.learning.episodes import Episode, sample_episode
+
+CLASSES, IMAGES = 8, 6
+
+
+def numbered() -> ImageClasses:
+    """8 classes of 6 images, the first half of one alphabet; every image is filled with its own number."""
+    numbers = torch.arange(CLASSES * IMAGES, dtype=torch.uint8)
+    images = numbers[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
+    members = tuple(torch.arange(i * IMAGES, (i + 1) * IMAGES) for i in range(CLASSES))
+    groups = tuple("first" if i < CLASSES // 2 else "second" for i in range(CLASSES))
+    return ImageClasses(images, members, tuple(f"class {i}" for i in range(CLASSES)), groups)
+
+
+def drawn(seed: int, ways: int, shots: int, **options: bool) -> Episode:
+    return sample_episode(numbered(), ways, shots, 2, torch.Generator().manual_seed(seed), **options)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31 - 1), st.integers(1, CLASSES), st.integers(1, IMAGES - 1), st.booleans())
+def test_no_image_is_there_twice_and_each_has_its_class(seed: int, ways: int, shots: int, uneven: bool) -> None:
+    episode = drawn(seed, ways, shots, uneven=uneven)
+    numbers = torch.cat([episode.support, episode.query])[:, 0, 0, 0].long()
+    labels = torch.cat([episode.support_labels, episode.query_labels])
+    assert len(numbers.unique()) == len(numbers)
+    assert len(set(episode.classes)) == ways == episode.ways
+    assert torch.equal(torch.tensor(episode.classes)[labels], numbers // IMAGES)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31 - 1), st.integers(1, IMAGES - 1))
+def test_an_even_support_set_has_as_many_images_of_each_class(seed: int, shots: int) -> None:
+    counts = torch.bincount(drawn(seed, CLASSES, shots).support_labels)
+    assert counts.tolist() == [shots] * CLASSES
+
+
+def test_an_uneven_support_set_has_any_number_up_to_the_most_of_each_class() -> None:
+    seen = {int(n) for seed in range(20) for n in torch.bincount(drawn(seed, CLASSES, 4, uneven=True).support_labels)}
+    assert seen == {1, 2, 3, 4}
+
+
+def test_turned_classes_are_classes_of_their_own() -> None:
+    turned = drawn(0, 4 * CLASSES, 1, rotations=True)
+    assert sorted(turned.classes) == sorted(4 * list(range(CLASSES)))
+
+
+def test_a_task_within_an_alphabet_has_no_class_of_another() -> None:
+    for seed in range(10):
+        assert len({numbered().groups[i] for i in drawn(seed, 3, 1, within_group=True).classes}) == 1
