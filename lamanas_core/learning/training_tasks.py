@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 IMAGES = 160
 POSITIONS = 196
 RESTYLED = 0.7  # of the tasks that the adaptation is trained on
+UNSTEADY = 0.5  # of those: images of one class differ more than the data set's
 PAIRS = ((1, 1), (1, 2), (2, 2), (5, 3))
 
 
@@ -42,7 +43,8 @@ def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device
     In half of them every class has its own number of images, 1 to the task's, as clients bring them.
 
     7 of 10 are drawn in another style than the data set's: in its own the network needs hardly any adaptation, and what
-    adapts to nothing learns to stand still.
+    adapts to nothing learns to stand still. Half of those have images that are bent twice, so that L_φ meets classes of
+    which few images say little, and learns not to step far on those.
     A linear head has its number of classes: it gets tasks of just so many, of ``shots`` images, from anywhere.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -62,7 +64,10 @@ def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device
 
 def _restyled(task: Task, generator: torch.Generator) -> Task:
     n = len(task.support)
-    images = restyled(torch.cat([task.support, task.query]).cpu(), generator).to(task.support.device)
+    images = torch.cat([task.support, task.query])
+    if _chance(UNSTEADY, generator):
+        images = random_affine(images, generator)
+    images = restyled(images.cpu(), generator).to(task.support.device)
     return replace(task, support=images[:n], query=images[n:])
 
 
