@@ -17,12 +17,32 @@ class Operation(nn.Module, ABC):
         """The operation on x times its ``weight`` in the mix; ``active`` is relu(x), computed once for all."""
 
 
+class PointwiseConvolution(nn.Conv2d):
+    """Convolution 1 x 1; with a stride, on the positions that are left.
+
+    Not by a strided convolution: oneDNN's gradient of its weights writes past its workspace where the images lie
+    channels-last and have fewer channels than a vector register (uxlfoundation/oneDNN issue 6035).
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__(channels_in, channels, 1, bias=False)
+        self.every = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Pooling of single positions: slicing would give a gradient that does not lie channels-last.
+        return super().forward(x if self.every == 1 else F.avg_pool2d(x, 1, self.every))
+
+
 class Convolution(Operation):
     """ReLU, convolution k x k, normalisation."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+        self.conv = (
+            PointwiseConvolution(channels, channels, stride)
+            if kernel == 1
+            else nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+        )
         self.norm = Normalisation(channels)
 
     def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:

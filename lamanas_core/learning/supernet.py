@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from lamanas_core.learning.architecture import CellWeights, EdgeWeights, edges
 from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.normalisation import Normalisation, Statistics, name_normalisations
-from lamanas_core.learning.operations import make_operation
+from lamanas_core.learning.operations import PointwiseConvolution, make_operation
 from lamanas_core.learning.stems import ResNetStem
 
 
@@ -58,7 +58,7 @@ class Preparation(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+        self.conv = PointwiseConvolution(channels_in, channels, stride)
         self.norm = Normalisation(channels)
 
     def forward(self, x: Tensor, statistics: Statistics) -> Tensor:

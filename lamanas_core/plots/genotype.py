@@ -1,15 +1,34 @@
 """The two cells of an architecture: for each node the inputs it keeps, and the operations on the way from each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 
 from lamanas_core.genotype import Edge, Genotype
-from lamanas_core.plots.figures import COLOURS, INK, new_figure
+from lamanas_core.plots.figures import COLOURS, FAINT, INK, new_figure
 
 SOURCES = {"input0": "cell before last", "input1": "last cell"}
+# Each operation has its colour in every picture, so that two can be compared; in this order they stand in the legend.
+OPERATIONS = dict(
+    zip(
+        (
+            "conv_3x3",
+            "max_pool_3x3",
+            "sep_conv_3x3",
+            "skip",
+            "dil_conv_3x3",
+            "avg_pool_3x3",
+            "double_sep_conv_3x3",
+            "conv_1x5_5x1",
+            "none",
+        ),
+        (*COLOURS, "#882255", FAINT),
+        strict=True,
+    )
+)
 BETWEEN = 0.55  # nodes, in rows
 THINNEST, THICKEST = 0.36, 0.80  # bar, of a row: that of an edge of weight 0 has room for a line of words still
 NODE_AT, NODE_WIDTH = 1.18, 0.26
@@ -20,8 +39,7 @@ def draw(genotype: Genotype) -> Figure:
     """Normal and reduction cell beside each other. A row is an edge that was kept: its source, then a bar, the thicker
     the weightier, divided as its operations share it (what is missing was pruned), then the node it leads to."""
     cells = {"normal cell": genotype.normal, "reduction cell": genotype.reduction}
-    names = sorted({o.name for cell in cells.values() for node in cell for edge in node for o in edge.operations})
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    names = {o.name for cell in cells.values() for node in cell for edge in node for o in edge.operations}
     rows = max(sum(map(len, cell)) + BETWEEN * len(cell) for cell in cells.values())
     figure = new_figure(11.0, 0.9 + 0.42 * rows)
     for axes, (title, cell) in zip(figure.subplots(1, 2), cells.items(), strict=True):
@@ -31,16 +49,16 @@ def draw(genotype: Genotype) -> Figure:
         axes.set_ylim(rows - BETWEEN, -0.6)
         row = 0.0
         for number, edges in enumerate(cell):
-            _node(axes, number, edges, row, colours)
+            _node(axes, number, edges, row)
             row += len(edges) + BETWEEN
-    shown = [Patch(color=colour, label=_words(name)) for name, colour in colours.items()]
+    shown = [Patch(color=colour, label=_words(name)) for name, colour in OPERATIONS.items() if name in names]
     figure.legend(
         handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=9, labelcolor=INK
     )
     return figure
 
 
-def _node(axes: Any, number: int, edges: Sequence[Edge], first: float, colours: Mapping[str, str]) -> None:
+def _node(axes: Any, number: int, edges: Sequence[Edge], first: float) -> None:
     middle = first + (len(edges) - 1) / 2
     box = FancyBboxPatch(
         (NODE_AT, middle - 0.4), NODE_WIDTH, 0.8, boxstyle="round,pad=0.02", facecolor="white", edgecolor=INK
@@ -48,10 +66,10 @@ def _node(axes: Any, number: int, edges: Sequence[Edge], first: float, colours: 
     axes.add_patch(box)
     axes.text(NODE_AT + NODE_WIDTH / 2, middle, f"node {number}", ha="center", va="center", fontsize=9, color=INK)
     for i, edge in enumerate(edges):
-        _edge(axes, edge, first + i, middle, colours)
+        _edge(axes, edge, first + i, middle)
 
 
-def _edge(axes: Any, edge: Edge, row: float, node_at: float, colours: Mapping[str, str]) -> None:
+def _edge(axes: Any, edge: Edge, row: float, node_at: float) -> None:
     source = SOURCES.get(edge.source, edge.source.replace("node", "node "))
     axes.text(-0.03, row, source, ha="right", va="center", fontsize=9, color=INK)
     left = 0.0
@@ -61,13 +79,14 @@ def _edge(axes: Any, edge: Edge, row: float, node_at: float, colours: Mapping[st
             operation.weight,
             THINNEST + (THICKEST - THINNEST) * min(edge.weight, 1.0),
             left,
-            color=colours[operation.name],
+            color=OPERATIONS[operation.name],
             edgecolor="white",
             linewidth=0.8,
         )
         if operation.weight >= TOLD_FROM:
             words = f"{100 * operation.weight:.0f} %"
-            axes.text(left + operation.weight / 2, row, words, ha="center", va="center", fontsize=7.5, color="white")
+            ink = _ink_on(OPERATIONS[operation.name])
+            axes.text(left + operation.weight / 2, row, words, ha="center", va="center", fontsize=7.5, color=ink)
         left += operation.weight
     arrow = FancyArrowPatch(
         (left + 0.01, row),
@@ -84,3 +103,9 @@ def _edge(axes: Any, edge: Edge, row: float, node_at: float, colours: Mapping[st
 
 def _words(operation: str) -> str:
     return operation.replace("_", " ")
+
+
+def _ink_on(colour: str) -> str:
+    """Dark on what is light: by the luminance of BT.709, its weights on the values as they are stored."""
+    red, green, blue = to_rgb(colour)
+    return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.55 else "white"

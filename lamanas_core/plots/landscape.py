@@ -31,8 +31,13 @@ def draw(landscape: "Landscape") -> Figure:
         figure.colorbar(filled, ax=axes, shrink=0.9).ax.tick_params(labelsize=7, colors=INK)
         tidy(axes)
         if number % columns == 0:
-            axes.set_ylabel(f"2nd direction ({100 * landscape.explained[1]:.0f} %)", fontsize=8, color=INK)
+            axes.set_ylabel(_named("2nd", landscape.explained[1]), fontsize=8, color=INK)
         if number + columns >= len(panels):
-            axes.set_xlabel(f"1st direction ({100 * landscape.explained[0]:.0f} %)", fontsize=8, color=INK)
+            axes.set_xlabel(_named("1st", landscape.explained[0]), fontsize=8, color=INK)
             axes.tick_params(labelbottom=True)
+    figure.supxlabel("dot: the support set as it is; right and up: towards the true class", fontsize=8, color=INK)
     return figure
+
+
+def _named(number: str, share: float) -> str:
+    return f"{number} principal direction of the logits ({100 * share:.0f} %)"

@@ -1,6 +1,7 @@
 """Pictures: drawn from what a run and a model leave, as PNG and SVG."""
 
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -10,12 +11,14 @@ from PIL import Image
 from torch.func import functional_call
 
 from cli.main import main
+from lamanas_core.learning.config import OperationName
 from lamanas_core.learning.loss_landscape import loss_landscape
 from lamanas_core.learning.meta_model import MetaModel, write
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits
 from lamanas_core.learning.run_folder import Curves, keep_phi
 from lamanas_core.learning.task_learner import Learner, initial_parameters
+from lamanas_core.plots import genotype
 from tests.learning.helpers import MINIATURE
 
 
@@ -42,7 +45,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("genotype", ["normal cell", "reduction cell", "node 0", "sep conv 3x3"]),
         (
             "loss-landscape",
-            ["learned loss, after 0 meta-epochs", "learned loss, after 40 meta-epochs", "cross-entropy"],
+            [
+                "learned loss, after 0 meta-epochs",
+                "learned loss, after 40 meta-epochs",
+                "cross-entropy",
+                "1st principal direction of the logits",
+            ],
         ),
     ],
 )
@@ -65,6 +73,11 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureF
     assert "this run has no epoch yet" in capsys.readouterr().err
     assert main(["plot", "genotype", str(tmp_path)]) == 1
     assert "neither a model nor a checkpoint" in capsys.readouterr().err
+
+
+def test_each_operation_has_a_colour_of_its_own() -> None:
+    assert genotype.OPERATIONS.keys() == set(get_args(OperationName))
+    assert len(set(genotype.OPERATIONS.values())) == len(genotype.OPERATIONS)
 
 
 def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:

@@ -1,7 +1,10 @@
 """A training process killed at any moment goes on to the same bits; several processes train the model of one."""
 
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +16,8 @@ from lamanas_core.learning import checkpoint
 from lamanas_core.learning.distributed import Ranks
 from lamanas_core.learning.meta_model import MetaModel, read
 from lamanas_core.learning.run_folder import kept_phi, read_curves
-from tests.conftest import free_port
-from tests.learning.training_process import OPTIONS, run
+from tests.conftest import ROOT
+from tests.learning.training_process import BEGINS, OPTIONS, run
 
 Start = Callable[..., multiprocessing.process.BaseProcess]
 EPOCHS = OPTIONS["warm_up_epochs"] + OPTIONS["meta_epochs"]
@@ -64,7 +67,7 @@ def test_kills_at_arbitrary_moments_change_no_bit(
 ) -> None:
     for tasks in (6, 7, 4):
         told, tell = multiprocessing.Pipe(duplex=False)
-        process = start(glyphs, tmp_path, tell)
+        process = start(glyphs, tmp_path, tell.send_bytes)
         for _ in range(tasks):
             told.recv_bytes()
         process.kill()  # whatever it is doing by now
@@ -88,26 +91,21 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(
     assert finish(start, glyphs, tmp_path) == undisturbed.to_bytes()
 
 
-def test_two_processes_give_the_theta_alpha_and_phi_of_one(
-    start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel
+def test_two_processes_of_torchrun_give_the_theta_alpha_and_phi_of_one(
+    glyphs: Path, tmp_path: Path, undisturbed: MetaModel
 ) -> None:
-    # What torchrun says to each; gloo on the loopback interface alone.
-    said = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "GLOO_SOCKET_IFNAME": "lo", "WORLD_SIZE": "2"}
-    told, tell = multiprocessing.Pipe(duplex=False)
-    ranks = [
-        start(glyphs, tmp_path, connection, None, said | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank, connection in enumerate((None, tell))
-    ]
-    for process in ranks:
-        process.join()
-    assert [process.exitcode for process in ranks] == [0, 0]
-    done = 0
-    while told.poll():
-        told.recv_bytes()
-        done += 1
-    # Of 2 tasks a step in the warm-up the second; of 3 tasks a meta-epoch one.
-    assert done == OPTIONS["warm_up_epochs"] * 2 + OPTIONS["meta_epochs"]
-    both = read(tmp_path).parameters.named()
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    subprocess.run(
+        [*torchrun, "-m", "tests.learning.training_process", str(glyphs), str(tmp_path / "run")],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        check=True,
+    )
+    # Of 2 tasks a step in the warm-up one each; of 3 tasks a meta-epoch the first process does two.
+    steps, epochs = OPTIONS["warm_up_epochs"] * 2, OPTIONS["meta_epochs"]
+    done = [(tmp_path / f"tasks-{rank}").read_bytes() for rank in (0, 1)]
+    assert done == [BEGINS * (steps + 2 * epochs), BEGINS * (steps + epochs)]
+    both = read(tmp_path / "run").parameters.named()
     for name, value in undisturbed.parameters.named().items():
         torch.testing.assert_close(both[name], value, rtol=0, atol=1e-5, msg=name)
 

@@ -2,9 +2,9 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +32,20 @@ OPTIONS: dict[str, Any] = {
     "ways": 3,
     "shots": 1,
 }
+BEGINS = b"."
 
 
 def run(
     data: Path,
     run_dir: Path,
-    tell: Connection | None = None,
+    tell: Callable[[bytes], object] | None = None,
     die_writing: int | None = None,
-    environment: dict[str, str] | None = None,
 ) -> None:
     """Trains a miniature in short epochs, each with a checkpoint; leaves the model in ``run_dir``.
 
-    ``tell`` gets a message as each task begins. ``die_writing``: killed by SIGKILL in the middle of writing this
-    checkpoint, counted from 1. ``environment``: what torchrun would say.
+    ``tell`` is called with ``BEGINS`` as each task begins. ``die_writing``: killed by SIGKILL in the middle of writing
+    this checkpoint, counted from 1.
     """
-    os.environ.update(environment or {})
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()  # for good: the process is one of its own
     patch.setitem(PRESETS, "tiny", MINIATURE)
@@ -59,7 +58,7 @@ def run(
 
     def begins() -> bool:
         if tell is not None:
-            tell.send_bytes(b"task")
+            tell(BEGINS)
         return False
 
     chosen = TrainingConfig.from_request(OPTIONS)
@@ -90,3 +89,9 @@ def _dying(number: int, whole: Callable[..., None]) -> Callable[..., None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return half
+
+
+if __name__ == "__main__":  # by torchrun; each process leaves a file beside the run of what it told
+    data, run_dir = map(Path, sys.argv[1:])
+    with run_dir.with_name(f"tasks-{os.environ['RANK']}").open("wb", buffering=0) as file:
+        run(data, run_dir, file.write)

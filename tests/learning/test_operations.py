@@ -1,0 +1,34 @@
+"""Operations where torch's own would do harm."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.operations import PointwiseConvolution
+from lamanas_core.learning.supernet import Supernet
+
+
+@pytest.mark.parametrize(("side", "stride"), [(56, 2), (7, 2), (14, 1)])
+def test_a_pointwise_convolution_equals_the_strided_one_with_its_gradients(side: int, stride: int) -> None:
+    """At 56 the strided one itself, 8 channels last, ended the process with a segmentation fault."""
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(10, 8, side, side, generator=source).contiguous(memory_format=torch.channels_last).requires_grad_()
+    convolution = PointwiseConvolution(8, 8, stride).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inputs = (x, convolution.weight)
+    exact = (x.detach().double().requires_grad_(), convolution.weight.detach().double().requires_grad_())
+    y, expected = convolution(x), F.conv2d(exact[0], exact[1], None, stride)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
+    direction = torch.randn(y.shape, generator=source)
+    gradients = torch.autograd.grad(y, inputs, direction)
+    for gradient, truth in zip(gradients, torch.autograd.grad(expected, exact, direction.double()), strict=True):
+        torch.testing.assert_close(gradient.double(), truth, rtol=1e-5, atol=1e-3)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_no_network_has_a_strided_convolution_of_single_positions(preset: str) -> None:
+    convolutions = [module for module in Supernet(PRESETS[preset].network).modules() if isinstance(module, nn.Conv2d)]
+    assert not [c for c in convolutions if c.kernel_size == (1, 1) and c.stride != (1, 1)]
+    assert [c for c in convolutions if isinstance(c, PointwiseConvolution) and c.every == 2]
