@@ -152,17 +152,29 @@ def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingC
         ways=budget.ways,
         shots=budget.shots,
         seed=seed,
-        start=None if row.resnet or not budget.warm_up_epochs else str(run / "warm"),
+        start=None if row.resnet or not budget.warm_up_epochs else str(run / "start"),
         fixed_architecture=row.fixed,
     )
 
 
 def warmed_up(budget: Budget, data: Path, run: Path) -> MetaModel:
     """θ and α that all rows share. The prototype row of a budget without warm-up has 80 epochs of it to itself."""
-    config = TrainingConfig(
-        budget.preset, "reptile", "cross_entropy", warm_up_epochs=budget.warm_up_epochs or 80, meta_epochs=0
-    )
-    return trained(config, data, run / "warm")
+    start = run / "start"
+    if not (start / "model.json").is_file():
+        config = TrainingConfig(
+            budget.preset, "reptile", "cross_entropy", warm_up_epochs=budget.warm_up_epochs or 80, meta_epochs=0
+        )
+        write(with_level_head(trained(config, data, run / "warm")), start)
+    return read(start)
+
+
+def with_level_head(model: MetaModel) -> MetaModel:
+    """The same with its linear layer at 0: the warm-up has no use for it, and what it has at random favours some
+    classes by more than five steps can make good.
+    """
+    theta = model.parameters.theta
+    level = {name: torch.zeros_like(value) if name.startswith("head.") else value for name, value in theta.items()}
+    return MetaModel(replace(model.parameters, theta=level), model.card)
 
 
 def trained(config: TrainingConfig, data: Path, folder: Path) -> MetaModel:
