@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from cli.errors import CommandError
 from lamanas_client import Client, LamanasError
@@ -86,10 +87,25 @@ def client(login: Login) -> Iterator[Client]:
 
 
 def require_listener(url: str) -> None:
-    """Raises CommandError at once if nothing is there: the client would be patient with it, as with a restart."""
-    parts = urlsplit(url)
+    """Raises CommandError at once if nothing is there: the client would be patient with it, as with a restart.
+
+    Where the environment names a proxy for it, the proxy has to be there: it alone may be reachable from here.
+    """
+    proxy = _proxy(url)
     try:
+        parts = urlsplit(url if proxy is None else proxy)
         address = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
         socket.create_connection(address, timeout=CONNECT_S).close()
     except (OSError, ValueError) as error:
+        if proxy is not None:
+            raise CommandError(f"the proxy that the environment names for {url} does not answer ({error})") from error
         raise CommandError(f"nothing answers at {url} ({error}): is it running, and is that its address?") from error
+
+
+def _proxy(url: str) -> str | None:
+    """The URL of the proxy that the client will go through, as httpx reads HTTPS_PROXY, NO_PROXY and the like."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

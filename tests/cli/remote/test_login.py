@@ -1,6 +1,7 @@
 """Where commands find the service and the token."""
 
 import io
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import admin
+from cli import admin, remote
+from cli.errors import CommandError
 from tests.cli.remote.conftest import Lamanas
 from tests.conftest import free_port, test_settings
 
@@ -63,3 +65,17 @@ def test_without_a_login_the_service_of_this_data_directory_is_asked(
     assert f"signed in at {live} as test" in lamanas("login")
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "elsewhere"))
     assert lamanas.json("episodes") == []
+
+
+def test_behind_a_proxy_the_proxy_is_looked_for_and_not_the_service(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", live)  # something that listens
+    monkeypatch.setenv("https_proxy", live.removeprefix("http://"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for scheme in ("http", "https"):
+        remote.require_listener(f"{scheme}://service.invalid")
+    dead = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(CommandError, match=re.escape(f"nothing answers at {dead}")):
+        remote.require_listener(dead)
+    monkeypatch.setenv("https_proxy", dead)
+    with pytest.raises(CommandError, match=r"the proxy that the environment names for https://service\.invalid"):
+        remote.require_listener("https://service.invalid")
