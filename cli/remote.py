@@ -1,5 +1,6 @@
 """The service that commands talk to: the one signed in at, else the one that ``lamanas serve`` runs here."""
 
+import ipaddress
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+import httpx
 
 from cli.errors import CommandError
 from lamanas_client import Client, LamanasError
@@ -77,13 +80,18 @@ def service() -> Iterator[Client]:
 @contextmanager
 def client(login: Login) -> Iterator[Client]:
     require_listener(login.url)
-    with Client(login.url, login.token) as found:
+    with Client(login.url, login.token, transport=transport(login.url)) as found:
         try:
             yield found
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
         except (LamanasError, ValueError) as error:
             raise CommandError(str(error)) from error
+
+
+def transport(url: str) -> httpx.HTTPTransport | None:
+    """Past any proxy to a service on this machine, whose loopback interface no proxy knows; else as httpx chooses."""
+    return httpx.HTTPTransport() if on_this_machine(urlsplit(url).hostname or "") else None
 
 
 def require_listener(url: str) -> None:
@@ -105,7 +113,15 @@ def require_listener(url: str) -> None:
 def _proxy(url: str) -> str | None:
     """The URL of the proxy that the client will go through, as httpx reads HTTPS_PROXY, NO_PROXY and the like."""
     parts, proxies = urlsplit(url), getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.hostname or ""):
+    host, proxy = parts.hostname or "", proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or on_this_machine(host) or proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether this name or address is one of the loopback interface."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

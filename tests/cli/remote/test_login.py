@@ -1,7 +1,6 @@
 """Where commands find the service and the token."""
 
 import io
-import re
 import stat
 import sys
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import admin, remote
+from cli import admin, doctor, remote, serve
 from cli.errors import CommandError
 from tests.cli.remote.conftest import Lamanas
 from tests.conftest import free_port, test_settings
@@ -70,12 +69,22 @@ def test_without_a_login_the_service_of_this_data_directory_is_asked(
 def test_behind_a_proxy_the_proxy_is_looked_for_and_not_the_service(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", live)  # something that listens
     monkeypatch.setenv("https_proxy", live.removeprefix("http://"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "away.invalid")
     for scheme in ("http", "https"):
         remote.require_listener(f"{scheme}://service.invalid")
-    dead = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(CommandError, match=re.escape(f"nothing answers at {dead}")):
-        remote.require_listener(dead)
-    monkeypatch.setenv("https_proxy", dead)
+    with pytest.raises(CommandError, match=r"nothing answers at http://away\.invalid"):
+        remote.require_listener("http://away.invalid")
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(CommandError, match=r"the proxy that the environment names for https://service\.invalid"):
         remote.require_listener("https://service.invalid")
+
+
+def test_a_service_on_this_machine_is_asked_past_any_proxy(
+    signed_in: Lamanas, live: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert signed_in.json("episodes") == []
+    assert doctor.login().state == "ok"
+    assert serve.PROXYLESS.open(f"{live}/healthz", timeout=5).status == 200
