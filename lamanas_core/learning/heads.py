@@ -72,10 +72,11 @@ def prototype_head(features: Tensor, labels: Tensor, ways: int, scale: Tensor) -
 def support_logits(
     config: Config, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
 ) -> Tensor:
-    """The logits (n, ways) that L_φ is taken on while adapting.
+    """The logits that L_φ is taken on while adapting, (n, ways), or (n, all) of a linear layer: the paper's losses take
+    as many as it has, and no image is of a class that the task does not have.
 
     With prototypes, tempered and leaving out: the plain ones are saturated on the images that made the prototypes.
     """
     if config.network.head == "linear":
-        return fitted_head(config, theta, log_scale, features, labels, ways).logits(features)
+        return Head(theta[WEIGHT], theta[BIAS]).logits(features)
     return leave_one_out_logits(features, labels, ways, log_scale.exp() * config.task_learner.logit_scale)
