@@ -30,10 +30,10 @@ def add_parser(commands: Any) -> None:
     glyphs.add_argument("--classes", type=_count, default=20, help="characters (default: 20)")
     glyphs.add_argument("--images", type=_count, default=20, help="drawings of each (default: 20)")
     glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured grounds")
+    glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
     show.add_json(glyphs)
     digits = sets.add_parser("digits", help="scikit-learn's handwritten digits (needs scikit-learn)")
     digits.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
-    glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
 
 
 def _count(text: str) -> int:

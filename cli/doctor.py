@@ -174,7 +174,7 @@ def port(settings: Settings) -> Check:
     except CommandError as error:
         taken = str(error)
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=ANSWER_S)
+        answer = httpx.get(f"{url}/readyz", timeout=ANSWER_S, trust_env=False)  # through no proxy
         body = answer.json()
     except (httpx.TransportError, ValueError):
         return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop what listens there")
@@ -213,7 +213,7 @@ def disk(settings: Settings) -> Check:
 def login() -> Check:
     try:
         kept = remote.find()
-        with Client(kept.url, kept.token, patience=0) as client:
+        with Client(kept.url, kept.token, patience=0, transport=remote.transport(kept.url)) as client:
             session = client.session()
     except (CommandError, LamanasError) as error:
         return Check("login", "wrong", str(error), f"`lamanas login URL`, or delete {remote.login_file()}")

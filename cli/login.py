@@ -2,7 +2,6 @@
 
 import argparse
 import getpass
-import ipaddress
 import sys
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -46,7 +45,7 @@ def _given(url: str) -> remote.Login:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CommandError(f"{url} is no URL of a service: it must start with http:// or https://")
-    if parts.scheme == "http" and not _on_this_machine(parts.hostname):
+    if parts.scheme == "http" and not remote.on_this_machine(parts.hostname):
         print(f"warning: the token goes to {parts.hostname} unencrypted; use https:// if it can", file=sys.stderr)
     remote.require_listener(url)
     linked = parse_qs(parts.fragment).get("token")
@@ -59,10 +58,3 @@ def _given(url: str) -> remote.Login:
 def _asked() -> str:
     token = getpass.getpass("token: ") if sys.stdin.isatty() else sys.stdin.readline()
     return token.strip()
-
-
-def _on_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

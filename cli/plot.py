@@ -90,8 +90,6 @@ def _landscape(args: argparse.Namespace) -> "Figure":
     network = model.config.network
     asked = network.ways if network.head == "linear" else WAYS
     support, labels, ways = support_set(network.image, args.data, split, asked, SHOTS, args.seed)
-    if network.head == "linear":
-        ways = network.ways  # its loss takes this many logits, whichever classes there are
     return landscape.draw(loss_landscape(model.learner, model.parameters, phis, support, labels, ways))
 
 

@@ -1,5 +1,6 @@
 """The service that commands talk to: the one signed in at, else the one that ``lamanas serve`` runs here."""
 
+import ipaddress
 import json
 import os
 import socket
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
 
 from cli.errors import CommandError
 from lamanas_client import Client, LamanasError
@@ -76,7 +80,7 @@ def service() -> Iterator[Client]:
 @contextmanager
 def client(login: Login) -> Iterator[Client]:
     require_listener(login.url)
-    with Client(login.url, login.token) as found:
+    with Client(login.url, login.token, transport=transport(login.url)) as found:
         try:
             yield found
         except OSError as error:
@@ -85,11 +89,39 @@ def client(login: Login) -> Iterator[Client]:
             raise CommandError(str(error)) from error
 
 
+def transport(url: str) -> httpx.HTTPTransport | None:
+    """Past any proxy to a service on this machine, whose loopback interface no proxy knows; else as httpx chooses."""
+    return httpx.HTTPTransport() if on_this_machine(urlsplit(url).hostname or "") else None
+
+
 def require_listener(url: str) -> None:
-    """Raises CommandError at once if nothing is there: the client would be patient with it, as with a restart."""
-    parts = urlsplit(url)
+    """Raises CommandError at once if nothing is there: the client would be patient with it, as with a restart.
+
+    Where the environment names a proxy for it, the proxy has to be there: it alone may be reachable from here.
+    """
+    proxy = _proxy(url)
     try:
+        parts = urlsplit(url if proxy is None else proxy)
         address = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
         socket.create_connection(address, timeout=CONNECT_S).close()
     except (OSError, ValueError) as error:
+        if proxy is not None:
+            raise CommandError(f"the proxy that the environment names for {url} does not answer ({error})") from error
         raise CommandError(f"nothing answers at {url} ({error}): is it running, and is that its address?") from error
+
+
+def _proxy(url: str) -> str | None:
+    """The URL of the proxy that the client will go through, as httpx reads HTTPS_PROXY, NO_PROXY and the like."""
+    parts, proxies = urlsplit(url), getproxies()
+    host, proxy = parts.hostname or "", proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or on_this_machine(host) or proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether this name or address is one of the loopback interface."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

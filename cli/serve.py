@@ -27,6 +27,8 @@ REDIS_PATIENCE_S = 30.0
 READY_PATIENCE_S = 180.0
 BAD_STARTS = 4
 LOOK_S = 0.1
+# For our own address alone: a proxy that the environment names knows nothing of it.
+PROXYLESS = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def add_parser(commands: Any) -> None:
@@ -123,7 +125,7 @@ def _watch_start(supervisor: Supervisor) -> None:
 def _problem(url: str) -> str | None:
     """None if this answers with 200."""
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 (our own address)
+        with PROXYLESS.open(url, timeout=5):
             return None
     except urllib.error.HTTPError as error:
         return error.read(2000).decode(errors="replace")

@@ -25,29 +25,44 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
-    parser.add_argument("--run", type=Path, help="folder for checkpoints; continued if it has one")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too")
-    parser.add_argument("--start", help="a meta-model to go on from: its folder, or `shipped`")
-    parser.add_argument(
-        "--first-order", action="store_true", default=None, help="Algorithm 1 without second derivatives"
-    )
-    for name in ("warm-up-epochs", "warm-up-batch", "meta-batch"):
-        parser.add_argument(f"--{name}", type=int)
+    local = _add_local_options(parser.add_argument_group("training here"))
     training.add_options(parser)
     training.add_actions(parser.add_subparsers(dest="action", metavar="ACTION"))
-    parser.set_defaults(wrong=parser.error)
+    parser.set_defaults(wrong=parser.error, local=local)
+
+
+def _add_local_options(group: Any) -> dict[str, Any]:
+    """What only training here takes; the defaults, by the names in the namespace."""
+    options = [
+        group.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set"),
+        group.add_argument("--run", type=Path, help="folder for checkpoints; continued if it has one"),
+        group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto"),
+        group.add_argument("--threads", type=int, default=1, help="CPU threads"),
+        group.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too"),
+        group.add_argument("--start", help="a meta-model to go on from: its folder, or `shipped`"),
+        group.add_argument(
+            "--first-order", action="store_true", default=None, help="Algorithm 1 without second derivatives"
+        ),
+        *(group.add_argument(f"--{name}", type=int) for name in ("warm-up-epochs", "warm-up-batch", "meta-batch")),
+    ]
+    return {option.dest: option.default for option in options}
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 when finished, 130 when interrupted (start again to resume)."""
     if args.action is not None:
+        _refuse_what_would_be_ignored(args)
         return training.run(args)
     if args.run is None:
         args.wrong("the following arguments are required: --run (or an ACTION)")
     return _train_here(args)
+
+
+def _refuse_what_would_be_ignored(args: argparse.Namespace) -> None:
+    ignored = args.local if args.action == "start" else args.local | dict.fromkeys(training.OPTIONS)
+    given = [f"--{name.replace('_', '-')}" for name, default in ignored.items() if vars(args)[name] != default]
+    if given:
+        args.wrong(f"{args.action} has a service train, which is not told of {', '.join(given)}")
 
 
 def _train_here(args: argparse.Namespace) -> int:

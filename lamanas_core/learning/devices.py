@@ -17,7 +17,7 @@ def choose_device(wanted: str) -> str:
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise ValueError("LAMANAS_DEVICE is cuda, but torch sees no CUDA device")
+        raise ValueError("cuda was asked for, but torch sees no CUDA device")
     if not available or wanted == "cpu":
         return "cpu"
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"

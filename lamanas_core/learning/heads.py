@@ -53,14 +53,18 @@ class Head:
 def fitted_head(
     config: Config, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
 ) -> Head:
-    """The head for ``ways`` classes: θ's own, or -scale * ‖f - c‖² / d up to a term common to all classes.
-
-    ``features`` (n, d) and ``labels`` int64 (n,) of the support set make the prototypes c: w = 2c, b = -‖c‖².
-    """
+    """The head for ``ways`` classes: θ's own, or made of the prototypes of the support set, at the calibrated scale."""
     if config.network.head == "linear":
         return Head(theta[WEIGHT][:ways], theta[BIAS][:ways])
+    return prototype_head(features, labels, ways, log_scale.exp() / config.calibration.temperature)
+
+
+def prototype_head(features: Tensor, labels: Tensor, ways: int, scale: Tensor) -> Head:
+    """-scale * ‖f - c‖² / d up to a term common to all classes: w = 2c, b = -‖c‖², times scale / d.
+
+    ``features`` (n, d) and ``labels`` int64 (n,) make the prototypes c.
+    """
     centres = prototypes(features, labels, ways)
-    scale = log_scale.exp() / config.calibration.temperature
     per_feature = scale / features.shape[1]
     return Head(2 * per_feature * centres, -per_feature * centres.square().sum(1), scale)
 
@@ -68,10 +72,11 @@ def fitted_head(
 def support_logits(
     config: Config, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
 ) -> Tensor:
-    """The logits (n, ways) that L_φ is taken on while adapting.
+    """The logits that L_φ is taken on while adapting, (n, ways), or (n, all) of a linear layer: the paper's losses take
+    as many as it has, and no image is of a class that the task does not have.
 
     With prototypes, tempered and leaving out: the plain ones are saturated on the images that made the prototypes.
     """
     if config.network.head == "linear":
-        return fitted_head(config, theta, log_scale, features, labels, ways).logits(features)
+        return Head(theta[WEIGHT], theta[BIAS]).logits(features)
     return leave_one_out_logits(features, labels, ways, log_scale.exp() * config.task_learner.logit_scale)

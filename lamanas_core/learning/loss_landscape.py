@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import functional_call
 
 from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
@@ -28,7 +27,7 @@ from lamanas_core.learning.datasets import Split, load_dataset
 from lamanas_core.learning.episodes import sample_episode, to_float
 from lamanas_core.learning.heads import support_logits
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.task_learner import Learner, Parameters, Tensors
+from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, learned_loss
 
 Array = npt.NDArray[np.float32]
 
@@ -79,10 +78,10 @@ def loss_landscape(
     steps = torch.linspace(-reach, reach, points)
     moved = [[logits + a * directions[0] + b * directions[1] for a in steps] for b in steps]
 
-    def learned_loss(phi: Tensors) -> Callable[[Tensor], Tensor]:
-        return lambda z: functional_call(learner.loss, phi, (z, labels, 0.0, None))[0]
+    def loss_by(phi: Tensors) -> Callable[[Tensor], Tensor]:
+        return lambda z: learned_loss(learner, phi, z, labels, 0.0)[0]
 
-    learned = {name: _surface(moved, learned_loss(phi)) for name, phi in phis.items()}
+    learned = {name: _surface(moved, loss_by(phi)) for name, phi in phis.items()}
     entropy = _surface(moved, lambda z: F.cross_entropy(z, labels))
     return Landscape(steps.numpy(), steps.numpy(), learned, entropy, explained)
 

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from lamanas_core.files import write_whole
 from lamanas_core.learning.config import Config
 from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
 
@@ -62,10 +63,10 @@ def shipped() -> tuple[bytes, dict[str, Any]]:
 
 
 def write(model: MetaModel, folder: Path) -> None:
-    """``folder/model.safetensors`` and its card ``folder/model.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.safetensors").write_bytes(model.to_bytes())
-    (folder / "model.json").write_text(json.dumps(model.card | {"version": model.version}, indent=2) + "\n", "utf-8")
+    """``folder/model.safetensors``, then its card ``folder/model.json``: where the card is, the model is finished."""
+    write_whole(folder / "model.safetensors", model.to_bytes())
+    card = json.dumps(model.card | {"version": model.version}, indent=2) + "\n"
+    write_whole(folder / "model.json", card.encode())
 
 
 def read(folder: Path) -> MetaModel:

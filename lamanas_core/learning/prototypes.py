@@ -1,4 +1,4 @@
-"""The head for any number of classes: logits from squared distances to class prototypes."""
+"""Class prototypes, and logits from squared distances to those made without the image itself."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,6 @@ def prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
     counts = torch.bincount(labels, minlength=ways).to(features)
     sums = features.new_zeros(ways, features.shape[1]).index_add(0, labels, features)
     return sums / counts[:, None]
-
-
-def logits(features: Tensor, centres: Tensor, scale: Tensor | float) -> Tensor:
-    """-scale * ‖f - c‖² / d up to a term common to all classes: w = 2c, b = -‖c‖². (n, d), (ways, d) -> (n, ways)."""
-    d = features.shape[1]
-    return (2 * features @ centres.T - centres.square().sum(1)) * (scale / d)
 
 
 def leave_one_out_logits(features: Tensor, labels: Tensor, ways: int, scale: Tensor | float) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
+from lamanas_core.files import write_whole
 from lamanas_core.learning.datasets import load_dataset
 from lamanas_core.learning.evaluation import EvaluationConfig, evaluate, mean_and_interval
 from lamanas_core.learning.losses import LossKind
@@ -92,10 +93,7 @@ def reproduce(
                 continue
             tell(f"{row.name}, seed {seed}")
             document = one_run(row, seed, budget, data, run) | {"command": command}
-            out.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".new")
-            draft.write_text(json.dumps(document) + "\n", "utf-8")
-            draft.replace(path)
+            write_whole(path, (json.dumps(document) + "\n").encode())
             yield path
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lamanas_core.files import write_whole
 from lamanas_core.learning import checkpoint
 from lamanas_core.learning.datasets import SPLITS, ImageClasses, Split
 
@@ -30,11 +31,8 @@ def read_split(folder: Path, *, data: Path | None = None) -> dict[Split, list[st
 
 def write_split(folder: Path, data: Path, splits: Mapping[Split, ImageClasses]) -> None:
     """The names of the classes of each split, for every later start and for evaluation."""
-    folder.mkdir(parents=True, exist_ok=True)
     document = {"data": data.resolve().name} | {part: list(classes.names) for part, classes in splits.items()}
-    temporary = folder / (SPLIT + ".new")
-    temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(folder / SPLIT)
+    write_whole(folder / SPLIT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 @dataclass
@@ -49,12 +47,8 @@ class Curves:
     _board: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / CURVES
         kept = [json.dumps(row) + "\n" for row in read_curves(self.folder) if row["epoch"] <= self.epoch]
-        temporary = path.with_suffix(".new")
-        temporary.write_text("".join(kept), "utf-8")
-        temporary.replace(path)
+        write_whole(self.folder / CURVES, "".join(kept).encode())
         self._board = _summary_writer(self.folder / "tensorboard", self.epoch)
 
     def add(self, row: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lamanas_core.learning.architecture import KINDS, CellWeights, cell_weights
 from lamanas_core.learning.config import NetworkConfig
+from lamanas_core.learning.heads import prototype_head
 from lamanas_core.learning.meta_learners import MetaGradient, Task, meta_gradient
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import logits, prototypes
 from lamanas_core.learning.task_learner import Learner, Parameters
 
 END_TEMPERATURE = 0.05
@@ -45,8 +45,8 @@ def warm_up_gradient(learner: Learner, parameters: Parameters, task: Task, done:
     sides = [(features[:n], task.support_labels), (features[n:], task.query_labels)]
     entropies = []
     for (made_of, labels), (asked, truth) in (sides, sides[::-1]):
-        predicted = logits(asked, prototypes(made_of, labels, task.ways), live.log_scale.exp())
-        entropies.append(F.cross_entropy(predicted, truth))
+        head = prototype_head(made_of, labels, task.ways, live.log_scale.exp())
+        entropies.append(F.cross_entropy(head.logits(asked), truth))
     loss = (entropies[0] + entropies[1]) / 2
     excess = F.relu(size(live.theta, weights, network) - TARGET_SIZE)
     return meta_gradient(loss, live, PRESSURE * min(1.0, done / ANNEALED_BY) * excess)

@@ -8,6 +8,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from lamanas_core.plots.figures import COLOURS, FAINT, INK, new_figure, tidy
 
+HIGHEST = 101.0  # %; room for a mark at 100
 STAGES = (("warm_up", "warm-up"), ("meta", "meta-training"))
 
 
@@ -44,6 +45,8 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
             color=COLOURS[2],
         )
     below.margins(y=0.25)
+    low, high = below.get_ylim()
+    below.set_ylim(max(low, 0.0), min(high, HIGHEST))
     below.set_ylabel("validation accuracy, %", color=INK)
     below.set_xlabel("epoch", color=INK)
     begins = [row["epoch"] for row in rows if row["stage"] == "meta"]

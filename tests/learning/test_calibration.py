@@ -6,13 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lamanas_core.artifact import Classifier
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.adaptation import adapt
-from lamanas_core.learning.calibration import auroc, calibrated, expected_calibration_error
+from lamanas_core.learning.adaptation import adapt, adapt_to
+from lamanas_core.learning.calibration import (
+    QUERIES,
+    SHOTS,
+    auroc,
+    calibrated,
+    expected_calibration_error,
+    with_strangers,
+)
 from lamanas_core.learning.config import Calibration
 from lamanas_core.learning.datasets import ImageClasses
+from lamanas_core.learning.episodes import to_float
 from lamanas_core.learning.heads import Head, fitted_head
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.task_learner import initial_parameters
@@ -58,6 +67,7 @@ def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty(
     assert fitted.config.calibration != Calibration()
     assert fitted.version != model.version
     assert calibrated(fitted, classes, seed=0).config.calibration == fitted.config.calibration
+    assert query_entropy(fitted, classes) < query_entropy(model, classes)
     support = images[[0, 1, 12, 13, 24, 25]].numpy()
     adapted = adapt(
         fitted, support, np.arange(6) // 2, list("abc"), steps=0, seed=0, device="cpu", on_step=lambda *_: None
@@ -69,6 +79,15 @@ def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty(
     novelty = Classifier.from_bytes(adapted.artifact).novelty(asked.numpy())
     np.testing.assert_allclose(novelty, expected.detach().numpy(), atol=1e-4)
     assert novelty[2] > novelty[:2].max()
+
+
+def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
+    """Mean cross-entropy of the queries of the first episodes that ``calibrated`` looks at."""
+    found = []
+    for number, (episode, _) in enumerate(with_strangers(classes, 5, SHOTS, QUERIES, 4, seed=0)):
+        network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
+        found.append(F.cross_entropy(network.logits(to_float(episode.query)), episode.query_labels))
+    return float(torch.stack(found).mean())
 
 
 def test_too_few_classes_leave_a_model_as_it_is() -> None:

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lamanas_core.learning.heads import prototype_head
 from lamanas_core.learning.losses import ALONE, LearnedLoss
-from lamanas_core.learning.prototypes import leave_one_out_logits, logits, prototypes
+from lamanas_core.learning.prototypes import leave_one_out_logits
 
 
 @settings(deadline=None)
@@ -72,6 +73,6 @@ def test_leave_one_out_equals_prototypes_made_without_each_image(seed: int, shot
     for i, label in enumerate(labels.tolist()):
         others = torch.arange(len(labels)) != i
         rest = others if shots[label] > 1 else torch.ones_like(others)
-        centres = prototypes(features[rest], labels[rest], len(shots))
-        expected = logits(features[i : i + 1], centres, 3.0)[0]
+        head = prototype_head(features[rest], labels[rest], len(shots), torch.tensor(3.0, dtype=torch.float64))
+        expected = head.logits(features[i : i + 1])[0]
         torch.testing.assert_close(result[i] - result[i].mean(), expected - expected.mean())

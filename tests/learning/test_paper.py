@@ -15,7 +15,7 @@ from lamanas_core.artifact import Classifier
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning.adaptation import adapt
 from lamanas_core.learning.architecture import EdgeWeights, drop_paths
-from lamanas_core.learning.config import PAPER, Config, NetworkConfig, OperationName
+from lamanas_core.learning.config import PAPER, PRESETS, Config, NetworkConfig, OperationName
 from lamanas_core.learning.meta_learners import Task, maml, proxy_value, query_logits, reptile
 from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.normalisation import Statistics
@@ -267,6 +267,17 @@ def test_the_resnet_stem_runs() -> None:
     check_artifact(config)
 
 
+def test_the_small_resnet_preset_takes_a_task_of_algorithm_2() -> None:
+    """With 8 channels behind the stem; a strided 1 x 1 convolution ended the process here."""
+    preset = PRESETS["paper_resnet18_small"]
+    preset = replace(preset, network=replace(preset.network, ways=2))
+    learner, parameters = Learner.build(preset), initial_parameters(preset, 0)
+    images, labels = torch.rand(4, 1, 28, 28, generator=generator()), torch.arange(4) % 2
+    asked = reptile(learner, parameters, Task(images, labels, images, labels, 2), 1, generator(), "mse", 0.01)
+    assert all(bool(value.isfinite().all()) for value in asked.gradients.values())
+    assert bool(asked.gradients["theta.cells.1.edges.0.2.conv.weight"].abs().max() > 0)
+
+
 def test_pretrained_weights_go_where_they_belong_and_a_wrong_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "resnet18.safetensors"
     config = replace(SMALL, network=replace(NETWORK, stem="resnet18"))
@@ -288,6 +299,15 @@ def test_more_classes_than_the_linear_head_has_are_refused() -> None:
     images, labels = np.zeros((4, 1, 8, 8), np.uint8), np.arange(4)
     with pytest.raises(ValueError, match="4 classes for a meta-model whose head has 3"):
         adapt(model, images, labels, list("abcd"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "fnn", "lstm"])
+def test_fewer_classes_than_the_linear_head_has_are_adapted_to(loss: str) -> None:
+    config = with_loss(SMALL, loss)
+    model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    images, labels = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), dtype=np.uint8), np.arange(4) % 2
+    adapted = adapt(model, images, labels, ["a", "b"], steps=2, seed=0, device="cpu", on_step=lambda *_: None)
+    assert Classifier.from_bytes(adapted.artifact).logits(images).shape == (4, 2)
 
 
 def check_artifact(config: Config) -> None:

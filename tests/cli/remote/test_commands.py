@@ -148,3 +148,21 @@ def test_training_here_still_needs_a_folder_for_the_run(capsys: pytest.CaptureFi
         main(["train", "--data", "somewhere"])
     assert ended.value.code == 2
     assert "the following arguments are required: --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("--run mine --device cpu start symbols", "--run, --device"),
+        ("--start shipped --no-rotations start symbols", "--rotations, --start"),
+        ("--ways 3 watch", "--ways"),
+        ("--data symbols --no-residual cancel 01k8d9w3v4q2x6y7z8a9b0c1d2", "--data, --residual"),
+    ],
+)
+def test_what_a_services_run_would_not_be_told_of_is_refused(
+    command: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *command.split()])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"a service train, which is not told of {named}\n")

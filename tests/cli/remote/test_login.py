@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import admin
+from cli import admin, doctor, remote, serve
+from cli.errors import CommandError
 from tests.cli.remote.conftest import Lamanas
 from tests.conftest import free_port, test_settings
 
@@ -63,3 +64,27 @@ def test_without_a_login_the_service_of_this_data_directory_is_asked(
     assert f"signed in at {live} as test" in lamanas("login")
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "elsewhere"))
     assert lamanas.json("episodes") == []
+
+
+def test_behind_a_proxy_the_proxy_is_looked_for_and_not_the_service(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", live)  # something that listens
+    monkeypatch.setenv("https_proxy", live.removeprefix("http://"))
+    monkeypatch.setenv("no_proxy", "away.invalid")
+    for scheme in ("http", "https"):
+        remote.require_listener(f"{scheme}://service.invalid")
+    with pytest.raises(CommandError, match=r"nothing answers at http://away\.invalid"):
+        remote.require_listener("http://away.invalid")
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(CommandError, match=r"the proxy that the environment names for https://service\.invalid"):
+        remote.require_listener("https://service.invalid")
+
+
+def test_a_service_on_this_machine_is_asked_past_any_proxy(
+    signed_in: Lamanas, live: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert signed_in.json("episodes") == []
+    assert doctor.login().state == "ok"
+    assert serve.PROXYLESS.open(f"{live}/healthz", timeout=5).status == 200
