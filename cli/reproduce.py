@@ -26,7 +26,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--budget", choices=("small", "paper"), default="small")
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
     parser.add_argument("--run", type=Path, help="folder for checkpoints")
-    parser.add_argument("--out", type=Path, default=Path("docs/reproduction"), help="folder of the finished runs")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/reproduction"),
+        help="folder of the finished runs, of each budget in one of its own",
+    )
     parser.add_argument("--table", action="store_true", help="only print the table of the finished runs")
 
 
@@ -36,17 +41,18 @@ def run(args: argparse.Namespace) -> int:
 
     from lamanas_core.learning.reproduction import BUDGETS, reproduce, table
 
+    out = args.out / args.budget  # budgets are not to be mixed in one table
     if not args.table:
         if args.data is None or args.run is None:
             raise CommandError("--data and --run are needed (or --table)")
         torch.set_num_threads(1)
         command = shlex.join(["lamanas", *sys.argv[1:]])
         try:
-            for path in reproduce(BUDGETS[args.budget], Path(args.data), args.run, args.out, command, _tell):
+            for path in reproduce(BUDGETS[args.budget], Path(args.data), args.run, out, command, _tell):
                 _tell(f"wrote {path}")
         except ValueError as error:
             raise CommandError(str(error)) from error
-    print(table(args.out))
+    print(table(out))
     return 0
 
 
