@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.operations import PointwiseConvolution
+from lamanas_core.learning.operations import DilatedDepthwiseConvolution, PointwiseConvolution
 from lamanas_core.learning.supernet import Supernet
 
 
@@ -32,3 +32,20 @@ def test_no_network_has_a_strided_convolution_of_single_positions(preset: str) -
     convolutions = [module for module in Supernet(PRESETS[preset].network).modules() if isinstance(module, nn.Conv2d)]
     assert not [c for c in convolutions if c.kernel_size == (1, 1) and c.stride != (1, 1)]
     assert [c for c in convolutions if isinstance(c, PointwiseConvolution) and c.every == 2]
+
+
+@pytest.mark.parametrize(("side", "stride"), [(28, 1), (28, 2), (7, 1), (7, 2)])
+def test_a_convolution_with_holes_equals_torchs_own_with_its_gradients(side: int, stride: int) -> None:
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, side, side, generator=source, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    convolution = DilatedDepthwiseConvolution(4, stride).double()
+    y = convolution(x)
+    expected = F.conv2d(x, convolution.weight, None, stride, 2, 2, 4)
+    torch.testing.assert_close(y, expected)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    direction = torch.randn(y.shape, generator=source, dtype=torch.float64)
+    inputs = (x, convolution.weight)
+    found, truth = (torch.autograd.grad(output, inputs, direction) for output in (y, expected))
+    for gradient, own in zip(found, truth, strict=True):
+        torch.testing.assert_close(gradient, own)
