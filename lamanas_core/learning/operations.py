@@ -1,6 +1,7 @@
 """The candidate operations of an edge. Each maps (n, C, h, w) to (n, C, h / stride, w / stride)."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +10,39 @@ from torch import Tensor, nn
 from lamanas_core.learning.normalisation import Normalisation, Statistics
 
 
+class State:
+    """A cell's state, ``value`` (n, C, h, w), and what several edges need of it: each computed once, when first asked.
+
+    Every edge out of a state pools the same tensor; only what the edge's normalisation makes of it differs.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        self._pooled: dict[tuple[str, int], Tensor] = {}
+
+    @cached_property
+    def active(self) -> Tensor:
+        """Its ReLU."""
+        return F.relu(self.value)
+
+    def pooled(self, kind: str, stride: int) -> Tensor:
+        """Its ``kind`` ("max" or "avg") of 3 x 3; the average leaves padding out of the count."""
+        known = self._pooled.get((kind, stride))
+        if known is None:
+            if kind == "max":
+                known = F.max_pool2d(self.value, 3, stride, 1)
+            else:
+                known = F.avg_pool2d(self.value, 3, stride, 1, count_include_pad=False)
+            self._pooled[kind, stride] = known
+        return known
+
+
 class Operation(nn.Module, ABC):
     """One way from a state to a node."""
 
     @abstractmethod
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        """The operation on x times its ``weight`` in the mix; ``active`` is relu(x), computed once for all."""
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        """The operation on ``state`` times its ``weight`` in the mix."""
 
 
 class PointwiseConvolution(nn.Conv2d):
@@ -69,8 +97,8 @@ class Convolution(Operation):
         )
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.conv(active), statistics, weight)
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.conv(state.active), statistics, weight)
         return normalised
 
 
@@ -83,8 +111,8 @@ class FactorisedConvolution(Operation):
         self.tall = nn.Conv2d(channels, channels, (5, 1), (stride, 1), (2, 0), bias=False)
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.tall(self.wide(active)), statistics, weight)
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.tall(self.wide(state.active)), statistics, weight)
         return normalised
 
 
@@ -101,8 +129,8 @@ class SeparableConvolution(Operation):
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.pointwise(self.depthwise(active)), statistics, weight)
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.pointwise(self.depthwise(state.active)), statistics, weight)
         return normalised
 
 
@@ -114,34 +142,30 @@ class DoubleSeparableConvolution(Operation):
         self.first = SeparableConvolution(channels, stride)
         self.second = SeparableConvolution(channels, 1)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        between: Tensor = self.first(x, active, statistics, torch.ones_like(weight))
-        result: Tensor = self.second(between, F.relu(between), statistics, weight)
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        between: Tensor = self.first(state, statistics, torch.ones_like(weight))
+        result: Tensor = self.second(State(between), statistics, weight)
         return result
 
 
 class Pooling(Operation):
-    """Maximum or average of 3 x 3, then normalisation; the average leaves padding out of the count."""
+    """Maximum or average of 3 x 3, then normalisation."""
 
     def __init__(self, channels: int, kind: str, stride: int) -> None:
         super().__init__()
         self.kind, self.stride = kind, stride
         self.norm = Normalisation(channels)
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        if self.kind == "max":
-            pooled = F.max_pool2d(x, 3, self.stride, 1)
-        else:
-            pooled = F.avg_pool2d(x, 3, self.stride, 1, count_include_pad=False)
-        normalised: Tensor = self.norm(pooled, statistics, weight)
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(state.pooled(self.kind, self.stride), statistics, weight)
         return normalised
 
 
 class Identity(Operation):
     """The input itself."""
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        return x * weight
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        return state.value * weight
 
 
 class Nothing(Operation):
@@ -151,8 +175,8 @@ class Nothing(Operation):
         super().__init__()
         self.stride = stride
 
-    def forward(self, x: Tensor, active: Tensor, statistics: Statistics, weight: Tensor) -> Tensor:
-        return x[:, :, :: self.stride, :: self.stride] * 0 * weight
+    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
+        return state.value[:, :, :: self.stride, :: self.stride] * 0 * weight
 
 
 def make_operation(name: str, channels: int, stride: int) -> Operation:

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from lamanas_core.learning.architecture import CellWeights, EdgeWeights, edges
 from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.normalisation import Normalisation, Statistics, name_normalisations
-from lamanas_core.learning.operations import PointwiseConvolution, make_operation
+from lamanas_core.learning.operations import PointwiseConvolution, State, make_operation
 from lamanas_core.learning.stems import ResNetStem
 
 
@@ -31,26 +31,24 @@ class Cell(nn.Module):
             self.edges.append(nn.ModuleList(make_operation(name, channels, stride) for name in config.operations))
 
     def forward(self, before: tuple[Tensor, Tensor], mix: EdgeWeights, statistics: Statistics) -> Tensor:
-        states = [self.prepare0(before[0], statistics), self.prepare1(before[1], statistics)]
-        active = [F.relu(state) for state in states]
+        states = [State(self.prepare0(before[0], statistics)), State(self.prepare1(before[1], statistics))]
         sums: list[Tensor | None] = [None] * self.nodes
         for row, (node, source) in enumerate(edges(self.nodes)):
             if source == node + 1 and source >= 2:
-                self._finish(states, active, sums[node - 1])
+                states.append(_finished(sums[node - 1]))
             for o in mix.kept[row]:
                 operation = self.edges[row][o]  # type: ignore[index]
-                term = operation(states[source], active[source], statistics, mix.weights[row, o])
+                term = operation(states[source], statistics, mix.weights[row, o])
                 previous = sums[node]
                 sums[node] = term if previous is None else previous + term
-        self._finish(states, active, sums[-1])
-        return torch.cat(active[2:], dim=1)
+        states.append(_finished(sums[-1]))
+        return torch.cat([state.active for state in states[2:]], dim=1)
 
-    @staticmethod
-    def _finish(states: list[Tensor], active: list[Tensor], total: Tensor | None) -> None:
-        if total is None:
-            raise ValueError("a node keeps no input")
-        states.append(total)
-        active.append(F.relu(total))
+
+def _finished(total: Tensor | None) -> State:
+    if total is None:
+        raise ValueError("a node keeps no input")
+    return State(total)
 
 
 class Preparation(nn.Module):
