@@ -253,7 +253,8 @@ def leaves(tensors: Tensors) -> Tensors:
 
 
 def _moved(tensors: Tensors, gradients: tuple[Tensor, ...], log_rates: Tensor) -> Tensors:
-    rates = log_rates.exp()
+    # Apart at once: taken one by one, each would have a gradient as long as all of them.
+    rates = log_rates.exp().unbind()
     return {
         name: value - rates[i] * gradient
         for i, ((name, value), gradient) in enumerate(zip(tensors.items(), gradients, strict=True))
