@@ -32,6 +32,7 @@ def add_parser(commands: Any) -> None:
         default=Path("docs/reproduction"),
         help="folder of the finished runs, of each budget in one of its own",
     )
+    parser.add_argument("--seed", type=int, help="only this seed: so processes can share the work")
     parser.add_argument("--table", action="store_true", help="only print the table of the finished runs")
 
 
@@ -46,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
         if args.data is None or args.run is None:
             raise CommandError("--data and --run are needed (or --table)")
         torch.set_num_threads(1)
+        seeds = range(BUDGETS[args.budget].seeds) if args.seed is None else [args.seed]
         command = shlex.join(["lamanas", *sys.argv[1:]])
         try:
-            for path in reproduce(BUDGETS[args.budget], Path(args.data), args.run, out, command, _tell):
+            for path in reproduce(BUDGETS[args.budget], seeds, Path(args.data), args.run, out, command, _tell):
                 _tell(f"wrote {path}")
         except ValueError as error:
             raise CommandError(str(error)) from error

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -83,10 +83,10 @@ def rows() -> tuple[Row, ...]:
 
 
 def reproduce(
-    budget: Budget, data: Path, run: Path, out: Path, command: str, tell: Callable[[str], None]
+    budget: Budget, seeds: Sequence[int], data: Path, run: Path, out: Path, command: str, tell: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Every run that has left no JSON in ``out`` yet, all rows of one seed before the next seed."""
-    for seed in range(budget.seeds):
+    """Every run of these seeds that has left no JSON in ``out`` yet, all rows of one seed before the next seed."""
+    for seed in seeds:
         for row in rows():
             path = out / f"{row.name}-{seed}.json"
             if path.is_file():

@@ -54,7 +54,8 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
 
     def go() -> list[str]:
-        found = reproduce(TINY, tmp_path / "glyphs", tmp_path / "run", tmp_path / "out", "it", lambda words: None)
+        folders = tmp_path / "glyphs", tmp_path / "run", tmp_path / "out"
+        found = reproduce(TINY, range(TINY.seeds), *folders, "it", lambda words: None)
         return [path.name for path in found]
 
     assert go() == [f"{row.name}-0.json" for row in chosen]
