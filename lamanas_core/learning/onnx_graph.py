@@ -76,8 +76,8 @@ class _Graph:
         return self.node("Conv", inputs, group=groups, strides=stride, pads=pads, dilations=dilations)
 
     def scaled(self, x: str, scale: Array, shift: Array | None = None) -> str:
-        """x * scale + shift, each (channels,), as a convolution: ONNX Runtime keeps its blocked layout through it and adds
-        what comes next in the same pass, where products and sums with constants make it turn the layout and back."""
+        """x * scale + shift, each (channels,), as a convolution: ONNX Runtime keeps its blocked layout through that
+        and adds what comes next in the same pass; for products and sums with constants it turns the layout and back."""
         inputs = [x, self.constant(scale[:, None, None, None])]
         if shift is not None:
             inputs.append(self.constant(shift))

@@ -55,6 +55,19 @@ def test_processes_of_a_service_are_in_sessions_of_their_own(service: Service) -
     assert os.getsid(service.process.pid) not in {os.getsid(child) for child in children}
 
 
+def test_workers_give_way_to_the_app(service: Service) -> None:
+    def niceness(part: bytes) -> set[tuple[int, str]]:
+        pids = running_with(service.process.pid, part)
+        group = [Path(f"/proc/{pid}/autogroup") for pid in pids]
+        words = [path.read_text().split()[-1] if path.exists() else "none" for path in group]
+        return {(os.getpriority(os.PRIO_PROCESS, pid), word) for pid, word in zip(pids, words, strict=True)}
+
+    ((ours, of_session),) = niceness(b"cli.main\0app")
+    ((theirs, of_their_session),) = niceness(b"cli.main\0worker\0adapt")
+    assert theirs == ours + 10
+    assert of_their_session in ("10", "none"), of_session
+
+
 def test_app_does_not_import_torch(service: Service) -> None:
     apps = running_with(service.process.pid, b"cli.main\0app")
     assert apps
