@@ -1,20 +1,24 @@
 """What Prometheus reads. Labels hold routes and states, never ids or names of clients."""
 
 import math
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.store.async_store import Store
 from app.store.errors import UNAVAILABLE
 from app.store.measures import BUCKETS, Figures, Name
-from app.store.records import TrainingRecord
+from app.store.records import Queue, TrainingRecord
 
+# Known to the client library, which looks at it when it is imported.
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -23,11 +27,18 @@ WORKERS: dict[Name, tuple[str, str]] = {
     "adapt_step": ("lamanas_adapt_step_seconds", "Time of each step of an adaptation."),
     "adapt": ("lamanas_adapt_seconds", "Time of an adaptation, steps and artifact."),
 }
+QUEUES = {
+    "queue_length": "Waiting for a worker.",
+    "running": "Claimed by a worker and unfinished.",
+    "workers": "Workers that beat.",
+}
+AGE = "Since the beat that is longest ago of the workers that count as present."
 TRAINING = {"epoch": "Epochs done", "epochs": "All epochs", "loss": "Loss", "validation_accuracy": "Accuracy"}
 
 
 class Metrics:
-    """One registry for each app, so that several can live in one process."""
+    """One registry for each app, so that several can live in one process; where several processes are one app, they
+    share their counts in the folder that SHARED names, and each tells those of all."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -51,66 +62,65 @@ class Metrics:
         self.classifier_cache = Counter(
             "lamanas_classifier_cache", "Classifiers asked for.", ["outcome"], registry=registry
         )
-        self._queues = Gauge("lamanas_queue_length", "Waiting for a worker.", ["queue"], registry=registry)
-        self._running = Gauge("lamanas_running", "Claimed by a worker and unfinished.", ["queue"], registry=registry)
-        self._workers = Gauge("lamanas_workers", "Workers that beat.", ["queue"], registry=registry)
-        self._ages = Gauge(
-            "lamanas_worker_heartbeat_age_seconds",
-            "Since the beat that is longest ago of the workers that count as present.",
-            ["queue"],
-            registry=registry,
-        )
-        self._training = {
-            name: Gauge(f"lamanas_training_{name}", f"{words} of the training run that runs.", registry=registry)
-            for name, words in TRAINING.items()
-        }
-        self._measured = Measured()
-        registry.register(self._measured)
-        self._redis = Gauge("lamanas_redis_up", "Whether Redis answers.", registry=registry)
+        self._state = State()
+        shared = os.environ.get(SHARED)
+        self._told = CollectorRegistry() if shared else registry
+        if shared:
+            MultiProcessCollector(self._told, shared)  # type: ignore[no-untyped-call]
+        self._told.register(self._state)
 
     async def exposition(self, store: Store) -> bytes:
         """Prometheus' text format, with the state of the queues as it is now."""
         try:
             await store.ping()
-            for queue, length in (await store.observed.queue_lengths()).items():
-                self._queues.labels(queue).set(length)
-            for queue, workers in (await store.observed.workers()).items():
-                self._workers.labels(queue).set(len(workers))
-            for queue, number in (await store.observed.running()).items():
-                self._running.labels(queue).set(number)
-            self._tell(await store.observed.figures())
-            self._redis.set(1)
+            self._state.by_queue = {
+                "queue_length": await store.observed.queue_lengths(),
+                "running": await store.observed.running(),
+                "workers": {queue: len(workers) for queue, workers in (await store.observed.workers()).items()},
+            }
+            self._state.figures = await store.observed.figures()
+            self._state.redis = True
         except UNAVAILABLE:
-            self._redis.set(0)
-        return generate_latest(self.registry)
+            self._state.redis = False
+        return generate_latest(self._told)
 
-    def _tell(self, figures: Figures) -> None:
-        self._measured.figures = figures
-        self._ages.clear()
-        for queue, age in figures.heartbeat_age.items():
-            self._ages.labels(queue).set(age)
-        for name, gauge in self._training.items():
-            gauge.set(_or_nan(figures.training, name))
+
+class State(Collector):
+    """What was last read in Redis. It is of the whole installation: each app process tells the same."""
+
+    by_queue: Mapping[str, Mapping[Queue, int]] = {}
+    figures: Figures | None = None
+    redis = False
+
+    def collect(self) -> Iterator[Metric]:
+        for name, words in QUEUES.items():
+            yield _by_queue(name, words, self.by_queue.get(name, {}))
+        ages = {} if self.figures is None else self.figures.heartbeat_age
+        yield _by_queue("worker_heartbeat_age_seconds", AGE, ages)
+        training = None if self.figures is None else self.figures.training
+        for name, words in TRAINING.items():
+            words = f"{words} of the training run that runs."
+            yield GaugeMetricFamily(f"lamanas_training_{name}", words, _or_nan(training, name))
+        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis answers.", self.redis)
+        for measure, (metric, words) in WORKERS.items():
+            family = HistogramMetricFamily(metric, words)
+            if self.figures is not None:
+                measured = self.figures.histograms[measure]
+                bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
+                family.add_metric([], list(zip(bounds, accumulate(measured.counts), strict=True)), measured.sum)
+            yield family
+
+
+def _by_queue(name: str, words: str, values: Mapping[Queue, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"lamanas_{name}", words, labels=["queue"])
+    for queue, value in values.items():
+        family.add_metric([queue], value)
+    return family
 
 
 def _or_nan(training: TrainingRecord | None, name: str) -> float:
     value = getattr(training, name, None)
     return math.nan if value is None else float(value)
-
-
-class Measured(Collector):
-    """What the workers have measured. It is of the whole installation: each app process tells the same."""
-
-    figures: Figures | None = None
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        for name, (metric, words) in WORKERS.items():
-            family = HistogramMetricFamily(metric, words)
-            if self.figures is not None:
-                measured = self.figures.histograms[name]
-                bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
-                family.add_metric([], list(zip(bounds, accumulate(measured.counts), strict=True)), measured.sum)
-            yield family
 
 
 class MeasureRequests:

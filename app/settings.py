@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 LONGEST_SOCKET_PATH = 107
 
 
+# Each takes some 140 MB; by itself `lamanas serve` starts no more than these.
+MOST_APPS = 4
 RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 SECONDS_OF = {"second": 1, "minute": 60, "hour": 3600}
 
@@ -64,6 +66,7 @@ class Settings(BaseSettings):
     rate_limit: str | None = None
     predictor_cache: int = Field(default=256, ge=1)
 
+    app_processes: int = Field(default_factory=lambda: min(MOST_APPS, len(os.sched_getaffinity(0))), ge=1)
     adapt_processes: int = Field(default=1, ge=1)
     adapt_threads: int = Field(default=1, ge=1)
     train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
@@ -144,6 +147,11 @@ class Settings(BaseSettings):
     @property
     def runs_dir(self) -> Path:
         return self.data_dir / "runs"
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Where the processes of the app share their counts."""
+        return self.data_dir / "metrics"
 
     @property
     def redis_socket(self) -> Path:

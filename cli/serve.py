@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import logging
 import os
+import shutil
 import socket
 import sys
 import time
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
@@ -80,13 +82,20 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
     finally:
         store.close()
     program = [sys.executable, "-m", "cli.main"]
-    for name, arguments in (
-        ("adapt worker", ["worker", "adapt"]),
-        ("train worker", ["worker", "train"]),
-        ("app", ["app"]),
-    ):
-        supervisor.start(name, [*program, *arguments], environment)
+    for name in ("adapt", "train"):
+        supervisor.start(f"{name} worker", [*program, "worker", name], environment)
+    if settings.app_processes > 1:
+        environment = environment | {"PROMETHEUS_MULTIPROC_DIR": str(_emptied(settings.metrics_dir))}
+    for _ in range(settings.app_processes):
+        supervisor.start("app", [*program, "app"], environment)
     return _until_ready(settings, supervisor)
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder, with nothing in it from an earlier start."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -> bool:

@@ -5,6 +5,8 @@ import os
 import secrets
 import socket
 import warnings
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -19,6 +21,8 @@ from workers.child import NAME, QUEUE
 from workers.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
+# Nobody who asks for a prediction waits for an adaptation to be worked on, and no client for a training run.
+NICE: dict[Queue, int] = {"adapt": 10, "train": 15}
 
 
 def worker_app(settings: Settings) -> Celery:
@@ -38,8 +42,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     threads = settings.adapt_threads if queue == "adapt" else settings.train_threads
     # Read by the numerical libraries when they are loaded.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    if queue == "train":
-        os.nice(10)  # training never delays a client
+    give_way(NICE[queue])
     logs.set_up()
     # Celery warns of pickle under root; nothing here reads pickle.
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -61,6 +64,18 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     finally:
         reconciler.stop()
         del handlers
+
+
+def give_way(nice: int) -> None:
+    """Makes this process, and what it starts, wait for the app and Redis where there is not enough processor for all.
+
+    Linux shares processors out among sessions first (sched_autogroup), and niceness counts within one alone: a session
+    of our own is niced as a whole.
+    """
+    os.nice(nice)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # a kernel without such groups
+            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _connect(reconciler: Reconciler) -> list[Any]:

@@ -356,11 +356,18 @@ return 0
 """
 )
 
-# Whether a key still counts and what an episode is at, as they are at one moment.
-# KEYS key record
-STANDING = """
-local key = redis.call('HMGET', KEYS[1], 'digest', 'revoked')
-return {key[1], key[2], redis.call('HGET', KEYS[2], 'state')}
+# Whether keys still count and what episodes are at, as they are at one moment.
+# KEYS (key record)...
+# Returns digest, revoked, state for each pair.
+STANDINGS = """
+local found = {}
+for i = 1, #KEYS, 2 do
+  local key = redis.call('HMGET', KEYS[i], 'digest', 'revoked')
+  found[#found + 1] = key[1]
+  found[#found + 1] = key[2]
+  found[#found + 1] = redis.call('HGET', KEYS[i + 1], 'state')
+end
+return found
 """
 
 # KEYS key key-by-token keys

@@ -75,6 +75,21 @@ class _Graph:
         pads, dilations = [tall, wide, tall, wide], [dilation] * 2
         return self.node("Conv", inputs, group=groups, strides=stride, pads=pads, dilations=dilations)
 
+    def scaled(self, x: str, scale: Array, shift: Array | None = None) -> str:
+        """x * scale + shift, each (channels,), as a convolution: ONNX Runtime keeps its blocked layout through that
+        and adds what comes next in the same pass; for products and sums with constants it turns the layout and back."""
+        inputs = [x, self.constant(scale[:, None, None, None])]
+        if shift is not None:
+            inputs.append(self.constant(shift))
+        return self.node("Conv", inputs, group=len(scale), kernel_shape=[1, 1])
+
+    def sum(self, terms: Sequence[str]) -> str:
+        """By twos: only such a sum does ONNX Runtime add in the convolution before it."""
+        total, *more = terms
+        for term in more:
+            total = self.node("Add", [total, term])
+        return total
+
     def separable(self, x: str, path: str, stride: tuple[int, int], gain: float = 1.0, dilation: int = 1) -> str:
         groups = self.config.channels
         x = self.convolution(x, f"{path}.depthwise", None, stride, groups=groups, dilation=dilation)
@@ -170,7 +185,7 @@ def _cell(graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is
     terms: list[list[str]] = [[] for _ in range(graph.config.nodes)]
     for row, (node, source) in enumerate(edges(graph.config.nodes)):
         if source == node + 1 and source >= 2:
-            states.append(graph.node("Sum", terms[node - 1]))
+            states.append(graph.sum(terms[node - 1]))
         stride = 2 if kind == "reduction" and source < 2 else 1
         for o in mix.kept[row]:
             operation = graph.config.operations[o]
@@ -179,7 +194,7 @@ def _cell(graph: _Graph, name: str, kind: str, before: tuple[str, str], first_is
             gain = float(mix.weights[row, o].detach())
             path = f"{name}.edges.{row}.{o}"
             terms[node].append(_operation(graph, operation, path, states[source], active.get(source, ""), stride, gain))
-    states.append(graph.node("Sum", terms[-1]))
+    states.append(graph.sum(terms[-1]))
     return graph.node("Concat", states[2:], axis=1)
 
 
@@ -187,7 +202,7 @@ def _operation(graph: _Graph, operation: str, path: str, x: str, active: str, st
     strides = (stride, stride)
     match operation:
         case "skip" if stride == 1:
-            return graph.node("Mul", [x, graph.constant(np.float32(gain).reshape(1))])
+            return graph.scaled(x, np.full(graph.config.channels, gain, np.float32))
         case "conv_3x3" | "skip":
             return graph.convolution(active, f"{path}.conv", f"{path}.norm", strides, gain)
         case "conv_1x5_5x1":
@@ -203,8 +218,8 @@ def _operation(graph: _Graph, operation: str, path: str, x: str, active: str, st
         case "max_pool_3x3" | "avg_pool_3x3":
             pooling = "MaxPool" if operation == "max_pool_3x3" else "AveragePool"
             pooled = graph.node(pooling, [x], kernel_shape=[3, 3], strides=strides, pads=[1] * 4)
-            scale, shift = (moment[:, None, None] * np.float32(gain) for moment in graph.moments(f"{path}.norm"))
-            return graph.node("Add", [graph.node("Mul", [pooled, graph.constant(scale)]), graph.constant(shift)])
+            scale, shift = (moment * np.float32(gain) for moment in graph.moments(f"{path}.norm"))
+            return graph.scaled(pooled, scale, shift)
         case "none":
             nothing = graph.node("Mul", [x, graph.constant(np.zeros(1, np.float32))])
             return graph.node("MaxPool", [nothing], kernel_shape=[1, 1], strides=strides)

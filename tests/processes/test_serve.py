@@ -36,6 +36,11 @@ def get(url: str, token: str) -> httpx.Response:
     return httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
 
+def running_with(pid: int, part: bytes) -> list[int]:
+    """The processes below this one that have ``part`` in their command."""
+    return [one for one in family(pid) if part in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
 def test_running_service_answers_and_keeps_its_token_private(service: Service) -> None:
     assert get(f"{service.url}/models", service.token).status_code == 200
     assert get(f"{service.url}/models", "lam_wrong").status_code == 401
@@ -50,10 +55,35 @@ def test_processes_of_a_service_are_in_sessions_of_their_own(service: Service) -
     assert os.getsid(service.process.pid) not in {os.getsid(child) for child in children}
 
 
+def test_workers_give_way_to_the_app(service: Service) -> None:
+    def niceness(part: bytes) -> set[tuple[int, str]]:
+        pids = running_with(service.process.pid, part)
+        group = [Path(f"/proc/{pid}/autogroup") for pid in pids]
+        words = [path.read_text().split()[-1] if path.exists() else "none" for path in group]
+        return {(os.getpriority(os.PRIO_PROCESS, pid), word) for pid, word in zip(pids, words, strict=True)}
+
+    ((ours, of_session),) = niceness(b"cli.main\0app")
+    ((theirs, of_their_session),) = niceness(b"cli.main\0worker\0adapt")
+    assert theirs == ours + 10
+    assert of_their_session in ("10", "none"), of_session
+
+
 def test_app_does_not_import_torch(service: Service) -> None:
-    apps = [pid for pid in family(service.process.pid) if b"cli.main\0app" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    assert len(apps) == 1
-    assert "libtorch" not in Path(f"/proc/{apps[0]}/maps").read_text()
+    apps = running_with(service.process.pid, b"cli.main\0app")
+    assert apps
+    assert not any("libtorch" in Path(f"/proc/{pid}/maps").read_text() for pid in apps)
+
+
+def test_app_processes_share_one_port_and_their_counts(serve: Serve, short_folder: Path) -> None:
+    process = serve(LAMANAS_APP_PROCESSES="3")
+    running = until_serving(process, short_folder)
+    apps = running_with(process.pid, b"cli.main\0app")
+    assert len(apps) == 3
+    for _ in range(24):  # each by a connection of its own
+        assert get(f"{running.url}/models", running.token).status_code == 200
+    counted = 'lamanas_http_requests_total{method="GET",route="/models",status="200"} 24.0'
+    assert all(counted in get(f"{running.url}/metrics", running.token).text for _ in range(12))
+    assert len({path.name for path in (short_folder / "metrics").glob("counter_*.db")}) == 3
 
 
 def test_second_serve_on_the_same_data_directory_says_so(service: Service) -> None:
@@ -119,9 +149,11 @@ def test_killed_parts_are_started_again_and_requests_wait_for_them(serve: Serve,
     # Retries connecting for as long as a restart takes.
     with httpx.Client(transport=httpx.HTTPTransport(retries=8), headers=running.headers, timeout=60) as client:
         for part in (b"redis.sock", b"cli.main\0app"):
-            (killed,) = [pid for pid in family(process.pid) if part in Path(f"/proc/{pid}/cmdline").read_bytes()]
-            os.kill(killed, signal.SIGKILL)
-            until_gone([killed])
+            killed = running_with(process.pid, part)
+            assert killed
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            until_gone(killed)
             assert client.get(f"{running.url}/models").status_code == 200, part
 
 
