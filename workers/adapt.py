@@ -41,7 +41,7 @@ def _adapt(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
         losses.append(float(loss))
         ends.append(time.perf_counter())
         now = time.monotonic()
-        if now - told >= PROGRESS_S:
+        if step < steps and now - told >= PROGRESS_S:  # the last step's is in the commit, right behind it
             told = now
             patiently(lambda: child.store.progress(claim, _progress(losses)))
 
