@@ -1,6 +1,7 @@
 """What a decoding process does: images of one request after another, under limits that the kernel enforces.
 
-Foreign bytes meet image libraries here and, small plain PNGs, in ``app.small``. A picture that hangs or breaks them costs this process.
+Foreign bytes meet image libraries here and, small plain PNGs, in ``app.small``. A picture that hangs or breaks them
+costs this process.
 """
 
 import json
