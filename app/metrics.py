@@ -12,13 +12,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.settings import SHARED
 from app.store.async_store import Store
 from app.store.errors import UNAVAILABLE
 from app.store.measures import BUCKETS, Figures, Name
 from app.store.records import Queue, TrainingRecord
 
-# Known to the client library, which looks at it when it is imported.
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 

@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 LONGEST_SOCKET_PATH = 107
 
 
+# Names the folder in which app processes share their counts; prometheus-client looks at it when it is imported.
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 # Each takes some 140 MB; by itself `lamanas serve` starts no more than these.
 MOST_APPS = 4
 RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")

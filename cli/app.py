@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 
-from app.settings import Settings
+from app.settings import SHARED, Settings
 from app.store.errors import UNAVAILABLE
 from app.store.sync_store import SyncStore
 from app.telemetry import logs, tracing
@@ -29,7 +29,6 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from app.main import create_app
-    from app.metrics import SHARED
 
     settings = Settings()
     logs.set_up("app")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.settings import Settings
+from app.settings import SHARED, Settings
 from app.store.errors import UNAVAILABLE
 from app.store.sync_store import SyncStore
 from app.telemetry import logs
@@ -85,7 +85,7 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
     for name in ("adapt", "train"):
         supervisor.start(f"{name} worker", [*program, "worker", name], environment)
     if settings.app_processes > 1:
-        environment = environment | {"PROMETHEUS_MULTIPROC_DIR": str(_emptied(settings.metrics_dir))}
+        environment = environment | {SHARED: str(_emptied(settings.metrics_dir))}
     for _ in range(settings.app_processes):
         supervisor.start("app", [*program, "app"], environment)
     return _until_ready(settings, supervisor)
