@@ -38,8 +38,10 @@ def celery_app(settings: Settings) -> Celery:
         },
         worker_pool_start_method="spawn",  # CUDA cannot be used after a fork
         worker_proc_alive_timeout=60,  # importing torch takes longer than the default of 4 s on a busy machine
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        worker_disable_prefetch=True,  # a message is fetched when a pool process is free for it
+        # No second count of what was fetched: a message whose acknowledgement is lost with Redis would stay in it, and
+        # the worker would fetch no other.
+        worker_prefetch_multiplier=0,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         task_acks_late=False,

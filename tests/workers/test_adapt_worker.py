@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 
+import pytest
+
 from app.store import keys
 from app.store.sync_store import SyncStore
 from tests.conftest import PrivateRedis
@@ -11,6 +13,7 @@ from tests.store.submitting import get, submit
 from tests.waiting import until_gone
 from tests.workers.conftest import Control, StartWorker
 from tests.workers.fake_learner import VERSION
+from tests.workers.fake_worker import DEAF
 
 
 def submitted(server: PrivateRedis, name: str) -> str:
@@ -46,6 +49,16 @@ def test_episode_submitted_while_no_worker_lives_is_done_by_the_next_one(
     redis_server.client.delete(keys.broker_queue("episode"))  # its wake-up is lost
     start_worker("adapt")
     until_state(control, redis_server, id, "ready")
+
+
+def test_worker_whose_acknowledgement_is_lost_takes_the_next_wake_up(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEAF, "1")
+    start_worker("adapt")
+    for _ in range(2):
+        id = submitted(redis_server, "plain")
+        until_state(control, redis_server, id, "ready")
 
 
 def test_episode_of_a_killed_worker_is_finished_once_by_another(

@@ -63,7 +63,8 @@ def test_run_of_a_killed_worker_goes_on_from_its_last_epoch(
     control.started()
     control.go(2)
     until(control, redis_server, run_id, lambda run: run.epoch >= 1, "first epoch")
-    control.until(lambda: control.redis.llen("test:go") == 0, "both epochs taken")
+    epochs = redis_server.settings.runs_dir / run_id / "epochs"
+    control.until(lambda: epochs.read_text() == "2", "second epoch done")
     first.kill()
     start_worker("train")
     control.go(EPOCHS - 2)
