@@ -11,9 +11,8 @@ from torch.func import jvp
 
 from lamanas_core.learning.batches import drawn
 from lamanas_core.learning.heads import fitted_head, support_logits
-from lamanas_core.learning.losses import State
 from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.task_learner import Learner, Order, Parameters, Step, Tensors, learned_loss, leaves, steps
+from lamanas_core.learning.task_learner import Learner, Order, Parameters, Step, Tensors, learned_loss, steps
 
 Proxy = Literal["mse", "inner_product", "cosine"]
 
@@ -92,11 +91,10 @@ def reptile(
     """
     theta, alpha = parameters.theta, parameters.alpha
     phi = {name: value.detach().requires_grad_() for name, value in parameters.phi.items()}
-    for k, step in enumerate(_taken(learner, parameters, task, count, generator, "none")):
+    taken = _taken(learner, parameters, task, count, generator, "none", keep_graphs=bool(phi))
+    for k, step in enumerate(taken):
         if phi:
-            live = replace(parameters, theta=theta, alpha=alpha, phi=phi)
-            batch = replace(task, support=task.support[step.rows], support_labels=task.support_labels[step.rows])
-            value = proxy_value(learner, live, batch, proxy, k, count, step.state)
+            value = proxy_value(learner, replace(parameters, phi=phi), task, proxy, step, k / count)
             gradients = torch.autograd.grad(value, list(phi.values()), materialize_grads=True)
             moved = zip(phi.items(), gradients, strict=True)
             phi = {name: (old - phi_rate * gradient).detach().requires_grad_() for (name, old), gradient in moved}
@@ -109,7 +107,14 @@ def reptile(
 
 
 def _taken(
-    learner: Learner, parameters: Parameters, task: Task, count: int, generator: torch.Generator, order: Order
+    learner: Learner,
+    parameters: Parameters,
+    task: Task,
+    count: int,
+    generator: torch.Generator,
+    order: Order,
+    *,
+    keep_graphs: bool = False,
 ) -> Iterator[Step]:
     size = learner.config.task_learner.batch
     batches = None
@@ -125,40 +130,40 @@ def _taken(
         order=order,
         batches=batches,
         dropping=generator,
+        keep_graphs=keep_graphs,
     )
 
 
 def proxy_value(
-    learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, k: int, count: int, state: State = None
+    learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, step: Step, progress: float
 ) -> Tensor:
-    """What φ is to make small at step ``k`` of ``count``: Eq. 7 (``mse``) or Eq. 8 (``inner_product``, ``cosine``).
+    """What φ is to make small at a step whose graph was kept: Eq. 7 (``mse``) or Eq. 8 (``inner_product``, ``cosine``).
 
     ``mse``: (L_φ - H)². ``inner_product``: minus the inner product of ∇L_φ and ∇H, by ⟨∇_θ L_φ, g⟩ = ⟨∂L_φ/∂z, J g⟩
     with g = ∇H fixed, so that only the loss network is differentiated twice; ``cosine`` divides by the lengths of both
     factors, since the printed form grows without bound in φ's scale. L_φ must reach θ and α through the logits z alone,
-    and z must be the same in both products, which the way it is called here ensures.
+    and z must be the same in both products: it is the step's own, with the paths that the step dropped.
     H is taken where it means something: for a linear head on the support set, as printed; for prototypes on the query
     set (D_val of Eq. 6), since on the images that made the prototypes it is zero.
     """
-    theta, alpha = leaves(parameters.theta), leaves(parameters.alpha)
-    mixing, progress = learner.mixing(k, count, None), k / count
-
-    def tempered(theta: Tensors, alpha: Tensors) -> Tensor:
-        features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)), mixing)
-        return support_logits(
-            learner.config, theta, parameters.log_scale.detach(), features, task.support_labels, task.ways
-        )
-
+    theta, alpha = step.before
+    images, labels = task.support[step.rows], task.support_labels[step.rows]
+    fixed = replace(parameters, log_scale=parameters.log_scale.detach())
     if learner.config.network.head == "linear":
-        predicted, truth = tempered(theta, alpha), task.support_labels
+        predicted, truth = step.logits, labels
     else:
-        fixed = replace(parameters, log_scale=parameters.log_scale.detach())
-        predicted, truth = query_logits(learner, fixed, theta, alpha, task), task.query_labels
+        batch = replace(task, support=images, support_labels=labels)
+        predicted, truth = query_logits(learner, fixed, theta, alpha, batch), task.query_labels
     entropy = F.cross_entropy(predicted, truth)
     if proxy == "mse":
         return (
             learned_loss(learner, parameters.phi, predicted.detach(), truth, progress)[0] - entropy.detach()
         ).square()
+
+    def logits(theta: Tensors, alpha: Tensors) -> Tensor:
+        features = learner.embed(theta, alpha, images, Statistics(len(images)), step.mixing)
+        return support_logits(learner.config, theta, fixed.log_scale, features, labels, task.ways)
+
     variables = [*theta.values(), *alpha.values()]
     gradients = [g.detach() for g in torch.autograd.grad(entropy, variables, materialize_grads=True)]
     direction = (
@@ -166,9 +171,9 @@ def proxy_value(
         dict(zip(alpha, gradients[len(theta) :], strict=True)),
     )
     point = ({n: v.detach() for n, v in theta.items()}, {n: v.detach() for n, v in alpha.items()})
-    z, change = (part.detach() for part in jvp(tempered, point, direction)[:2])
-    z.requires_grad_()
-    inner = learned_loss(learner, parameters.phi, z, task.support_labels, progress, state)[0]
+    change = jvp(logits, point, direction)[1].detach()
+    z = step.logits.detach().requires_grad_()
+    inner = learned_loss(learner, parameters.phi, z, labels, progress, step.state)[0]
     (slope,) = torch.autograd.grad(inner, z, create_graph=True)
     product: Tensor = (slope * change).sum()
     if proxy == "cosine":

@@ -62,11 +62,11 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Mixing:
-    """How a forward pass weighs operations: temperature and threshold of α's shares, the source of dropped paths."""
+    """How a forward pass weighs operations: temperature and threshold of α's shares, the seed of its dropped paths."""
 
     temperature: float
     threshold: float
-    dropping: torch.Generator | None = None
+    dropped: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,9 @@ class Learner:
         network = self.config.network
         if mixing is None:
             mixing = Mixing(network.temperature, network.prune_threshold)
+        dropping = None if mixing.dropped is None else torch.Generator().manual_seed(mixing.dropped)
         weights = cell_weights(
-            alpha,
-            network,
-            temperature=mixing.temperature,
-            threshold=mixing.threshold,
-            dropping=mixing.dropping,
+            alpha, network, temperature=mixing.temperature, threshold=mixing.threshold, dropping=dropping
         )
         return self.features(theta, weights, images, statistics)
 
@@ -118,7 +115,7 @@ class Learner:
             temperature = start + (network.temperature - start) * k / (count - 1)
         if dropping is None or network.drop_path == 0:
             return Mixing(temperature, network.prune_threshold)
-        return Mixing(temperature, network.train_threshold, dropping)
+        return Mixing(temperature, network.train_threshold, int(torch.randint(2**62, (), generator=dropping)))
 
 
 def make_loss(config: Config, generator: torch.Generator | None = None) -> LearnedLoss | PaperLoss:
@@ -150,11 +147,14 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the rows of the support set it used, the loss and the loss network's state of them before it, θ and α
-    after it.
+    """One step: the rows of the support set it used, the θ and α it was taken at, how its forward pass mixed them, the
+    logits that gave, the loss and the loss network's state of them before it, θ and α after it.
     """
 
     rows: Tensor
+    before: tuple[Tensors, Tensors]
+    mixing: Mixing
+    logits: Tensor
     loss: Tensor
     state: State
     theta: Tensors
@@ -172,6 +172,7 @@ def steps(
     order: Order = "none",
     batches: Sequence[Tensor] | None = None,
     dropping: torch.Generator | None = None,
+    keep_graphs: bool = False,
 ) -> Iterator[Step]:
     """``count`` steps of Eq. 2 on support images float (n, c, h, w), labels int64 (n,).
 
@@ -180,7 +181,8 @@ def steps(
     so. ``order``: how far the steps can be differentiated: "none"; "second" through all of them; "first" without the
     dependence of each gradient on the θ and α it was taken at (but with its dependence on φ).
     ``batches``: for each step the rows (int64) of the support set that it uses, all of them by default.
-    ``dropping``: where dropped paths come from, in training.
+    ``dropping``: where dropped paths come from, in training. ``keep_graphs``: that each step's logits can be
+    differentiated once more in ``before``.
     """
     theta, alpha, state = parameters.theta, parameters.alpha, None
     adam = Adam() if learner.config.task_learner.optimizer == "adam" else None
@@ -194,12 +196,18 @@ def steps(
         mixing = learner.mixing(k, count, dropping)
         features = learner.embed(at_theta, at_alpha, support[rows], Statistics(len(rows)), mixing)
         logits = support_logits(learner.config, at_theta, parameters.log_scale, features, labels[rows], ways)
-        before = None if state is None else (state[0][rows], state[1][rows])
-        loss, seen = learned_loss(learner, parameters.phi, logits, labels[rows], k / count, before)
+        known = None if state is None else (state[0][rows], state[1][rows])
+        loss, seen = learned_loss(learner, parameters.phi, logits, labels[rows], k / count, known)
         state = _remembered(state, seen, rows, len(support))
         variables = [*at_theta.values(), *at_alpha.values()]
         # Operations that are skipped have no gradient and stay as they are.
-        gradients = torch.autograd.grad(loss, variables, create_graph=order != "none", materialize_grads=True)
+        gradients = torch.autograd.grad(
+            loss,
+            variables,
+            create_graph=order != "none",
+            retain_graph=keep_graphs or order != "none",
+            materialize_grads=True,
+        )
         if adam is not None:
             gradients = adam(gradients)
         theta = _moved(theta, gradients[: len(theta)], parameters.theta_rates[learned])
@@ -207,7 +215,7 @@ def steps(
         if order == "none":
             theta, alpha = leaves(theta), leaves(alpha)
             state = None if state is None else (state[0].detach(), state[1].detach())
-        yield Step(rows, loss.detach(), before, theta, alpha)
+        yield Step(rows, (at_theta, at_alpha), mixing, logits, loss.detach(), known, theta, alpha)
 
 
 class Adam:

@@ -10,7 +10,7 @@ from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.learning.config import PRESETS, Config, NetworkConfig
 from lamanas_core.learning.meta_learners import Task
-from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
+from lamanas_core.learning.task_learner import Learner, Parameters, Step, initial_parameters, steps
 
 MINIATURE = Config(
     "tiny",
@@ -34,6 +34,14 @@ def float64_task(seed: int = 0, ways: int = 3, shots: int = 2) -> Task:
     shape = (len(labels), 1, 8, 8)
     support, query = (torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     return Task(support, labels, query, labels, ways)
+
+
+def first_step(
+    learner: Learner, parameters: Parameters, task: Task, count: int = 1, dropping: torch.Generator | None = None
+) -> Step:
+    """The first of ``count`` steps, its graph kept."""
+    support, labels = task.support, task.support_labels
+    return next(steps(learner, parameters, support, labels, task.ways, count, dropping=dropping, keep_graphs=True))
 
 
 def glyph_support(ways: int, shots: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:

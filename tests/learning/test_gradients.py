@@ -14,7 +14,7 @@ from lamanas_core.learning.meta_learners import maml, proxy_value, query_logits,
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits
 from lamanas_core.learning.task_learner import Learner, Parameters, steps
-from tests.learning.helpers import MINIATURE, float64_learner, float64_task
+from tests.learning.helpers import MINIATURE, first_step, float64_learner, float64_task
 
 STEP = 1e-6
 
@@ -76,7 +76,9 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     task = float64_task()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
     forward_mode = torch.autograd.grad(
-        proxy_value(learner, live, task, "cosine", 0, 1), list(live.phi.values()), materialize_grads=True
+        proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task), 0.0),
+        list(live.phi.values()),
+        materialize_grads=True,
     )
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
     alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
@@ -91,7 +93,7 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     inner = sum((s * g).sum() for s, g in zip(slopes, fixed, strict=True))
     # The proxy is that inner product over the length of ∂L/∂z and of J g.
     (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
-    value = proxy_value(learner, live, task, "cosine", 0, 1).detach()
+    value = proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task), 0.0).detach()
     length_of_change = -inner.detach() / (value * slope.norm().detach())  # type: ignore[union-attr]
     twice = torch.autograd.grad(
         -inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True

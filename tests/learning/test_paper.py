@@ -22,7 +22,7 @@ from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.paper_losses import PaperLoss
 from lamanas_core.learning.stems import RESNET_NAMES, load_pretrained
 from lamanas_core.learning.task_learner import Adam, Learner, Parameters, initial_parameters, learned_loss, steps
-from tests.learning.helpers import float64_learner, float64_task
+from tests.learning.helpers import first_step, float64_learner, float64_task
 
 NETWORK = replace(
     PAPER.network, image=ImageSpec(size=8), channels=2, nodes=2, cells=("normal", "reduction"), ways=3, drop_path=0.0
@@ -133,7 +133,7 @@ def test_algorithm_2_moves_the_loss_by_its_proxys_gradient() -> None:
     task = float64_task()
     asked = reptile(learner, parameters, task, 1, generator(), "inner_product", 0.01).gradients
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
-    value = proxy_value(learner, live, task, "inner_product", 0, 1)
+    value = proxy_value(learner, live, task, "inner_product", first_step(learner, parameters, task), 0.0)
     gradients = torch.autograd.grad(value, list(live.phi.values()), materialize_grads=True)
     for name, gradient in zip(live.phi, gradients, strict=True):
         torch.testing.assert_close(asked[f"phi.{name}"], 0.01 * gradient)
@@ -144,24 +144,27 @@ def test_a_proxys_gradient_equals_finite_differences_and_both_products_share_the
     learner, parameters = float64_learner(SMALL)
     task = float64_task()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
-    value = proxy_value(learner, live, task, proxy, 0, 1)  # type: ignore[arg-type]
+    value = proxy_value(learner, live, task, proxy, first_step(learner, parameters, task), 0.0)  # type: ignore[arg-type]
     gradients = torch.autograd.grad(value, list(live.phi.values()), materialize_grads=True)
     direction = {n: torch.randn(v.shape, generator=generator(), dtype=torch.float64) for n, v in parameters.phi.items()}
 
     def at(sign: int) -> float:
         phi = {n: v + sign * STEP * direction[n] for n, v in parameters.phi.items()}
-        return float(proxy_value(learner, replace(parameters, phi=phi), task, proxy, 0, 1).detach())  # type: ignore[arg-type]
+        step = first_step(learner, parameters, task)
+        return float(proxy_value(learner, replace(parameters, phi=phi), task, proxy, step, 0.0).detach())  # type: ignore[arg-type]
 
     exact = sum(float((g * direction[n]).sum()) for n, g in zip(live.phi, gradients, strict=True))
     assert exact == pytest.approx((at(1) - at(-1)) / (2 * STEP), rel=1e-4)
 
 
-def test_the_printed_inner_product_is_that_of_the_two_gradients() -> None:
-    learner, parameters = float64_learner(SMALL)
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_the_printed_inner_product_is_that_of_the_two_gradients_of_the_step(drop_path: float) -> None:
+    learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=drop_path)))
     task = float64_task()
+    step = first_step(learner, parameters, task, 3, generator())
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
     alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
-    features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(0, 3, None))
+    features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(0, 3, generator()))
     logits = features @ theta["head.weight"].T + theta["head.bias"]
     variables = [*theta.values(), *alpha.values()]
     losses = (
@@ -170,7 +173,8 @@ def test_the_printed_inner_product_is_that_of_the_two_gradients() -> None:
     )
     a, b = (torch.autograd.grad(loss, variables, retain_graph=True, materialize_grads=True) for loss in losses)
     inner = sum(float((one * other).sum()) for one, other in zip(a, b, strict=True))
-    assert float(proxy_value(learner, parameters, task, "inner_product", 0, 3).detach()) == pytest.approx(-inner)
+    value = proxy_value(learner, parameters, task, "inner_product", step, 0.0)
+    assert float(value.detach()) == pytest.approx(-inner)
 
 
 @pytest.mark.parametrize("kind", ["fnn", "lstm"])
@@ -218,8 +222,8 @@ def test_paths_are_dropped_in_training_only_and_what_stays_is_scaled() -> None:
     alone = EdgeWeights(torch.full((2, 2), 0.5), ((1,), ()))
     assert all(drop_paths(alone, config, source).kept == ((1,), ()) for _ in range(10))
     learner = Learner.build(replace(SMALL, network=replace(NETWORK, drop_path=0.2)))
-    assert learner.mixing(0, 1, None).dropping is None
-    assert learner.mixing(0, 1, source).dropping is source
+    assert learner.mixing(0, 1, None).dropped is None
+    assert learner.mixing(0, 1, source).dropped != learner.mixing(0, 1, source).dropped
 
 
 def test_meta_training_turns_the_direction_of_the_losss_gradient_and_a_step_along_it_helps_unseen_tasks() -> None:
