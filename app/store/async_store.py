@@ -46,14 +46,14 @@ LOOK_AGAIN_S = 2.0
 class Store:
     """Use ``store = await Store.open(settings)`` and ``await store.close()``. One for each app process."""
 
-    def __init__(self, settings: Settings, client: Redis, quick: Redis, celery: Celery, changes: Changes) -> None:
+    def __init__(self, settings: Settings, client: Redis, quick: Redis, celery: Celery) -> None:
         self._settings = settings
         # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
         self._redis: Any = client
         self._celery = celery
-        self._changes = changes
         self._quick = quick
         self._standings = Standings(quick)
+        self._changes = Changes(client, self._standings.changed)
         self._known: OrderedDict[str, KeyRecord] = OrderedDict()
         self.observed = Observed(client)
 
@@ -70,9 +70,9 @@ class Store:
         client = Redis.from_pool(pool)
         # A connection of its own, which is never waited for: that takes a third of the time of a round trip.
         quick = Redis.from_pool(ConnectionPool.from_url(settings.store_url, max_connections=1, **options))
-        changes = Changes(client)
-        changes.start()
-        return cls(settings, client, quick, celery_app(settings), changes)
+        store = cls(settings, client, quick, celery_app(settings))
+        store._changes.start()
+        return store
 
     async def close(self) -> None:
         await self._changes.stop()
@@ -195,6 +195,7 @@ class Store:
             ],
             [id, record.owner],
         )
+        self._standings.changed(f"episode:{id}")  # who is answered 204 asks here next, perhaps before the notice comes
 
     async def get_artifact(self, id: str) -> bytes:
         """The finished classifier (ONNX). Raises NotFound, Gone, NotReady.
@@ -322,10 +323,10 @@ class Store:
         return (await self.find_key_and_state(token, ""))[0]
 
     async def find_key_and_state(self, token: str, episode: str) -> tuple[KeyRecord | None, str | None]:
-        """As ``find_key``, and the state of this episode at the same moment: None if there is none, or if the
-        key is not one that was found here before.
+        """As ``find_key``, and the state of this episode: None if there is none, or if the key is not one that was
+        found here before.
 
-        What never changes of a key is kept; whether it still counts is asked each time.
+        What never changes of a key is kept; ``Standings`` tells whether it still counts.
         """
         digest = keys.token_digest(token)
         known = self._known.get(digest)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from redis.asyncio import Redis
@@ -16,10 +16,14 @@ RECONNECT_S = 0.25
 
 
 class Changes:
-    """One subscription for any number of waiters."""
+    """One subscription for any number of waiters.
 
-    def __init__(self, redis: Redis) -> None:
+    ``told`` is called at once with each change, ``"<kind>:<id>"``, and with None when changes may have been missed.
+    """
+
+    def __init__(self, redis: Redis, told: Callable[[str | None], None] = lambda what: None) -> None:
         self._redis = redis
+        self._told = told
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
@@ -53,15 +57,18 @@ class Changes:
                     async for message in subscription.listen():
                         self._notify(message["type"], message["data"])
             except UNAVAILABLE as error:
+                self._told(None)
                 log.warning("subscription lost, connecting again: %s", error)
             await asyncio.sleep(RECONNECT_S)
 
     def _notify(self, type: str, data: bytes | int) -> None:
         if type == "message" and isinstance(data, bytes):
+            self._told(data.decode())
             for event in self._waiters.get(data.decode(), ()):
                 event.set()
         elif type == "subscribe":
             # Also after a silent reconnection, in which notices were lost: everyone looks again.
+            self._told(None)
             for events in self._waiters.values():
                 for event in events:
                     event.set()

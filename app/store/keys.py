@@ -8,7 +8,7 @@ from typing import Literal
 Kind = Literal["episode", "training"]
 
 PREFIX = "lam:"
-CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a record
+CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a record, "key:<id>" of a key
 EXPIRY = PREFIX + "expiry"  # zset: "<id> <owner>" by the time its episode expires
 MODELS = PREFIX + "models"  # zset: versions by time of registration
 ACTIVE_MODEL = PREFIX + "models:active"

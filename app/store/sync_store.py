@@ -263,7 +263,8 @@ class SyncStore:
     def revoke_key(self, id: str) -> KeyRecord:
         """Raises NotFound. Its token is refused from now on; its episodes stay until they expire."""
         self.get_key(id)
-        self._redis.hset(keys.key(id), "revoked", "1")
+        with self._redis.pipeline() as both:
+            both.hset(keys.key(id), "revoked", "1").publish(keys.CHANGES, f"key:{id}").execute()
         return self.get_key(id)
 
     # ------------------------------------------------------------------ inside

@@ -1,11 +1,13 @@
-"""Many questions, few round trips, and no answer older than its question."""
+"""Many questions, few round trips, and no answer from before the last change."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 import redis.exceptions
 
+from app.store import standings as module
 from app.store.standings import Standing, Standings
 
 
@@ -46,7 +48,7 @@ def test_what_is_asked_meanwhile_is_answered_by_one_later_round() -> None:
     async def body() -> None:
         server, standings = opened()
         first = await asked(standings, ("a", "x"), ("b", "x"))
-        later = await asked(standings, ("a", "x"), ("a", "x"), ("c", "y"))
+        later = await asked(standings, ("d", "x"), ("d", "x"), ("c", "y"))
         assert len(server.rounds) == 1
         server.go.release()
         server.go.release()
@@ -82,6 +84,71 @@ def test_an_outage_is_told_to_all_who_asked_and_to_nobody_after_it() -> None:
         server.error = None
         server.go.release()
         assert (await standings.of("a", "x")).state == b"2"
+        await standings.close()
+
+    asyncio.run(body())
+
+
+def test_an_answer_is_kept_until_its_key_or_episode_changes() -> None:
+    async def body() -> None:
+        server, standings = opened()
+        server.go = asyncio.Semaphore(9)
+
+        async def round_of(key: str, episode: str) -> bytes | None:
+            return (await standings.of(key, episode)).state
+
+        assert [await round_of("a", "x"), await round_of("a", "x")] == [b"1", b"1"]
+        standings.changed("episode:y")
+        assert await round_of("a", "x") == b"1"
+        standings.changed("episode:x")
+        assert [await round_of("a", "x"), await round_of("a", "x")] == [b"2", b"2"]
+        standings.changed("key:a")
+        assert await round_of("a", "x") == b"3"
+        standings.changed(None)
+        assert await round_of("a", "x") == b"4"
+        await standings.close()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("what", ["episode:x", "key:a", None])
+def test_an_answer_is_not_kept_if_it_may_be_from_before_a_change(what: str | None) -> None:
+    async def body() -> None:
+        server, standings = opened()
+        (asking,) = await asked(standings, ("a", "x"))
+        standings.changed(what)
+        server.go.release()
+        server.go.release()
+        assert (await asking).state == b"1"
+        assert (await standings.of("a", "x")).state == b"2"
+        await standings.close()
+
+    asyncio.run(body())
+
+
+def test_an_answer_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        server, standings = opened()
+        server.go = asyncio.Semaphore(9)
+        now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        seen = []
+        for now in (0.0, 1.0, 1.01):  # noqa: B007 (the clock reads it)
+            seen.append((await standings.of("a", "x")).state)
+        assert seen == [b"1", b"1", b"2"]
+        await standings.close()
+
+    asyncio.run(body())
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        server, standings = opened()
+        server.go = asyncio.Semaphore(99)
+        monkeypatch.setattr(module, "MOST_KEPT", 4)
+        for number in range(10):
+            await standings.of("a", str(number))
+            assert len(standings._kept) <= 5
         await standings.close()
 
     asyncio.run(body())
