@@ -15,6 +15,7 @@ from app.uploads import (
     LabelledFile,
     check_counts,
     check_label,
+    check_labels,
     check_number,
     digest,
     form_files,
@@ -67,8 +68,7 @@ async def read(request: Request, settings: Settings) -> Correction:
         correction = await _of_json(request, settings)
     else:
         correction = await _of_form(request, settings)
-    for file in correction.added:
-        check_label(file.label, file.file.where)
+    check_labels(correction.added)
     return correction
 
 

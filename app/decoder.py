@@ -1,6 +1,7 @@
 """Decodes uploaded images in a few processes of their own, in limited time."""
 
 import asyncio
+import ctypes
 import logging
 import multiprocessing
 import multiprocessing.forkserver
@@ -40,18 +41,22 @@ class ImageFile:
     where: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Child:
+    """``at``: which file of its request it is at, in memory that outlives it."""
+
     process: BaseProcess
     connection: Connection
+    at: ctypes.c_int
 
     @classmethod
     def start(cls, max_pixels: int) -> "_Child":
         ours, theirs = _context.Pipe()
-        process = _context.Process(target=decoding.serve, args=(theirs, max_pixels), name="decoding", daemon=True)
+        at = _context.RawValue(ctypes.c_int)
+        process = _context.Process(target=decoding.serve, args=(theirs, at, max_pixels), name="decoding", daemon=True)
         process.start()
         theirs.close()
-        return cls(process, ours)
+        return cls(process, ours, at)
 
     def end(self) -> int | None:
         """Its exit code."""
@@ -100,26 +105,18 @@ class Decoder:
         if seconds <= 0:
             raise Problem(BUSY, "too many images of others wait to be decoded", headers={"Retry-After": "5"})
         child = self._child()
-        arrays = np.empty((len(files), *spec.shape), dtype=np.uint8)
-        done = 0
+        child.at.value = 0
         try:
-            order = decoding.order(len(files), spec, seconds=seconds)
-            child.connection.send_bytes(order)
-            for file in files:
-                child.connection.send_bytes(file.data)
-            while done < len(files):
-                answer = child.connection.recv_bytes()
-                if answer[:1] == decoding.REFUSAL:
-                    break
-                arrays[done] = np.frombuffer(answer, np.uint8, offset=1).reshape(spec.shape)
-                done += 1
+            child.connection.send_bytes(decoding.order([len(file.data) for file in files], spec, seconds=seconds))
+            child.connection.send_bytes(b"".join(file.data for file in files))
+            answer = child.connection.recv_bytes()
         except (EOFError, OSError):
-            raise self._lost(child, files[done].where) from None
+            raise self._lost(child, files[child.at.value].where) from None
         self._idle.append(child)
-        if done < len(files):
-            where = files[done].where
+        if answer[:1] == decoding.REFUSAL:
+            where = files[child.at.value].where
             raise Problem(INVALID_IMAGE, f"{where}: {answer[1:].decode()}", image=where)
-        return arrays
+        return np.frombuffer(answer, np.uint8, offset=1).reshape(len(files), *spec.shape)
 
     def _child(self) -> _Child:
         with suppress(IndexError):  # no check before: another thread may take the last one in between

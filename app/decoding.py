@@ -4,11 +4,13 @@ Foreign bytes meet image libraries here and, small plain PNGs, in ``app.small``.
 costs this process.
 """
 
+import ctypes
 import json
 import resource
 import signal
 import time
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,40 +34,46 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()
 
 
-def order(files: int, spec: ImageSpec, *, seconds: float) -> bytes:
-    """What a request begins with; its files follow, one message each."""
-    fields = {"files": files, "spec": vars(spec), "seconds": seconds}
-    return json.dumps(fields).encode()
+def order(sizes: Sequence[int], spec: ImageSpec, *, seconds: float) -> bytes:
+    """What a request begins with; its files, of these sizes in bytes, follow in one message."""
+    return json.dumps({"sizes": sizes, "spec": vars(spec), "seconds": seconds}).encode()
 
 
-def serve(connection: Connection, max_pixels: int) -> None:
-    """Until the other end is closed: an order, its files; back comes an answer for each up to the first refused."""
+def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
+    """Until the other end is closed: an order, its files; back comes one answer, all images or the first refusal.
+
+    ``at`` always says which file it is at: should that one end this process, it is known.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the app
     _limit_memory(BYTES_BESIDE + BYTES_PER_PIXEL * max_pixels)
     while True:
         try:
             asked = json.loads(connection.recv_bytes())
-            files = [connection.recv_bytes() for _ in range(asked["files"])]
+            files = connection.recv_bytes()
         except EOFError:
             return
-        _answer(connection, asked, files, max_pixels)
+        answer = _answer(at, asked, memoryview(files), max_pixels)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        connection.send_bytes(answer)
 
 
-def _answer(connection: Connection, asked: dict[str, Any], files: list[bytes], max_pixels: int) -> None:
+def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixels: int) -> bytes:
     spec = ImageSpec(**asked["spec"])
     deadline = time.monotonic() + asked["seconds"]
-    for file in files:
+    images = [ARRAY]
+    start = 0
+    for number, size in enumerate(asked["sizes"]):
+        at.value = number
         # Its signal ends this process wherever it is, inside of a library too. (0 would switch it off.)
         signal.setitimer(signal.ITIMER_REAL, max(1e-3, min(SECONDS_EACH, deadline - time.monotonic())))
         try:
-            connection.send_bytes(ARRAY + load(file, spec, max_pixels=max_pixels).tobytes())
+            images.append(load(bytes(files[start : start + size]), spec, max_pixels=max_pixels).tobytes())
         except ImageError as error:
-            connection.send_bytes(REFUSAL + str(error).encode(errors="replace"))
-            return
+            return REFUSAL + str(error).encode(errors="replace")
         except MemoryError:
-            connection.send_bytes(REFUSAL + b"it takes too much memory to decode")
-            return
+            return REFUSAL + b"it takes too much memory to decode"
+        start += size
+    return b"".join(images)
 
 
 def _limit_memory(more: int) -> None:

@@ -97,8 +97,7 @@ async def read_support(request: Request, settings: Settings) -> SupportSet:
         support = await _support_of_json(request, settings)
     else:
         support = await _support_of_form(request, settings)
-    for file in support.files:
-        check_label(file.label, file.file.where)
+    check_labels(support.files)
     check_counts(support.shots, settings)
     return support
 
@@ -238,7 +237,16 @@ def _of_base64(text: str, where: str) -> ImageFile:
     if not BASE64.fullmatch(text) or len(digits) % 4 == 1:
         raise Problem(INVALID_BASE64, f"{where}: not base64", image=where)
     padded = digits + "=" * (-len(digits) % 4)
-    return ImageFile(base64.b64decode(padded.translate({ord("-"): "+", ord("_"): "/"})), where)
+    return ImageFile(base64.b64decode(padded.encode(), altchars=b"-_"), where)  # '+' and '/' stay what they are
+
+
+def check_labels(files: Sequence[LabelledFile]) -> None:
+    """Raises Problem for a label that cannot be one; each is looked at once."""
+    first: dict[str, str] = {}
+    for file in files:
+        first.setdefault(file.label, file.file.where)
+    for label, where in first.items():
+        check_label(label, where)
 
 
 def check_label(label: str, where: str) -> None:
