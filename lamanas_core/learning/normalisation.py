@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EPSILON = 1e-5
+from lamanas_core.learning.batch_norm import EPSILON, BatchNorm, SupportNorm
 
 
 class Statistics:
@@ -40,21 +40,15 @@ class Normalisation(nn.Module):
         weight, bias = (self.weight, self.bias) if gain is None else (self.weight * gain, self.bias * gain)
         if statistics.frozen:
             mean, var = statistics.moments[self.name]
-        elif len(x) == statistics.support:
-            # One fused kernel, several times faster; its moments carry no gradient, and nobody else needs them.
-            fused = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, EPSILON)
-            normalised, mean, deviation = fused
-            statistics.moments[self.name] = (mean, deviation.pow(-2) - EPSILON)
-            return normalised
-        else:
-            var, mean = torch.var_mean(x[: statistics.support], dim=(0, 2, 3), correction=0)
-            statistics.moments[self.name] = (mean, var)
-        if statistics.frozen or not torch.is_grad_enabled():
-            # No gradient is to flow through the moments: one fused kernel.
             return F.batch_norm(x, mean, var, weight, bias, False, 0.0, EPSILON)
-        scale = weight * torch.rsqrt(var + EPSILON)
-        shift = bias - mean * scale
-        return torch.addcmul(shift[None, :, None, None], x, scale[None, :, None, None])  # one pass over x
+        normalised: Tensor
+        if len(x) == statistics.support:
+            normalised, mean, scale = BatchNorm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+            statistics.moments[self.name] = (mean, scale.pow(-2) - EPSILON)
+        else:
+            normalised, *moments = SupportNorm.apply(x, weight, bias, statistics.support)  # type: ignore[no-untyped-call]
+            statistics.moments[self.name] = (moments[0], moments[1])
+        return normalised
 
 
 def name_normalisations(network: nn.Module) -> None:

@@ -16,9 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lamanas_core.artifact import FORMAT
 from lamanas_core.learning.architecture import EdgeWeights, cell_weights, edges
+from lamanas_core.learning.batch_norm import EPSILON
 from lamanas_core.learning.config import Calibration, Config, NetworkConfig
 from lamanas_core.learning.heads import NEAREST, Head
-from lamanas_core.learning.normalisation import EPSILON, Statistics
+from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.stems import RESNET_SIDE
 from lamanas_core.learning.task_learner import Parameters
 
