@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # our own: FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are in app/telemetry and app/metrics.py
     )
     # Routes of the app itself, and its first: an included router is searched twice for each request.
     app.router.routes[:0] = predict.router.routes

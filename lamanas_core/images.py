@@ -88,6 +88,8 @@ def _webp_canvas(data: bytes) -> tuple[int, int]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    if image.format == "PNG" and not image.info:  # where anything that tells of turning would be
+        return image
     try:
         return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error):

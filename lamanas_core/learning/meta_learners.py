@@ -161,7 +161,7 @@ def proxy_value(
         ).square()
 
     def logits(theta: Tensors, alpha: Tensors) -> Tensor:
-        features = learner.embed(theta, alpha, images, Statistics(len(images)), step.mixing)
+        features = learner.embed(theta, alpha, images, Statistics(len(images), twice=True), step.mixing)
         return support_logits(learner.config, theta, fixed.log_scale, features, labels, task.ways)
 
     variables = [*theta.values(), *alpha.values()]

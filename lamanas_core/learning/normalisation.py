@@ -12,10 +12,12 @@ class Statistics:
 
     While ``frozen`` is False the first ``support`` rows of the batch that passes through set them, and all its rows
     are normalised by them, so that support and query images can share one pass. Frozen, they are only read.
+    ``twice``: that the pass will be differentiated twice, or in forward mode.
     """
 
-    def __init__(self, support: int) -> None:
+    def __init__(self, support: int, *, twice: bool = False) -> None:
         self.support = support
+        self.twice = twice
         self.frozen = False
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -42,12 +44,15 @@ class Normalisation(nn.Module):
             mean, var = statistics.moments[self.name]
             return F.batch_norm(x, mean, var, weight, bias, False, 0.0, EPSILON)
         normalised: Tensor
-        if len(x) == statistics.support:
+        if len(x) != statistics.support:
+            normalised, mean, var = SupportNorm.apply(x, weight, bias, statistics.support)  # type: ignore[no-untyped-call]
+            statistics.moments[self.name] = (mean, var)
+            return normalised
+        if statistics.twice:
             normalised, mean, scale = BatchNorm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-            statistics.moments[self.name] = (mean, scale.pow(-2) - EPSILON)
-        else:
-            normalised, *moments = SupportNorm.apply(x, weight, bias, statistics.support)  # type: ignore[no-untyped-call]
-            statistics.moments[self.name] = (moments[0], moments[1])
+        else:  # the same, and a tenth of a millisecond less for each
+            normalised, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, EPSILON)
+        statistics.moments[self.name] = (mean, scale.pow(-2) - EPSILON)
         return normalised
 
 
