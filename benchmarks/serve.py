@@ -45,8 +45,8 @@ def measure(seconds: int, rounds: int) -> dict[str, Any]:
         found = {**_machine(), "seconds": seconds, "rounds": rounds, "contest": contest(folder, seconds, rounds)}
         requests = folder / "get_1.tsv"
         return found | {
-            "under_adaptation": service.under_adaptation(folder, requests, 2 * seconds),
-            "adaptations": service.rates(folder),
+            "under_adaptation": service.under_adaptation(folder, requests, 2 * seconds, rounds),
+            "adaptations": service.rates(folder, rounds),
         }
 
 

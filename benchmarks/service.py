@@ -1,6 +1,7 @@
 """The service as a whole: predictions while others are adapted to, adaptations a minute, memory."""
 
 import base64
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -75,8 +76,22 @@ def adapting(server: Server, token: str, ways_shots: tuple[int, int]) -> Iterato
             one.result()
 
 
-def under_adaptation(folder: Path, requests: Path, seconds: int) -> dict[str, Any]:
-    """p50 and p99 in ms of ``GET /predict`` at concurrency 1, idle and while four 20-way 5-shot adaptations run."""
+def under_adaptation(folder: Path, requests: Path, seconds: int, rounds: int) -> dict[str, Any]:
+    """p50 and p99 in ms of ``GET /predict`` at concurrency 1, idle and while four 20-way 5-shot adaptations run.
+
+    Medians of the rounds, each with a service of its own: which app process has whose connection is chance.
+    """
+    found = [_one_round(folder / f"round_{number}", requests, seconds) for number in range(rounds)]
+    medians = {
+        name: {field: statistics.median(one[name][field] for one in found) for field in found[0][name]}
+        for name in ("idle", "busy")
+    }
+    ratios = [one["busy"]["p99_ms"] / one["idle"]["p99_ms"] for one in found]
+    return {**medians, "p99_ratio": statistics.median(ratios), "p99_ratios": ratios}
+
+
+def _one_round(folder: Path, requests: Path, seconds: int) -> dict[str, Any]:
+    folder.mkdir()
     with lamanas(folder, processes=AT_ONCE) as (server, token), client(server, token) as asking:
         episode = adapted(asking, support(*LARGE, seed=1))
         ours = requests.with_name("of_this.tsv")
@@ -85,7 +100,7 @@ def under_adaptation(folder: Path, requests: Path, seconds: int) -> dict[str, An
         idle = load.send(server.url, ours, token, connections=1, seconds=seconds)
         with adapting(server, token, LARGE):
             busy = load.send(server.url, ours, token, connections=1, seconds=seconds)
-    return {"idle": idle, "busy": busy, "p99_ratio": busy["p99_ms"] / idle["p99_ms"]}
+    return {"idle": idle, "busy": busy}
 
 
 def _of(requests: str, episode: str) -> str:
@@ -94,16 +109,20 @@ def _of(requests: str, episode: str) -> str:
     return requests.replace(f"episode_id={before}", f"episode_id={episode}")
 
 
-def rates(folder: Path) -> dict[str, Any]:
-    """20-way 5-shot adaptations finished a minute by one worker process and by two; and memory."""
+def rates(folder: Path, rounds: int) -> dict[str, Any]:
+    """20-way 5-shot adaptations finished a minute by one worker process and by two: medians of the rounds. Memory."""
     found: dict[str, Any] = {}
-    for processes in (1, 2):
-        with lamanas(folder, processes=processes) as (server, token), client(server, token) as asking:
-            adapted(asking, support(*LARGE, seed=1))
-            found[f"per_minute_{processes}"] = _rate(server, token, ADAPTATIONS * processes)
-            if processes == 1:
-                found["memory"] = _memory(server, token)
-    return found | {"ratio": found["per_minute_2"] / found["per_minute_1"]}
+    measured: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(rounds):
+        for processes, per_minute in measured.items():
+            with lamanas(folder, processes=processes) as (server, token), client(server, token) as asking:
+                adapted(asking, support(*LARGE, seed=1))
+                per_minute.append(_rate(server, token, ADAPTATIONS * processes))
+                if processes == 1 and number == 0:
+                    found["memory"] = _memory(server, token)
+    ratios = [two / one for one, two in zip(measured[1], measured[2], strict=True)]
+    medians = {f"per_minute_{processes}": statistics.median(rates) for processes, rates in measured.items()}
+    return {**found, **medians, "ratio": statistics.median(ratios), "ratios": ratios}
 
 
 def _rate(server: Server, token: str, episodes: int) -> float:
