@@ -43,7 +43,7 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False)
 class _Child:
-    """``at``: which file of its request it is at, in memory that outlives it."""
+    """``at``: which file of its request it is at, in memory that outlives it; to be read while nobody else has it."""
 
     process: BaseProcess
     connection: Connection
@@ -87,7 +87,7 @@ class Decoder:
             self._idle.pop().end()
 
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
-        """uint8 (n, *spec.shape). Raises Problem, naming the image, for one that cannot be read."""
+        """uint8 (n, *spec.shape), read-only. Raises Problem, naming the image, for one that cannot be read."""
         return await self.then(files, spec, lambda images: images)
 
     async def then(self, files: Sequence[ImageFile], spec: ImageSpec, work: Callable[[UInt8Array], T]) -> T:
@@ -104,18 +104,23 @@ class Decoder:
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise Problem(BUSY, "too many images of others wait to be decoded", headers={"Retry-After": "5"})
+        order = decoding.order([len(file.data) for file in files], spec, seconds=seconds)
+        together = b"".join(file.data for file in files)
         child = self._child()
         child.at.value = 0
         try:
-            child.connection.send_bytes(decoding.order([len(file.data) for file in files], spec, seconds=seconds))
-            child.connection.send_bytes(b"".join(file.data for file in files))
+            child.connection.send_bytes(order)
+            child.connection.send_bytes(together)
             answer = child.connection.recv_bytes()
         except (EOFError, OSError):
-            raise self._lost(child, files[child.at.value].where) from None
+            # What died at foreign bytes may have written anything there.
+            at = min(max(child.at.value, 0), len(files) - 1)
+            raise self._lost(child, files[at].where) from None
         self._idle.append(child)
         if answer[:1] == decoding.REFUSAL:
-            where = files[child.at.value].where
-            raise Problem(INVALID_IMAGE, f"{where}: {answer[1:].decode()}", image=where)
+            at, words = decoding.refused(answer)
+            where = files[at].where
+            raise Problem(INVALID_IMAGE, f"{where}: {words}", image=where)
         return np.frombuffer(answer, np.uint8, offset=1).reshape(len(files), *spec.shape)
 
     def _child(self) -> _Child:

@@ -42,7 +42,7 @@ def order(sizes: Sequence[int], spec: ImageSpec, *, seconds: float) -> bytes:
 def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
     """Until the other end is closed: an order, its files; back comes one answer, all images or the first refusal.
 
-    ``at`` always says which file it is at: should that one end this process, it is known.
+    ``at`` says which file is being decoded: should that one end this process, it is known.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the app
     _limit_memory(BYTES_BESIDE + BYTES_PER_PIXEL * max_pixels)
@@ -52,9 +52,8 @@ def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
             files = connection.recv_bytes()
         except EOFError:
             return
-        answer = _answer(at, asked, memoryview(files), max_pixels)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send_bytes(answer)
+        connection.send_bytes(_answer(at, asked, memoryview(files), max_pixels))
+        del asked, files  # they would share the memory there is with the next request
 
 
 def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixels: int) -> bytes:
@@ -62,18 +61,30 @@ def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixe
     deadline = time.monotonic() + asked["seconds"]
     images = [ARRAY]
     start = 0
-    for number, size in enumerate(asked["sizes"]):
-        at.value = number
-        # Its signal ends this process wherever it is, inside of a library too. (0 would switch it off.)
-        signal.setitimer(signal.ITIMER_REAL, max(1e-3, min(SECONDS_EACH, deadline - time.monotonic())))
-        try:
+    try:
+        for number, size in enumerate(asked["sizes"]):
+            at.value = number
+            # Its signal ends this process wherever it is, inside of a library too. (0 would switch it off.)
+            signal.setitimer(signal.ITIMER_REAL, max(1e-3, min(SECONDS_EACH, deadline - time.monotonic())))
             images.append(load(bytes(files[start : start + size]), spec, max_pixels=max_pixels).tobytes())
-        except ImageError as error:
-            return REFUSAL + str(error).encode(errors="replace")
-        except MemoryError:
-            return REFUSAL + b"it takes too much memory to decode"
-        start += size
+            start += size
+    except ImageError as error:
+        return _refusal(number, str(error))
+    except MemoryError:
+        return _refusal(number, "it takes too much memory to decode")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return b"".join(images)
+
+
+def _refusal(number: int, words: str) -> bytes:
+    return REFUSAL + f"{number} {words}".encode(errors="replace")
+
+
+def refused(answer: bytes) -> tuple[int, str]:
+    """The number of the file that a refusal is of, and why."""
+    number, _, words = answer.removeprefix(REFUSAL).decode().partition(" ")
+    return int(number), words
 
 
 def _limit_memory(more: int) -> None:

@@ -79,7 +79,8 @@ def adapting(server: Server, token: str, ways_shots: tuple[int, int]) -> Iterato
 def under_adaptation(folder: Path, requests: Path, seconds: int, rounds: int) -> dict[str, Any]:
     """p50 and p99 in ms of ``GET /predict`` at concurrency 1, idle and while four 20-way 5-shot adaptations run.
 
-    Medians of the rounds, each with a service of its own: which app process has whose connection is chance.
+    Medians of the rounds, and of their ratios. Each round has a service of its own: which app process has whose
+    connection is chance.
     """
     found = [_one_round(folder / f"round_{number}", requests, seconds) for number in range(rounds)]
     medians = {
@@ -110,7 +111,8 @@ def _of(requests: str, episode: str) -> str:
 
 
 def rates(folder: Path, rounds: int) -> dict[str, Any]:
-    """20-way 5-shot adaptations finished a minute by one worker process and by two: medians of the rounds. Memory."""
+    """20-way 5-shot adaptations finished a minute by one worker process and by two, medians of the rounds; and memory,
+    of the first round."""
     found: dict[str, Any] = {}
     measured: dict[int, list[float]] = {1: [], 2: []}
     for number in range(rounds):

@@ -195,7 +195,7 @@ class Store:
             ],
             [id, record.owner],
         )
-        self._standings.changed(f"episode:{id}")  # who is answered 204 asks here next, perhaps before the notice comes
+        self._standings.changed(f"episode:{id}")  # who is answered 204 may ask here before the notice comes
 
     async def get_artifact(self, id: str) -> bytes:
         """The finished classifier (ONNX). Raises NotFound, Gone, NotReady.
@@ -335,7 +335,8 @@ class Store:
         seen, revoked, state = await self._standings.of(known.id, episode)
         if not hmac.compare_digest(seen or b"", digest.encode()) or revoked == b"1":
             return None, None
-        self._known.move_to_end(digest)
+        if digest in self._known:  # still: others were found meanwhile
+            self._known.move_to_end(digest)
         return known, _text(state)
 
     async def episode_state(self, id: str) -> str | None:

@@ -19,7 +19,7 @@ class Standing(NamedTuple):
 
 
 Question = tuple[str, str]
-Parts = tuple[bytes | None, ...]
+Kept = tuple[bytes | None, ...]
 # A round trip beyond this many would keep Redis from the others for long.
 MOST = 256
 # Redis tells of each change within a millisecond; should a notice be lost, an answer is no older than this. (To ask
@@ -30,14 +30,15 @@ MOST_KEPT = 4096
 
 class Standings:
     """Who asks while Redis answers others waits for the next round, which is for all of those together; a single one
-    costs as much as many. ``changed`` is to be told of every change."""
+    costs as much as many. ``changed`` is to be told of every change of a key or episode that is there. (New ones have
+    ids that nobody can have asked for.)"""
 
     def __init__(self, redis: Redis) -> None:
         self._script = redis.register_script(scripts.STANDINGS)
         self._asked: dict[Question, asyncio.Future[Standing]] = {}
         self._task: asyncio.Task[None] | None = None
         # By "key:<id>" and "episode:<id>": when it was asked for, and the answer.
-        self._kept: dict[str, tuple[float, Parts]] = {}
+        self._kept: dict[str, tuple[float, Kept]] = {}
         # What has changed since the round began that is under way.
         self._meanwhile: set[str | None] = set()
 
@@ -81,7 +82,7 @@ class Standings:
     def _keep(self, question: Question, asked_at: float, answer: Standing) -> None:
         if None in self._meanwhile:
             return
-        if len(self._kept) >= MOST_KEPT:
+        if len(self._kept) >= MOST_KEPT:  # nearly all of it is too old
             self._kept.clear()
         for what, parts in ((f"key:{question[0]}", answer[:2]), (f"episode:{question[1]}", answer[2:])):
             if what not in self._meanwhile:

@@ -2,7 +2,7 @@
 
 torch's kernel and its gradient are fused; what it derives from them (second derivatives, forward mode, a batch of which
 one part sets the moments) is put together of single steps. x: float (n, c, h, w); per channel x̂ = (x - μ) s with
-s = 1 / sqrt(σ² + ε), and y = w x̂ + b. Σ sums over all but the channels, ⟨ ⟩ are means of that kind.
+s = 1 / sqrt(σ² + ε), and y = w x̂ + b. Σ sums over all but the channels, ⟨ ⟩ are means of that kind. All in one dtype.
 """
 
 from typing import Any
@@ -16,7 +16,8 @@ Three = tuple[Tensor, Tensor, Tensor]
 
 
 class BatchNorm(torch.autograd.Function):
-    """(x, w, b) -> (y, μ, s), the moments those of x; no gradient flows through what is made of μ and s."""
+    """(x, w, b) -> (y, μ, s), the moments those of x, to be differentiated twice at most. No gradient flows through
+    what is made of μ and s."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Three:
@@ -104,7 +105,7 @@ class SupportNorm(torch.autograd.Function):
         by_x = -weight * scale.square() * g_hat / n
         rest = -weight * scale * g_sum / n - by_x * mean
         to_x = torch.empty_like(x)
-        torch.addcmul(to_first, first, _wide(by_x).to(x), out=to_x[: ctx.count])
+        torch.addcmul(to_first, first, _wide(by_x), out=to_x[: ctx.count])
         to_x[: ctx.count] += _wide(rest)
         to_x[ctx.count :] = to_others
         return to_x, of_weight + g_hat, of_bias + g_sum, None

@@ -91,7 +91,8 @@ def reptile(
     """
     theta, alpha = parameters.theta, parameters.alpha
     phi = {name: value.detach().requires_grad_() for name, value in parameters.phi.items()}
-    taken = _taken(learner, parameters, task, count, generator, "none", keep_graphs=bool(phi))
+    of_the_step = proxy != "mse" and learner.config.network.head == "linear"
+    taken = _taken(learner, parameters, task, count, generator, "none", keep_graphs=bool(phi) and of_the_step)
     for k, step in enumerate(taken):
         if phi:
             value = proxy_value(learner, replace(parameters, phi=phi), task, proxy, step, k / count)
@@ -137,12 +138,13 @@ def _taken(
 def proxy_value(
     learner: Learner, parameters: Parameters, task: Task, proxy: Proxy, step: Step, progress: float
 ) -> Tensor:
-    """What φ is to make small at a step whose graph was kept: Eq. 7 (``mse``) or Eq. 8 (``inner_product``, ``cosine``).
+    """What φ is to make small at a step: Eq. 7 (``mse``) or Eq. 8 (``inner_product``, ``cosine``).
 
     ``mse``: (L_φ - H)². ``inner_product``: minus the inner product of ∇L_φ and ∇H, by ⟨∇_θ L_φ, g⟩ = ⟨∂L_φ/∂z, J g⟩
     with g = ∇H fixed, so that only the loss network is differentiated twice; ``cosine`` divides by the lengths of both
     factors, since the printed form grows without bound in φ's scale. L_φ must reach θ and α through the logits z alone,
-    and z must be the same in both products: it is the step's own, with the paths that the step dropped.
+    and z must be the same in both products: it is the step's own, with the paths that the step dropped. For a linear
+    head the step's graph must have been kept, and is used up by Eq. 8.
     H is taken where it means something: for a linear head on the support set, as printed; for prototypes on the query
     set (D_val of Eq. 6), since on the images that made the prototypes it is zero.
     """

@@ -12,7 +12,7 @@ class Statistics:
 
     While ``frozen`` is False the first ``support`` rows of the batch that passes through set them, and all its rows
     are normalised by them, so that support and query images can share one pass. Frozen, they are only read.
-    ``twice``: that the pass will be differentiated twice, or in forward mode.
+    ``twice``: that the pass will be differentiated twice, or in forward mode; with queries in it, it cannot be.
     """
 
     def __init__(self, support: int, *, twice: bool = False) -> None:
@@ -22,8 +22,7 @@ class Statistics:
         self.moments: dict[str, tuple[Tensor, Tensor]] = {}
 
     def freeze(self) -> "Statistics":
-        """Detached and read-only from here on."""
-        self.moments = {name: (mean.detach(), var.detach()) for name, (mean, var) in self.moments.items()}
+        """Read-only from here on."""
         self.frozen = True
         return self
 

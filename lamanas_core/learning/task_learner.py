@@ -216,6 +216,7 @@ def steps(
         if order == "none":
             theta, alpha = leaves(theta), leaves(alpha)
             state = None if state is None else (state[0].detach(), state[1].detach())
+        logits = logits if keep_graphs else logits.detach()
         yield Step(rows, (at_theta, at_alpha), mixing, logits, loss.detach(), known, theta, alpha)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.decoder import Decoder, ImageFile
+from app.decoder import Decoder, ImageFile, _Child
 from app.errors import Problem
 from lamanas_core.images import load
 from tests.app.playing import SPEC, png
@@ -88,6 +89,17 @@ def test_a_decoder_that_dies_on_an_image_refuses_it_alone(decoder: Decoder) -> N
     with pytest.raises(Problem, match=r"images\[0\]: the image makes its decoder fail"):
         asyncio.run(killed())
     assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
+
+
+def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder) -> None:
+    class Taken(deque[_Child]):
+        def append(self, child: _Child) -> None:
+            child.at.value = 7  # another request has it at once
+            super().append(child)
+
+    decoder._idle = Taken()
+    with pytest.raises(Problem, match=r"images\[1\]: not a PNG"):
+        decoded(decoder, png(0), b"nothing", png(1))
 
 
 def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> None:

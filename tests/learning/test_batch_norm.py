@@ -55,6 +55,7 @@ def test_second_derivatives_equal_those_of_the_single_steps() -> None:
         assert isinstance(inner, Tensor)
         found.append(torch.autograd.grad(inner, given))
     torch.testing.assert_close(found[0], found[1])
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_forward_mode_equals_finite_differences() -> None:
@@ -71,9 +72,11 @@ def test_queries_under_the_support_sets_moments_equal_the_single_steps_with_thei
     y, mean, var = SupportNorm.apply(x, weight, bias, 3)  # type: ignore[no-untyped-call]
     expected = plain(x, weight, bias, 3)
     torch.testing.assert_close(y, expected)
+    assert y.is_contiguous(memory_format=torch.channels_last)
     moments = torch.var_mean(x[:3], dim=(0, 2, 3), correction=0)
     torch.testing.assert_close((var, mean), moments)
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     found, truth = (torch.autograd.grad(output, (x, weight, bias), direction) for output in (y, expected))
     torch.testing.assert_close(found, truth)
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
     assert gradcheck(lambda *given: SupportNorm.apply(*given, 3)[0], inputs())  # type: ignore[no-untyped-call]

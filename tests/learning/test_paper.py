@@ -162,6 +162,8 @@ def test_the_printed_inner_product_is_that_of_the_two_gradients_of_the_step(drop
     learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=drop_path)))
     task = float64_task()
     step = first_step(learner, parameters, task, 3, generator())
+    whole = first_step(learner, parameters, task, 3).logits
+    assert torch.equal(step.logits, whole) == (drop_path == 0)
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
     alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
     features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(0, 3, generator()))

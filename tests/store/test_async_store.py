@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from app.store import keys
+from app.store import keys, standings
 from app.store.async_store import Store
 from app.store.errors import Conflict, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
 from app.store.sync_store import Claim, SyncStore
@@ -24,6 +24,41 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> 
             await store.close()
 
     asyncio.run(run())
+
+
+def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
+    redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standings, "KEPT_S", 3600.0)
+    operator = SyncStore.open(settings)
+    key, token = operator.make_key("test", ["predict"])
+
+    async def noticed(store: Store, what: str, act: Callable[[], Any]) -> None:
+        with store._changes.waiting(what) as event:
+            event.clear()
+            await asyncio.to_thread(act)
+            async with asyncio.timeout(60):
+                await event.wait()
+
+    async def body(store: Store) -> None:
+        await noticed(store, "the subscription", lambda: None)
+        episode = (await create(store))[0]
+        await store.find_key(token)
+        found, state = await store.find_key_and_state(token, episode.id)
+        assert (found is not None, state, await store.episode_state(episode.id)) == (True, "queued", "queued")
+        record = keys.record("episode", episode.id)
+        redis_server.client.hset(record, "state", "other")  # no notice
+        assert await store.episode_state(episode.id) == "queued"
+        await noticed(store, "the subscription", lambda: redis_server.client.client_kill_filter(_type="pubsub"))
+        assert await store.episode_state(episode.id) == "other"
+        await noticed(store, f"key:{key.id}", lambda: operator.revoke_key(key.id))
+        assert await store.find_key(token) is None
+        await noticed(
+            store, f"episode:{episode.id}", lambda: with_store(settings, lambda o: o.delete_episode(episode.id))
+        )
+        assert await store.episode_state(episode.id) is None
+
+    with_store(settings, body)
 
 
 def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """``python -m tests.workers.fake_worker adapt|train``: a real worker whose pool learns nothing (see fake_learner).
 
 ``DEAF_TO_FIRST`` in the environment: its first acknowledgement of a message fails, as when Redis dies in the middle.
+Then the Redis list of that name has an entry.
 """
 
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kombu.transport.redis import QoS
+from redis import Redis
 from redis.exceptions import ConnectionError as LostConnection
 
 from app.settings import Settings
@@ -18,7 +20,7 @@ from workers.main import run, worker_app
 DEAF = "DEAF_TO_FIRST"
 
 
-def lose_first_acknowledgement() -> None:
+def lose_first_acknowledgement(store_url: str) -> None:
     acknowledge = QoS.ack
 
     def replace(function: Callable[[Any, str], None]) -> None:
@@ -26,6 +28,7 @@ def lose_first_acknowledgement() -> None:
 
     def lost(self: Any, tag: str) -> None:
         replace(acknowledge)
+        Redis.from_url(store_url).rpush(DEAF, tag)
         raise LostConnection("Connection closed by server.")
 
     replace(lost)
@@ -36,5 +39,5 @@ if __name__ == "__main__":
     app = worker_app(settings)
     app.conf.imports = ("tests.workers.fake_learner", *app.conf.imports)
     if DEAF in os.environ:
-        lose_first_acknowledgement()
+        lose_first_acknowledgement(settings.store_url)
     sys.exit(run(app, settings, cast(Queue, sys.argv[1])))

@@ -59,6 +59,7 @@ def test_worker_whose_acknowledgement_is_lost_takes_the_next_wake_up(
     for _ in range(2):
         id = submitted(redis_server, "plain")
         until_state(control, redis_server, id, "ready")
+        assert redis_server.client.llen(DEAF) == 1
 
 
 def test_episode_of_a_killed_worker_is_finished_once_by_another(
