@@ -200,6 +200,20 @@ def test_the_papers_loss_is_one_number_made_of_logits_and_labels(kind: str) -> N
     torch.testing.assert_close(weight.T @ weight, torch.eye(5))
 
 
+def test_the_papers_lstm_starts_as_its_residual_and_its_fnn_does_not() -> None:
+    """Five layers whose states start at the label pass next to nothing of the logits (docs/reproduction.md)."""
+    logits = torch.randn(100, 20, generator=generator()).requires_grad_()
+    labels = torch.arange(100) % 20
+    (truth,) = torch.autograd.grad(F.cross_entropy(logits, labels), logits)
+    lengths = {}
+    for kind in ("fnn", "lstm"):
+        loss = PaperLoss(kind, False, PAPER.task_learner.hidden, 20, generator())
+        (slope,) = torch.autograd.grad(loss(logits, labels, 0.0, None)[0], logits)
+        lengths[kind] = float(slope.norm() / truth.norm())
+    assert lengths["lstm"] < 1e-4
+    assert lengths["fnn"] > 0.1
+
+
 def test_adam_without_momentum_makes_the_first_step_the_sign() -> None:
     gradient = torch.tensor([3.0, -0.5, 0.0])
     torch.testing.assert_close(Adam()((gradient,))[0], torch.tensor([1.0, -1.0, 0.0]))
