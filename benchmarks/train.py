@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.adapt import decoded_images, stacked
 from benchmarks.measuring import gemm_gflops, in_turns, machine, peak_memory_mb
 from benchmarks.plain_training import PlainTrainer
+from benchmarks.train_processes import tasks_per_second
+from benchmarks.train_tasks import task_of
 from lamanas_core.learning.batches import drawn
 from lamanas_core.learning.config import PAPER, PRESETS, Config
-from lamanas_core.learning.episodes import to_float
-from lamanas_core.learning.meta_learners import Task, maml, reptile
+from lamanas_core.learning.meta_learners import maml, reptile
 from lamanas_core.learning.task_learner import Learner, initial_parameters
 
 PHI_RATE = 0.01
@@ -28,6 +28,7 @@ def measure(runs: int, paper: Config = PAPER, serving: Config = PRESETS["serving
         "serving": {
             "algorithm_1": _timed({"ours": _algorithm_1(serving)}, runs),
             "algorithm_2": _timed({"ours": _algorithm_2(serving)}, runs),
+            "processes": _by_processes(serving, runs),
         },
         "paper": {
             "algorithm_2": _timed({"ours": _algorithm_2(paper), "reference": _reference(paper, 2)}, runs),
@@ -37,17 +38,10 @@ def measure(runs: int, paper: Config = PAPER, serving: Config = PRESETS["serving
     }
 
 
-def task_of(config: Config) -> Task:
-    """20-way 5-shot as the paper's linear head takes it, 5 queries a class; ``serving`` trains on 2 a class."""
-    network = config.network
-    queries = 5 if network.head == "linear" else 2
-    images, labels = decoded_images(network.ways, 5 + queries)
-    everything = to_float(torch.from_numpy(stacked(images, network.image)))
-    targets = torch.from_numpy(labels)
-    in_support = torch.arange(len(targets)) % (5 + queries) < 5
-    return Task(
-        everything[in_support], targets[in_support], everything[~in_support], targets[~in_support], network.ways
-    )
+def _by_processes(config: Config, runs: int) -> dict[str, float]:
+    """Tasks a second of Algorithm 1 by one process and by two that share its meta-batches."""
+    one, two = (tasks_per_second(config, processes, runs) for processes in (1, 2))
+    return {"one": one, "two": two, "ratio": two / one}
 
 
 def _timed(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def test_train_counts_tasks_of_both_algorithms() -> None:
     for algorithm in ("algorithm_1", "algorithm_2"):
         assert found["serving"][algorithm]["ours"]["tasks_per_second"] > 0
         assert found["paper"][algorithm]["ratio"] > 0
+    processes = found["serving"]["processes"]
+    assert processes["ratio"] == processes["two"] / processes["one"]
 
 
 def test_what_is_counted_is_the_convolutions_and_products() -> None:

@@ -1,0 +1,57 @@
+"""Meta-training shared out among processes, as torchrun starts them."""
+
+import multiprocessing
+import os
+import statistics
+import time
+from multiprocessing.connection import Connection
+
+import torch
+
+from benchmarks.installation import free_port
+from benchmarks.train_tasks import task_of
+from lamanas_core.learning.config import Config
+from lamanas_core.learning.distributed import joined
+from lamanas_core.learning.meta_learners import maml
+from lamanas_core.learning.task_learner import Learner, initial_parameters
+
+META_BATCH = 2
+
+
+def tasks_per_second(config: Config, processes: int, runs: int) -> float:
+    """Of Algorithm 1, median of ``runs`` meta-batches of two tasks, gradients added up (gloo) included; one thread a
+    process. Raises RuntimeError where a process fails."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    port = free_port()
+    started = [
+        context.Process(target=_train, args=(config, rank, processes, port, runs, theirs)) for rank in range(processes)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    if any(process.exitcode for process in started):
+        raise RuntimeError("a process of the training benchmark failed (see above)")
+    seconds: list[float] = ours.recv()
+    return META_BATCH / statistics.median(seconds)
+
+
+def _train(config: Config, rank: int, size: int, port: int, runs: int, told: Connection) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
+    learner, parameters, task = Learner.build(config), initial_parameters(config, 0), task_of(config)
+    seconds = []
+    with joined("cpu") as ranks:
+        for _ in range(1 + runs):  # the first one sets memory aside
+            started = time.perf_counter()
+            found = {
+                number: maml(
+                    learner, parameters, task, config.task_learner.steps, torch.Generator().manual_seed(number)
+                )
+                for number in ranks.mine(META_BATCH)
+            }
+            ranks.share(found, META_BATCH, parameters.named())
+            seconds.append(time.perf_counter() - started)
+        if ranks.first:
+            told.send(seconds[1:])
