@@ -20,7 +20,7 @@ PHI_RATE = 0.01
 
 def measure(runs: int, paper: Config = PAPER, serving: Config = PRESETS["serving"]) -> dict[str, Any]:
     """Of each algorithm and preset what ``in_turns`` says of one task, tasks a second, and the ratio where there is a
-    reference to divide by.
+    reference to divide by; of ``serving`` also ``processes``.
     """
     return {
         "gemm_gflops": gemm_gflops(),

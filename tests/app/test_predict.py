@@ -127,10 +127,14 @@ def test_a_cached_classifier_does_not_outlive_its_episode(
     worker.adapt(other)
     assert asked(client, other, png(0)).status_code == 200
     client.delete(f"/episodes/{ready}")
-    assert asked(client, ready, png(0)).json()["type"] == "/problems/gone"
+    gone = (410, "/problems/gone")
+    answer = asked(client, ready, png(0))
+    assert (answer.status_code, answer.json()["type"]) == gone
     with changes(server.client, keys.CHANGES) as changed:
         server.client.pexpireat(keys.record("episode", other), 1)
         changed.until(lambda: asked(client, other, png(0)).status_code == 410, "the expired one is gone")
+    answer = asked(client, other, png(0))
+    assert (answer.status_code, answer.json()["type"]) == gone
 
 
 def value(client: TestClient, name: str) -> float:
