@@ -2,11 +2,8 @@
 
 import asyncio
 import hashlib
-import hmac
 import json
 import logging
-import math
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self, TypeVar
 
@@ -17,8 +14,9 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
-from app.settings import Rate, Settings
+from app.settings import Settings
 from app.store import codec, errors, keys, scripts
+from app.store.access import Access
 from app.store.broker import celery_app, wake
 from app.store.changes import Changes
 from app.store.keys import Kind
@@ -27,7 +25,6 @@ from app.store.records import (
     EPISODE_ENDS,
     TRAINING_ENDS,
     EpisodeRecord,
-    KeyRecord,
     ModelRecord,
     TrainingRecord,
 )
@@ -38,7 +35,6 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
 CONNECTIONS = 64
-KEYS_KEPT = 1024
 # A watcher looks by itself this often, in case a notice was lost.
 LOOK_AGAIN_S = 2.0
 
@@ -54,7 +50,7 @@ class Store:
         self._quick = quick
         self._standings = Standings(quick)
         self._changes = Changes(client, self._standings.changed)
-        self._known: OrderedDict[str, KeyRecord] = OrderedDict()
+        self.access = Access(client, self._standings)
         self.observed = Observed(client)
 
     @classmethod
@@ -170,6 +166,11 @@ class Store:
     async def get_episode(self, id: str) -> EpisodeRecord:
         """Raises NotFound, Gone."""
         return codec.episode(await self._hash("episode", id))
+
+    async def episode_state(self, id: str) -> str | None:
+        """As of a second ago at most; None if there is no such episode (any more)."""
+        state = (await self._standings.of("", id)).state
+        return None if state is None else state.decode()
 
     async def list_episodes(
         self, owner: str | None, limit: int, cursor: str | None = None
@@ -316,53 +317,6 @@ class Store:
             raise errors.NotFound(f"there is no model version {version}")
         return await self.get_model(version)
 
-    # ------------------------------------------------------------------ keys, workers, queues
-
-    async def find_key(self, token: str) -> KeyRecord | None:
-        """The key whose token this is; None for an unknown or revoked one."""
-        return (await self.find_key_and_state(token, ""))[0]
-
-    async def find_key_and_state(self, token: str, episode: str) -> tuple[KeyRecord | None, str | None]:
-        """As ``find_key``, and the state of this episode: None if there is none, or if the key is not one that was
-        found here before.
-
-        What never changes of a key is kept; ``Standings`` tells whether it still counts.
-        """
-        digest = keys.token_digest(token)
-        known = self._known.get(digest)
-        if known is None:
-            return await self._first_found(token, digest), None
-        seen, revoked, state = await self._standings.of(known.id, episode)
-        if not hmac.compare_digest(seen or b"", digest.encode()) or revoked == b"1":
-            return None, None
-        if digest in self._known:  # still: others were found meanwhile
-            self._known.move_to_end(digest)
-        return known, _text(state)
-
-    async def episode_state(self, id: str) -> str | None:
-        """None if there is no such episode (any more)."""
-        return _text((await self._standings.of("", id)).state)
-
-    async def _first_found(self, token: str, digest: str) -> KeyRecord | None:
-        id = await self._redis.get(keys.key_by_token(token))
-        if id is None:
-            return None
-        hash = await self._redis.hgetall(keys.key(id.decode()))
-        if not hmac.compare_digest(hash.get(b"digest", b""), digest.encode()):
-            return None
-        record = codec.key(id.decode(), hash)
-        if record.revoked:
-            return None
-        self._known[digest] = record
-        while len(self._known) > KEYS_KEPT:
-            self._known.popitem(last=False)
-        return record
-
-    async def take(self, key_id: str, rate: Rate) -> int:
-        """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""
-        milliseconds: int = await self._run(scripts.TAKE, [keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
-        return math.ceil(milliseconds / 1000)
-
     # ------------------------------------------------------------------ inside
 
     async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
@@ -423,11 +377,8 @@ class Store:
                     continue
 
     async def _active_version(self) -> str | None:
-        return _text(await self._redis.get(keys.ACTIVE_MODEL))
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+        version = await self._redis.get(keys.ACTIVE_MODEL)
+        return None if version is None else version.decode()
 
 
 def _origin() -> dict[str, str | None]:

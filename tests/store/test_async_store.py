@@ -43,8 +43,8 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
     async def body(store: Store) -> None:
         await noticed(store, "the subscription", lambda: None)
         episode = (await create(store))[0]
-        await store.find_key(token)
-        found, state = await store.find_key_and_state(token, episode.id)
+        await store.access.find_key(token)
+        found, state = await store.access.find_key_and_state(token, episode.id)
         assert (found is not None, state, await store.episode_state(episode.id)) == (True, "queued", "queued")
         record = keys.record("episode", episode.id)
         redis_server.client.hset(record, "state", "other")  # no notice
@@ -52,7 +52,7 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
         await noticed(store, "the subscription", lambda: redis_server.client.client_kill_filter(_type="pubsub"))
         assert await store.episode_state(episode.id) == "other"
         await noticed(store, f"key:{key.id}", lambda: operator.revoke_key(key.id))
-        assert await store.find_key(token) is None
+        assert await store.access.find_key(token) is None
         await noticed(
             store, f"episode:{episode.id}", lambda: with_store(settings, lambda o: o.delete_episode(episode.id))
         )
@@ -299,11 +299,11 @@ def test_key_is_found_by_its_token_until_it_is_revoked(
 ) -> None:
     async def body(store: Store) -> None:
         record, token = sync_store.make_key("ci", {"predict"})
-        assert await store.find_key(token) == record
+        assert await store.access.find_key(token) == record
         assert sync_store.make_key("again", {"predict"}, token)[0] == record
-        assert await store.find_key(token + "x") is None
+        assert await store.access.find_key(token + "x") is None
         assert token not in str(await redis_client_keys(redis_server))
         sync_store.revoke_key(record.id)
-        assert await store.find_key(token) is None
+        assert await store.access.find_key(token) is None
 
     with_store(settings, body)
