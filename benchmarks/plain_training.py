@@ -43,7 +43,7 @@ class PlainTrainer(PlainLearner):
 
     def algorithm_2(self, task: Task, batches: Sequence[Tensor], phi_rate: float) -> float:
         """Eq. 8's step on ``moving_loss``, then Eq. 2's on θ and α, for every batch; the query cross-entropy after."""
-        of_phi = torch.optim.SGD(self.moving_loss.parameters(), phi_rate)
+        of_phi = torch.optim.Adam(self.moving_loss.parameters(), phi_rate)
         for k, rows in enumerate(batches):
             images, labels = task.support[rows], task.support_labels[rows]
             of_phi.zero_grad()

@@ -147,12 +147,15 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: the rows of the support set it used, the θ and α it was taken at, how its forward pass mixed them, the
-    logits that gave, the loss and the loss network's state of them before it, θ and α after it.
+    """One step: how far the steps had come (0..1), the rows of the support set it used, the θ and α it was taken at
+    and the logarithms of λ and ξ (one a tensor), how its forward pass mixed them, the logits that gave, the loss and
+    the loss network's state of them before it, θ and α after it.
     """
 
+    progress: float
     rows: Tensor
     before: tuple[Tensors, Tensors]
+    rates: tuple[Tensor, Tensor]
     mixing: Mixing
     logits: Tensor
     loss: Tensor
@@ -192,6 +195,7 @@ def steps(
     for k in range(count):
         rows = everything if batches is None else batches[k]
         learned = min(k, len(parameters.theta_rates) - 1)
+        rates = parameters.theta_rates[learned], parameters.alpha_rates[learned]
         at_theta, at_alpha = (leaves(theta), leaves(alpha)) if order == "first" else (theta, alpha)
         mixing = learner.mixing(k, count, dropping)
         statistics = Statistics(len(rows), twice=order != "none")
@@ -211,13 +215,13 @@ def steps(
         )
         if adam is not None:
             gradients = adam(gradients)
-        theta = _moved(theta, gradients[: len(theta)], parameters.theta_rates[learned])
-        alpha = _moved(alpha, gradients[len(theta) :], parameters.alpha_rates[learned])
+        theta = _moved(theta, gradients[: len(theta)], rates[0])
+        alpha = _moved(alpha, gradients[len(theta) :], rates[1])
         if order == "none":
             theta, alpha = leaves(theta), leaves(alpha)
             state = None if state is None else (state[0].detach(), state[1].detach())
         logits = logits if keep_graphs else logits.detach()
-        yield Step(rows, (at_theta, at_alpha), mixing, logits, loss.detach(), known, theta, alpha)
+        yield Step(k / count, rows, (at_theta, at_alpha), rates, mixing, logits, loss.detach(), known, theta, alpha)
 
 
 class Adam:

@@ -322,7 +322,7 @@ def _gradient(
     if config.meta == "maml":
         order: Literal["first", "second"] = "first" if config.first_order else "second"
         return maml(learner, run.parameters, task, count, generator, order)
-    return reptile(learner, run.parameters, task, count, generator, config.proxy, phi_rate=0.01)
+    return reptile(learner, run.parameters, task, count, generator, config.proxy)
 
 
 def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient], rate: float) -> None:
@@ -330,9 +330,10 @@ def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient
     named = run.parameters.named()
     for name, value in named.items():
         value.grad = torch.stack([one.gradients[name] for one in asked]).mean(0)
-    torch.nn.utils.clip_grad_norm_(run.parameters.theta.values(), 5.0)
-    for part in (run.parameters.phi.values(), (run.parameters.theta_rates, run.parameters.alpha_rates)):
-        torch.nn.utils.clip_grad_norm_(part, 1.0)
+    if not isinstance(optimizer, torch.optim.SGD):  # what Reptile asks for is a way to go, not a slope
+        torch.nn.utils.clip_grad_norm_(run.parameters.theta.values(), 5.0)
+        for part in (run.parameters.phi.values(), (run.parameters.theta_rates, run.parameters.alpha_rates)):
+            torch.nn.utils.clip_grad_norm_(part, 1.0)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * rate
     optimizer.step()

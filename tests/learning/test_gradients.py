@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from lamanas_core.learning.loss_slope import mend_slope
-from lamanas_core.learning.losses import LearnedLoss
 from lamanas_core.learning.meta_learners import maml, proxy_value, query_logits, reptile
 from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits
@@ -76,7 +74,7 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     task = float64_task()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
     forward_mode = torch.autograd.grad(
-        proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task), 0.0),
+        proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task)),
         list(live.phi.values()),
         materialize_grads=True,
     )
@@ -93,7 +91,7 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     inner = sum((s * g).sum() for s, g in zip(slopes, fixed, strict=True))
     # The proxy is that inner product over the length of ∂L/∂z and of J g.
     (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
-    value = proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task), 0.0).detach()
+    value = proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task)).detach()
     length_of_change = -inner.detach() / (value * slope.norm().detach())  # type: ignore[union-attr]
     twice = torch.autograd.grad(
         -inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True
@@ -135,14 +133,3 @@ def test_the_loss_network_stays_as_it_is_while_adapting() -> None:
     for _ in steps(learner, parameters, task.support, task.support_labels, task.ways, 3):
         pass
     assert all(torch.equal(before[name], value) for name, value in parameters.phi.items())
-
-
-@pytest.mark.parametrize("kind", ["fnn", "lstm"])
-def test_a_loss_that_starts_with_a_negative_slope_is_mended(kind: str) -> None:
-    loss = LearnedLoss(kind, False, 8, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    mend_slope(loss)
-    assert not mend_slope(loss)
-    with torch.no_grad():
-        loss.output.weight.neg_()
-    assert mend_slope(loss)
-    assert not mend_slope(loss)

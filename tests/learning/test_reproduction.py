@@ -1,5 +1,6 @@
 """Table 1: its rows, a tiny budget from end to end, going on, and the table out of the JSONs."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning import reproduction
 from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.reproduction import BUDGETS, interval, reproduce, rows, table
+from lamanas_core.learning.reproduction import BUDGETS, reproduce, rows, table
 
 TINY = replace(
     BUDGETS["small"],
@@ -65,7 +66,20 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| reptile | cross_entropy | - | - | 1 x 2 episodes |" in table(tmp_path / "out")
 
 
-def test_the_interval_is_of_seeds_and_episodes() -> None:
-    mean, half = interval([[0.5, 0.7], [0.5, 0.7]])
-    assert mean == pytest.approx(0.6)
-    assert half == pytest.approx(0.196 / 2**0.5)
+def test_a_row_has_the_interval_of_all_its_episodes_and_its_seeds_apart(tmp_path: Path) -> None:
+    common = {
+        "row": "fnn-mse",
+        "train_accuracy": 0.7,
+        "parameters_kept": 10,
+        "parameters_total": 2000,
+        "direction_changed": 0.25,
+    }
+    for seed, accuracies in ((1, [0.7, 0.9]), (0, [0.5, 0.7])):
+        one = common | {"seed": seed, "accuracy": sum(accuracies) / 2, "accuracies": accuracies}
+        (tmp_path / f"fnn-mse-{seed}.json").write_text(json.dumps(one))
+    half = 196 * ((0.04 + 0.0 + 0.0 + 0.04) / 3 / 4) ** 0.5
+    expected = (
+        "| fnn-mse | fnn | off | mse | 2 x 2 episodes "
+        f"| 70.0 ± {half:.1f} | 60.0, 80.0 | 70.0 | 10 of 2,000 | 0.25, 0.25 | - |"
+    )
+    assert expected in table(tmp_path).splitlines()

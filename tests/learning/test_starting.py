@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.learning.config import PAPER, Config
+from lamanas_core.learning.loss_slope import slope_along_entropy
+from lamanas_core.learning.losses import LossKind
 from lamanas_core.learning.meta_model import MetaModel, write
 from lamanas_core.learning.starting import starting_parameters
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.learning.task_learner import Learner, initial_parameters
 from tests.learning.helpers import MINIATURE
+
+PAPER_IN_SMALL = replace(
+    PAPER, network=replace(PAPER.network, image=ImageSpec(size=8), channels=2, nodes=1, cells=("normal",))
+)
 
 
 @pytest.fixture
@@ -42,11 +50,18 @@ def test_a_model_with_another_network_is_refused(before: Path) -> None:
         starting_parameters(other, str(before), seed=0)
 
 
-def test_a_loss_is_mended_before_it_starts() -> None:
-    from lamanas_core.learning.loss_slope import mend_slope
-    from lamanas_core.learning.task_learner import Learner
-
-    learner = Learner.build(MINIATURE)
-    for seed in range(5):
-        learner.loss.load_state_dict(starting_parameters(MINIATURE, None, seed).phi)
-        assert not mend_slope(learner.loss)
+@pytest.mark.parametrize("kind", ["fnn", "lstm"])
+@pytest.mark.parametrize("config", [MINIATURE, PAPER_IN_SMALL], ids=["serving", "paper"])
+def test_no_loss_starts_out_falling_where_cross_entropy_rises(config: Config, kind: LossKind) -> None:
+    config = replace(config, task_learner=replace(config.task_learner, loss=kind, residual=False))
+    learner = Learner.build(config)
+    falling = []
+    for seed in range(40):
+        learner.loss.load_state_dict(initial_parameters(config, seed).phi)
+        if slope_along_entropy(learner.loss) < 0:
+            falling.append(seed)
+        started = starting_parameters(config, None, seed)
+        learner.loss.load_state_dict(started.phi)
+        assert slope_along_entropy(learner.loss) >= 0, seed
+        assert all(torch.equal(value, started.theta[n]) for n, value in initial_parameters(config, seed).theta.items())
+    assert falling

@@ -1,0 +1,148 @@
+"""Algorithm 2 (Reptile): where θ, α and φ go, by a plain loop of double backward, and what that does for the loss."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lamanas_core.learning.config import Config
+from lamanas_core.learning.meta_learners import Proxy, Task, proxy_value, reptile
+from lamanas_core.learning.normalisation import Statistics
+from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, learned_loss
+from lamanas_core.learning.training import TrainingConfig, _apply, _begin
+from tests.learning.helpers import MINIATURE, first_step, float64_learner, float64_task
+from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
+
+
+def by_double_backward(learner: Learner, parameters: Parameters, task: Task, count: int, proxy: Proxy) -> Parameters:
+    """θ_K, α_K and φ_K of one task, as Algorithm 2 is printed, by torch's own optimizers."""
+    theta, alpha, phi = (
+        {n: v.clone().requires_grad_() for n, v in part.items()}
+        for part in (parameters.theta, parameters.alpha, parameters.phi)
+    )
+    inner = torch.optim.Adam([*theta.values(), *alpha.values()], lr=0.005, betas=(0.0, 0.999))
+    of_phi = torch.optim.Adam(phi.values(), lr=0.01)
+    variables = [*theta.values(), *alpha.values()]
+    for k in range(count):
+        features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(k, count, None))
+        logits = features @ theta["head.weight"].T + theta["head.bias"]
+        entropy = F.cross_entropy(logits, task.support_labels)
+        moving = learned_loss(learner, phi, logits, task.support_labels, k / count)[0]
+        if proxy == "mse":
+            value = (moving - entropy.detach()).square()
+        else:
+            fixed = torch.autograd.grad(entropy, variables, retain_graph=True, materialize_grads=True)
+            slopes = torch.autograd.grad(moving, variables, create_graph=True, materialize_grads=True)
+            value = -torch.stack([(a * b).sum() for a, b in zip(slopes, fixed, strict=True)]).sum()
+        of_phi.zero_grad()
+        torch.autograd.backward(value, inputs=list(phi.values()), retain_graph=True)
+        loss = learned_loss(learner, parameters.phi, logits, task.support_labels, k / count)[0]
+        inner.zero_grad()
+        torch.autograd.backward(loss, inputs=variables)
+        of_phi.step()
+        inner.step()
+    return replace(parameters, theta=theta, alpha=alpha, phi=phi)
+
+
+@pytest.mark.parametrize("loss", ["fnn", "lstm"])
+@pytest.mark.parametrize("proxy", ["mse", "inner_product"])
+def test_algorithm_2_goes_where_a_plain_loop_goes(proxy: Proxy, loss: str) -> None:
+    learner, parameters = float64_learner(with_loss(SMALL, loss))
+    task = float64_task()
+    asked = reptile(learner, parameters, task, 3, generator(), proxy).gradients
+    plain = by_double_backward(learner, parameters, task, 3, proxy).named()
+    for name, old in parameters.named().items():
+        torch.testing.assert_close(old - asked[name], plain[name].detach(), rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() -> None:
+    config = TrainingConfig(preset="tiny", meta="reptile")
+    run = _begin(config, with_loss(MINIATURE, "fnn"), "cpu")
+    before = {name: value.detach().clone() for name, value in run.parameters.named().items()}
+    learner = Learner.build(with_loss(MINIATURE, "fnn"))
+    tasks = [float64_task(seed) for seed in (0, 1)]
+    tasks = [replace(task, support=task.support.float(), query=task.query.float()) for task in tasks]
+    start = run.parameters.map(lambda value: value.detach().clone())
+    asked = [reptile(learner, start, task, 2, generator(), "mse") for task in tasks]
+    # Long ways: were they slopes, they would be cut to a length of 5.
+    asked = [replace(one, gradients={n: 100 * v for n, v in one.gradients.items()}) for one in asked]
+    _apply(run, run.meta, asked, 0.5)
+    for name, value in run.parameters.named().items():
+        size = {"theta": 1.0, "alpha": 0.6, "phi": 1.0}.get(name.split(".")[0], 0.0)
+        mean = (asked[0].gradients[name] + asked[1].gradients[name]) / 2
+        torch.testing.assert_close(value.detach(), before[name] - 0.5 * size * mean, msg=name)
+        torch.testing.assert_close(run.average.named()[name], before[name].lerp(value.detach(), 0.2), msg=name)
+
+
+def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
+    """⟨∇L_φ, (λ ∇_θ H, ξ ∇_α H)⟩, over the mean of λ."""
+    learner, parameters = float64_learner(with_loss(SMALL, "fnn"))
+    task = float64_task()
+
+    def value(theta_rate: float, alpha_rate: float) -> float:
+        rates = torch.full_like(parameters.theta_rates, theta_rate), torch.full_like(parameters.alpha_rates, alpha_rate)
+        at = replace(parameters, theta_rates=rates[0].log(), alpha_rates=rates[1].log())
+        return float(proxy_value(learner, at, task, "inner_product", first_step(learner, at, task)).detach())
+
+    of_theta = value(0.1, 0.0)
+    of_alpha = value(0.1, 0.1) - of_theta
+    assert abs(of_alpha) > 1e-9
+    assert value(0.1, 0.3) == pytest.approx(of_theta + 3 * of_alpha)
+    assert value(0.2, 0.6) == pytest.approx(value(0.1, 0.3))
+
+
+def test_equation_8_refuses_a_step_whose_forward_pass_was_another() -> None:
+    learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=0.5)))
+    task = float64_task()
+    step = first_step(learner, parameters, task, 1, generator())
+    other = replace(step, mixing=replace(step.mixing, dropped=None))
+    with pytest.raises(AssertionError, match="its dropped paths or statistics differ"):
+        proxy_value(learner, parameters, task, "inner_product", other)
+
+
+@pytest.mark.parametrize(
+    ("config", "loss", "proxy", "rate"),
+    [
+        (BY_SGD, "fnn", "mse", 0.1),
+        (BY_SGD, "fnn", "inner_product", 0.01),
+        (BY_SGD, "fnn", "cosine", 0.03),
+        # Prototypes, H on the query set.
+        (MINIATURE, "lstm", "mse", 0.01),
+        (MINIATURE, "lstm", "inner_product", 0.01),
+        (MINIATURE, "lstm", "cosine", 0.01),
+    ],
+)
+def test_meta_training_turns_a_loss_that_pulls_the_wrong_way_and_its_steps_then_help_unseen_tasks(
+    config: Config, loss: str, proxy: Proxy, rate: float
+) -> None:
+    learner, parameters = float64_learner(with_loss(config, loss, residual=False))
+    output = parameters.phi["output.weight"]
+    either_way = [replace(parameters, phi=parameters.phi | {"output.weight": s * output}) for s in (1, -1)]
+    start = now = min(either_way, key=lambda at: gain(learner, at))
+    for seed in range(40):
+        asked = reptile(learner, now, same_images(seed), 1, generator(), proxy, rate).gradients
+        now = replace(now, phi={n: v - asked[f"phi.{n}"] for n, v in now.phi.items()})
+    assert F.cosine_similarity(slope(learner, start.phi), slope(learner, now.phi), dim=0) < 0.9
+    assert gain(learner, start) < 0 < gain(learner, now)
+
+
+def gain(learner: Learner, at: Parameters) -> float:
+    """How much one step lowers the cross-entropy of the query images, over five tasks kept apart."""
+    unseen = [same_images(100 + seed) for seed in range(5)]
+    return sum(query_loss(learner, at, t, 0) - query_loss(learner, at, t, 1) for t in unseen) / len(unseen)
+
+
+def slope(learner: Learner, phi: Tensors) -> Tensor:
+    """∂L_φ/∂z on fixed logits."""
+    logits = torch.randn(12, 3, generator=generator(), dtype=torch.float64).requires_grad_()
+    value = learned_loss(learner, phi, logits, torch.arange(12) % 3, 0.0)[0]
+    return torch.autograd.grad(value, logits)[0].flatten()
+
+
+def same_images(seed: int) -> Task:
+    """Random images to tell apart; the queries are the support images with a little noise."""
+    task = float64_task(seed)
+    noise = torch.randn(task.support.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return replace(task, query=task.support + 0.02 * noise)
