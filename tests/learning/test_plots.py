@@ -63,6 +63,22 @@ def test_a_picture_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture:
     assert [words for words in said if words not in text] == []
 
 
+def test_a_landscape_is_drawn_at_the_epochs_asked_for_and_others_are_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["plot", "loss-landscape", str(run), "--to", str(tmp_path), "--epochs"]
+    assert main([*asked, "40"]) == 0
+    drawn = (tmp_path / "loss-landscape.svg").read_text("utf-8")
+    assert "after 40 meta-epochs" in drawn
+    assert "after 0 meta-epochs" not in drawn
+    assert main([*asked, "0,7,40,9"]) == 1
+    assert "kept no loss after meta-epoch 7, 9; it has 0, 40" in capsys.readouterr().err
+    assert main(["plot", "loss-landscape", "--epochs", "0"]) == 1
+    assert "name its folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "last"])
+
+
 def test_pictures_lie_beside_the_run_by_default(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "curves", str(run)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / "plots" / f"curves.{end}") for end in ("png", "svg")]
