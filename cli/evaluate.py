@@ -31,7 +31,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--steps", type=int, help="K; default: the model's own")
     parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
     parser.add_argument("--uneven", action="store_true", help="a class has any number of images from 1 to --shots")
-    parser.add_argument("--ablate", action="store_true", help="compare the parts of the adaptation, paired")
+    parser.add_argument(
+        "--ablate", action="store_true", help="compare the parts of the adaptation, paired; always JSON"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
 

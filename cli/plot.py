@@ -40,8 +40,18 @@ def add_parser(commands: Any) -> None:
         help="take the support set from this data set's validation classes; default: from made-up characters",
     )
     landscape.add_argument("--seed", type=int, default=0, help="another seed draws another support set")
+    landscape.add_argument(
+        "--epochs",
+        type=_epochs,
+        metavar="E,E,...",
+        help="the learned loss after these meta-epochs, of those that the run kept; default: after each that it kept",
+    )
     for picture in (curves, genotype, landscape):
         picture.add_argument("--to", type=Path, help="folder; default: plots/ in that of the run or model, or here")
+
+
+def _epochs(words: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in words.split(","))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +93,9 @@ def _landscape(args: argparse.Namespace) -> "Figure":
     model = _model(args.folder)
     if not model.parameters.phi:
         raise ValueError("this model's loss is cross-entropy: it has nothing learned to draw")
-    kept = {} if args.folder is None else kept_phi(args.folder)
+    if args.folder is None and args.epochs is not None:
+        raise ValueError("--epochs are those of a run: name its folder")
+    kept = {} if args.folder is None else kept_phi(args.folder, args.epochs)
     phis = {f"after {epoch} meta-epochs": phi for epoch, phi in kept.items()} or {"as trained": model.parameters.phi}
     known = args.folder is not None and args.data is not None
     split = read_split(args.folder, data=args.data) if known else None

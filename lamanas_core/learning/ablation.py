@@ -1,6 +1,7 @@
 """What each part of the adaptation is worth: variants of one meta-model on the same episodes, compared in pairs."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,15 @@ from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.evaluation import EvaluationConfig, mean_and_interval, measured_on, sampled
 from lamanas_core.learning.meta_model import MetaModel
 
-# Cross-entropy never had its step sizes learned for it: it is tried at L_φ's, at a third and at three times those.
-CROSS_ENTROPY_RATES = {"cross_entropy": 1.0, "cross_entropy_slower": 1 / 3, "cross_entropy_faster": 3.0}
+# Cross-entropy never had its step sizes learned for it: it is tried at L_φ's and at multiples of them, down to where
+# its steps are so short that it is as good as no adaptation.
+CROSS_ENTROPY_RATES = {
+    "cross_entropy_3": 3.0,
+    "cross_entropy_1": 1.0,
+    "cross_entropy_1/3": 1 / 3,
+    "cross_entropy_1/10": 1 / 10,
+    "cross_entropy_1/30": 1 / 30,
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Variant:
 
 
 def variants(model: MetaModel) -> dict[str, Variant]:
-    """No steps; K steps of L_φ on θ and α, θ alone, α alone; K steps of cross-entropy at three rates."""
+    """No steps; K steps of L_φ on θ and α, θ alone, α alone; K steps of cross-entropy at each rate."""
     parameters = model.parameters
     still = {
         "theta_only": replace(parameters, alpha_rates=torch.full_like(parameters.alpha_rates, -torch.inf)),
@@ -51,38 +59,61 @@ def variants(model: MetaModel) -> dict[str, Variant]:
 def ablate(
     model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Accuracy and cross-entropy (on the queries) of every variant, the paired differences of its accuracy to no
-    adaptation and to the best cross-entropy loss, each with the half-width of its 95 % interval; and in how many of the
-    episodes the genotype is not the meta-model's.
+    """Every variant on the same episodes, each query alone: ``compared``; and of the genotypes after K steps of L_φ
+    ``genotype_moved``, the share of episodes in which it is not the meta-model's, and ``genotype_pairs_differ``.
     """
     tried = variants(model)
     accuracies: dict[str, list[float]] = {name: [] for name in tried}
     entropies: dict[str, list[float]] = {name: [] for name in tried}
-    before, moved = operations(genotype(model.parameters.alpha, model.config.network)), 0
+    genotypes: list[Hashable] = []
     for number, episode in enumerate(sampled(classes, config)):
         for name, variant in tried.items():
             adapted = adapt_to(variant.model, episode, steps=variant.steps, seed=number, device=config.device)
             accuracy, entropy = measured_on(adapted, episode)
             accuracies[name].append(accuracy)
             entropies[name].append(entropy)
-            moved += name == "learned" and operations(adapted.genotype) != before
+            if name == "learned":
+                genotypes.append(operations(adapted.genotype))
         on_episode(number + 1)
+    before = operations(genotype(model.parameters.alpha, model.config.network))
+    return compared(accuracies, entropies) | {
+        "genotype_moved": sum(cells != before for cells in genotypes) / len(genotypes),
+        "genotype_pairs_differ": pairs_that_differ(genotypes),
+    }
+
+
+def compared(accuracies: Mapping[str, list[float]], entropies: Mapping[str, list[float]]) -> dict[str, Any]:
+    """``variants``: of each its accuracy and its own queries' cross-entropy, and the differences of its accuracy to no
+    adaptation and to the best cross-entropy loss, in pairs, each as mean and half-width of its 95 % interval.
+
+    ``best_cross_entropy``: the rate of the highest mean accuracy, which is the one compared with, and the rate of the
+    lowest cross-entropy on the queries, which may be another.
+    """
     best = max(CROSS_ENTROPY_RATES, key=lambda name: sum(accuracies[name]))
     rows = {}
     for name, values in accuracies.items():
         row = {"accuracy": _stated(values), "query_cross_entropy": _stated(entropies[name])}
-        for against, label in (("none", "over_none"), (best, "over_cross_entropy")):
+        for against, label in (("none", "over_none"), (best, "over_best_cross_entropy")):
             row[label] = _stated([a - b for a, b in zip(values, accuracies[against], strict=True)])
         rows[name] = row
-    return {"variants": rows, "best_cross_entropy": best, "genotype_moved": moved / config.episodes}
+    surest = min(CROSS_ENTROPY_RATES, key=lambda name: sum(entropies[name]))
+    return {"variants": rows, "best_cross_entropy": {"by_accuracy": best, "by_query_cross_entropy": surest}}
 
 
-def operations(cells: Genotype) -> Any:
+def pairs_that_differ(found: Sequence[Hashable]) -> float | None:
+    """The share of pairs of two different places in ``found`` that hold unequal things; None where there is no pair."""
+    pairs = len(found) * (len(found) - 1)
+    if pairs == 0:
+        return None
+    return 1 - sum(count * (count - 1) for count in Counter(found).values()) / pairs
+
+
+def operations(cells: Genotype) -> Hashable:
     """Which operations stand on which edges, without their weights."""
-    return [
-        [[(edge.source, [operation.name for operation in edge.operations]) for edge in node] for node in cell]
+    return tuple(
+        tuple(tuple((edge.source, tuple(o.name for o in edge.operations)) for edge in node) for node in cell)
         for cell in (cells.normal, cells.reduction)
-    ]
+    )
 
 
 def _stated(values: list[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """What a run leaves in its folder beside checkpoint and model: its split, its curves, φ as it was at some epochs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,17 @@ def keep_phi(folder: Path, epoch: int, phi: Mapping[str, Tensor]) -> None:
     checkpoint.write(folder / PHI / f"{epoch:06d}.safetensors", phi, {"meta_epoch": epoch})
 
 
-def kept_phi(folder: Path) -> dict[int, dict[str, Tensor]]:
-    """Every φ that ``keep_phi`` left, by meta-epoch, in order."""
-    found = {}
-    for path in sorted((folder / PHI).glob("*.safetensors")):
-        tensors, state = checkpoint.read(path)
-        found[int(state["meta_epoch"])] = tensors
-    return found
+def kept_phi(folder: Path, epochs: Sequence[int] | None = None) -> dict[int, dict[str, Tensor]]:
+    """φ as ``keep_phi`` left it, by meta-epoch: all in order, or those after ``epochs`` in that order.
+
+    Raises ValueError, which names what there is, where one of ``epochs`` was not kept.
+    """
+    found = {int(path.stem): path for path in sorted((folder / PHI).glob("*.safetensors"))}
+    chosen = list(found) if epochs is None else list(epochs)
+    missing = [epoch for epoch in chosen if epoch not in found]
+    if missing:
+        raise ValueError(
+            f"{folder} kept no loss after meta-epoch {', '.join(map(str, missing))}; "
+            f"it has {', '.join(map(str, found)) or 'none'}"
+        )
+    return {epoch: checkpoint.read(found[epoch])[0] for epoch in chosen}

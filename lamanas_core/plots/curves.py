@@ -8,21 +8,30 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from lamanas_core.plots.figures import COLOURS, FAINT, INK, new_figure, tidy
 
-HIGHEST = 101.0  # %; room for a mark at 100
+HIGHEST = 100.9  # %; room for a mark at 100, and none for a tick at 101
+LEAST_SPAN = 4.0  # points of accuracy: what 20 episodes differ by at random is not to look like a course
+DEEPEST = 0.1  # of the lowest mean loss: an epoch of easy tasks is not to set the scale
 STAGES = (("warm_up", "warm-up"), ("meta", "meta-training"))
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """``rows``: the lines of a run's ``curves.jsonl``. Raises ValueError where there is none."""
+    """``rows``: the lines of a run's ``curves.jsonl``. Raises ValueError where there is none.
+
+    The loss of each epoch is a dot; the line is its mean over the last twentieth of the stage.
+    """
     if not rows:
         raise ValueError("this run has no epoch yet")
     figure = new_figure(7.2, 5.0)
     above, below = figure.subplots(2, 1, sharex=True)
+    lowest = []
     for (stage, name), colour in zip(STAGES, COLOURS, strict=False):
         own = [row for row in rows if row["stage"] == stage]
         if own:
             epochs, losses = [row["epoch"] for row in own], [row["loss"] for row in own]
-            above.plot(epochs, losses, color=colour, linewidth=1.2, marker="o", markersize=2)
+            above.plot(epochs, losses, color=colour, linestyle="none", marker="o", markersize=2, alpha=0.35)
+            means = running_mean(losses, max(1, len(losses) // 20))
+            above.plot(epochs, means, color=colour, linewidth=1.6)
+            lowest.append(min(means))
             middle = (epochs[0] + epochs[-1]) / 2
             above.annotate(name, (middle, 1.0), xycoords=("data", "axes fraction"), color=colour, ha="center", va="top")
     if min(row["loss"] for row in rows) > 0:
@@ -31,6 +40,8 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
         above.yaxis.set_major_formatter("{x:g}")
         above.yaxis.set_minor_formatter(NullFormatter())
     above.margins(y=0.15)
+    if above.get_yscale() == "log":
+        above.set_ylim(bottom=max(above.get_ylim()[0], DEEPEST * min(lowest)))
     above.set_ylabel("loss on the queries", color=INK)
     measured = [row for row in rows if row.get("validation_accuracy") is not None]
     values = [100 * row["validation_accuracy"] for row in measured]
@@ -46,7 +57,9 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
     below.margins(y=0.25)
     low, high = below.get_ylim()
-    below.set_ylim(max(low, 0.0), min(high, HIGHEST))
+    spare = max(0.0, LEAST_SPAN - (high - low)) / 2
+    below.set_ylim(max(low - spare, 0.0), min(high + spare, HIGHEST))
+    below.yaxis.get_major_locator().set_params(integer=True)
     below.set_ylabel("validation accuracy, %", color=INK)
     below.set_xlabel("epoch", color=INK)
     begins = [row["epoch"] for row in rows if row["stage"] == "meta"]
@@ -56,3 +69,9 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
         if begins and begins[0] > rows[0]["epoch"]:
             axes.axvline(begins[0] - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
     return figure
+
+
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """At each place the mean of the last ``window`` values up to it, or of as many as there are."""
+    parts = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
+    return [sum(part) / len(part) for part in parts]

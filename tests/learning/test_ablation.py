@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.ablation import ablate, variants
+from lamanas_core.learning.ablation import CROSS_ENTROPY_RATES, ablate, compared, pairs_that_differ, variants
 from lamanas_core.learning.datasets import load_dataset
 from lamanas_core.learning.evaluation import EvaluationConfig
 from lamanas_core.learning.meta_model import MetaModel
@@ -40,15 +41,51 @@ def test_each_variant_moves_what_its_name_says() -> None:
     assert set(moved.values()) == {(True, True)}
 
 
-def test_differences_are_paired_and_those_to_itself_are_zero(tmp_path: Path) -> None:
+def test_cross_entropy_is_tried_down_to_steps_too_short_to_matter() -> None:
+    found = variants(model())
+    base = model().parameters.theta_rates.exp()
+    for name, factor in CROSS_ENTROPY_RATES.items():
+        torch.testing.assert_close(found[name].model.parameters.theta_rates.exp(), factor * base)
+        assert found[name].model.config.task_learner.loss == "cross_entropy"
+    assert min(CROSS_ENTROPY_RATES.values()) <= 1 / 30
+
+
+def test_differences_are_taken_in_pairs_and_the_best_by_accuracy_is_not_the_best_by_entropy() -> None:
+    still: dict[str, list[float]] = {name: [0.0, 0.0] for name in CROSS_ENTROPY_RATES}
+    accuracies = still | {"none": [0.2, 0.8], "learned": [0.3, 1.0], "cross_entropy_1/3": [0.5, 0.9]}
+    entropies = {name: [9.0, 9.0] for name in accuracies} | {
+        "learned": [1.0, 2.0],
+        "cross_entropy_1/3": [4.0, 6.0],
+        "cross_entropy_1/30": [3.0, 3.0],
+    }
+    result = compared(accuracies, entropies)
+    assert result["best_cross_entropy"] == {
+        "by_accuracy": "cross_entropy_1/3",
+        "by_query_cross_entropy": "cross_entropy_1/30",
+    }
+    row = result["variants"]["learned"]
+    # The differences are 0.1 and 0.2; those of unpaired accuracies would spread over 0.7.
+    assert row["over_none"] == pytest.approx([0.15, 1.96 * 0.05], abs=1e-5)
+    assert row["over_best_cross_entropy"] == pytest.approx([-0.05, 1.96 * 0.15], abs=1e-5)
+    assert row["query_cross_entropy"] == pytest.approx([1.5, 1.96 * 0.5], abs=1e-5)
+    assert result["variants"]["cross_entropy_1/3"]["query_cross_entropy"][0] == 5.0
+
+
+def test_pairs_that_differ_by_hand() -> None:
+    # Of the six pairs of a, a, b, c one is equal.
+    assert pairs_that_differ(["a", "a", "b", "c"]) == pytest.approx(5 / 6)
+    assert pairs_that_differ(["a", "a"]) == 0
+    assert pairs_that_differ(["a"]) is None
+
+
+def test_all_variants_are_measured_on_every_episode(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=8, images=3, seed=0)
     classes = load_dataset(tmp_path, ImageSpec())["train"]
     told: list[int] = []
     result = ablate(model(), classes, EvaluationConfig(ways=3, shots=1, queries=2, episodes=2), told.append)
     assert told == [1, 2]
-    rows = result["variants"]
-    assert rows["none"]["over_none"] == [0.0, 0.0]
-    assert rows[result["best_cross_entropy"]]["over_cross_entropy"] == [0.0, 0.0]
-    for row in rows.values():
-        assert abs(row["accuracy"][0] - rows["none"]["accuracy"][0] - row["over_none"][0]) < 1e-4
+    assert result["variants"].keys() == variants(model()).keys()
+    best = result["best_cross_entropy"]["by_accuracy"]
+    assert result["variants"][best]["over_best_cross_entropy"] == [0.0, 0.0]
     assert 0 <= result["genotype_moved"] <= 1
+    assert result["genotype_pairs_differ"] in (0.0, 1.0)

@@ -52,6 +52,9 @@ def test_parameters_kept_by_hand() -> None:
     alpha["normal.operations"][0] = torch.tensor([9.0, 0.0])
     # One convolution 3 x 3 of 4 channels and its normalisation less.
     assert kept_parameters(theta, alpha, CONFIG) == total - (4 * 4 * 9 + 8)
+    # Node 1 without its third input: that edge's convolution less as well, though its share of the edge is a half.
+    alpha["normal.pairs.1"] = torch.tensor([9.0, 0.0, 0.0])
+    assert kept_parameters(theta, alpha, CONFIG) == total - 2 * (4 * 4 * 9 + 8)
 
 
 def test_the_temperature_falls_to_its_end_and_stays() -> None:

@@ -90,6 +90,14 @@ def test_the_steps_change_weights_and_architecture(model: MetaModel) -> None:
         assert any(not torch.equal(old[name], new[name]) for name in old)
 
 
+def test_adapting_leaves_the_meta_model_as_it_was_to_the_byte(model: MetaModel) -> None:
+    before = model.to_bytes()
+    adapted = run(model, *glyph_support(3, [2] * 3, seed=11))
+    assert adapted.artifact != run(model, *glyph_support(3, [2] * 3, seed=11), 0).artifact
+    assert model.to_bytes() == before
+    assert all(torch.equal(v, adapted.network.parameters.phi[n]) for n, v in model.parameters.phi.items())
+
+
 def test_the_adaptation_tells_what_it_kept(model: MetaModel) -> None:
     adapted = run(model, *glyph_support(3, [2, 1, 3], seed=9))
     assert 0 < adapted.parameters_kept < adapted.parameters_total

@@ -1,6 +1,8 @@
 """Every gradient of the paper against finite differences or autograd, in float64 on a tiny network."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -69,15 +71,12 @@ def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apar
             torch.testing.assert_close(new[name], old[name] - rates[0, i].exp() * gradient)
 
 
-def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
+@pytest.mark.parametrize("proxy", ["inner_product", "cosine"])
+def test_the_proxys_value_and_gradient_equal_double_backward(proxy: Literal["inner_product", "cosine"]) -> None:
     learner, parameters = float64_learner()
     task = float64_task()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
-    forward_mode = torch.autograd.grad(
-        proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task)),
-        list(live.phi.values()),
-        materialize_grads=True,
-    )
+    forward_mode = proxy_value(learner, live, task, proxy, first_step(learner, parameters, task))
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
     alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
     variables = [*theta.values(), *alpha.values()]
@@ -88,16 +87,29 @@ def test_the_inner_product_proxys_gradient_equals_double_backward() -> None:
     logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
     loss: Tensor = functional_call(learner.loss, live.phi, (logits, task.support_labels, 0.0, None))[0]
     slopes = torch.autograd.grad(loss, variables, create_graph=True, materialize_grads=True)
-    inner = sum((s * g).sum() for s, g in zip(slopes, fixed, strict=True))
-    # The proxy is that inner product over the length of ∂L/∂z and of J g.
-    (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
-    value = proxy_value(learner, live, task, "cosine", first_step(learner, parameters, task)).detach()
-    length_of_change = -inner.detach() / (value * slope.norm().detach())  # type: ignore[union-attr]
-    twice = torch.autograd.grad(
-        -inner / (slope.norm() * length_of_change), list(live.phi.values()), materialize_grads=True
+    twice = -sum_of_products(slopes, fixed)
+    if proxy == "cosine":
+        (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
+        twice = twice / (slope.norm() * change_along(fixed, logits, variables).norm())
+    torch.testing.assert_close(forward_mode, twice, rtol=1e-9, atol=0.0)
+    names, leaves = list(live.phi), list(live.phi.values())
+    found, expected = (
+        torch.autograd.grad(value, leaves, retain_graph=True, materialize_grads=True) for value in (forward_mode, twice)
     )
-    for a, b in zip(forward_mode, twice, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-10)
+    for name, a, b in zip(names, found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-10, msg=name)
+    assert any(bool(gradient.abs().max() > 1e-6) for gradient in found)
+
+
+def sum_of_products(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+
+
+def change_along(direction: Sequence[Tensor], logits: Tensor, variables: Sequence[Tensor]) -> Tensor:
+    """J g by reverse mode alone: ⟨Jᵀv, g⟩ is linear in v, and its slope is J g."""
+    v = torch.zeros_like(logits).requires_grad_()
+    backward = torch.autograd.grad(logits, variables, v, create_graph=True, materialize_grads=True)
+    return torch.autograd.grad(sum_of_products(backward, direction), v, retain_graph=True)[0]
 
 
 @pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])

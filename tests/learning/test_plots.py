@@ -18,7 +18,7 @@ from lamanas_core.learning.normalisation import Statistics
 from lamanas_core.learning.prototypes import leave_one_out_logits
 from lamanas_core.learning.run_folder import Curves, keep_phi
 from lamanas_core.learning.task_learner import Learner, initial_parameters
-from lamanas_core.plots import genotype
+from lamanas_core.plots import curves, genotype
 from tests.learning.helpers import MINIATURE
 
 
@@ -26,11 +26,11 @@ from tests.learning.helpers import MINIATURE
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a run of 3 epochs leaves it."""
     folder = tmp_path_factory.mktemp("run")
-    curves = Curves(folder, 0)
+    written = Curves(folder, 0)
     rows = (("warm_up", None), ("warm_up", 0.4), ("meta", 0.6))
     for epoch, (stage, accuracy) in enumerate(rows, start=1):
-        curves.add({"epoch": epoch, "stage": stage, "loss": 1.5 / epoch, "validation_accuracy": accuracy})
-    curves.close()
+        written.add({"epoch": epoch, "stage": stage, "loss": 1.5 / epoch, "validation_accuracy": accuracy})
+    written.close()
     parameters = initial_parameters(MINIATURE, 0)
     for epoch in (0, 40):
         keep_phi(folder, epoch, {name: value * (1 + epoch) for name, value in parameters.phi.items()})
@@ -63,6 +63,22 @@ def test_a_picture_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture:
     assert [words for words in said if words not in text] == []
 
 
+def test_a_landscape_is_drawn_at_the_epochs_asked_for_and_others_are_told(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["plot", "loss-landscape", str(run), "--to", str(tmp_path), "--epochs"]
+    assert main([*asked, "40"]) == 0
+    drawn = (tmp_path / "loss-landscape.svg").read_text("utf-8")
+    assert "after 40 meta-epochs" in drawn
+    assert "after 0 meta-epochs" not in drawn
+    assert main([*asked, "0,7,40,9"]) == 1
+    assert "kept no loss after meta-epoch 7, 9; it has 0, 40" in capsys.readouterr().err
+    assert main(["plot", "loss-landscape", "--epochs", "0"]) == 1
+    assert "name its folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*asked, "last"])
+
+
 def test_pictures_lie_beside_the_run_by_default(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "curves", str(run)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / "plots" / f"curves.{end}") for end in ("png", "svg")]
@@ -73,6 +89,22 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureF
     assert "this run has no epoch yet" in capsys.readouterr().err
     assert main(["plot", "genotype", str(tmp_path)]) == 1
     assert "neither a model nor a checkpoint" in capsys.readouterr().err
+
+
+def test_the_running_mean_by_hand() -> None:
+    assert curves.running_mean([4.0, 2.0, 0.0, 7.0], 2) == [4.0, 3.0, 1.0, 3.5]
+    assert curves.running_mean([4.0, 2.0], 1) == [4.0, 2.0]
+
+
+def test_neither_one_easy_epoch_nor_the_noise_of_a_validation_sets_the_scale() -> None:
+    rows = [
+        {"epoch": i, "stage": "meta", "loss": 1e-9 if i == 30 else 0.5, "validation_accuracy": 0.985 - 0.0001 * (i % 2)}
+        for i in range(1, 61)
+    ]
+    above, below = curves.draw(rows).axes
+    assert above.get_ylim()[0] > 0.01
+    low, high = below.get_ylim()
+    assert high - low > 2
 
 
 def test_each_operation_has_a_colour_of_its_own() -> None:

@@ -4,13 +4,30 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from lamanas_core.artifact import Classifier
 from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning import reproduction
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.reproduction import BUDGETS, reproduce, rows, table
+from lamanas_core.learning import reproduction, training
+from lamanas_core.learning.adaptation import adapt
+from lamanas_core.learning.config import PRESETS, Config
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.reproduction import (
+    BUDGETS,
+    Row,
+    reproduce,
+    rows,
+    table,
+    training_config,
+    warmed_up,
+    with_level_head,
+    with_prototypes,
+)
+from lamanas_core.learning.starting import starting_parameters
+from lamanas_core.learning.task_learner import initial_parameters
 
 TINY = replace(
     BUDGETS["small"],
@@ -43,13 +60,28 @@ def test_the_rows_are_the_nine_variants_and_the_references() -> None:
     ]
 
 
-def test_a_finished_run_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def miniature(monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A preset of that name: the paper's forms in a network that trains in a second, with a layer for 4 classes."""
     paper = PRESETS["paper"]
     network = replace(
         paper.network, image=ImageSpec(size=8), channels=2, nodes=2, ways=4, cells=("normal", "reduction")
     )
     task = replace(paper.task_learner, steps=2, hidden=4, batch=4)
-    monkeypatch.setitem(PRESETS, "miniature", replace(paper, preset="miniature", network=network, task_learner=task))
+    config = replace(paper, preset="miniature", network=network, task_learner=task)
+    monkeypatch.setitem(PRESETS, "miniature", config)
+    return config
+
+
+def untrained(config: Config) -> MetaModel:
+    return MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+
+
+def named(name: str) -> Row:
+    return next(row for row in rows() if row.name == name)
+
+
+def test_a_finished_run_is_not_run_again(miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [row for row in rows() if row.name in ("lstm-residual-mse", "maml", "reptile")]
     monkeypatch.setattr(reproduction, "rows", lambda: tuple(chosen))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
@@ -83,3 +115,79 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_its_seeds_apart(tmp_path
         f"| 70.0 ± {half:.1f} | 60.0, 80.0 | 70.0 | 10 of 2,000 | 0.25, 0.25 | - |"
     )
     assert expected in table(tmp_path).splitlines()
+
+
+def test_rows_start_from_one_warm_up_with_the_same_weights_and_a_loss_of_their_own(
+    miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "STEPS_PER_EPOCH", 2)
+    write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
+    budget, run = replace(TINY, warm_up_epochs=1), tmp_path / "run"
+    start = warmed_up(budget, tmp_path / "glyphs", run)
+    fresh = untrained(miniature).parameters.theta
+    assert any(not torch.equal(fresh[name], value) for name, value in start.parameters.theta.items())
+    losses = set()
+    for name, seed in (("cross_entropy", 0), ("fnn-mse", 0), ("lstm-residual-mse", 1), ("maml", 0), ("reptile", 2)):
+        config = training_config(named(name), seed, budget, run)
+        found = starting_parameters(config.model_config(), config.start, config.seed)
+        for part, expected in ((found.theta, start.parameters.theta), (found.alpha, start.parameters.alpha)):
+            assert part.keys() == expected.keys()
+            assert all(torch.equal(value, expected[key]) for key, value in part.items())
+        losses.add(tuple(found.phi))
+    assert len(losses) == 3  # none, feed-forward, LSTM
+
+    def again(*_: object, **__: object) -> MetaModel:
+        raise AssertionError("warmed up a second time")
+
+    monkeypatch.setattr(reproduction, "train", again)
+    assert warmed_up(budget, tmp_path / "glyphs", run).version == start.version
+
+
+def test_a_level_head_gives_all_classes_the_same_logit_and_leaves_the_rest(miniature: Config) -> None:
+    model = untrained(miniature)
+    model.parameters.theta["head.bias"].copy_(torch.arange(4))
+    level = with_level_head(model)
+    images, labels = support(ways=4)
+    before, after = (classifier(m, images, labels, 4).logits(images) for m in (model, level))
+    assert np.ptp(before, axis=1).min() > 0
+    assert np.ptp(after, axis=1).max() == 0
+    theta = level.parameters.theta
+    changed = {name for name, value in model.parameters.theta.items() if not torch.equal(value, theta[name])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_the_prototype_head_tells_more_classes_than_the_linear_layer_has_without_it(miniature: Config) -> None:
+    model = with_prototypes(with_level_head(untrained(miniature)))
+    assert not any(name.startswith("head.") for name in model.parameters.theta)
+    images, labels = support(ways=6)
+    noise = np.random.default_rng(1).integers(0, 9, images.shape, dtype=np.uint8)
+    logits = classifier(model, images, labels, 6).logits(images + noise)
+    assert logits.argmax(1).tolist() == labels.tolist()
+
+
+def test_the_resnet_row_starts_at_random_in_a_network_of_its_own() -> None:
+    small = BUDGETS["small"]
+    config = training_config(named("resnet18"), 1, small, Path("run"))
+    assert config.start is None
+    assert config.seed == 1
+    assert (config.meta_epochs, config.meta_batch) == (small.resnet_meta_epochs, small.resnet_meta_batch)
+    network = config.model_config().network
+    assert network.stem == "resnet18"
+    assert training_config(named("cross_entropy"), 1, small, Path("run")).model_config().network.stem == "convolution"
+    assert (config.loss, config.meta) == ("cross_entropy", "reptile")
+    theta = starting_parameters(config.model_config(), config.start, config.seed).theta
+    assert any(name.startswith("stem.behind") for name in theta)
+
+
+def support(ways: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two images a class, of the same random squares but for a little noise: uint8 (n, 1, 8, 8), labels (n,)."""
+    rng = np.random.default_rng(0)
+    squares = rng.integers(0, 200, (ways, 1, 8, 8), dtype=np.uint8).repeat(2, axis=0)
+    return squares + rng.integers(0, 9, squares.shape, dtype=np.uint8), np.arange(ways).repeat(2)
+
+
+def classifier(model: MetaModel, images: np.ndarray, labels: np.ndarray, ways: int) -> Classifier:
+    """Without a step."""
+    names = [str(label) for label in range(ways)]
+    adapted = adapt(model, images, labels, names, steps=0, seed=0, device="cpu", on_step=lambda *_: None)
+    return Classifier.from_bytes(adapted.artifact)

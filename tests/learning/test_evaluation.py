@@ -1,0 +1,114 @@
+"""What an evaluation says, against numbers worked by hand from a classifier whose every answer is given."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from lamanas_core.artifact import Classifier
+from lamanas_core.learning import evaluation
+from lamanas_core.learning.datasets import ImageClasses
+from lamanas_core.learning.evaluation import EvaluationConfig, evaluate, mean_and_interval, measured_on
+from lamanas_core.learning.meta_model import MetaModel
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.learning.helpers import MINIATURE
+
+Array = npt.NDArray[np.floating]
+CONFIG = EvaluationConfig(ways=2, shots=1, queries=2, episodes=2)
+# Of the queries, two a class in order: episode 0 is all right, episode 1 one of four.
+CHOSEN = ([0, 0, 1, 1], [0, 1, 0, 0])
+SURE = 0.8
+KEPT = (100, 300)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Answers as in ``CHOSEN``, each at probability ``SURE``; images of value 0 are known, others novel."""
+
+    number: int
+
+    def answers(self, images: Array) -> tuple[Array, Array]:
+        return np.where(np.eye(2)[CHOSEN[self.number]] == 1, SURE, 1 - SURE), self.novelty(images)
+
+    def novelty(self, images: Array) -> Array:
+        novelty: Array = images.mean((1, 2, 3))
+        return novelty
+
+    def logits(self, images: Array) -> Array:
+        logits: Array = np.log(self.answers(images)[0])
+        return logits
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Adaptations are not run but noted down, each with what it was asked for."""
+    asked: list[dict[str, object]] = []
+
+    def adapt_to(model: MetaModel, episode: object, **how: object) -> SimpleNamespace:
+        asked.append(how)
+        number = len(asked) - 1
+        return SimpleNamespace(artifact=bytes([number]), parameters_kept=KEPT[number], parameters_total=1000)
+
+    monkeypatch.setattr(evaluation, "adapt_to", adapt_to)
+    monkeypatch.setattr(Classifier, "from_bytes", lambda artifact: Given(artifact[0]))
+    return asked
+
+
+def model() -> MetaModel:
+    return MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+
+
+def classes(count: int) -> ImageClasses:
+    """Three images of side 8 a class, all of value 0."""
+    members = tuple(torch.arange(3 * i, 3 * i + 3) for i in range(count))
+    names = tuple(str(i) for i in range(count))
+    return ImageClasses(torch.zeros(3 * count, 1, 8, 8, dtype=torch.uint8), members, names, names)
+
+
+def test_accuracy_interval_parameters_and_calibration_by_hand(given: list[dict[str, object]]) -> None:
+    told: list[int] = []
+    result = evaluate(model(), classes(2), replace(CONFIG, steps=7, seed=5), told.append)
+    assert result.accuracies == (1.0, 0.25)
+    assert result.accuracy == pytest.approx(0.625)
+    assert result.ci95 == pytest.approx(1.96 * 0.375)  # both are 0.375 off: a deviation of 0.375 √2, over √2
+    assert result.parameters_kept == 200
+    assert result.parameters_total == 1000
+    assert result.ece == pytest.approx(SURE - 5 / 8)
+    assert told == [1, 2]
+    assert given == [{"steps": 7, "seed": 0, "device": "cpu"}, {"steps": 7, "seed": 1, "device": "cpu"}]
+
+
+def test_novelty_is_measured_on_classes_outside_the_episode_where_there_are_any(
+    given: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(model(), classes(2), CONFIG, lambda number: None).novelty_auroc is None
+    given.clear()
+    # As novel as the queries: a tie, which counts half.
+    assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 0.5
+    given.clear()
+    bright = torch.full((4, 1, 8, 8), 9, dtype=torch.uint8)
+    monkeypatch.setattr(evaluation, "strangers", lambda *_: bright)
+    assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 1.0
+
+
+def test_the_document_tells_the_steps_that_were_taken(given: list[dict[str, object]]) -> None:
+    result = evaluate(model(), classes(2), CONFIG, lambda number: None)
+    document = result.to_json(model(), CONFIG)
+    assert document["steps"] == MINIATURE.task_learner.steps
+    assert document["accuracy"] == 0.625
+    assert "accuracies" not in document
+    assert result.to_json(model(), replace(CONFIG, steps=0))["steps"] == 0
+
+
+def test_accuracy_and_cross_entropy_of_one_adaptation_by_hand(given: list[dict[str, object]]) -> None:
+    episode = SimpleNamespace(query=torch.zeros(4, 1, 8, 8), query_labels=torch.tensor([0, 0, 1, 1]))
+    accuracy, entropy = measured_on(SimpleNamespace(artifact=bytes([1])), episode)  # type: ignore[arg-type]
+    assert accuracy == 0.25
+    assert entropy == pytest.approx(-(np.log(SURE) + 3 * np.log(1 - SURE)) / 4)
+
+
+def test_the_interval_of_a_single_value_is_0() -> None:
+    assert mean_and_interval([0.5]) == (0.5, 0.0)
