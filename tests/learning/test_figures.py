@@ -1,0 +1,55 @@
+"""The figures in the documents and in the model card are those of the runs, and the runs are of the shipped model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lamanas_core.learning.meta_model import MetaModel, shipped
+from lamanas_core.learning.reproduction import table
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+EVALUATIONS = sorted((DOCS / "evaluation").glob("*.json"))
+TRAINING = (DOCS / "training.md").read_text("utf-8")
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def points(pair: list[float]) -> str:
+    return f"{100 * pair[0]:+.2f} ± {100 * pair[1]:.2f}"
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
+def test_a_run_that_is_quoted_is_of_the_shipped_model(path: Path) -> None:
+    assert read(path)["model_version"] == MetaModel.from_bytes(*shipped()).version
+
+
+@pytest.mark.parametrize("path", [path for path in EVALUATIONS if "accuracy" in read(path)], ids=lambda path: path.stem)
+def test_accuracies_stand_in_the_documents_and_in_the_card(path: Path) -> None:
+    run = read(path)
+    stated = f"{100 * run['accuracy']:.2f} % ± {100 * run['ci95']:.2f}"
+    assert stated in TRAINING
+    assert stated in (ROOT / "README.md").read_text("utf-8")
+    of_the_card = MetaModel.from_bytes(*shipped()).card["metrics"]["test"]
+    assert [one["run"] for one in of_the_card if one["accuracy"] == round(run["accuracy"], 5)] == [path.name]
+
+
+@pytest.mark.parametrize("path", [path for path in EVALUATIONS if "variants" in read(path)], ids=lambda path: path.stem)
+def test_what_adaptation_gives_stands_in_the_document(path: Path) -> None:
+    found = read(path)["variants"]
+    cells = (
+        f"{100 * found['none']['accuracy'][0]:.2f} %",
+        f"{100 * found['learned']['accuracy'][0]:.2f} %",
+        points(found["learned"]["over_none"]),
+        points(found["learned"]["over_best_cross_entropy"]),
+    )
+    assert " | ".join(cells) in TRAINING
+
+
+def test_the_table_in_the_document_is_made_of_the_runs() -> None:
+    assert table(DOCS / "reproduction" / "small") in (DOCS / "reproduction.md").read_text("utf-8")
