@@ -1,12 +1,12 @@
 """The first admin token: minted on loopback, found in its file, and otherwise demanded."""
 
-import os
 from pathlib import Path
 
 from app.settings import Settings
 from app.store.records import SCOPES
 from app.store.sync_store import SyncStore, new_token
 from cli.errors import CommandError
+from lamanas_core.files import write_new
 
 
 def url(settings: Settings) -> str:
@@ -51,18 +51,8 @@ def mint(settings: Settings) -> str:
 
 def write_secret(path: Path, secret: str, mode: int) -> str:
     """Writes a new file whole or not at all; what is there already stays and is returned."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the umask is
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     try:
-        os.link(draft, path)  # unlike a rename, refuses to replace
+        write_new(path, f"{secret}\n".encode(), mode)
     except FileExistsError:
         return path.read_text().strip()
-    finally:
-        draft.unlink()
     return secret

@@ -15,6 +15,7 @@ import httpx
 
 from cli.errors import CommandError
 from lamanas_client import Client, LamanasError
+from lamanas_core.files import write_whole
 
 CONNECT_S = 5.0
 
@@ -35,11 +36,7 @@ def keep(login: Login) -> Path:
     """Replaces the login that was kept before. No other user can read it."""
     path = login_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(asdict(login), file)
-    draft.replace(path)
+    write_whole(path, json.dumps(asdict(login)).encode(), 0o600)
     return path
 
 
