@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from cli.errors import CommandError
+from cli.errors import CommandError, told
 from lamanas_client import Client, LamanasError
 from lamanas_core.files import write_whole
 
@@ -80,10 +80,8 @@ def client(login: Login) -> Iterator[Client]:
     with Client(login.url, login.token, transport=transport(login.url)) as found:
         try:
             yield found
-        except OSError as error:
-            raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
-        except (LamanasError, ValueError) as error:
-            raise CommandError(str(error)) from error
+        except (LamanasError, OSError, ValueError) as error:
+            raise told(error) from error
 
 
 def transport(url: str) -> httpx.HTTPTransport | None:
@@ -96,8 +94,9 @@ def require_listener(url: str) -> None:
 
     Where the environment names a proxy for it, the proxy has to be there: it alone may be reachable from here.
     """
-    proxy = _proxy(url)
+    proxy = None
     try:
+        proxy = _proxy(url)
         parts = urlsplit(url if proxy is None else proxy)
         address = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
         socket.create_connection(address, timeout=CONNECT_S).close()

@@ -9,8 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from cli import show, training
-from cli.errors import CommandError
+from cli import numbers, show, training
+from cli.errors import CommandError, told
 
 HELP = "meta-train on Omniglot or a folder of class folders"
 DESCRIPTION = """Meta-train and leave model.safetensors and model.json (the card) in the run's folder.
@@ -37,7 +37,7 @@ def _add_local_options(group: Any) -> dict[str, Any]:
         group.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set"),
         group.add_argument("--run", type=Path, help="folder for checkpoints; continued if it has one"),
         group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto"),
-        group.add_argument("--threads", type=int, default=1, help="CPU threads"),
+        group.add_argument("--threads", type=numbers.threads, default=1, help="CPU threads"),
         group.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too"),
         group.add_argument("--start", help="a meta-model to go on from: its folder, or `shipped`"),
         group.add_argument(
@@ -95,13 +95,13 @@ def _train_here(args: argparse.Namespace) -> int:
                 should_stop=lambda: False,
                 ranks=ranks,
             )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
+        if ranks.first:
+            model.card["provenance"]["command"] = shlex.join(["lamanas", *sys.argv[1:]])
+            write(model, args.run)
+            print(json.dumps({"version": model.version, **model.card["metrics"]}))
+        return 0
+    except (ValueError, OSError) as error:
+        raise told(error) from error
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from the last checkpoint in {args.run}", file=sys.stderr)
         return 130
-    if ranks.first:
-        model.card["provenance"]["command"] = shlex.join(["lamanas", *sys.argv[1:]])
-        write(model, args.run)
-        print(json.dumps({"version": model.version, **model.card["metrics"]}))
-    return 0
