@@ -9,6 +9,10 @@ from cli.errors import CommandError
 from lamanas_core.files import write_new
 
 
+class RevokedError(CommandError):
+    """The token in the data directory's file opens nothing any more."""
+
+
 def url(settings: Settings) -> str:
     """Where the app that these settings describe is reached from this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
@@ -18,8 +22,8 @@ def url(settings: Settings) -> str:
 def ensure(settings: Settings, store: SyncStore) -> None:
     """Makes the token in the data directory's file a key of the store; without a file, mints one on loopback.
 
-    Raises CommandError where the app would listen beyond this machine without any key: then nobody could tell who
-    made the first one.
+    Raises RevokedError where that key is revoked, and CommandError where the app would listen beyond this machine
+    without any key: then nobody could tell who made the first one.
     """
     token = read(settings)
     if token is None:
@@ -31,7 +35,12 @@ def ensure(settings: Settings, store: SyncStore) -> None:
                 f"127.0.0.1, or put a token into {settings.admin_token_file} with `lamanas init`"
             )
         token = mint(settings)
-    store.make_key("admin", SCOPES, token)
+    key, _ = store.make_key("admin", SCOPES, token)
+    if key.revoked:
+        raise RevokedError(
+            f"the key of the token in {settings.admin_token_file} is revoked: put the token of another admin key into "
+            "that file, or delete it and start again (where no key is left, that makes a new one on loopback)"
+        )
 
 
 def read(settings: Settings) -> str | None:
