@@ -1,12 +1,16 @@
 """The first admin token: minted on loopback, found in its file, and otherwise demanded."""
 
-import os
 from pathlib import Path
 
 from app.settings import Settings
 from app.store.records import SCOPES
 from app.store.sync_store import SyncStore, new_token
 from cli.errors import CommandError
+from lamanas_core.files import write_new
+
+
+class RevokedError(CommandError):
+    """The token in the data directory's file opens nothing any more."""
 
 
 def url(settings: Settings) -> str:
@@ -18,8 +22,8 @@ def url(settings: Settings) -> str:
 def ensure(settings: Settings, store: SyncStore) -> None:
     """Makes the token in the data directory's file a key of the store; without a file, mints one on loopback.
 
-    Raises CommandError where the app would listen beyond this machine without any key: then nobody could tell who
-    made the first one.
+    Raises RevokedError where that key is revoked, and CommandError where the app would listen beyond this machine
+    without any key: then nobody could tell who made the first one.
     """
     token = read(settings)
     if token is None:
@@ -31,7 +35,12 @@ def ensure(settings: Settings, store: SyncStore) -> None:
                 f"127.0.0.1, or put a token into {settings.admin_token_file} with `lamanas init`"
             )
         token = mint(settings)
-    store.make_key("admin", SCOPES, token)
+    key, _ = store.make_key("admin", SCOPES, token)
+    if key.revoked:
+        raise RevokedError(
+            f"the key of the token in {settings.admin_token_file} is revoked: put the token of another admin key into "
+            "that file, or delete it and start again (where no key is left, that makes a new one on loopback)"
+        )
 
 
 def read(settings: Settings) -> str | None:
@@ -51,18 +60,8 @@ def mint(settings: Settings) -> str:
 
 def write_secret(path: Path, secret: str, mode: int) -> str:
     """Writes a new file whole or not at all; what is there already stays and is returned."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the umask is
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     try:
-        os.link(draft, path)  # unlike a rename, refuses to replace
+        write_new(path, f"{secret}\n".encode(), mode)
     except FileExistsError:
         return path.read_text().strip()
-    finally:
-        draft.unlink()
     return secret

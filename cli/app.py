@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import logging
 import os
 import socket
 from typing import Any
@@ -15,6 +16,7 @@ from app.telemetry import logs, tracing
 from cli import admin
 from cli.errors import CommandError
 
+log = logging.getLogger("lamanas")
 BACKLOG = 2048
 
 
@@ -33,13 +35,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings()
     logs.set_up("app")
     tracing.set_up("app")
-    store = SyncStore.open(settings)
-    try:
-        admin.ensure(settings, store)
-    except UNAVAILABLE as error:
-        raise CommandError(f"Redis does not answer: {error}") from error
-    finally:
-        store.close()
+    ensure_admin(settings)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
@@ -56,6 +52,19 @@ def run(args: argparse.Namespace) -> int:
     gc.freeze()
     server.run(sockets=_shared(settings) if SHARED in os.environ else None)
     return 0 if server.started else 1
+
+
+def ensure_admin(settings: Settings) -> None:
+    """Makes the admin token a key. Raises CommandError."""
+    store = SyncStore.open(settings)
+    try:
+        admin.ensure(settings, store)
+    except admin.RevokedError as error:
+        log.warning("%s", error)  # no reason to refuse those who have other keys when an app process is replaced
+    except UNAVAILABLE as error:
+        raise CommandError(f"Redis does not answer: {error}") from error
+    finally:
+        store.close()
 
 
 def _shared(settings: Settings) -> list[socket.socket]:

@@ -5,6 +5,7 @@ import json
 import sys
 from typing import Any
 
+from cli import numbers
 from cli.errors import CommandError
 
 DESCRIPTION = """Measure speed on this machine, beside a plain implementation of the same work. One line of JSON.
@@ -31,11 +32,13 @@ def add_parser(commands: Any) -> None:
     for name, words in WHAT.items():
         kind = kinds.add_parser(name, help=words, description=words)
         if name == "serve":
-            kind.add_argument("--seconds", type=int, default=3, help="length of each measurement; default: 3")
-            kind.add_argument("--rounds", type=int, default=3, help="how often each is repeated; default: 3")
+            kind.add_argument("--seconds", type=numbers.count, default=3, help="length of each measurement; default: 3")
+            kind.add_argument("--rounds", type=numbers.count, default=3, help="how often each is repeated; default: 3")
         else:
-            kind.add_argument("--threads", type=int, default=1, help="threads of each computation; default: 1")
-            kind.add_argument("--runs", type=int, default=5, help="how often each is timed; default: 5")
+            kind.add_argument(
+                "--threads", type=numbers.threads, default=1, help="threads of each computation; default: 1"
+            )
+            kind.add_argument("--runs", type=numbers.count, default=5, help="how often each is timed; default: 5")
         kind.add_argument("--json", action="store_true", help="one line, for programs; else indented")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from cli import show
 from cli.errors import CommandError
+from cli.numbers import between, seed
 
 DESCRIPTION = """Download Omniglot; or draw made-up characters or unpack handwritten digits, which needs no network.
 
@@ -27,29 +28,19 @@ def add_parser(commands: Any) -> None:
     )
     glyphs = sets.add_parser("glyphs", help="draw made-up characters, a folder of images for each")
     glyphs.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
-    glyphs.add_argument("--classes", type=_count, default=20, help="characters (default: 20)")
-    glyphs.add_argument("--images", type=_count, default=20, help="drawings of each (default: 20)")
+    glyphs.add_argument("--classes", type=between(1, 10_000), default=20, help="characters (default: 20)")
+    glyphs.add_argument("--images", type=between(1, 10_000), default=20, help="drawings of each (default: 20)")
     glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured grounds")
-    glyphs.add_argument("--seed", type=int, default=0, help="another seed draws other characters (default: 0)")
+    glyphs.add_argument("--seed", type=seed, default=0, help="another seed draws other characters (default: 0)")
     show.add_json(glyphs)
     digits = sets.add_parser("digits", help="scikit-learn's handwritten digits (needs scikit-learn)")
     digits.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise argparse.ArgumentTypeError(f"{number} is not between 1 and 10000")
-    return number
-
-
 def run(args: argparse.Namespace) -> int:
     """Leave the data set in the folder; 0 when done."""
     if args.name == "omniglot":
-        from lamanas_core.learning.omniglot_download import download
-
-        folder = download(args.to)
-        print(f"{folder}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
+        print(f"{_omniglot(args.to)}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
     if args.name == "digits":
         _digits(args.to)
@@ -61,6 +52,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{args.to}: {args.classes} characters, {args.images} drawings of each")
     return 0
+
+
+def _omniglot(folder: Path) -> Path:
+    from lamanas_core.learning.omniglot_download import download
+
+    try:
+        return download(folder)
+    except (OSError, RuntimeError) as error:
+        raise CommandError(
+            f"Omniglot could not be downloaded to {folder} ({error}): without a network, put its images_background and "
+            "images_evaluation, folders or zips, into a folder by hand and pass that as --data"
+        ) from error
 
 
 def _digits(folder: Path) -> None:
@@ -83,8 +86,6 @@ def _refuse_unless_new(folder: Path) -> None:
 def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool) -> None:
     from lamanas_core.glyphs import write_folders
 
-    if seed < 0:
-        raise CommandError(f"--seed is {seed}; it can be 0 or more")
     try:
         _refuse_unless_new(folder)
         write_folders(folder, classes, images, seed, colour=colour)

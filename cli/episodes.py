@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cli import remote, show
+from cli import numbers, remote, show
 from cli.adapt import print_episode
 
 DESCRIPTION = """List the newest episodes, show one, or delete some.
@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--limit", type=int, default=20, help="how many to list (default: 20)")
+    parser.add_argument("--limit", type=numbers.count, default=20, help="how many to list (default: 20)")
     show.add_json(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     one = actions.add_parser("show", help="how far one is, and what came out", description=SHOW)

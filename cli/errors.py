@@ -9,6 +9,13 @@ class CommandError(Exception):
     """The text goes to standard error as it is, and the command ends with 1."""
 
 
+def told(error: Exception) -> CommandError:
+    """The same as a command says it: of a file, which it is and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename:
+        return CommandError(f"{error.filename}: {error.strerror}")
+    return CommandError(str(error))
+
+
 def wrong_settings(error: ValidationError) -> Iterator[str]:
     """What is wrong with each setting, by the name of its variable."""
     for wrong in error.errors():

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cli.errors import CommandError
+from cli import numbers
+from cli.errors import CommandError, told
 
 DESCRIPTION = """Adapt to episodes of a data set and classify each query alone, through the artifact.
 
@@ -26,9 +27,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
     parser.add_argument("--model", type=Path, help="folder of model.safetensors and model.json; default: the shipped")
     parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test")
-    for name, default in (("ways", 20), ("shots", 5), ("queries", 5), ("episodes", 200), ("seed", 0), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--steps", type=int, help="K; default: the model's own")
+    parser.add_argument("--ways", type=numbers.between(2, 10_000), default=20)
+    for name, default in (("shots", 5), ("queries", 5), ("episodes", 200)):
+        parser.add_argument(f"--{name}", type=numbers.count, default=default)
+    parser.add_argument("--seed", type=numbers.seed, default=0)
+    parser.add_argument("--threads", type=numbers.threads, default=1)
+    parser.add_argument("--steps", type=numbers.between(0, 10_000), help="K; default: the model's own")
     parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
     parser.add_argument("--uneven", action="store_true", help="a class has any number of images from 1 to --shots")
     parser.add_argument(
@@ -77,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(asdict(config) | {"split": args.split, "model_version": model.version} | compared))
             return 0
         result = evaluate(model, classes, config, lambda n: _show(n, args.episodes))
-    except (ValueError, FileNotFoundError) as error:
-        raise CommandError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise told(error) from error
     if args.json:
         print(json.dumps(result.to_json(model, config) | {"split": args.split}))
     else:

@@ -1,11 +1,14 @@
 """``lamanas export``: take an episode's classifier away."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
 from cli import remote, show
+from cli.errors import CommandError
 from lamanas_client import Client, Episode, ProblemError
+from lamanas_core.files import write_whole
 
 DESCRIPTION = """Save an episode's classifier as an ONNX file, waiting for it if it is not ready yet.
 
@@ -27,14 +30,23 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _require_place(args.output)
     with remote.service() as client:
         episode, data = _taken(client, args.episode)
-        args.output.write_bytes(data)
+        write_whole(args.output.resolve(), data)
     if args.json:
         show.print_json({"episode": episode.id, "file": str(args.output), "bytes": len(data)})
     else:
         print(f"{args.output}: {len(data):,} bytes, {len(episode.classes)} classes, model {episode.model_version}")
     return 0
+
+
+def _require_place(path: Path) -> None:
+    """Raises CommandError, before anything is waited for, if the file could not be written."""
+    if path.exists() and not path.is_file():
+        raise CommandError(f"{path} is there and is no file: name one with -o")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"{path.parent} is no folder that can be written to: make it one, or name another with -o")
 
 
 def _taken(client: Client, id: str) -> tuple[Episode, bytes]:

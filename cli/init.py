@@ -7,6 +7,7 @@ from typing import Any
 
 from app.settings import Settings
 from cli import admin
+from cli.errors import told
 
 
 def add_parser(commands: Any) -> None:
@@ -20,10 +21,16 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = Settings()
-    # Read by Redis' user and by ours, which differ: the volume itself is what keeps everybody else out.
-    password = admin.write_secret(args.secrets / "redis-password", secrets.token_urlsafe(32), 0o444)
-    admin.write_secret(args.secrets / "redis.conf", f"requirepass {password}", 0o444)
-    admin.mint(settings)
+    try:
+        _make(Settings(), args.secrets)
+    except OSError as error:
+        raise told(error) from error
     print("secrets are ready; the admin token: docker compose exec app lamanas token")
     return 0
+
+
+def _make(settings: Settings, folder: Path) -> None:
+    # Read by Redis' user and by ours, which differ: the volume itself is what keeps everybody else out.
+    password = admin.write_secret(folder / "redis-password", secrets.token_urlsafe(32), 0o444)
+    admin.write_secret(folder / "redis.conf", f"requirepass {password}", 0o444)
+    admin.mint(settings)

@@ -42,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _given(url: str) -> remote.Login:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise CommandError(f"{url} is no URL of a service: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CommandError(f"{url} is no URL of a service: it must start with http:// or https://")
     if parts.scheme == "http" and not remote.on_this_machine(parts.hostname):

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.errors import CommandError
+from cli import numbers
+from cli.errors import CommandError, told
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def add_parser(commands: Any) -> None:
         default=os.environ.get("LAMANAS_OMNIGLOT"),
         help="take the support set from this data set's validation classes; default: from made-up characters",
     )
-    landscape.add_argument("--seed", type=int, default=0, help="another seed draws another support set")
+    landscape.add_argument("--seed", type=numbers.seed, default=0, help="another seed draws another support set")
     landscape.add_argument(
         "--epochs",
         type=_epochs,
@@ -62,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("drawing needs matplotlib: pip install 'lamanas[plots]'") from error
     draw = {"curves": _curves, "genotype": _genotype, "loss-landscape": _landscape}[args.picture]
     try:
-        figure = draw(args)
-    except (ValueError, FileNotFoundError) as error:
-        raise CommandError(str(error)) from error
-    for path in figures.write(figure, (args.to or (args.folder or Path()) / "plots") / args.picture):
+        written = figures.write(draw(args), (args.to or (args.folder or Path()) / "plots") / args.picture)
+    except (ValueError, OSError) as error:
+        raise told(error) from error
+    for path in written:
         print(path)
     return 0
 

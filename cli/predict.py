@@ -2,14 +2,18 @@
 
 import argparse
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from cli import remote, show
-from lamanas_client import Prediction
+from lamanas_client import Client, Prediction, ProblemError
 
 DESCRIPTION = """Classify image files with an episode's classifier, waiting for it if it is not ready yet.
 
 example: lamanas predict 01k8d9w3v4q2x6y7z8a9b0c1d2 asked/*.png"""
+
+# The service has held its answer back before it says that an episode is not ready yet.
+PAUSE_S = 1.0
 
 
 def add_parser(commands: Any) -> None:
@@ -26,7 +30,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with remote.service() as client:
-        predictions = client.predict(args.episode, args.images)
+        predictions = _asked(client, args.episode, args.images)
     pairs = list(zip(args.images, predictions, strict=True))
     if args.json:
         show.print_json([{"image": str(path), **prediction.model_dump()} for path, prediction in pairs])
@@ -34,6 +38,20 @@ def run(args: argparse.Namespace) -> int:
     rows = [(path, found.label, show.percent(found.probability), _next_best(found)) for path, found in pairs]
     show.print_table(("image", "label", "probability", "next best"), rows)
     return 0
+
+
+def _asked(client: Client, id: str, images: list[Path]) -> list[Prediction]:
+    """The answers, however long the episode takes. Raises LamanasError.
+
+    Its events would tell when it is ready, but a key that may only predict is not told them.
+    """
+    while True:
+        try:
+            return client.predict(id, images)
+        except ProblemError as error:
+            if error.kind != "not-ready":
+                raise
+            sleep(error.retry_after or PAUSE_S)
 
 
 def _next_best(prediction: Prediction) -> str:

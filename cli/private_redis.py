@@ -41,7 +41,8 @@ def command(socket: Path, folder: Path) -> list[str]:
         "daemonize": "no",
         "loglevel": "warning",
         "logfile": str(folder / "redis.log"),
-        # A bounded memory shows as a refused write, never as a silently dropped episode.
+        # What is kept is bounded by app/store/memory.py, so no maxmemory is set. Should one be, by CONFIG SET, it
+        # shows as a refused write, never as a silently dropped episode.
         "maxmemory-policy": "noeviction",
     }
     return [str(find_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]

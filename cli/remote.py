@@ -13,8 +13,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from cli.errors import CommandError
+from cli.errors import CommandError, told
 from lamanas_client import Client, LamanasError
+from lamanas_core.files import write_whole
 
 CONNECT_S = 5.0
 
@@ -35,11 +36,7 @@ def keep(login: Login) -> Path:
     """Replaces the login that was kept before. No other user can read it."""
     path = login_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(asdict(login), file)
-    draft.replace(path)
+    write_whole(path, json.dumps(asdict(login)).encode(), 0o600)
     return path
 
 
@@ -83,10 +80,8 @@ def client(login: Login) -> Iterator[Client]:
     with Client(login.url, login.token, transport=transport(login.url)) as found:
         try:
             yield found
-        except OSError as error:
-            raise CommandError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
-        except (LamanasError, ValueError) as error:
-            raise CommandError(str(error)) from error
+        except (LamanasError, OSError, ValueError) as error:
+            raise told(error) from error
 
 
 def transport(url: str) -> httpx.HTTPTransport | None:
@@ -99,8 +94,9 @@ def require_listener(url: str) -> None:
 
     Where the environment names a proxy for it, the proxy has to be there: it alone may be reachable from here.
     """
-    proxy = _proxy(url)
+    proxy = None
     try:
+        proxy = _proxy(url)
         parts = urlsplit(url if proxy is None else proxy)
         address = (parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80))
         socket.create_connection(address, timeout=CONNECT_S).close()

@@ -4,10 +4,12 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.errors import CommandError
+from cli import numbers
+from cli.errors import CommandError, told
 
 DESCRIPTION = """Train and measure every row of the paper's Table 1 and print the table. Start it again to go on.
 
@@ -32,7 +34,7 @@ def add_parser(commands: Any) -> None:
         default=Path("docs/reproduction"),
         help="folder of the finished runs, of each budget in one of its own",
     )
-    parser.add_argument("--seed", type=int, help="only this seed: so processes can share the work")
+    parser.add_argument("--seed", type=numbers.seed, help="only this seed: so processes can share the work")
     parser.add_argument("--table", action="store_true", help="only print the table of the finished runs")
 
 
@@ -47,15 +49,24 @@ def run(args: argparse.Namespace) -> int:
         if args.data is None or args.run is None:
             raise CommandError("--data and --run are needed (or --table)")
         torch.set_num_threads(1)
-        seeds = range(BUDGETS[args.budget].seeds) if args.seed is None else [args.seed]
+        seeds = _seeds(args.seed, args.budget, BUDGETS[args.budget].seeds)
         command = shlex.join(["lamanas", *sys.argv[1:]])
         try:
             for path in reproduce(BUDGETS[args.budget], seeds, Path(args.data), args.run, out, command, _tell):
                 _tell(f"wrote {path}")
-        except ValueError as error:
-            raise CommandError(str(error)) from error
+        except (ValueError, OSError) as error:
+            raise told(error) from error
     print(table(out))
     return 0
+
+
+def _seeds(asked: int | None, budget: str, count: int) -> Sequence[int]:
+    """Those of the budget, or the one that was asked for. Raises CommandError."""
+    if asked is None:
+        return range(count)
+    if asked >= count:
+        raise CommandError(f"--seed is {asked}; budget {budget} has the seeds 0 to {count - 1}")
+    return [asked]
 
 
 def _tell(words: str) -> None:

@@ -7,10 +7,13 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cli import show, training
-from cli.errors import CommandError
+from cli import numbers, show, training
+from cli.errors import CommandError, told
+
+if TYPE_CHECKING:
+    from lamanas_core.learning.meta_model import MetaModel
 
 HELP = "meta-train on Omniglot or a folder of class folders"
 DESCRIPTION = """Meta-train and leave model.safetensors and model.json (the card) in the run's folder.
@@ -37,9 +40,13 @@ def _add_local_options(group: Any) -> dict[str, Any]:
         group.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set"),
         group.add_argument("--run", type=Path, help="folder for checkpoints; continued if it has one"),
         group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto"),
-        group.add_argument("--threads", type=int, default=1, help="CPU threads"),
+        group.add_argument("--threads", type=numbers.threads, default=1, help="CPU threads"),
         group.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too"),
+        group.add_argument("--resume", action="store_true", help="go on or not at all: --run must have a checkpoint"),
         group.add_argument("--start", help="a meta-model to go on from: its folder, or `shipped`"),
+        group.add_argument(
+            "--pretrained", metavar="FILE", help="a ResNet-18's safetensors, for the stem of paper_resnet18"
+        ),
         group.add_argument(
             "--first-order", action="store_true", default=None, help="Algorithm 1 without second derivatives"
         ),
@@ -66,6 +73,26 @@ def _refuse_what_would_be_ignored(args: argparse.Namespace) -> None:
 
 
 def _train_here(args: argparse.Namespace) -> int:
+    from lamanas_core.learning import checkpoint
+
+    if args.data is None:
+        raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
+    if args.resume and not (args.run / checkpoint.FILE).is_file():
+        raise CommandError(f"--resume: {args.run} has no checkpoint to go on from; without it a run starts there anew")
+    try:
+        model = _trained(args)
+    except (ValueError, OSError) as error:
+        raise told(error) from error
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from the last checkpoint in {args.run}", file=sys.stderr)
+        return 130
+    if model is not None:
+        print(json.dumps({"version": model.version, **model.card["metrics"]}))
+    return 0
+
+
+def _trained(args: argparse.Namespace) -> "MetaModel | None":
+    """The model, written to the run's folder; None in a process of torchrun other than the first."""
     import torch
 
     from lamanas_core.learning.devices import choose_device
@@ -73,35 +100,25 @@ def _train_here(args: argparse.Namespace) -> int:
     from lamanas_core.learning.meta_model import write
     from lamanas_core.learning.training import TrainingConfig, TrainingProgress, train
 
-    if args.data is None:
-        raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
-    torch.set_num_threads(args.threads)
-    chosen = {f.name: value for f in fields(TrainingConfig) if (value := getattr(args, f.name, None)) is not None}
-
     def progressed(progress: TrainingProgress) -> None:
         known = training.words(progress.loss, progress.validation_accuracy, progress.eta_seconds)
         show.print_bar(progress.epoch, progress.epochs, known)
 
-    try:
-        config = TrainingConfig.from_request(chosen)
-        device = choose_device(args.device)
-        with joined(device) as ranks:
-            model = train(
-                config,
-                args.data,
-                args.run,
-                device=device,
-                on_progress=progressed,
-                should_stop=lambda: False,
-                ranks=ranks,
-            )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from the last checkpoint in {args.run}", file=sys.stderr)
-        return 130
-    if ranks.first:
-        model.card["provenance"]["command"] = shlex.join(["lamanas", *sys.argv[1:]])
-        write(model, args.run)
-        print(json.dumps({"version": model.version, **model.card["metrics"]}))
-    return 0
+    torch.set_num_threads(args.threads)
+    chosen = {f.name: value for f in fields(TrainingConfig) if (value := getattr(args, f.name, None)) is not None}
+    config, device = TrainingConfig.from_request(chosen), choose_device(args.device)
+    with joined(device) as ranks:
+        model = train(
+            config,
+            args.data,
+            args.run,
+            device=device,
+            on_progress=progressed,
+            should_stop=lambda: False,
+            ranks=ranks,
+        )
+    if not ranks.first:
+        return None
+    model.card["provenance"]["command"] = shlex.join(["lamanas", *sys.argv[1:]])
+    write(model, args.run)
+    return model

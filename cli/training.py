@@ -4,9 +4,10 @@ import argparse
 import sys
 from typing import Any
 
-from cli import remote, show
+from cli import numbers, remote, show
 from cli.errors import CommandError
 from lamanas_client import Client, Training
+from lamanas_core.learning.config import PRESETS
 
 OPTIONS = ("preset", "meta", "loss", "residual", "proxy", "meta_epochs", "ways", "shots", "seed")
 START = """The data set is a folder in the service's data directory, under datasets/.
@@ -20,15 +21,16 @@ def add_options(parser: argparse.ArgumentParser, default: str | None = None) -> 
     """What a run may be given, here and at a service."""
     parser.add_argument(
         "--preset",
-        choices=("serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"),
+        choices=tuple(PRESETS),
         default=default,
     )
     parser.add_argument("--meta", choices=("maml", "reptile"), default=default)
     parser.add_argument("--loss", choices=("cross_entropy", "fnn", "lstm"), default=default)
     parser.add_argument("--residual", action=argparse.BooleanOptionalAction, default=default)
     parser.add_argument("--proxy", choices=("mse", "inner_product", "cosine"), default=default)
-    for name in ("meta-epochs", "ways", "shots", "seed"):
+    for name in ("meta-epochs", "ways", "shots"):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seed", type=numbers.seed, default=default)
 
 
 def add_actions(actions: Any) -> None:

@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 class TrainingOptions(TypedDict, total=False):
     """What a training run may be given; the service's own defaults where left out."""
 
-    preset: Literal["serving", "rgb84", "tiny", "paper"]
+    preset: Literal["serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"]
     meta: Literal["reptile", "maml"]
     loss: Literal["cross_entropy", "fnn", "lstm"]
     residual: bool

@@ -1,15 +1,16 @@
 """Checkpoints of a training run: a safetensors file each, tensors and a JSON header, replaced atomically."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
+
+from lamanas_core.files import write_whole
 
 FILE = "checkpoint.safetensors"
 
@@ -26,14 +27,9 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write ``path``; a kill at any moment leaves the old file or the new one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
+    """Write ``path``; a kill at any moment leaves the old file or the new one whole. Raises OSError."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={"state": json.dumps(dict(state))})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, serialised(contiguous, metadata={"state": json.dumps(dict(state))}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

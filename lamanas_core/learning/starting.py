@@ -6,18 +6,20 @@ from pathlib import Path
 from lamanas_core.learning.config import Config
 from lamanas_core.learning.loss_slope import mend_slope
 from lamanas_core.learning.meta_model import MetaModel, read, shipped
+from lamanas_core.learning.stems import load_pretrained
 from lamanas_core.learning.task_learner import Learner, Parameters, initial_parameters
 
 
-def starting_parameters(config: Config, start: str | None, seed: int) -> Parameters:
+def starting_parameters(config: Config, start: str | None, seed: int, pretrained: str | None = None) -> Parameters:
     """All at random from ``seed``, or θ, α and the head's scale of the meta-model ``start`` (a folder, or "shipped").
 
     φ and the step sizes go on from there as well where the task learner is the same, and start anew where it is not.
+    Without ``start`` the stem can be that of a trained ResNet-18, from the safetensors file ``pretrained``.
     Raises ValueError where the network is another one, FileNotFoundError, MetaModelError.
     """
     fresh = _with_mended_slope(initial_parameters(config, seed), config)
     if start is None:
-        return fresh
+        return fresh if pretrained is None else replace(fresh, theta=load_pretrained(fresh.theta, Path(pretrained)))
     before = load_start(start)
     if before.config.network != config.network:
         raise ValueError(f"{start} has another network than preset {config.preset}: it cannot be gone on from")

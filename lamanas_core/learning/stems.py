@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -40,9 +41,13 @@ class ResNetStem(nn.Module):
 def load_pretrained(theta: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """θ with the ResNet-18 stem's weights from a safetensors file with torchvision's names.
 
-    Raises ValueError where one is missing or has another shape, or where θ has no such stem.
+    Raises ValueError where one is missing or has another shape, or where θ has no such stem, FileNotFoundError.
     """
-    saved, changed = load_file(path), dict(theta)
+    try:
+        saved = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
+    changed = dict(theta)
     for name, ours in RESNET_NAMES.items():
         target = f"stem.{ours}"
         if target not in theta:

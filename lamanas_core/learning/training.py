@@ -63,6 +63,8 @@ class TrainingConfig:
     rotations: bool = True
     # A meta-model to go on from: its folder, or "shipped".
     start: str | None = None
+    # A safetensors file with a trained ResNet-18, for the stem of the presets that have its first layers.
+    pretrained: str | None = None
     # α is neither adapted nor learned: plain MAML and Reptile.
     fixed_architecture: bool = False
 
@@ -89,6 +91,8 @@ class TrainingConfig:
             raise ValueError(
                 "meta_epochs, meta_batch, warm_up_batch and shots are at least 1, ways at least 2, warm_up_epochs 0"
             )
+        if config.start is not None and config.pretrained is not None:
+            raise ValueError("start and pretrained exclude each other: a meta-model brings its own stem")
         if "meta_epochs" in options and "warm_up_epochs" not in options:
             config = replace(config, warm_up_epochs=2 * config.meta_epochs)
         if "rotations" not in options:
@@ -244,7 +248,8 @@ def _keep_phi(config: TrainingConfig, run: _Run, run_dir: Path, ranks: Ranks) ->
 
 
 def _begin(config: TrainingConfig, model_config: Config, device: str) -> _Run:
-    parameters = starting_parameters(model_config, config.start, config.seed).map(lambda tensor: tensor.to(device))
+    started = starting_parameters(model_config, config.start, config.seed, config.pretrained)
+    parameters = started.map(lambda tensor: tensor.to(device))
     theta, alpha = list(parameters.theta.values()), list(parameters.alpha.values())
     rates, phi = [parameters.theta_rates, parameters.alpha_rates], list(parameters.phi.values())
     warm_up = torch.optim.AdamW(

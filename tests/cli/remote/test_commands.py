@@ -1,6 +1,9 @@
 """The commands against the real app, whose worker the test plays."""
 
+import errno
+import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import pytest
 
 from app.store import keys
 from app.store.sync_store import SyncStore
+from cli import remote
 from cli.main import main
+from lamanas_client import operations
 from tests.app.playing import CARD, Worker, classifier, png
 from tests.cli.remote.conftest import Lamanas
 from tests.conftest import PrivateRedis
@@ -82,6 +87,68 @@ def test_a_classifier_that_was_dropped_to_save_memory_is_waited_for(
     signed_in("export", id, "-o", folder / "model.onnx")
     thread.join()
     assert (folder / "model.onnx").read_bytes() == classifier(("alpha", "beta"))
+
+
+def test_predict_waits_for_longer_than_the_service_holds_its_answer_back(
+    lamanas: Lamanas,
+    live: str,
+    token: Callable[..., str],
+    worker: Worker,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remote.keep(remote.Login(live, token("episodes", tenant="shop")))
+    id = lamanas.json("adapt", folder)["id"]
+    remote.keep(remote.Login(live, token("predict", tenant="shop")))
+    monkeypatch.setattr(operations, "WAIT_S", 0)
+    pauses = []
+
+    def work(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            worker.adapt(id)
+
+    monkeypatch.setattr("cli.predict.sleep", work)
+    [found] = lamanas.json("predict", id, folder / "beta" / "1.png")
+    assert found["label"] == "beta"
+    assert pauses == [1.0, 1.0]  # as the service asks
+
+
+def test_an_exported_file_is_whole_or_as_it_was(
+    signed_in: Lamanas, worker: Worker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = signed_in.json("adapt", folder)["id"]
+    worker.adapt(id)
+    target = tmp_path / "exported" / "model.onnx"
+    target.parent.mkdir()
+    target.write_bytes(b"before")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        signed_in("export", id, "-o", target, fails=True)
+    assert "No space left on device" in signed_in.error
+    assert target.read_bytes() == b"before"
+    link = tmp_path / "link.onnx"
+    link.symlink_to(target)
+    signed_in("export", id, "-o", link)
+    assert link.is_symlink()
+    assert target.read_bytes() == classifier(("alpha", "beta"))
+    assert [path.name for path in target.parent.iterdir()] == ["model.onnx"]
+
+
+def test_where_nothing_can_be_exported_to_is_told_before_anything_is_waited_for(
+    signed_in: Lamanas, folder: Path, tmp_path: Path
+) -> None:
+    id = signed_in.json("adapt", folder)["id"]  # nobody adapts it
+    for target, words in (
+        (tmp_path / "nowhere" / "model.onnx", f"{tmp_path}/nowhere is no folder that can be written to"),
+        (tmp_path, f"{tmp_path} is there and is no file"),
+    ):
+        signed_in("export", id, "-o", target, fails=True)
+        assert words in signed_in.error
 
 
 def test_a_name_cannot_command_the_terminal(signed_in: Lamanas, folder: Path) -> None:

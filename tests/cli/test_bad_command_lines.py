@@ -1,0 +1,118 @@
+"""A command line that means nothing is refused in one line that says what is wrong with it."""
+
+import re
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from lamanas_core.glyphs import write_folders
+from lamanas_core.learning import omniglot_download
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("glyphs")
+    write_folders(folder, classes=8, images=3, seed=0)
+    return folder
+
+
+def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """The exit code, and what stands on standard error."""
+    try:
+        code: object = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return code, printed.err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate --data {data} --episodes 0", "--episodes: 0 is not between 1 and"),
+        ("evaluate --data {data} --episodes many", "--episodes: invalid number value: 'many'"),
+        ("evaluate --data {data} --queries 0", "--queries: 0 is not"),
+        ("evaluate --data {data} --shots 0", "--shots: 0 is not"),
+        ("evaluate --data {data} --ways 1", "--ways: 1 is not between 2 and"),
+        ("evaluate --data {data} --threads 0", "--threads: 0 is not"),
+        ("evaluate --data {data} --steps -1", "--steps: -1 is not between 0 and"),
+        ("evaluate --data {data} --seed -1", "--seed: -1 is not"),
+        ("train --data {data} --run {run} --threads 0", "--threads: 0 is not"),
+        ("train --data {data} --run {run} --seed -1", "--seed: -1 is not"),
+        ("bench predict --runs 0", "--runs: 0 is not"),
+        ("bench adapt --threads 0", "--threads: 0 is not"),
+        ("bench serve --seconds 0", "--seconds: 0 is not"),
+        ("reproduce table1 --data {data} --run {run} --seed -1", "--seed: -1 is not"),
+        ("plot loss-landscape --seed -1", "--seed: -1 is not"),
+        ("episodes --limit 0", "--limit: 0 is not"),
+    ],
+)
+def test_a_number_that_means_nothing_is_refused(
+    command: str, words: str, glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = ended([part.format(data=glyphs, run=tmp_path / "run") for part in command.split()], capsys)
+    assert code == 2
+    [told] = re.findall(r"^lamanas .*: error: .*$", said, re.MULTILINE)
+    assert words in told
+    assert said.endswith(told + "\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("evaluate --data {data} --model {none}", "{none}/model.json: No such file or directory"),
+        ("evaluate --data {none}", "{none} is not a folder"),
+        ("train --data {data} --run {run} --start {none}", "{none}/model.json: No such file or directory"),
+        ("train --data {data} --run {data}/glyph000/00.png", "{data}/glyph000/00.png: File exists"),
+        ("train --data {data} --run {run} --shots 0", "shots are at least 1"),
+        ("reproduce table1 --data {data} --run {run} --seed 3", "--seed is 3; budget small has the seeds 0 to 2"),
+        ("plot genotype {none}", "{none}: neither a model nor a checkpoint"),
+        ("init --secrets {data}/glyph000/00.png", "{data}/glyph000/00.png/redis-password: Not a directory"),
+        ("login http://[::1", "http://[::1 is no URL of a service: Invalid IPv6 URL"),
+        ("login http://127.0.0.1:99999", "nothing answers at http://127.0.0.1:99999"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(
+    command: str,
+    words: str,
+    glyphs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "data"))
+    names = {"data": glyphs, "run": tmp_path / "run", "none": tmp_path / "none"}
+    code, said = ended([part.format_map(names) for part in command.split()], capsys)
+    assert code == 1
+    assert words.format_map(names) in said
+    assert said.startswith("lamanas ")
+    assert said.count("\n") == 1
+
+
+def test_a_download_without_a_network_says_what_to_do_instead(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(folder: Path) -> Path:
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(omniglot_download, "download", unreachable)
+    code, said = ended(["data", "omniglot", "--to", str(tmp_path)], capsys)
+    assert code == 1
+    assert "Name or service not known" in said
+    assert "by hand" in said
+    assert said.count("\n") == 1
+
+
+def test_a_kept_login_of_no_address_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "lamanas").mkdir()
+    (tmp_path / "lamanas" / "login.json").write_text('{"url": "http://[::1", "token": "lam_x"}')
+    code, said = ended(["episodes"], capsys)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "http://[::1 (Invalid IPv6 URL)" in said

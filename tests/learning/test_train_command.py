@@ -1,0 +1,109 @@
+"""``lamanas train``, as it is typed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cli.main import main
+from lamanas_core.glyphs import write_folders
+from lamanas_core.learning import training
+from lamanas_core.learning.config import PRESETS
+from lamanas_core.learning.meta_model import read
+from lamanas_core.learning.run_folder import read_curves
+from lamanas_core.learning.stems import RESNET_NAMES
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.learning.helpers import MINIATURE
+
+BRIEF = ("--preset", "tiny", "--warm-up-epochs", "0", "--meta-epochs", "2", "--ways", "2", "--shots", "1")
+Train = Callable[..., int]
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """``lamanas train`` on a few drawings, in epochs in which nothing is learned and each of which has a checkpoint."""
+    write_folders(tmp_path / "data", classes=8, images=3, seed=0)
+    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(training, "_epoch", lambda *arguments: 0.0)
+    monkeypatch.setattr(training, "_validate", lambda *arguments: 0.5)
+    monkeypatch.setattr(training, "calibrated", lambda model, *arguments: model)
+    return lambda *options: main(["train", "--data", f"{tmp_path}/data", "--run", f"{tmp_path}/run", *BRIEF, *options])
+
+
+def stop(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_resume_goes_on_with_an_interrupted_run(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("cli.show.print_bar", stop)
+        assert train() == 130
+    assert not (tmp_path / "run" / "model.json").exists()
+    assert train("--resume") == 0
+    assert [row["epoch"] for row in read_curves(tmp_path / "run")] == [1, 2]
+    assert json.loads(capsys.readouterr().out)["version"] == read(tmp_path / "run").version
+
+
+def test_resume_starts_nothing_where_there_is_no_checkpoint(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--resume") == 1
+    assert f"{tmp_path}/run has no checkpoint to go on from" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert train() == 0
+
+
+@pytest.fixture
+def resnet(monkeypatch: pytest.MonkeyPatch, train: Train) -> dict[str, Tensor]:
+    """What a trained ResNet-18 has for the stem of preset ``tiny``, which is such a stem here."""
+    network = replace(MINIATURE.network, stem="resnet18")
+    config = replace(MINIATURE, network=network)
+    monkeypatch.setitem(PRESETS, "tiny", config)
+    theta = initial_parameters(config, 0).theta
+    return {name: torch.rand(theta[f"stem.{ours}"].shape) for name, ours in RESNET_NAMES.items()}
+
+
+def test_a_training_starts_from_the_layers_of_a_pretrained_resnet(
+    train: Train, resnet: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file(resnet | {"fc.weight": torch.zeros(2, 2)}, tmp_path / "resnet18.safetensors")
+    assert train("--pretrained", str(tmp_path / "resnet18.safetensors")) == 0
+    model = read(tmp_path / "run")
+    for name, ours in RESNET_NAMES.items():
+        assert torch.equal(model.parameters.theta[f"stem.{ours}"], resnet[name])
+    assert model.card["training"]["pretrained"] == str(tmp_path / "resnet18.safetensors")
+
+
+def test_a_pretrained_file_of_no_use_is_told_in_one_line(
+    train: Train,
+    resnet: dict[str, Tensor],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "resnet18.safetensors"
+
+    def told(*more: str) -> str:
+        assert train("--pretrained", str(file), *more) == 1
+        said = capsys.readouterr().err
+        assert said.startswith("lamanas train: ")
+        assert said.count("\n") == 1
+        return said
+
+    assert f"No such file or directory: {file}" in told()
+    file.write_bytes(b"no tensors in here")
+    assert f"{file} is no safetensors file" in told()
+    save_file({"bn1.bias": resnet["bn1.bias"]}, file)
+    assert f"{file}: conv1.weight of shape (64, 3, 7, 7) is not in it" in told()
+    assert "start and pretrained exclude each other" in told("--start", "shipped")
+    save_file(resnet, file)
+    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    assert "this network has no ResNet-18 stem" in told()
