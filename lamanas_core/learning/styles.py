@@ -36,7 +36,7 @@ def _redrawn(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _retaken(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each with its own chance: a coarse camera, a filter before it (a share of each colour), another exposure."""
+    """Each with its own chance: a coarse camera, light of another colour (less of each), another exposure."""
     if _uniform(0, 1, generator) < 0.5:
         images = _coarse(images, generator)
     if _uniform(0, 1, generator) < 0.5:
