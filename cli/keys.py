@@ -3,16 +3,13 @@
 import argparse
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from app.settings import Settings
-from app.store.errors import UNAVAILABLE, NotFound
+from app.store.errors import NotFound
 from app.store.records import SCOPES, KeyRecord
-from app.store.sync_store import SyncStore
-from cli import show
+from cli import installation, show
 from cli.errors import CommandError
 
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -46,7 +43,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "make":
         _check(args)
-    with _store() as store:
+    with installation.store() as store:
         if args.action == "make":
             scopes = args.scope or sorted(SCOPES - {"admin"})
             key, token = store.make_key(args.name, scopes, tenant=args.tenant)
@@ -91,16 +88,3 @@ def _table(keys: list[KeyRecord]) -> Iterator[str]:
         made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
         state = "revoked" if key.revoked else "valid"
         yield f"{key.id}  {state:7}  {made}  {' '.join(sorted(key.scopes)):22}  {key.tenant:26}  {key.name}"
-
-
-@contextmanager
-def _store() -> Iterator[SyncStore]:
-    settings = Settings()
-    store = SyncStore.open(settings)
-    try:
-        yield store
-    except UNAVAILABLE as error:
-        what = "is `lamanas serve` running on this LAMANAS_DATA_DIR?" if settings.embedded else "see REDIS_URL"
-        raise CommandError(f"Redis does not answer ({what}): {error}") from error
-    finally:
-        store.close()

@@ -18,7 +18,7 @@ COMMANDS = {
     "predict": "classify images with an episode's classifier",
     "episodes": "list, show and delete episodes",
     "export": "save an episode's classifier as an ONNX file",
-    "models": "list and switch versions of the meta-model",
+    "models": "list, switch and add versions of the meta-model",
     "train": "meta-train a model, here or at a service",
     "evaluate": "measure a model's accuracy on episodes of a data set",
     "reproduce": "run the paper's table again",

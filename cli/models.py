@@ -1,21 +1,27 @@
 """``lamanas models``: the versions of the meta-model that a service has."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from cli import remote, show
+from cli import installation, remote, show
+from cli.errors import CommandError
 from lamanas_client import Model
 
-DESCRIPTION = """List the versions of the meta-model, or adapt new episodes from another one.
+DESCRIPTION = """List the versions of the meta-model, adapt new episodes from another one, or add one of your own.
 
 example: lamanas models --json"""
 ACTIVATE = "example: lamanas models activate 0123456789abcdef"
+ADD = """Make a model that `lamanas train` left in its folder a version of the installation that runs on this data
+directory or REDIS_URL, wherever you are signed in.
+
+example: lamanas models add runs/mine"""
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
-        help="list and switch versions of the meta-model",
+        help="list, switch and add versions of the meta-model",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -23,10 +29,20 @@ def add_parser(commands: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     activate = actions.add_parser("activate", help="adapt new episodes from this version", description=ACTIVATE)
     activate.add_argument("version", metavar="VERSION")
-    show.add_json(activate, default=argparse.SUPPRESS)
+    add = actions.add_parser(
+        "add",
+        help="add a model that was trained here",
+        description=ADD,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add.add_argument("run", type=Path, metavar="RUN", help="folder of model.safetensors and model.json")
+    for parser in (activate, add):
+        show.add_json(parser, default=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action == "add":
+        return _add(args)
     with remote.service() as client:
         if args.action == "activate":
             model = client.activate_model(args.version)
@@ -41,6 +57,32 @@ def run(args: argparse.Namespace) -> int:
         show.print_json(models)
     else:
         show.print_table(("version", "active", "made", "metrics"), [_row(model) for model in models])
+    return 0
+
+
+def _add(args: argparse.Namespace) -> int:
+    # Slow to import, as torch is.
+    from app import schemas
+    from lamanas_core.learning import meta_model
+    from workers import learner
+
+    try:
+        model = meta_model.read(args.run)
+    except FileNotFoundError as error:
+        raise CommandError(
+            f"there is no {error.filename}: `lamanas train` leaves it in its --run folder once it has finished"
+        ) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise CommandError(f"{args.run}: {error}") from error
+    with installation.store() as store:
+        learner.register(store, model)
+        added = schemas.Model.of(store.get_model(model.version))
+    if args.json:
+        show.print_json(added)
+    else:
+        print(f"added {added.version}\n\nuse it:  lamanas models activate {added.version}")
     return 0
 
 

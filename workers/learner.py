@@ -39,9 +39,7 @@ class Learner:
         """Makes the model of the package known to the store."""
         from lamanas_core.learning.meta_model import MetaModel, shipped
 
-        weights, card = shipped()
-        model = MetaModel.from_bytes(weights, card)
-        self._store.register_model(model.version, weights, _card(model))
+        register(self._store, MetaModel.from_bytes(*shipped()))
 
     def model(self, version: str) -> "MetaModel":
         """Raises NotFound."""
@@ -96,6 +94,11 @@ class Learner:
         except TrainingStopped as error:
             raise StoppedError from error
         return model.version, model.to_bytes(), _card(model)
+
+
+def register(store: SyncStore, model: "MetaModel") -> None:
+    """Makes it a version that episodes can be adapted from; once, however often called."""
+    store.register_model(model.version, model.to_bytes(), _card(model))
 
 
 def _card(model: "MetaModel") -> dict[str, Any]:

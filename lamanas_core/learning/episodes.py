@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning.datasets import ImageClasses
 
 
@@ -76,8 +77,11 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
-    """float (n, c, h, w): each image turned (12 degrees), scaled (15 %), sheared (0.15) and shifted (8 %) at random."""
+def random_affine(images: Tensor, spec: ImageSpec, generator: torch.Generator) -> Tensor:
+    """float (n, c, h, w): each image turned (12 degrees), scaled (15 %), sheared (0.15) and shifted (8 %) at random.
+
+    Beyond its edge lies the background, 0, where ``spec`` knows one; a photo has none and goes on mirrored.
+    """
     n = len(images)
 
     def uniform(limit: float) -> Tensor:
@@ -90,4 +94,5 @@ def random_affine(images: Tensor, generator: torch.Generator) -> Tensor:
         [cos * scale_x, -sin * scale_y + shear, uniform(0.16), sin * scale_x, cos * scale_y, uniform(0.16)], dim=1
     )
     grid = F.affine_grid(rows.view(n, 2, 3).to(images.device), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    padding = "zeros" if spec.normalise_polarity else "reflection"
+    return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning.config import NetworkConfig
 from lamanas_core.learning.datasets import ImageClasses
 from lamanas_core.learning.episodes import random_affine, sample_episode, to_float
@@ -42,9 +43,9 @@ def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device
 
     In half of them every class has its own number of images, 1 to the task's, as clients bring them.
 
-    7 of 10 are drawn in another style than the data set's: in its own the network needs hardly any adaptation, and what
-    adapts to nothing learns to stand still. Half of those have images that are bent twice, so that L_φ meets classes of
-    which few images say little, and learns not to step far on those.
+    7 of 10 are drawn (photos: taken) in another style than the data set's: in its own the network needs hardly any
+    adaptation, and what adapts to nothing learns to stand still. Half of those have images that are bent twice, so that
+    L_φ meets classes of which few images say little, and learns not to step far on those.
     A linear head has its number of classes: it gets tasks of just so many, of ``shots`` images, from anywhere.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -59,15 +60,15 @@ def meta_task(config: "TrainingConfig", classes: ImageClasses, seed: int, device
     within = _chance(0.5, generator)
     uneven = _chance(0.5, generator)
     task = _task(config, classes, (ways, shots, 2), generator, device, within_group=within, uneven=uneven)
-    return _restyled(task, generator) if _chance(RESTYLED, generator) else task
+    return _restyled(task, network.image, generator) if _chance(RESTYLED, generator) else task
 
 
-def _restyled(task: Task, generator: torch.Generator) -> Task:
+def _restyled(task: Task, spec: ImageSpec, generator: torch.Generator) -> Task:
     n = len(task.support)
     images = torch.cat([task.support, task.query])
     if _chance(UNSTEADY, generator):
-        images = random_affine(images, generator)
-    images = restyled(images.cpu(), generator).to(task.support.device)
+        images = random_affine(images, spec, generator)
+    images = restyled(images.cpu(), spec, generator).to(task.support.device)
     return replace(task, support=images[:n], query=images[n:])
 
 
@@ -101,8 +102,9 @@ def _task(
         uneven=uneven,
     )
     turns = int(torch.randint(4, (), generator=generator)) if within and config.rotations else 0
+    spec = config.model_config().network.image
     support, query = (
-        random_affine(to_float(torch.rot90(part, turns, (2, 3))), generator)
+        random_affine(to_float(torch.rot90(part, turns, (2, 3))), spec, generator)
         for part in (episode.support, episode.query)
     )
     return Task(

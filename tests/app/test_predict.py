@@ -48,6 +48,7 @@ def test_each_image_is_answered_in_the_order_sent(client: TestClient, ready: str
         assert list(one["probabilities"]) == [f"class {number}" for number in range(4)]
         assert one["probability"] == max(one["probabilities"].values()) == one["probabilities"][one["label"]]
         assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert one["novelty"] is None  # this classifier does not measure it
 
 
 def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> None:

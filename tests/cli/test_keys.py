@@ -11,13 +11,6 @@ from cli.main import main
 from tests.conftest import ROOT, PrivateRedis
 
 
-@pytest.fixture
-def installation(redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    return redis_server.settings
-
-
 def token_and_id(said: str) -> tuple[str, str]:
     token, id = re.search(r"lam_\S+", said), re.search(r"^key (\S+)", said)
     assert token, said

@@ -1,5 +1,6 @@
-"""Colour images at 84 x 84: trained on a folder, registered, adapted and asked through the API."""
+"""Colour images at 84 x 84: trained on a folder, added to a running service, adapted and asked through the API."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,19 +8,17 @@ import httpx
 import numpy as np
 import pytest
 
-from app.store.sync_store import SyncStore
+from cli.main import main
 from lamanas_core.glyphs import colours, draw, glyph_class, png, write_folders
 from lamanas_core.learning import training
 from lamanas_core.learning.evaluation import evaluate
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.training import TrainingConfig, train
-from tests.conftest import Service, test_settings
+from tests.conftest import Service
 from tests.end_to_end.client import adapt, predict
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MetaModel:
-    """Preset ``rgb84`` after a step of warm-up and one of meta-training."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What ``lamanas train`` leaves of preset ``rgb84`` after a step of warm-up and one of meta-training."""
     write_folders(tmp_path / "colours", classes=6, images=3, seed=0, colour=True)
     monkeypatch.setattr(training, "STEPS_PER_EPOCH", 1)
     monkeypatch.setattr(
@@ -27,34 +26,35 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MetaModel:
         "evaluate",
         lambda model, classes, chosen, told: evaluate(model, classes, replace(chosen, episodes=1), told),
     )
-    options = {"preset": "rgb84", "warm_up_epochs": 1, "meta_epochs": 1, "meta_batch": 1, "ways": 2, "shots": 1}
-    config = TrainingConfig.from_request(options)
-    assert not config.rotations  # a turned photo is the same thing
-    return train(
-        config,
-        tmp_path / "colours",
-        tmp_path / "run",
-        device="cpu",
-        on_progress=lambda progress: None,
-        should_stop=lambda: False,
-    )
+    few = ["--warm-up-epochs", "1", "--meta-epochs", "1", "--meta-batch", "1", "--ways", "2", "--shots", "1"]
+    data, folder = tmp_path / "colours", tmp_path / "run"
+    assert main(["train", "--data", str(data), "--run", str(folder), "--preset", "rgb84", *few]) == 0
+    return folder
 
 
-def test_a_model_of_colour_images_is_served(model: MetaModel, service: Service, client: httpx.Client) -> None:
+def test_a_model_of_colour_images_is_served(
+    run: Path,
+    service: Service,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rng = np.random.default_rng(1)
     strokes = glyph_class(rng)  # the same strokes in two inks: without colour nothing tells them apart
     inks = {"red": np.array([150.0, 0.0, 0.0]), "blue": np.array([0.0, 0.0, 150.0])}
     support = [(name, png(draw(strokes, rng, *colours(ink, rng)))) for name, ink in inks.items() for _ in range(2)]
-    store = SyncStore.open(test_settings(service.data_dir))
-    before = store.active_version()
-    assert before is not None
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(service.data_dir))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    capsys.readouterr()
+    assert main(["models", "add", str(run), "--json"]) == 0
+    added = json.loads(capsys.readouterr().out)
+    assert not added["card"]["training"]["rotations"]  # a turned photo is the same thing
+    [before] = [model["version"] for model in client.get("/models").json()["models"] if model["active"]]
     try:
-        store.register_model(model.version, model.to_bytes(), model.card)
-        assert client.post(f"/models/{model.version}/activate").status_code == 200
+        assert client.post(f"/models/{added['version']}/activate").status_code == 200
         episode = adapt(client, support)
     finally:
         client.post(f"/models/{before}/activate")
-        store.close()
-    assert episode["model_version"] == model.version
+    assert episode["model_version"] == added["version"] != before
     predictions = predict(client, episode["id"], [file for _, file in support])
     assert [prediction["label"] for prediction in predictions] == [name for name, _ in support]

@@ -50,6 +50,21 @@ def test_held_out_characters_sent_as_files_are_told_right(client: httpx.Client, 
     assert sum(right) / len(right) >= 0.9
 
 
+def test_characters_of_no_class_are_more_novel_than_those_of_a_class(
+    client: httpx.Client, omniglot: Path, task: Task, episode: Episode
+) -> None:
+    others = draw_task(omniglot, ways=20, shots=1, queries=2, seed=2)
+    strange = [file for label, file in others.queries if label not in task.classes]
+    assert len(strange) >= 20
+    of_a_class, of_none = (
+        [prediction["novelty"] for prediction in predict(client, episode["id"], asked)]
+        for asked in (files(task), strange)
+    )
+    assert all(0 <= novelty <= 1 for novelty in of_a_class + of_none)
+    ordered = [known < novel for known in of_a_class for novel in of_none]
+    assert sum(ordered) / len(ordered) >= 0.9
+
+
 def test_the_episode_tells_what_was_learned(task: Task, episode: Episode) -> None:
     assert episode["classes"] == task.classes
     assert set(episode["shots"].values()) == {5}

@@ -12,7 +12,7 @@ from cli.main import main
 from lamanas_core.learning import training
 from lamanas_core.learning.config import PRESETS
 from lamanas_core.learning.evaluation import evaluate
-from tests.conftest import ROOT
+from tests.conftest import ROOT, PrivateRedis
 from tests.learning.helpers import MINIATURE
 
 
@@ -22,11 +22,15 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line) for line in found.splitlines() if line]
 
 
-def test_the_commands_of_the_pages_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_pages_run_in_their_order(
+    tmp_path: Path, redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def few(model, classes, chosen, told):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         return evaluate(model, classes, replace(chosen, episodes=1, ways=2), told)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
+    monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     monkeypatch.setattr(training, "STEPS_PER_EPOCH", 2)
     monkeypatch.setattr(training, "evaluate", few)

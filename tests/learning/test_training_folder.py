@@ -2,12 +2,12 @@
 
 import json
 import sys
-import types
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lamanas_core.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
@@ -55,23 +55,20 @@ def test_curves_go_on_where_the_checkpoint_stands(tmp_path: Path) -> None:
     ]
 
 
-def test_tensorboard_gets_the_numbers_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[object, ...]] = []
-
-    class Writer:
-        def __init__(self, folder: str, purge_step: int) -> None:
-            told.append((Path(folder).name, purge_step))
-
-        def add_scalar(self, *scalar: object) -> None:
-            told.append(scalar)
-
-        def flush(self) -> None: ...
-
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    Curves(tmp_path, 4).add({"epoch": 5, "stage": "meta", "loss": 0.5, "validation_accuracy": None})
-    assert told == [("tensorboard", 5), ("loss", 0.5, 5)]
+def test_tensorboard_reads_each_epoch_once_although_the_run_was_interrupted(tmp_path: Path) -> None:
+    board = tmp_path / "tensorboard"
+    first = Curves(tmp_path, 0)
+    for epoch in (1, 2, 3):
+        first.add({"epoch": epoch, "stage": "meta", "loss": 1 / epoch, "validation_accuracy": None})
+    first.close()
+    # TensorBoard reads files by name, which begins with the second they were made in: the two were made in one here.
+    next(board.iterdir()).rename(board / "events.out.tfevents.0")
+    second = Curves(tmp_path, 2)
+    second.add({"epoch": 3, "stage": "meta", "loss": 7.0, "validation_accuracy": 0.5})
+    second.close()
+    read = EventAccumulator(str(board)).Reload()
+    told = {name: [(one.step, one.value) for one in read.Scalars(name)] for name in read.Tags()["scalars"]}
+    assert told == {"loss": [(1, 1.0), (2, 0.5), (3, 7.0)], "validation_accuracy": [(3, 0.5)]}
 
 
 def test_without_tensorboard_the_curves_are_written_all_the_same(

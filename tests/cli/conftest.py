@@ -1,0 +1,13 @@
+"""A running store that the commands find by their settings."""
+
+import pytest
+
+from app.settings import Settings
+from tests.conftest import PrivateRedis
+
+
+@pytest.fixture
+def installation(redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    return redis_server.settings

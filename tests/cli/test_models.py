@@ -1,0 +1,108 @@
+"""``lamanas models add`` on a running store: a model that was trained here becomes a version, and nothing else does."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from app.store.sync_store import SyncStore
+from cli.main import main
+from lamanas_core.learning.meta_model import MetaModel, write
+from lamanas_core.learning.task_learner import initial_parameters
+from tests.learning.helpers import MINIATURE
+from workers.learner import Learner
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> MetaModel:
+    """A model in ``tmp_path/run`` as a run leaves it there."""
+    card = {"config": MINIATURE.to_json(), "metrics": {"validation_accuracy": 0.5}}
+    model = MetaModel(initial_parameters(MINIATURE, 0), card)
+    write(model, tmp_path / "run")
+    return model
+
+
+def test_a_trained_model_becomes_a_version_that_workers_can_use(
+    installation: Settings,
+    sync_store: SyncStore,
+    trained: MetaModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Learner(installation, sync_store, threads=1).register_shipped()
+    shipped = sync_store.active_version()
+    for _ in range(2):
+        assert main(["models", "add", str(tmp_path / "run")]) == 0
+        assert f"lamanas models activate {trained.version}" in capsys.readouterr().out
+    record = sync_store.get_model(trained.version)
+    assert record.card["metrics"] == {"validation_accuracy": 0.5}
+    assert set(record.card["architecture"]) == {"normal", "reduction"}
+    assert sync_store.active_version() == shipped != trained.version
+    assert Learner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
+
+
+def test_programs_get_the_version_as_the_api_tells_it(
+    installation: Settings, trained: MetaModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", "add", str(tmp_path / "run"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told) == {"version", "active", "created_at", "card"}
+    assert told["version"] == trained.version
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("model.json", None, "model.json: `lamanas train` leaves it in its --run folder once it has finished"),
+        ("model.safetensors", None, "model.safetensors: `lamanas train` leaves it"),
+        ("model.json", b"{", "Expecting property name"),
+        ("model.json", b"\xff", "can't decode"),
+        ("model.json", b"[]", "not a meta-model"),
+        ("model.json", b'{"config": {}}', "not a meta-model: 'network'"),
+        ("model.safetensors", b"code", "not a meta-model"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_line(
+    installation: Settings,
+    sync_store: SyncStore,
+    trained: MetaModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    content: bytes | None,
+    words: str,
+) -> None:
+    (tmp_path / "run" / file).unlink()
+    if content is not None:
+        (tmp_path / "run" / file).write_bytes(content)
+    assert main(["models", "add", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "run") in said
+    assert words in said
+    assert said.count("\n") == 1
+    assert sync_store.active_version() is None
+
+
+def test_weights_of_another_network_are_refused(
+    installation: Settings, trained: MetaModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wider = replace(MINIATURE, network=replace(MINIATURE.network, channels=3))
+    card = json.loads((tmp_path / "run" / "model.json").read_text()) | {"config": wider.to_json()}
+    (tmp_path / "run" / "model.json").write_text(json.dumps(card))
+    assert main(["models", "add", str(tmp_path / "run")]) == 1
+    assert "the weights do not fit their card" in capsys.readouterr().err
+
+
+def test_without_a_running_store_it_says_what_to_look_at(
+    short_folder: Path,
+    trained: MetaModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(short_folder))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    assert main(["models", "add", str(tmp_path / "run")]) == 1
+    assert "is `lamanas serve` running on this LAMANAS_DATA_DIR?" in capsys.readouterr().err
