@@ -255,6 +255,7 @@ COMMIT_TRAINING = (
     + _REGISTER
     + """
 redis.call('HSET', KEYS[4], 'state', 'finished', 'result', ARGV[6])
+redis.call('HDEL', KEYS[4], 'cancel')
 redis.call('ZREM', KEYS[5], ARGV[4])
 announce('training', ARGV[4])
 return 1
@@ -270,7 +271,7 @@ return 1
 """
 
 # The claim ends in another way: 'failed' or 'cancelled' for good, 'retry' (failed after max-attempts), or 'back' into
-# the queue as if it had never been claimed.
+# the queue as if it had never been claimed. What was to be cancelled does not go back.
 # KEYS record queued leases
 # ARGV kind id running-state fence end error max-attempts
 RELEASE = (
@@ -278,17 +279,17 @@ RELEASE = (
     + """
 if not held(KEYS[1], ARGV[3], ARGV[4]) then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[2])
-redis.call('HDEL', KEYS[1], 'cancel')
-local ending = ARGV[5]
+local ending, stopping = ARGV[5], redis.call('HDEL', KEYS[1], 'cancel') == 1
 if ending == 'retry' then
   ending = tonumber(redis.call('HGET', KEYS[1], 'attempts')) >= tonumber(ARGV[7]) and 'failed' or 'again'
 end
+if stopping and ending ~= 'failed' then ending = 'cancelled' end
 if ending == 'back' then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 if ending == 'back' or ending == 'again' then
   enqueue(KEYS[1], KEYS[2], ARGV[2], 0)  -- 0: the reconciler sends its wake-up next
 else
   redis.call('HSET', KEYS[1], 'state', ending)
-  if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
+  if ending == 'failed' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 end
 announce(ARGV[1], ARGV[2])
 return 1
@@ -306,7 +307,8 @@ return redis.call('ZADD', KEYS[2], 'XX', 'CH', 0, ARGV[1])
 """
 )
 
-# The reconciler: which wake-ups to send. Claims whose lease has ended go back to the queue, or fail after max-attempts.
+# The reconciler: which wake-ups to send. Claims whose lease has ended go back to the queue, or fail after max-attempts;
+# what was to be cancelled is.
 # Of those that wait, the ones whose wake-up must be lost: the broker's list is empty and they were not woken just now;
 # or a minute has passed and fewer messages than ids wait (a duplicate is refused by the claim, but costs; without a
 # worker to take them they would pile up).
@@ -320,7 +322,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0
   local record = 'lam:' .. ARGV[1] .. ':' .. id
   redis.call('ZREM', KEYS[2], id)
   if redis.call('EXISTS', record) == 1 then
-    if tonumber(redis.call('HGET', record, 'attempts')) >= tonumber(ARGV[2]) then
+    if redis.call('HDEL', record, 'cancel') == 1 then
+      redis.call('HSET', record, 'state', 'cancelled')
+    elseif tonumber(redis.call('HGET', record, 'attempts')) >= tonumber(ARGV[2]) then
       redis.call('HSET', record, 'state', 'failed', 'error', ARGV[3])
     else
       enqueue(record, KEYS[1], id, now)

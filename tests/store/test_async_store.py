@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.store import keys, standings
 from app.store.async_store import Store
 from app.store.errors import Conflict, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
-from app.store.sync_store import Claim, SyncStore
+from app.store.sync_store import MAX_ATTEMPTS, Claim, SyncStore
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
 
@@ -245,6 +245,51 @@ def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings
         assert (await store.get_training(record.id)).state == "cancelled"
 
     with_store(settings, body)
+
+
+def lose(server: PrivateRedis, store: SyncStore, claim: Claim) -> None:
+    server.client.zadd(keys.leases("training"), {claim.id: 1})
+    store.due("training")
+
+
+def lose_for_the_last_time(server: PrivateRedis, store: SyncStore, claim: Claim) -> None:
+    server.client.hset(keys.record("training", claim.id), "attempts", MAX_ATTEMPTS)
+    lose(server, store, claim)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (lambda _, store, claim: store.hand_back(claim), "cancelled"),
+        (lambda _, store, claim: store.retry(claim, "disk full"), "cancelled"),
+        (lose, "cancelled"),
+        (lose_for_the_last_time, "cancelled"),
+        (lambda _, store, claim: store.fail(claim, "no such data"), "failed"),
+        (lambda _, store, claim: store.commit_training(claim, "v2", b"weights", {}), "finished"),
+    ],
+)
+def test_accepted_cancel_is_carried_out_however_the_claim_ends(
+    end: Callable[[PrivateRedis, SyncStore, Claim], object],
+    state: str,
+    redis_server: PrivateRedis,
+    sync_store: SyncStore,
+) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert (await store.cancel_training(record.id)).cancelling
+        with store._changes.waiting(f"training:{record.id}") as told:
+            end(redis_server, sync_store, claim)
+            async with asyncio.timeout(60):
+                await told.wait()
+        ended = await store.get_training(record.id)
+        assert (ended.state, ended.cancelling) == (state, False)
+        assert (ended.error is None) == (state != "failed")
+        assert sync_store.due("training") == []
+        assert sync_store.claim("training", record.id, "two") is None
+
+    with_store(redis_server.settings, body)
 
 
 def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
