@@ -320,7 +320,8 @@ class Store:
     # ------------------------------------------------------------------ inside
 
     async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
-        return await self._redis.register_script(script)(names, [*arguments])
+        with errors.unwrapped():
+            return await self._redis.register_script(script)(names, [*arguments])
 
     async def _wake(self, kind: Kind, id: str) -> None:
         # The episode is safe already: what cannot be sent now, the reconciler sends.
