@@ -152,8 +152,7 @@ class Store:
                 self._settings.max_store_bytes,
             ],
         )
-        if status in (b"full", b"own-full"):
-            raise errors.QueueFull.behind(int(existing), own=status == b"own-full")
+        _refuse_full(status, existing)
         if status == b"no-room":
             raise errors.StoreFull
         if status == b"conflict":
@@ -206,11 +205,14 @@ class Store:
         artifact: bytes | None = await self._redis.get(keys.artifact(id))
         if artifact is not None:
             return artifact
-        names = [keys.record("episode", id), keys.queued("episode"), keys.artifact(id)]
-        enqueued = int(await self._run(scripts.ADAPT_AGAIN, names, [id, self._settings.max_queue]))
-        if enqueued < 0:
-            raise errors.QueueFull.behind(-enqueued)
-        if enqueued:
+        owner = (await self.get_episode(id)).owner
+        status, waiting = await self._run(
+            scripts.ADAPT_AGAIN,
+            [keys.record("episode", id), keys.queued("episode"), keys.artifact(id), keys.unfinished(owner)],
+            [id, self._settings.max_queue, self._settings.max_unfinished],
+        )
+        _refuse_full(status, waiting)
+        if status == b"enqueued":
             await self._wake("episode", id)
         record = await self.get_episode(id)
         raise errors.NotReady(f"episode {id} is {record.state}")
@@ -257,8 +259,7 @@ class Store:
             raise _key_reused()
         if status == b"existing":
             return await self.get_training(waiting.decode())
-        if status == b"full":
-            raise errors.QueueFull.behind(int(waiting))
+        _refuse_full(status, waiting)
         await self._wake("training", id)
         return await self.get_training(id)
 
@@ -385,6 +386,12 @@ class Store:
 def _origin() -> dict[str, str | None]:
     """By what a worker's logs and traces are found from those of the request."""
     return {"request_id": logs.about().get("request_id"), "traceparent": tracing.current()}
+
+
+def _refuse_full(status: bytes, waiting: Any) -> None:
+    """Raises QueueFull."""
+    if status in (b"full", b"own-full"):
+        raise errors.QueueFull.behind(int(waiting), own=status == b"own-full")
 
 
 def _key_reused() -> errors.IdempotencyConflict:

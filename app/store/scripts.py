@@ -24,6 +24,17 @@ local function enqueue(record, queued, id, sent)
   redis.call('ZADD', queued, sent, id)
 end
 
+-- How many of an owner's episodes are unfinished, if no more may be; nil if one more may.
+local function own_full(unfinished, most)
+  if redis.call('SCARD', unfinished) < most then return nil end
+  for _, id in ipairs(redis.call('SMEMBERS', unfinished)) do
+    local state = redis.call('HGET', 'lam:episode:' .. id, 'state')
+    if state ~= 'queued' and state ~= 'adapting' then redis.call('SREM', unfinished, id) end
+  end
+  local left = redis.call('SCARD', unfinished)
+  return left >= most and left or nil
+end
+
 -- What an idempotency key was used for before: nothing, the same request ('existing') or another ('conflict').
 local function used(key, digest)
   local first = redis.call('GET', key)
@@ -47,14 +58,8 @@ if ARGV[9] == '1' then
 end
 local waiting = redis.call('ZCARD', KEYS[3])
 if waiting >= tonumber(ARGV[7]) then return {'full', waiting} end
-if redis.call('SCARD', KEYS[9]) >= tonumber(ARGV[10]) then
-  for _, id in ipairs(redis.call('SMEMBERS', KEYS[9])) do
-    local state = redis.call('HGET', 'lam:episode:' .. id, 'state')
-    if state ~= 'queued' and state ~= 'adapting' then redis.call('SREM', KEYS[9], id) end
-  end
-  local unfinished = redis.call('SCARD', KEYS[9])
-  if unfinished >= tonumber(ARGV[10]) then return {'own-full', unfinished} end
-end
+local own = own_full(KEYS[9], tonumber(ARGV[10]))
+if own then return {'own-full', own} end
 if not hold(ARGV[1], #ARGV[5], tonumber(ARGV[11])) then return {'no-room', 0} end
 make_room(#ARGV[5], tonumber(ARGV[11]))
 local ttl = tonumber(ARGV[6])
