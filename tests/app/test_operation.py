@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,10 @@ def test_draining_ends_a_wait_with_what_is_known(settings: Settings, worker: Wor
     with TestClient(app, headers=client.headers) as draining:
         app.state.services.draining.set()
         id = made(draining)["id"]
-        answer = draining.get("/predict", params={"episode_id": id, "image": "AA", "wait": 60})
+        with ThreadPoolExecutor(1) as pool:
+            query = {"episode_id": id, "image": "AA", "wait": 60}
+            # Well within the 60 s, after which the answer would be the same.
+            answer = pool.submit(draining.get, "/predict", params=query).result(timeout=20)
         assert (answer.status_code, answer.json()["state"]) == (409, "queued")
         assert draining.get(f"/episodes/{id}/events").status_code == 200
 
