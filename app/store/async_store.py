@@ -21,13 +21,7 @@ from app.store.broker import celery_app, wake
 from app.store.changes import Changes
 from app.store.keys import Kind
 from app.store.observed import Observed
-from app.store.records import (
-    EPISODE_ENDS,
-    TRAINING_ENDS,
-    EpisodeRecord,
-    ModelRecord,
-    TrainingRecord,
-)
+from app.store.records import EPISODE_ENDS, TRAINING_ENDS, EpisodeRecord, ModelRecord, TrainingRecord
 from app.store.standings import Standings
 from app.telemetry import logs, tracing
 
@@ -285,12 +279,15 @@ class Store:
         return await self.get_training(id)
 
     async def resume_training(self, id: str) -> TrainingRecord:
-        """Enqueues a failed or cancelled run again; it goes on from its last checkpoint. Raises NotFound, Conflict."""
-        record = await self.get_training(id)
-        resumed = await self._run(scripts.RESUME_TRAINING, [keys.record("training", id), keys.queued("training")], [id])
-        if not resumed:
-            raise errors.Conflict(f"training {id} is {record.state}; only a failed or cancelled one can be resumed")
-        await self._wake("training", id)
+        """Enqueues a failed or cancelled run again; it goes on from its last checkpoint. One that waits or runs stays
+        as it is: the answer to an earlier call may have been lost. Raises NotFound, Conflict."""
+        await self.get_training(id)
+        names = [keys.record("training", id), keys.queued("training")]
+        status = (await self._run(scripts.RESUME_TRAINING, names, [id])).decode()
+        if status in ("finished", "being cancelled"):
+            raise errors.Conflict(f"training {id} is {status}; only a failed or cancelled one can be resumed")
+        if status == "resumed":
+            await self._wake("training", id)
         return await self.get_training(id)
 
     # ------------------------------------------------------------------ models

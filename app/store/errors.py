@@ -46,7 +46,7 @@ class NotReady(StoreError):  # noqa: N818
 
 
 class Conflict(StoreError):  # noqa: N818
-    """The thing's state does not allow this, e.g. resuming a run that runs."""
+    """The thing's state does not allow this, e.g. resuming a run that is finished."""
 
 
 class IdempotencyConflict(Conflict):

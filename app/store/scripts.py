@@ -166,12 +166,15 @@ RESUME_TRAINING = (
     _COMMON
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'failed' and state ~= 'cancelled' then return 0 end
+if state == 'finished' then return state end
+if state == 'queued' or state == 'running' then
+  return redis.call('HEXISTS', KEYS[1], 'cancel') == 1 and 'being cancelled' or 'going on'
+end
 redis.call('HDEL', KEYS[1], 'error', 'cancel')
 redis.call('HSET', KEYS[1], 'attempts', 0)
 enqueue(KEYS[1], KEYS[2], ARGV[1], now)
 announce('training', ARGV[1])
-return 1
+return 'resumed'
 """
 )
 

@@ -18,12 +18,43 @@ def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) ->
     async def body(store: Store) -> None:
         record = await store.create_training(owner="owner1", dataset="shapes", options={"ways": 5})
         assert (record.state, record.options) == ("queued", {"ways": 5})
-        with pytest.raises(Conflict, match="queued"):
-            await store.resume_training(record.id)
         assert (await store.cancel_training(record.id)).state == "cancelled"
         assert (await store.observed.queue_lengths())["train"] == 0
         assert (await store.resume_training(record.id)).state == "queued"
         assert [run.id for run in (await store.list_trainings())[0]] == [record.id]
+
+    with_store(settings, body)
+
+
+def test_resuming_a_run_again_changes_nothing(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
+) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        await store.cancel_training(record.id)
+        first = await store.resume_training(record.id)
+        messages = redis_server.client.llen(keys.broker_queue("training"))
+        assert await store.resume_training(record.id) == first
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert (await store.resume_training(record.id)).state == "running"
+        assert sync_store.beat(claim) == "held"
+        assert redis_server.client.llen(keys.broker_queue("training")) == messages
+
+    with_store(settings, body)
+
+
+def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        await store.cancel_training(record.id)
+        with pytest.raises(Conflict, match="being cancelled"):
+            await store.resume_training(record.id)
+        assert sync_store.commit_training(claim, "v2", b"weights", {})
+        with pytest.raises(Conflict, match="finished"):
+            await store.resume_training(record.id)
 
     with_store(settings, body)
 
