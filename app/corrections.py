@@ -1,7 +1,7 @@
 """Corrections of an episode's support set: what was asked, and what comes of it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,9 +109,7 @@ def _checked(
     options: CorrectionOptions,
 ) -> Correction:
     named: set[int] = set()
-    places = [(place, f"remove[{at}]") for at, place in enumerate(removed)]
-    places += [(place, f"relabel[{at}]") for at, (place, _) in enumerate(relabelled)]
-    for place, field in places:
+    for place, field in _named(removed, [place for place, _ in relabelled]):
         if place in named:
             text = f"{field}: image {place} is named twice; remove or relabel it once"
             raise Problem(INVALID_REQUEST, text, field=field)
@@ -119,6 +117,13 @@ def _checked(
     for at, (_, label) in enumerate(relabelled):
         check_label(label, f"relabel[{at}]")
     return Correction(tuple(removed), dict(relabelled), added, options)
+
+
+def _named(removed: Iterable[int], relabelled: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """The places of images that a correction names, and the field that each is named in."""
+    for name, places in (("remove", removed), ("relabel", relabelled)):
+        for at, place in enumerate(places):
+            yield place, f"{name}[{at}]"
 
 
 # ---------------------------------------------------------------------- what comes of it
@@ -141,9 +146,7 @@ def corrected(correction: Correction, classes: Sequence[str], labels: Sequence[i
 
 
 def _check_places(correction: Correction, images: int) -> None:
-    named = [(place, f"remove[{at}]") for at, place in enumerate(correction.removed)]
-    named += [(place, f"relabel[{at}]") for at, place in enumerate(correction.relabelled)]
-    for place, field in named:
+    for place, field in _named(correction.removed, correction.relabelled):
         if place >= images:
             text = f"{field}: there is no image {place}; the episode has {images}, counted from 0"
             raise Problem(INVALID_REQUEST, text, field=field)

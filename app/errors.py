@@ -10,7 +10,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from app.store.errors import UNAVAILABLE, Conflict, Gone, IdempotencyConflict, NotFound, QueueFull, StoreFull
+from app.store.errors import (
+    REFUSING,
+    UNAVAILABLE,
+    Conflict,
+    Gone,
+    IdempotencyConflict,
+    NotFound,
+    QueueFull,
+    StoreFull,
+)
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS = 20
@@ -168,8 +177,9 @@ def _install_overload(app: FastAPI) -> None:
     async def _store_full(_: Request, error: StoreFull) -> JSONResponse:
         return Problem(STORE_FULL, str(error), headers={"Retry-After": str(error.retry_after)}).response()
 
-    async def _away(_: Request, __: Exception) -> JSONResponse:
-        return Problem(UNAVAILABLE_NOW, "the store does not answer", headers={"Retry-After": "2"}).response()
+    async def _away(_: Request, error: Exception) -> JSONResponse:
+        text = "the store takes no writes at the moment" if isinstance(error, REFUSING) else "the store does not answer"
+        return Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "2"}).response()
 
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _away)

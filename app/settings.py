@@ -76,11 +76,18 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _known_scheme(cls, value: str | None) -> str | None:
+    def _usable_url(cls, value: str | None) -> str | None:
         if not value:
             return None
-        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("REDIS_URL must start with redis://, rediss:// or unix://")
+        from redis.connection import parse_url  # here: who needs no Redis need not wait for its import
+
+        try:
+            named = parse_url(value)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(f"REDIS_URL cannot be used: {error}") from error
+        parts = urlsplit(value)
+        if parts.scheme == "unix" and (parts.hostname or parts.fragment or "path" not in named):
+            raise ValueError("REDIS_URL must name a socket like unix:///run/redis.sock, with # as %23 and ? as %3F")
         return value
 
     @field_validator("data_dir")
@@ -169,7 +176,7 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The URL of Redis that clients connect to, password included; never to be printed."""
         if self.redis_url is None:
-            return f"unix://{self.redis_socket}"
+            return f"unix://{quote(str(self.redis_socket))}"
         if self.redis_password_file is None:
             return self.redis_url
         password = self.redis_password_file.read_text().strip()

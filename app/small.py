@@ -56,7 +56,7 @@ def claimed_pixels(data: bytes | bytearray) -> int:
         return 0
     if data[24] not in DEPTHS.get(data[25], ()):
         return 0
-    at = HEADER_ENDS
+    at, kind = HEADER_ENDS, b""
     while at + 12 <= size:
         length, kind = int.from_bytes(data[at : at + 4], "big"), bytes(data[at + 4 : at + 8])
         if length > CHUNKS.get(kind, -1):

@@ -60,7 +60,8 @@ class Classifier:
         )
         if not self._measures_novelty:
             return probabilities, None
-        return probabilities, np.array([row[1][0] for row in rows], np.float32)
+        # The runtime's sigmoid goes past 1 by a last bit.
+        return probabilities, np.minimum(np.array([row[1][0] for row in rows], np.float32), 1)
 
     def novelty(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n,). Raises ValueError where it is not measured."""

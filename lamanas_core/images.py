@@ -21,8 +21,14 @@ class ImageError(ValueError):
 
 
 def load(data: bytes, spec: ImageSpec, *, max_pixels: int) -> UInt8Array:
-    """``decode`` then ``preprocess``: uint8 of shape ``spec.shape``. Raises ImageError."""
-    return preprocess(decode(data, max_pixels=max_pixels), spec)
+    """``decode`` then ``preprocess``: uint8 of shape ``spec.shape``. Raises ImageError, MemoryError."""
+    image = decode(data, max_pixels=max_pixels)
+    try:
+        return preprocess(image, spec)
+    except MemoryError:  # says nothing about the image
+        raise
+    except Exception as error:  # what Pillow believed when it loaded the file, it may trip over when it converts it
+        raise ImageError(f"the image is damaged ({_words(error)})") from None
 
 
 def decode(data: bytes, *, max_pixels: int) -> Image.Image:

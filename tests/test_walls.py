@@ -1,6 +1,7 @@
 """Which part may import which: learned from the source, lazy imports included."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +64,10 @@ def test_workers_know_only_settings_store_and_telemetry_of_the_app() -> None:
         if within(name, "app") and not any(within(name, allowed) for allowed in WORKERS_MAY)
     ]
     assert not crossed
+
+
+def test_image_is_given_every_package_that_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    installed = {name.removesuffix("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    given = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
+    assert installed <= given

@@ -11,7 +11,7 @@ from app.store.records import EpisodeRecord
 from app.store.sync_store import Claim
 from workers import faults
 from workers.child import Child
-from workers.claims import ClaimLostError, Heartbeat, patiently, work_on
+from workers.claims import ClaimLostError, Heartbeat, patiently, tell, work_on
 
 if TYPE_CHECKING:
     from lamanas_core.learning.adaptation import Adapted
@@ -43,7 +43,7 @@ def _adapt(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
         now = time.monotonic()
         if step < steps and now - told >= PROGRESS_S:  # the last step's is in the commit, right behind it
             told = now
-            patiently(lambda: child.store.progress(claim, _progress(losses)))
+            tell(child.store, claim, _progress(losses))
 
     patiently(lambda: child.learner.model(record.model_version))
     started = time.perf_counter()

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from app.store.errors import UNAVAILABLE, NotFound
 from app.store.keys import QUEUE_OF, Kind
@@ -61,6 +61,9 @@ class Heartbeat:
             except UNAVAILABLE as error:
                 # The reconciler waits for a restarted Redis as long as a lease lasts: beating on keeps the claim.
                 log.warning("no beat for %s %s: %s", self._claim.kind, self._claim.id, error)
+            except Exception:
+                # Without this thread the work would go on beside whoever claims it next.
+                log.exception("no beat for %s %s, trying again", self._claim.kind, self._claim.id)
 
 
 def work_on(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, Heartbeat], None]) -> None:
@@ -99,6 +102,12 @@ def _stopped(store: SyncStore, claim: Claim, heartbeat: Heartbeat) -> None:
     elif heartbeat.state == "drain":
         log.info("%s %s handed back", claim.kind, claim.id)
         patiently(lambda: store.hand_back(claim))
+
+
+def tell(store: SyncStore, claim: Claim, fields: dict[str, Any], *, epoch: int = 0) -> None:
+    """Writes the progress. Raises ClaimLostError."""
+    if not patiently(lambda: store.progress(claim, fields, epoch=epoch)):
+        raise ClaimLostError(f"{claim.kind} {claim.id}: its progress was refused")
 
 
 def patiently(call: Callable[[], Result], patience_s: float = PATIENCE_S) -> Result:

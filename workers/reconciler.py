@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -15,6 +16,8 @@ from app.store.sync_store import LEASE_S, SyncStore
 
 log = logging.getLogger(__name__)
 RECONCILE_S = 0.25
+# Each time is a write that Redis syncs to the disk.
+PRESENT_S = 1.0
 
 
 class Reconciler:
@@ -30,6 +33,7 @@ class Reconciler:
         self._ended = threading.Event()
         self._draining = threading.Event()
         self._told = False
+        self._present_at = -PRESENT_S
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -42,7 +46,8 @@ class Reconciler:
 
     def stop(self) -> None:
         self._ended.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():  # a worker may have to end before it was ready
+            self._thread.join(timeout=5)
         self._store.close()
 
     def child_died(self, task: str, id: str) -> None:
@@ -78,10 +83,13 @@ class Reconciler:
                 self._store.absent(self._queue, self._name)
                 self._told = True
             return
+        if time.monotonic() < self._present_at + PRESENT_S:
+            return
         # The first one to tell that this worker is there is its child, once it is warm.
         self._worker = self._store.get_worker(self._queue, self._name) or self._worker
         if self._worker is not None:
             self._store.present(self._worker)
+            self._present_at = time.monotonic()
 
     def _reconcile(self) -> None:
         for kind in QUEUE_OF:

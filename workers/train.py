@@ -4,12 +4,12 @@ import logging
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.store.records import TrainingRecord
 from app.store.sync_store import Claim
 from workers.child import Child
-from workers.claims import ClaimLostError, Heartbeat, patiently, work_on
+from workers.claims import ClaimLostError, Heartbeat, patiently, tell, work_on
 
 if TYPE_CHECKING:
     from lamanas_core.learning.training import TrainingProgress
@@ -46,8 +46,7 @@ def _train(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
         now = time.monotonic()
         if now - told >= PROGRESS_S or progress.epoch == progress.epochs:
             told = now
-            fields = _progress(progress, losses)
-            patiently(lambda: child.store.progress(claim, fields, epoch=progress.epoch))
+            tell(child.store, claim, _progress(progress, losses), epoch=progress.epoch)
 
     version, weights, card = child.learner.train(record, data, run_dir, on_progress, lambda: heartbeat.state != "held")
     if not patiently(lambda: child.store.commit_training(claim, version, weights, card)):
@@ -55,7 +54,7 @@ def _train(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
     log.info("training %s finished: model %s", claim.id, version)
 
 
-def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, object]:
+def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, Any]:
     return {
         "epoch": progress.epoch,
         "epochs": progress.epochs,

@@ -91,7 +91,7 @@ async def cancel(id: str, held: Held, _: AdminKey) -> Training:
 @router.post(
     "/{id}/resume",
     status_code=202,
-    summary="Go on with a failed or cancelled run from its last checkpoint",
+    summary="Go on with a failed or cancelled run from its last checkpoint; one that goes on stays as it is",
     responses=problems(401, 403, 404, 409),
 )
 async def resume(id: str, held: Held, _: AdminKey) -> Training:

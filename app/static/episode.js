@@ -11,6 +11,8 @@ import { follow } from "./events.js";
 export class EpisodePage {
   #stop = () => {};
 
+  #closed = false;
+
   #asked;
 
   constructor(id, queries, corrected) {
@@ -35,6 +37,7 @@ export class EpisodePage {
   }
 
   close() {
+    this.#closed = true;
     this.#stop();
     this.ask?.close();
   }
@@ -46,6 +49,7 @@ export class EpisodePage {
   async #open() {
     try {
       const episode = await api.episode(this.id);
+      if (this.#closed) return;
       this.#head(episode);
       if (episode.state === "ready" || episode.state === "failed") return await this.#finished(episode);
       this.#progress(episode.progress);

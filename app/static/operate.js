@@ -61,7 +61,7 @@ export class Operate {
   }
 
   #modelTable(models) {
-    const newest = models.findIndex(({ active }) => active);
+    const active = models.findIndex(({ active }) => active);
     return h("table", {},
       h("caption", {}, "New episodes adapt from the active version; those that exist keep theirs."),
       h("thead", {}, h("tr", {}, ["Version", "Made", "Trained on", "Accuracy", ""].map((name) => h(name ? "th" : "td", name ? { scope: "col" } : {}, name)))),
@@ -69,7 +69,7 @@ export class Operate {
         h("td", {}, h("code", {}, model.version)), h("td", { class: "whole" }, time(model.created_at)),
         h("td", {}, trainedOn(model.card)), h("td", { class: "whole" }, accuracies(model.card.metrics)),
         h("td", {}, model.active ? h("strong", {}, "active")
-          : h("button", { type: "button", "aria-label": `${at > newest ? "Roll back to" : "Activate"} ${model.version}`, onclick: () => this.#activate(model.version) }, at > newest ? "Roll back" : "Activate"))))));
+          : h("button", { type: "button", "aria-label": `${at > active ? "Roll back to" : "Activate"} ${model.version}`, onclick: () => this.#activate(model.version) }, at > active ? "Roll back" : "Activate"))))));
   }
 
   async #activate(version) {
@@ -128,6 +128,7 @@ export class Operate {
 
   /** Shows a run on top of the others, and what becomes of it. */
   #follow(run, focus) {
+    if (this.#closed) return;  // while the service was asked
     this.#runs.get(run.id)?.stop();
     this.runs.querySelector(".none")?.remove();
     const kept = this.#runs.get(run.id);
@@ -191,7 +192,7 @@ const time = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", 
 
 function trainedOn({ data, training }) {
   const classes = data?.train?.classes;
-  return [training?.preset, classes && `${classes.toLocaleString()} classes`, data?.source].filter(Boolean).join(", ");
+  return [training?.preset, classes && `${classes.toLocaleString()} classes`, data?.source ?? data?.name].filter(Boolean).join(", ");
 }
 
 /** The accuracies that a card tells, each with the task it was measured on. */

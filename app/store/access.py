@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from app.settings import Rate
 from app.store import codec, keys, scripts
+from app.store.errors import unwrapped
 from app.store.records import KeyRecord
 from app.store.standings import Standings
 
@@ -49,7 +50,8 @@ class Access:
 
     async def take(self, key_id: str, rate: Rate) -> int:
         """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""
-        milliseconds: int = await self._take([keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
+        with unwrapped():
+            milliseconds: int = await self._take([keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
         return math.ceil(milliseconds / 1000)
 
     async def _first_found(self, token: str, digest: str) -> KeyRecord | None:

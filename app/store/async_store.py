@@ -21,13 +21,7 @@ from app.store.broker import celery_app, wake
 from app.store.changes import Changes
 from app.store.keys import Kind
 from app.store.observed import Observed
-from app.store.records import (
-    EPISODE_ENDS,
-    TRAINING_ENDS,
-    EpisodeRecord,
-    ModelRecord,
-    TrainingRecord,
-)
+from app.store.records import EPISODE_ENDS, TRAINING_ENDS, EpisodeRecord, ModelRecord, TrainingRecord
 from app.store.standings import Standings
 from app.telemetry import logs, tracing
 
@@ -152,8 +146,7 @@ class Store:
                 self._settings.max_store_bytes,
             ],
         )
-        if status in (b"full", b"own-full"):
-            raise errors.QueueFull.behind(int(existing), own=status == b"own-full")
+        _refuse_full(status, existing)
         if status == b"no-room":
             raise errors.StoreFull
         if status == b"conflict":
@@ -206,11 +199,14 @@ class Store:
         artifact: bytes | None = await self._redis.get(keys.artifact(id))
         if artifact is not None:
             return artifact
-        names = [keys.record("episode", id), keys.queued("episode"), keys.artifact(id)]
-        enqueued = int(await self._run(scripts.ADAPT_AGAIN, names, [id, self._settings.max_queue]))
-        if enqueued < 0:
-            raise errors.QueueFull.behind(-enqueued)
-        if enqueued:
+        owner = (await self.get_episode(id)).owner
+        status, waiting = await self._run(
+            scripts.ADAPT_AGAIN,
+            [keys.record("episode", id), keys.queued("episode"), keys.artifact(id), keys.unfinished(owner)],
+            [id, self._settings.max_queue, self._settings.max_unfinished],
+        )
+        _refuse_full(status, waiting)
+        if status == b"enqueued":
             await self._wake("episode", id)
         record = await self.get_episode(id)
         raise errors.NotReady(f"episode {id} is {record.state}")
@@ -257,8 +253,7 @@ class Store:
             raise _key_reused()
         if status == b"existing":
             return await self.get_training(waiting.decode())
-        if status == b"full":
-            raise errors.QueueFull.behind(int(waiting))
+        _refuse_full(status, waiting)
         await self._wake("training", id)
         return await self.get_training(id)
 
@@ -284,12 +279,15 @@ class Store:
         return await self.get_training(id)
 
     async def resume_training(self, id: str) -> TrainingRecord:
-        """Enqueues a failed or cancelled run again; it goes on from its last checkpoint. Raises NotFound, Conflict."""
-        record = await self.get_training(id)
-        resumed = await self._run(scripts.RESUME_TRAINING, [keys.record("training", id), keys.queued("training")], [id])
-        if not resumed:
-            raise errors.Conflict(f"training {id} is {record.state}; only a failed or cancelled one can be resumed")
-        await self._wake("training", id)
+        """Enqueues a failed or cancelled run again; it goes on from its last checkpoint. One that waits or runs stays
+        as it is: the answer to an earlier call may have been lost. Raises NotFound, Conflict."""
+        await self.get_training(id)
+        names = [keys.record("training", id), keys.queued("training")]
+        status = (await self._run(scripts.RESUME_TRAINING, names, [id])).decode()
+        if status in ("finished", "being cancelled"):
+            raise errors.Conflict(f"training {id} is {status}; only a failed or cancelled one can be resumed")
+        if status == "resumed":
+            await self._wake("training", id)
         return await self.get_training(id)
 
     # ------------------------------------------------------------------ models
@@ -320,7 +318,8 @@ class Store:
     # ------------------------------------------------------------------ inside
 
     async def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
-        return await self._redis.register_script(script)(names, [*arguments])
+        with errors.unwrapped():
+            return await self._redis.register_script(script)(names, [*arguments])
 
     async def _wake(self, kind: Kind, id: str) -> None:
         # The episode is safe already: what cannot be sent now, the reconciler sends.
@@ -384,6 +383,12 @@ class Store:
 def _origin() -> dict[str, str | None]:
     """By what a worker's logs and traces are found from those of the request."""
     return {"request_id": logs.about().get("request_id"), "traceparent": tracing.current()}
+
+
+def _refuse_full(status: bytes, waiting: Any) -> None:
+    """Raises QueueFull."""
+    if status in (b"full", b"own-full"):
+        raise errors.QueueFull.behind(int(waiting), own=status == b"own-full")
 
 
 def _key_reused() -> errors.IdempotencyConflict:

@@ -1,10 +1,12 @@
 """Celery over Redis, as a way to wake workers up: a message carries an id and may be lost or doubled."""
 
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 from celery import Celery
 from kombu.entity import Queue
+from redis.connection import parse_url
 
 from app.settings import Settings
 from app.store.keys import QUEUE_OF, Kind, broker_queue
@@ -13,11 +15,20 @@ TASKS = {"episode": "lamanas.adapt", "training": "lamanas.train"}
 
 
 def broker_url(store_url: str) -> str:
-    """Kombu's spelling of a Redis URL: sockets have a scheme of their own."""
+    """Kombu's spelling of a Redis URL: it has a scheme of its own for sockets, and checks no certificate unasked."""
     parts = urlsplit(store_url)
-    if parts.scheme != "unix":
-        return store_url
-    return f"redis+socket://{parts.path}?{urlencode({'virtual_host': '0'})}"
+    if parts.scheme == "unix":
+        return _socket_url(parse_url(store_url))  # type: ignore[no-untyped-call]
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parse_qs(parts.query):
+        query = "&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))
+        return urlunsplit(parts._replace(query=query))
+    return store_url
+
+
+def _socket_url(options: Mapping[str, Any]) -> str:
+    user, password = (quote(options.get(name, ""), safe="") for name in ("username", "password"))
+    signing_in = f"{user}:{password}@" if user or password else ""
+    return f"redis+socket://{signing_in}{quote(options['path'])}?virtual_host={options.get('db', 0)}"
 
 
 def celery_app(settings: Settings) -> Celery:

@@ -56,9 +56,10 @@ class Changes:
                     await subscription.subscribe(CHANGES)
                     async for message in subscription.listen():
                         self._notify(message["type"], message["data"])
-            except UNAVAILABLE as error:
+            except Exception as error:  # everyone who waits depends on this task: it must not end
                 self._told(None)
-                log.warning("subscription lost, connecting again: %s", error)
+                unknown = not isinstance(error, UNAVAILABLE)
+                log.warning("subscription lost, connecting again: %s", error, exc_info=unknown)
             await asyncio.sleep(RECONNECT_S)
 
     def _notify(self, type: str, data: bytes | int) -> None:

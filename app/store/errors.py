@@ -1,11 +1,28 @@
 """What the store says when it cannot do what was asked."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import redis.exceptions
+from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
 
-# Redis is gone or still loading. Raised as they are by every method of the stores; the app answers 503.
-UNAVAILABLE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+# Redis answers and takes no writes.
+REFUSING = (OutOfMemoryError, ReadOnlyError)
+# Redis is gone, still loading, or refusing. Raised as they are by every method of the stores; the app answers 503.
+UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING)
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Around a script: Redis before 7 tells in an error of the script's own what one of its commands was refused for.
+    Raises that."""
+    try:
+        yield
+    except ResponseError as error:
+        for sign, refusal in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
+            if sign in str(error):
+                raise refusal(str(error)) from error
+        raise
 
 
 class StoreError(Exception):
@@ -29,7 +46,7 @@ class NotReady(StoreError):  # noqa: N818
 
 
 class Conflict(StoreError):  # noqa: N818
-    """The thing's state does not allow this, e.g. resuming a run that runs."""
+    """The thing's state does not allow this, e.g. resuming a run that is finished."""
 
 
 class IdempotencyConflict(Conflict):

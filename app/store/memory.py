@@ -40,16 +40,22 @@ local function make_room(bytes, limit)
 end
 """
 
-# A ready episode whose classifier was dropped goes into the queue again; its other results stay as they are.
-# KEYS record queued artifact
-# ARGV id max-queue
-# Returns 1 if it has been enqueued, 0 if there is nothing to do, minus the queue's length if that is full.
+# A ready episode whose classifier was dropped goes into the queue again, as one of its owner's that are unfinished; its
+# other results stay as they are.
+# KEYS record queued artifact owners-unfinished
+# ARGV id max-queue max-unfinished
 ADAPT_AGAIN = """
-if redis.call('HGET', KEYS[1], 'state') ~= 'ready' or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+local seen = redis.call('HMGET', KEYS[1], 'state', 'expires_at')
+if seen[1] ~= 'ready' or redis.call('EXISTS', KEYS[3]) == 1 then return {'as it was', 0} end
 local waiting = redis.call('ZCARD', KEYS[2])
-if waiting >= tonumber(ARGV[2]) then return -waiting end
+if waiting >= tonumber(ARGV[2]) then return {'full', waiting} end
+local own = own_full(KEYS[4], tonumber(ARGV[3]))
+if own then return {'own-full', own} end
+redis.call('SADD', KEYS[4], ARGV[1])
+local left = seen[2] - now
+if redis.call('PTTL', KEYS[4]) < left then redis.call('PEXPIRE', KEYS[4], left) end
 redis.call('HSET', KEYS[1], 'attempts', 0)
 enqueue(KEYS[1], KEYS[2], ARGV[1], now)
 announce('episode', ARGV[1])
-return 1
+return {'enqueued', 0}
 """

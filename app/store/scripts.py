@@ -24,6 +24,17 @@ local function enqueue(record, queued, id, sent)
   redis.call('ZADD', queued, sent, id)
 end
 
+-- How many of an owner's episodes are unfinished, if no more may be; nil if one more may.
+local function own_full(unfinished, most)
+  if redis.call('SCARD', unfinished) < most then return nil end
+  for _, id in ipairs(redis.call('SMEMBERS', unfinished)) do
+    local state = redis.call('HGET', 'lam:episode:' .. id, 'state')
+    if state ~= 'queued' and state ~= 'adapting' then redis.call('SREM', unfinished, id) end
+  end
+  local left = redis.call('SCARD', unfinished)
+  return left >= most and left or nil
+end
+
 -- What an idempotency key was used for before: nothing, the same request ('existing') or another ('conflict').
 local function used(key, digest)
   local first = redis.call('GET', key)
@@ -47,14 +58,8 @@ if ARGV[9] == '1' then
 end
 local waiting = redis.call('ZCARD', KEYS[3])
 if waiting >= tonumber(ARGV[7]) then return {'full', waiting} end
-if redis.call('SCARD', KEYS[9]) >= tonumber(ARGV[10]) then
-  for _, id in ipairs(redis.call('SMEMBERS', KEYS[9])) do
-    local state = redis.call('HGET', 'lam:episode:' .. id, 'state')
-    if state ~= 'queued' and state ~= 'adapting' then redis.call('SREM', KEYS[9], id) end
-  end
-  local unfinished = redis.call('SCARD', KEYS[9])
-  if unfinished >= tonumber(ARGV[10]) then return {'own-full', unfinished} end
-end
+local own = own_full(KEYS[9], tonumber(ARGV[10]))
+if own then return {'own-full', own} end
 if not hold(ARGV[1], #ARGV[5], tonumber(ARGV[11])) then return {'no-room', 0} end
 make_room(#ARGV[5], tonumber(ARGV[11]))
 local ttl = tonumber(ARGV[6])
@@ -161,12 +166,15 @@ RESUME_TRAINING = (
     _COMMON
     + """
 local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= 'failed' and state ~= 'cancelled' then return 0 end
+if state == 'finished' then return state end
+if state == 'queued' or state == 'running' then
+  return redis.call('HEXISTS', KEYS[1], 'cancel') == 1 and 'being cancelled' or 'going on'
+end
 redis.call('HDEL', KEYS[1], 'error', 'cancel')
 redis.call('HSET', KEYS[1], 'attempts', 0)
 enqueue(KEYS[1], KEYS[2], ARGV[1], now)
 announce('training', ARGV[1])
-return 1
+return 'resumed'
 """
 )
 
@@ -255,6 +263,7 @@ COMMIT_TRAINING = (
     + _REGISTER
     + """
 redis.call('HSET', KEYS[4], 'state', 'finished', 'result', ARGV[6])
+redis.call('HDEL', KEYS[4], 'cancel')
 redis.call('ZREM', KEYS[5], ARGV[4])
 announce('training', ARGV[4])
 return 1
@@ -270,7 +279,7 @@ return 1
 """
 
 # The claim ends in another way: 'failed' or 'cancelled' for good, 'retry' (failed after max-attempts), or 'back' into
-# the queue as if it had never been claimed.
+# the queue as if it had never been claimed. What was to be cancelled does not go back.
 # KEYS record queued leases
 # ARGV kind id running-state fence end error max-attempts
 RELEASE = (
@@ -278,17 +287,17 @@ RELEASE = (
     + """
 if not held(KEYS[1], ARGV[3], ARGV[4]) then return 0 end
 redis.call('ZREM', KEYS[3], ARGV[2])
-redis.call('HDEL', KEYS[1], 'cancel')
-local ending = ARGV[5]
+local ending, stopping = ARGV[5], redis.call('HDEL', KEYS[1], 'cancel') == 1
 if ending == 'retry' then
   ending = tonumber(redis.call('HGET', KEYS[1], 'attempts')) >= tonumber(ARGV[7]) and 'failed' or 'again'
 end
+if stopping and ending ~= 'failed' then ending = 'cancelled' end
 if ending == 'back' then redis.call('HINCRBY', KEYS[1], 'attempts', -1) end
 if ending == 'back' or ending == 'again' then
   enqueue(KEYS[1], KEYS[2], ARGV[2], 0)  -- 0: the reconciler sends its wake-up next
 else
   redis.call('HSET', KEYS[1], 'state', ending)
-  if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
+  if ending == 'failed' then redis.call('HSET', KEYS[1], 'error', ARGV[6]) end
 end
 announce(ARGV[1], ARGV[2])
 return 1
@@ -306,7 +315,8 @@ return redis.call('ZADD', KEYS[2], 'XX', 'CH', 0, ARGV[1])
 """
 )
 
-# The reconciler: which wake-ups to send. Claims whose lease has ended go back to the queue, or fail after max-attempts.
+# The reconciler: which wake-ups to send. Claims whose lease has ended go back to the queue, or fail after max-attempts;
+# what was to be cancelled is.
 # Of those that wait, the ones whose wake-up must be lost: the broker's list is empty and they were not woken just now;
 # or a minute has passed and fewer messages than ids wait (a duplicate is refused by the claim, but costs; without a
 # worker to take them they would pile up).
@@ -320,7 +330,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0
   local record = 'lam:' .. ARGV[1] .. ':' .. id
   redis.call('ZREM', KEYS[2], id)
   if redis.call('EXISTS', record) == 1 then
-    if tonumber(redis.call('HGET', record, 'attempts')) >= tonumber(ARGV[2]) then
+    if redis.call('HDEL', record, 'cancel') == 1 then
+      redis.call('HSET', record, 'state', 'cancelled')
+    elseif tonumber(redis.call('HGET', record, 'attempts')) >= tonumber(ARGV[2]) then
       redis.call('HSET', record, 'state', 'failed', 'error', ARGV[3])
     else
       enqueue(record, KEYS[1], id, now)

@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from app.settings import Settings
 from app.store import codec, keys, measures, scripts
-from app.store.errors import NotFound
+from app.store.errors import NotFound, unwrapped
 from app.store.keys import Kind
 from app.store.measures import PRESENCE_S
 from app.store.records import SCOPES, EpisodeRecord, KeyRecord, ModelRecord, Scope, TrainingRecord, WorkerRecord
@@ -279,7 +279,8 @@ class SyncStore:
         )
 
     def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
-        return self._redis.register_script(script)(names, arguments)
+        with unwrapped():
+            return self._redis.register_script(script)(names, arguments)
 
 
 def new_token() -> str:

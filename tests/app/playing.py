@@ -49,8 +49,10 @@ def support(ways: int = 2, shots: int = 2) -> list[dict[str, str]]:
     return [{"label": f"class {way}", "image": b64(png(way, shot))} for shot in range(shots) for way in range(ways)]
 
 
-def classifier(classes: tuple[str, ...], version: str = "0123456789abcdef") -> bytes:
-    """An artifact that tells the kinds of ``pixels`` apart by the quarter that is inked."""
+def classifier(
+    classes: tuple[str, ...], version: str = "0123456789abcdef", *, novelty_logit: float | None = None
+) -> bytes:
+    """An artifact that tells the kinds of ``pixels`` apart by the quarter that is inked, and finds all equally new."""
     size = SPEC.size
     weights = np.zeros((size * size, len(classes)), np.float32)
     for kind in range(len(classes)):
@@ -68,12 +70,22 @@ def classifier(classes: tuple[str, ...], version: str = "0123456789abcdef") -> b
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(classes)])
         for name in ("logits", "probabilities")
     ]
+    values = [numpy_helper.from_array(weights, "weights")]
+    if novelty_logit is not None:
+        nodes += [
+            helper.make_node("ReduceMax", ["probabilities"], ["best"], axes=[1], keepdims=0),
+            helper.make_node("Sub", ["best", "best"], ["zero"]),
+            helper.make_node("Add", ["zero", "novelty_logit"], ["above"]),
+            helper.make_node("Sigmoid", ["above"], ["novelty"]),
+        ]
+        values.append(numpy_helper.from_array(np.array(novelty_logit, np.float32), "novelty_logit"))
+        outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
     graph = helper.make_graph(
         nodes,
         "quarters",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *SPEC.shape])],
         outputs,
-        [numpy_helper.from_array(weights, "weights")],
+        values,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     metadata = {

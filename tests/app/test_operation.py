@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.services import Services
 from app.settings import Settings
 from app.store import keys
 from app.store.sync_store import SyncStore
-from tests.app.playing import Worker
+from tests.app.playing import Worker, support
 from tests.app.test_episodes import made
 from tests.conftest import PrivateRedis, test_settings
 
@@ -70,9 +71,24 @@ def test_draining_ends_a_wait_with_what_is_known(settings: Settings, worker: Wor
     with TestClient(app, headers=client.headers) as draining:
         app.state.services.draining.set()
         id = made(draining)["id"]
-        answer = draining.get("/predict", params={"episode_id": id, "image": "AA", "wait": 60})
+        with ThreadPoolExecutor(1) as pool:
+            query = {"episode_id": id, "image": "AA", "wait": 60}
+            # Well within the 60 s, after which the answer would be the same.
+            answer = pool.submit(draining.get, "/predict", params=query).result(timeout=20)
         assert (answer.status_code, answer.json()["state"]) == (409, "queued")
         assert draining.get(f"/episodes/{id}/events").status_code == 200
+
+
+def test_store_that_takes_no_writes_is_503_and_not_our_error(client: TestClient, server: PrivateRedis) -> None:
+    server.client.config_set("maxmemory", 1)
+    try:
+        answer = client.post("/episodes", json={"support": support()})
+    finally:
+        server.client.config_set("maxmemory", 0)
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert answer.json()["detail"] == "the store takes no writes at the moment"
+    assert answer.headers["retry-after"] == "2"
+    assert client.post("/episodes", json={"support": support()}).status_code == 202
 
 
 def test_metrics_count_requests_by_route_and_never_by_id(client: TestClient, worker: Worker) -> None:

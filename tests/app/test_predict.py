@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store import keys
 from app.store.sync_store import SyncStore
+from tests.app import playing
 from tests.app.playing import Worker, b64, pixels, png, support
 from tests.app.test_episodes import made, when_queued
 from tests.conftest import PrivateRedis
@@ -49,6 +51,18 @@ def test_each_image_is_answered_in_the_order_sent(client: TestClient, ready: str
         assert one["probability"] == max(one["probabilities"].values()) == one["probabilities"][one["label"]]
         assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert one["novelty"] is None  # this classifier does not measure it
+
+
+@pytest.mark.parametrize("logit", [0.0, 17.844])  # ONNX Runtime's sigmoid of the second one is 1.0000001
+def test_novelty_is_a_probability(
+    logit: float, client: TestClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playing, "classifier", partial(playing.classifier, novelty_logit=logit))
+    id: str = made(client)["id"]
+    worker.adapt(id)
+    answer = asked(client, id, png(0))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][0]["novelty"] == (1 if logit else 0.5)
 
 
 def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> None:

@@ -66,13 +66,19 @@ def test_events_of_a_run_that_ended_are_its_end(admin: TestClient) -> None:
     assert (name, run["id"]) == ("cancelled", id)
 
 
-def test_a_cancelled_run_can_be_resumed_and_a_queued_one_not(admin: TestClient) -> None:
+def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_one_not(
+    admin: TestClient, sync_store: SyncStore
+) -> None:
     id = started(admin).json()["id"]
+    admin.post(f"/train/{id}/cancel")
+    first, again = (admin.post(f"/train/{id}/resume") for _ in range(2))
+    assert (first.status_code, first.json()["state"]) == (202, "queued")
+    assert (again.status_code, again.json()) == (202, first.json())
+    claim = sync_store.claim("training", id, "played")
+    assert claim is not None
+    assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
     refused = admin.post(f"/train/{id}/resume")
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/conflict")
-    admin.post(f"/train/{id}/cancel")
-    resumed = admin.post(f"/train/{id}/resume")
-    assert (resumed.status_code, resumed.json()["state"]) == (202, "queued")
 
 
 @pytest.mark.parametrize(

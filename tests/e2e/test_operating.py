@@ -43,6 +43,7 @@ def test_operator_trains_a_model_activates_it_and_rolls_back(page: Page, service
     assert found.violations_count == 0, found.generate_report()
 
     old, new = versions.get_by_role("row").nth(2), versions.get_by_role("row").nth(1)
+    expect(new).to_contain_text("glyphs-to-watch")
     new.get_by_role("button", name="Activate").click()
     expect(new).to_contain_text("active")
     old.get_by_role("button", name="Roll back").click()

@@ -147,6 +147,8 @@ def _odd_but_valid() -> Iterator[Hostile]:
 
 def _no_images() -> Iterator[Hostile]:
     yield Hostile("nothing", b"")
+    yield Hostile("PNG of a palette that is missing", _png(4, 4, colour=3, data=bytes(4 * 5)))
+    yield Hostile("PNG that ends with its header", _png(4, 4)[:33])
     for number, data in enumerate(
         (
             b"\0",

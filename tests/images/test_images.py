@@ -35,12 +35,12 @@ def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png_of_claimed_size(width: int, height: int) -> bytes:
+def png_of_claimed_size(width: int, height: int, *, colour: int = 0, data: bytes = b"\0") -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
 def webp_of_claimed_size(width: int, height: int) -> bytes:
@@ -233,6 +233,21 @@ def test_half_a_file_is_refused(form: str) -> None:
 def test_other_formats_are_refused(form: str) -> None:
     with pytest.raises(ImageError, match="not a PNG, JPEG, WebP or GIF"):
         decode(encode(Image.new("L", (16, 16)), form), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR])
+def test_a_palette_png_without_its_palette_is_refused(spec: ImageSpec) -> None:
+    with pytest.raises(ImageError, match="damaged"):
+        load(png_of_claimed_size(4, 4, colour=3, data=bytes(4 * 5)), spec, max_pixels=LIMIT)
+
+
+def test_lack_of_memory_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lamanas_core.images._fit", exhausted)
+    with pytest.raises(MemoryError):
+        load(encode(Image.fromarray(drawing())), GREY, max_pixels=LIMIT)
 
 
 def test_an_empty_file_is_named_as_such() -> None:

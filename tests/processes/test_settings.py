@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from redis.connection import parse_url
 
 from app.settings import Settings
-from app.store.broker import broker_url
 from tests.conftest import test_settings
 
 
@@ -95,6 +94,21 @@ def test_unreadable_password_file_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_broker_is_the_same_redis() -> None:
-    assert broker_url("unix:///run/redis.sock") == "redis+socket:///run/redis.sock?virtual_host=0"
-    assert broker_url("redis://:secret@redis:6379/0") == "redis://:secret@redis:6379/0"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "example.org",
+        "redis://localhost:abc",
+        "redis://localhost:99999",
+        "redis://[::1",
+        "unix://",
+        "unix://run/redis.sock",
+        "unix:///c#/redis.sock",
+        "unix:///run/redis.sock?db=first",
+    ],
+)
+def test_url_that_leads_nowhere_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(ValidationError, match=r"REDIS_URL (must|cannot)"):
+        from_environment(monkeypatch, tmp_path, REDIS_URL=url)

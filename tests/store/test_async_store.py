@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from app.settings import Settings
 from app.store import keys, standings
 from app.store.async_store import Store
-from app.store.errors import Conflict, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
+from app.store.changes import Changes
+from app.store.errors import UNAVAILABLE, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
 from app.store.sync_store import Claim, SyncStore
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
@@ -57,6 +59,50 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
             store, f"episode:{episode.id}", lambda: with_store(settings, lambda o: o.delete_episode(episode.id))
         )
         assert await store.episode_state(episode.id) is None
+
+    with_store(settings, body)
+
+
+def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        told: asyncio.Queue[str | None] = asyncio.Queue()
+        changes = Changes(store._redis, told.put_nowait)
+        changes.start()
+        try:
+            async with asyncio.timeout(60):
+                await told.get()  # it listens
+                redis_server.client.acl_setuser("default", enabled=True, reset_channels=True)
+                redis_server.client.client_kill_filter(_type="pubsub")
+                for _ in range(2):
+                    await told.get()
+                redis_server.client.acl_setuser("default", enabled=True, channels=["*"])
+                while not redis_server.client.publish("lam:changes", "episode:x"):
+                    await told.get()
+                while await told.get() != "episode:x":
+                    pass
+        finally:
+            await changes.stop()
+
+    with_store(settings, body)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "refusal"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), OutOfMemoryError),
+        (("REPLICAOF", "127.0.0.1", "1"), ReadOnlyError),
+    ],
+)
+def test_redis_that_takes_no_writes_is_told_as_unavailable(
+    refuse: tuple[str, ...], refusal: type[Exception], redis_server: PrivateRedis, settings: Settings
+) -> None:
+    async def body(store: Store) -> None:
+        redis: Any = redis_server.client
+        await create(store)
+        redis.execute_command(*refuse)
+        with pytest.raises(refusal) as refused:
+            await create(store)
+        assert isinstance(refused.value, UNAVAILABLE)
 
     with_store(settings, body)
 
@@ -217,64 +263,6 @@ def test_deleting_ends_a_watch(settings: Settings) -> None:
             await watch(store, record.id, lambda: store.delete_episode(record.id))
 
     with_store(settings, body)
-
-
-def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) -> None:
-    async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={"ways": 5})
-        assert (record.state, record.options) == ("queued", {"ways": 5})
-        with pytest.raises(Conflict, match="queued"):
-            await store.resume_training(record.id)
-        assert (await store.cancel_training(record.id)).state == "cancelled"
-        assert (await store.observed.queue_lengths())["train"] == 0
-        assert (await store.resume_training(record.id)).state == "queued"
-        assert [run.id for run in (await store.list_trainings())[0]] == [record.id]
-
-    with_store(settings, body)
-
-
-def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings, sync_store: SyncStore) -> None:
-    async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        claim = sync_store.claim("training", record.id, "one")
-        assert claim is not None
-        assert sync_store.beat(claim) == "held"
-        assert (await store.cancel_training(record.id)).cancelling
-        assert sync_store.beat(claim) == "cancel"
-        assert sync_store.cancelled(claim)
-        assert (await store.get_training(record.id)).state == "cancelled"
-
-    with_store(settings, body)
-
-
-def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
-    async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        claim = sync_store.claim("training", record.id, "one")
-        assert claim is not None
-        assert sync_store.commit_training(claim, "v2", b"weights", {"metrics": {}})
-        assert not sync_store.commit_training(claim, "v3", b"others", {})
-        assert [model.version for model in await store.list_models()] == ["v2"]
-        assert (await store.get_training(record.id)).model_version == "v2"
-        assert sync_store.model_weights("v2") == b"weights"
-
-    with_store(settings, body)
-
-
-def test_training_that_gets_further_is_not_given_up(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
-    async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        for epoch in (1, 2, 3, 4, 5, 5, 5):
-            claim = sync_store.claim("training", record.id, "one")
-            assert claim is not None, f"given up at epoch {epoch}"
-            assert sync_store.progress(claim, {"epoch": epoch, "epochs": 9}, epoch=epoch)
-            redis_server.client.zadd(keys.leases("training"), {record.id: 1})
-            sync_store.due("training")
-        failed = await store.get_training(record.id)
-        assert failed.state == "failed"
-        assert "without getting any further" in (failed.error or "")
-
-    with_store(redis_server.settings, body)
 
 
 def test_first_model_becomes_active_and_others_wait_to_be_activated(settings: Settings, sync_store: SyncStore) -> None:

@@ -86,6 +86,47 @@ def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
     with_store(settings, body)
 
 
+def test_owner_with_too_much_unfinished_has_nothing_adapted_again(redis_server: PrivateRedis) -> None:
+    settings = test_settings(redis_server.settings.data_dir, max_unfinished=2)
+
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        dropped = [(await create(store))[0].id for _ in range(2)]
+        for id in dropped:
+            adapt(worker, id)
+        dropped.append((await create(store))[0].id)
+        adapt(worker, dropped[-1])
+        for id in dropped:
+            redis_server.client.delete(keys.artifact(id))
+        for id in dropped[:2]:
+            with pytest.raises(NotReady):
+                await store.get_artifact(id)
+        for ask in (lambda: store.get_artifact(dropped[2]), lambda: create(store)):
+            with pytest.raises(QueueFull) as refused:
+                await ask()
+            assert refused.value.own
+        await create(store, owner="owner2")
+        adapt(worker, dropped[0])
+        with pytest.raises(NotReady, match="queued"):
+            await store.get_artifact(dropped[2])
+
+    with_store(settings, body)
+
+
+def test_unfinished_are_counted_as_long_as_there_are_any(redis_server: PrivateRedis, bounded: Settings) -> None:
+    async def body(store: Store) -> None:
+        id = (await create(store))[0].id
+        adapt(SyncStore.open(bounded), id)
+        redis_server.client.delete(keys.artifact(id), keys.unfinished("owner1"))  # as when the others have expired
+        with pytest.raises(NotReady):
+            await store.get_artifact(id)
+        assert redis_server.client.smembers(keys.unfinished("owner1")) == {id.encode()}
+        counted = redis_server.client.pttl(keys.unfinished("owner1"))
+        assert counted + 1000 > redis_server.client.pttl(keys.record("episode", id)) > 0
+
+    with_store(bounded, body)
+
+
 def test_images_are_refused_past_their_share_until_others_go(redis_server: PrivateRedis, bounded: Settings) -> None:
     large = np.zeros((64, 1, 128, 128), np.uint8)  # 1 MiB
 

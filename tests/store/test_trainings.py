@@ -1,0 +1,148 @@
+"""Training runs in the store: cancelled, resumed, given up or finished, on a real Redis."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from app.settings import Settings
+from app.store import keys
+from app.store.async_store import Store
+from app.store.errors import Conflict
+from app.store.sync_store import MAX_ATTEMPTS, Claim, SyncStore
+from tests.conftest import PrivateRedis
+from tests.store.test_async_store import with_store
+
+
+def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={"ways": 5})
+        assert (record.state, record.options) == ("queued", {"ways": 5})
+        assert (await store.cancel_training(record.id)).state == "cancelled"
+        assert (await store.observed.queue_lengths())["train"] == 0
+        assert (await store.resume_training(record.id)).state == "queued"
+        assert [run.id for run in (await store.list_trainings())[0]] == [record.id]
+
+    with_store(settings, body)
+
+
+def test_resuming_a_run_again_changes_nothing(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
+) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        await store.cancel_training(record.id)
+        first = await store.resume_training(record.id)
+        messages = redis_server.client.llen(keys.broker_queue("training"))
+        assert await store.resume_training(record.id) == first
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert (await store.resume_training(record.id)).state == "running"
+        assert sync_store.beat(claim) == "held"
+        assert redis_server.client.llen(keys.broker_queue("training")) == messages
+
+    with_store(settings, body)
+
+
+def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        await store.cancel_training(record.id)
+        with pytest.raises(Conflict, match="being cancelled"):
+            await store.resume_training(record.id)
+        assert sync_store.commit_training(claim, "v2", b"weights", {})
+        with pytest.raises(Conflict, match="finished"):
+            await store.resume_training(record.id)
+
+    with_store(settings, body)
+
+
+def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert sync_store.beat(claim) == "held"
+        assert (await store.cancel_training(record.id)).cancelling
+        assert sync_store.beat(claim) == "cancel"
+        assert sync_store.cancelled(claim)
+        assert (await store.get_training(record.id)).state == "cancelled"
+
+    with_store(settings, body)
+
+
+def lose(server: PrivateRedis, store: SyncStore, claim: Claim) -> None:
+    server.client.zadd(keys.leases("training"), {claim.id: 1})
+    store.due("training")
+
+
+def lose_for_the_last_time(server: PrivateRedis, store: SyncStore, claim: Claim) -> None:
+    server.client.hset(keys.record("training", claim.id), "attempts", MAX_ATTEMPTS)
+    lose(server, store, claim)
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (lambda _, store, claim: store.hand_back(claim), "cancelled"),
+        (lambda _, store, claim: store.retry(claim, "disk full"), "cancelled"),
+        (lose, "cancelled"),
+        (lose_for_the_last_time, "cancelled"),
+        (lambda _, store, claim: store.fail(claim, "no such data"), "failed"),
+        (lambda _, store, claim: store.commit_training(claim, "v2", b"weights", {}), "finished"),
+    ],
+)
+def test_accepted_cancel_is_carried_out_however_the_claim_ends(
+    end: Callable[[PrivateRedis, SyncStore, Claim], object],
+    state: str,
+    redis_server: PrivateRedis,
+    sync_store: SyncStore,
+) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert (await store.cancel_training(record.id)).cancelling
+        with store._changes.waiting(f"training:{record.id}") as told:
+            end(redis_server, sync_store, claim)
+            async with asyncio.timeout(60):
+                await told.wait()
+        ended = await store.get_training(record.id)
+        assert (ended.state, ended.cancelling) == (state, False)
+        assert (ended.error is None) == (state != "failed")
+        assert sync_store.due("training") == []
+        assert sync_store.claim("training", record.id, "two") is None
+
+    with_store(redis_server.settings, body)
+
+
+def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        claim = sync_store.claim("training", record.id, "one")
+        assert claim is not None
+        assert sync_store.commit_training(claim, "v2", b"weights", {"metrics": {}})
+        assert not sync_store.commit_training(claim, "v3", b"others", {})
+        assert [model.version for model in await store.list_models()] == ["v2"]
+        assert (await store.get_training(record.id)).model_version == "v2"
+        assert sync_store.model_weights("v2") == b"weights"
+
+    with_store(settings, body)
+
+
+def test_training_that_gets_further_is_not_given_up(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+    async def body(store: Store) -> None:
+        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        for epoch in (1, 2, 3, 4, 5, 5, 5):
+            claim = sync_store.claim("training", record.id, "one")
+            assert claim is not None, f"given up at epoch {epoch}"
+            assert sync_store.progress(claim, {"epoch": epoch, "epochs": 9}, epoch=epoch)
+            redis_server.client.zadd(keys.leases("training"), {record.id: 1})
+            sync_store.due("training")
+        failed = await store.get_training(record.id)
+        assert failed.state == "failed"
+        assert "without getting any further" in (failed.error or "")
+
+    with_store(redis_server.settings, body)

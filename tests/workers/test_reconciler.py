@@ -1,0 +1,38 @@
+"""The thread beside a worker's pool: it tells that the worker is there, and that it ends."""
+
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from app.store.records import WorkerRecord
+from app.store.sync_store import SyncStore
+from tests.conftest import PrivateRedis
+from workers import reconciler
+from workers.reconciler import Reconciler
+
+
+def times_set(server: PrivateRedis) -> int:
+    """How many SET commands Redis has done."""
+    stats: Any = server.client.info("commandstats")
+    return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
+
+
+def test_presence_is_written_now_and_then_and_its_end_at_once(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "PRESENT_S", 3600.0)
+    beside = Reconciler(settings, "adapt", "one")
+    sync_store.present(WorkerRecord.now("adapt", "one", "cpu"))
+    before = times_set(redis_server)
+    for _ in range(4):
+        beside._beat()
+    assert times_set(redis_server) == before + 1
+    beside.drain()
+    beside._beat()
+    assert sync_store.get_worker("adapt", "one") is None
+    beside.stop()
+
+
+def test_worker_that_never_got_ready_can_be_stopped(settings: Settings) -> None:
+    Reconciler(settings, "adapt", "one").stop()
