@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import installation, remote, show
-from cli.errors import CommandError
+from cli.errors import CommandError, told
 from lamanas_client import Model
 
 DESCRIPTION = """List the versions of the meta-model, adapt new episodes from another one, or add one of your own.
@@ -73,7 +73,7 @@ def _add(args: argparse.Namespace) -> int:
             f"there is no {error.filename}: `lamanas train` leaves it in its --run folder once it has finished"
         ) from error
     except OSError as error:
-        raise CommandError(f"{error.filename}: {error.strerror}") from error
+        raise told(error) from error
     except ValueError as error:
         raise CommandError(f"{args.run}: {error}") from error
     with installation.store() as store:

@@ -46,7 +46,7 @@ class Access:
             return None, None
         if digest in self._known:  # still: others were found meanwhile
             self._known.move_to_end(digest)
-        return known, None if state is None else state.decode()
+        return known, codec.text(state)
 
     async def take(self, key_id: str, rate: Rate) -> int:
         """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""

@@ -162,8 +162,7 @@ class Store:
 
     async def episode_state(self, id: str) -> str | None:
         """As of a second ago at most; None if there is no such episode (any more)."""
-        state = (await self._standings.of("", id)).state
-        return None if state is None else state.decode()
+        return codec.text((await self._standings.of("", id)).state)
 
     async def list_episodes(
         self, owner: str | None, limit: int, cursor: str | None = None
@@ -376,8 +375,7 @@ class Store:
                     continue
 
     async def _active_version(self) -> str | None:
-        version = await self._redis.get(keys.ACTIVE_MODEL)
-        return None if version is None else version.decode()
+        return codec.text(await self._redis.get(keys.ACTIVE_MODEL))
 
 
 def _origin() -> dict[str, str | None]:

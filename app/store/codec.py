@@ -14,6 +14,11 @@ def encode(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
+def text(value: bytes | None) -> str | None:
+    """A field or a key of text; None where there is none."""
+    return None if value is None else value.decode()
+
+
 def _merged(hash: Hash) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for part in (b"spec", b"progress", b"result"):

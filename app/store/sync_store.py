@@ -213,8 +213,7 @@ class SyncStore:
         self._run(scripts.REGISTER_MODEL, names, [version, weights, codec.encode(card)])
 
     def active_version(self) -> str | None:
-        version: bytes | None = self._redis.get(keys.ACTIVE_MODEL)
-        return None if version is None else version.decode()
+        return codec.text(self._redis.get(keys.ACTIVE_MODEL))
 
     def get_model(self, version: str) -> ModelRecord:
         """Raises NotFound."""

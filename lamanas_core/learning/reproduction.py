@@ -204,11 +204,11 @@ def direction_changed(model: MetaModel, folder: Path) -> float:
 def table(out: Path) -> str:
     """One Markdown table of all the JSONs in ``out``; the interval is that of a row's episodes, seeds stand apart."""
     found = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*.json"))]
-    heads = (
-        *("row", "loss", "residual", "proxy", "runs", "test accuracy", "by seed", "train accuracy"),
-        *("mean parameters", "direction changed", "paper"),
-    )
-    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    lines = [
+        "| row | loss | residual | proxy | runs | test accuracy | by seed | train accuracy | mean parameters "
+        "| direction changed | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for row in rows():
         own = sorted((document for document in found if document["row"] == row.name), key=lambda one: one["seed"])
         if own:

@@ -83,7 +83,7 @@ def _summary_writer(folder: Path, epoch: int) -> Any:
 
 def keep_phi(folder: Path, epoch: int, phi: Mapping[str, Tensor]) -> None:
     """φ after this many meta-epochs, for pictures of how the loss came about."""
-    checkpoint.write(folder / PHI / f"{epoch:06d}.safetensors", phi, {"meta_epoch": epoch})
+    checkpoint.write(folder / PHI / f"{epoch:06d}.safetensors", phi, {})
 
 
 def kept_phi(folder: Path, epochs: Sequence[int] | None = None) -> dict[int, dict[str, Tensor]]:

@@ -34,13 +34,12 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
             lowest.append(min(means))
             middle = (epochs[0] + epochs[-1]) / 2
             above.annotate(name, (middle, 1.0), xycoords=("data", "axes fraction"), color=colour, ha="center", va="top")
+    above.margins(y=0.15)
     if min(row["loss"] for row in rows) > 0:
         above.set_yscale("log")
         above.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
         above.yaxis.set_major_formatter("{x:g}")
         above.yaxis.set_minor_formatter(NullFormatter())
-    above.margins(y=0.15)
-    if above.get_yscale() == "log":
         above.set_ylim(bottom=max(above.get_ylim()[0], DEEPEST * min(lowest)))
     above.set_ylabel("loss on the queries", color=INK)
     measured = [row for row in rows if row.get("validation_accuracy") is not None]

@@ -9,9 +9,18 @@ from app.settings import Settings
 from app.store import keys
 from app.store.async_store import Store
 from app.store.errors import Conflict
+from app.store.records import TrainingRecord
 from app.store.sync_store import MAX_ATTEMPTS, Claim, SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.test_async_store import with_store
+
+
+async def running(store: Store, sync_store: SyncStore) -> tuple[TrainingRecord, Claim]:
+    """A run as it was asked for, and a worker's claim on it."""
+    record = await store.create_training(owner="owner1", dataset="shapes", options={})
+    claim = sync_store.claim("training", record.id, "one")
+    assert claim is not None
+    return record, claim
 
 
 def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) -> None:
@@ -46,9 +55,7 @@ def test_resuming_a_run_again_changes_nothing(
 
 def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        claim = sync_store.claim("training", record.id, "one")
-        assert claim is not None
+        record, claim = await running(store, sync_store)
         await store.cancel_training(record.id)
         with pytest.raises(Conflict, match="being cancelled"):
             await store.resume_training(record.id)
@@ -61,9 +68,7 @@ def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settin
 
 def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        claim = sync_store.claim("training", record.id, "one")
-        assert claim is not None
+        record, claim = await running(store, sync_store)
         assert sync_store.beat(claim) == "held"
         assert (await store.cancel_training(record.id)).cancelling
         assert sync_store.beat(claim) == "cancel"
@@ -101,9 +106,7 @@ def test_accepted_cancel_is_carried_out_however_the_claim_ends(
     sync_store: SyncStore,
 ) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        claim = sync_store.claim("training", record.id, "one")
-        assert claim is not None
+        record, claim = await running(store, sync_store)
         assert (await store.cancel_training(record.id)).cancelling
         with store._changes.waiting(f"training:{record.id}") as told:
             end(redis_server, sync_store, claim)
@@ -120,9 +123,7 @@ def test_accepted_cancel_is_carried_out_however_the_claim_ends(
 
 def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        claim = sync_store.claim("training", record.id, "one")
-        assert claim is not None
+        record, claim = await running(store, sync_store)
         assert sync_store.commit_training(claim, "v2", b"weights", {"metrics": {}})
         assert not sync_store.commit_training(claim, "v3", b"others", {})
         assert [model.version for model in await store.list_models()] == ["v2"]
