@@ -21,7 +21,7 @@ from redis.retry import Retry
 from app.settings import Settings
 from app.store.sync_store import SyncStore
 from cli import private_redis, tether
-from tests.waiting import until_line
+from tests.waiting import PATIENCE_S, until_line
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -133,7 +133,7 @@ def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
 
 def until_serving(process: subprocess.Popen[str], data_dir: Path) -> Service:
     """Waits until it says that it is ready. Its output must be read on: a thread does."""
-    lines = until_line(process, "try:", patience_s=180)
+    lines = until_line(process, "try:")
     said = "".join(lines)
     url = re.search(r"ready at (http://\S+)", said)
     token = re.search(r"admin token: (lam_\S+)", said)
@@ -152,7 +152,7 @@ def service() -> Iterator[Service]:
         yield until_serving(process, folder)
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 

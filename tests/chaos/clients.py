@@ -13,9 +13,9 @@ import numpy as np
 from lamanas_core.glyphs import draw, glyph_class, png
 from tests.chaos.installation import Installation
 from tests.end_to_end.client import base64_of, support_json
+from tests.waiting import PATIENCE_S
 
 LOOK_S = 0.1
-PATIENCE_S = 300.0
 QUERIES = 3
 STORM = "storm"  # begins the name of an episode that was posted while things were killed
 

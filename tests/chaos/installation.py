@@ -25,6 +25,7 @@ from lamanas_core.learning.meta_model import MetaModel
 from lamanas_core.learning.task_learner import initial_parameters
 from tests.chaos.waiting import until
 from tests.conftest import ROOT, free_port, test_settings
+from tests.waiting import PATIENCE_S
 from workers import faults
 
 START_S = 300.0
@@ -80,11 +81,11 @@ class Part:
             self.process.wait()
             self.process = None
 
-    def terminate(self, patience_s: float = 60.0) -> int:
+    def terminate(self) -> int:
         """SIGTERM as an operator's restart sends it; the exit code."""
         assert self.process is not None
         self.process.terminate()
-        code = self.process.wait(patience_s)
+        code = self.process.wait(PATIENCE_S)
         self.process = None
         return code
 

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from tests.waiting import PATIENCE_S
+
 LOOK_S = 0.05
-# For slow and busy machines; what is waited for takes seconds elsewhere.
-PATIENCE_S = 300.0
 
 
 def until(holds: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.conftest import ROOT, Service
+from tests.waiting import PATIENCE_S
 
 PICTURES = ROOT / "test-output" / "pictures"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -21,7 +22,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_MS = 60_000
+PATIENCE_MS = 1000 * PATIENCE_S
 
 
 # Not for the whole session: while it runs, this thread has an event loop, and other tests start their own.

@@ -22,7 +22,7 @@ from app.store.sync_store import SyncStore
 from cli import private_redis
 from tests.app.playing import CARD, Worker
 from tests.conftest import ROOT, PrivateRedis, free_port, test_settings
-from tests.waiting import changes, family
+from tests.waiting import PATIENCE_S, changes, family
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _app(settings: Settings, environment: dict[str, str]) -> Iterator[tuple[subp
         yield process, f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) in (0, -signal.SIGTERM)
+        assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
 
 
 def _until_listening(process: subprocess.Popen[bytes], port: int) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import PrivateRedis, Service, serve_process, test_settings, until_serving
-from tests.waiting import family, until_gone
+from tests.waiting import PATIENCE_S, family, until_gone
 
 Serve = Callable[..., subprocess.Popen[str]]
 
@@ -29,7 +29,7 @@ def serve(short_folder: Path) -> Iterator[Serve]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def get(url: str, token: str) -> httpx.Response:
@@ -88,7 +88,7 @@ def test_app_processes_share_one_port_and_their_counts(serve: Serve, short_folde
 
 def test_second_serve_on_the_same_data_directory_says_so(service: Service) -> None:
     process = serve_process(service.data_dir)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert f"process {service.process.pid} already serves from" in output
 
@@ -96,7 +96,7 @@ def test_second_serve_on_the_same_data_directory_says_so(service: Service) -> No
 def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serve, short_folder: Path) -> None:
     port = service.url.rpartition(":")[2]
     process = serve(LAMANAS_PORT=port)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1 port {port}" in output
     assert "Traceback" not in output
@@ -105,7 +105,7 @@ def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serv
 
 def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folder: Path) -> None:
     process = serve(LAMANAS_HOST="0.0.0.0")  # noqa: S104
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "there are no keys yet" in output
     assert not (short_folder / "admin-token").exists()
@@ -116,7 +116,7 @@ def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folde
 )
 def test_wrong_setting_is_named(serve: Serve, name: str, value: str) -> None:
     process = serve(**{name: value})
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert f"lamanas serve: {name}: " in output
     assert "Traceback" not in output
@@ -127,7 +127,7 @@ def test_stop_drains_and_leaves_no_process(serve: Serve, short_folder: Path) -> 
     until_serving(process, short_folder)
     processes = family(process.pid)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     until_gone(processes)
 
 

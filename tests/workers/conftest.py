@@ -13,7 +13,7 @@ import pytest
 from app.store.records import Queue
 from cli import tether
 from tests.conftest import ROOT, PrivateRedis
-from tests.waiting import Changed, changes, family
+from tests.waiting import PATIENCE_S, Changed, changes, family
 from tests.workers.fake_learner import GO, STARTED
 
 StartWorker = Callable[[Queue], "Worker"]
@@ -54,7 +54,7 @@ class Control:
 
     def started(self) -> tuple[str, int]:
         """Waits for the next start of a piece of work: its id and the process that does it."""
-        answer: Any = self.redis.blpop([STARTED], timeout=60)
+        answer: Any = self.redis.blpop([STARTED], timeout=PATIENCE_S)
         assert answer, "no work was started"
         id, pid = answer[1].decode().split()
         return id, int(pid)

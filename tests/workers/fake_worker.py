@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as LostConnection
 
 from app.settings import Settings
 from app.store.records import Queue
-from workers.main import run, worker_app
+from workers.main import NICE, run, worker_app
 
 DEAF = "DEAF_TO_FIRST"
 
@@ -36,6 +36,8 @@ def lose_first_acknowledgement(store_url: str) -> None:
 
 if __name__ == "__main__":
     settings = Settings()
+    # It works so little that waiting for a free processor would be most of a test.
+    NICE.update({"adapt": 0, "train": 0})
     app = worker_app(settings)
     app.conf.imports = ("tests.workers.fake_learner", *app.conf.imports)
     if DEAF in os.environ:

@@ -10,7 +10,7 @@ from app.store import keys
 from app.store.sync_store import SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
-from tests.waiting import until_gone
+from tests.waiting import PATIENCE_S, until_gone
 from tests.workers.conftest import Control, StartWorker
 from tests.workers.fake_learner import VERSION
 from tests.workers.fake_worker import DEAF
@@ -101,7 +101,7 @@ def test_worker_that_was_thought_dead_and_comes_back_late_is_refused(
     until_state(control, redis_server, id, "ready")
     assert claims_of(redis_server, id) == 2
     first.process.terminate()
-    assert first.process.wait(60) == 0
+    assert first.process.wait(PATIENCE_S) == 0
     assert get(redis_server.settings, id).attempts == 2
 
 
@@ -147,7 +147,7 @@ def test_terminated_worker_finishes_its_episode_and_leaves_no_process(
     assert len(family) > 1
     worker.process.terminate()
     control.go()
-    assert worker.process.wait(60) == 0
+    assert worker.process.wait(PATIENCE_S) == 0
     until_gone(family)
     assert get(redis_server.settings, id).state == "ready"
 

@@ -17,6 +17,7 @@ from app.store.sync_store import Beat, Claim, SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 from tests.store.test_async_store import with_store
+from tests.waiting import PATIENCE_S
 from tests.workers.fake_learner import VERSION, Adapted, FakeLearner, Progress
 from workers import adapt, claims, train
 from workers.child import Child
@@ -51,10 +52,10 @@ def test_beats_go_on_after_redis_refused_one(
     assert claim is not None
     with Heartbeat(store, claim):
         redis_server.client.acl_setuser("default", enabled=True, commands=["-evalsha"])
-        assert store.refused.wait(60)
+        assert store.refused.wait(PATIENCE_S)
         redis_server.client.acl_setuser("default", enabled=True, commands=["+evalsha"])
         store.drain("one", 60)
-        assert store.draining.wait(60)
+        assert store.draining.wait(PATIENCE_S)
     store.close()
 
 

@@ -11,6 +11,7 @@ from app.settings import Settings
 from app.store.async_store import Store
 from app.store.records import TrainingRecord
 from tests.conftest import PrivateRedis
+from tests.waiting import PATIENCE_S
 from tests.workers.conftest import Control, StartWorker
 from tests.workers.fake_learner import EPOCHS
 from workers.train import dataset_folder
@@ -80,7 +81,7 @@ def test_terminated_worker_hands_its_run_back_uncounted(
     first = start_worker("train")
     control.started()
     first.process.terminate()
-    assert first.process.wait(60) == 0
+    assert first.process.wait(PATIENCE_S) == 0
     run = get(redis_server, run_id)
     assert (run.state, run.attempts) == ("queued", 0)
     start_worker("train")
