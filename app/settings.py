@@ -181,5 +181,6 @@ class Settings(BaseSettings):
             return self.redis_url
         password = self.redis_password_file.read_text().strip()
         parts = urlsplit(self.redis_url)
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f":{quote(password, safe='')}@{host}"))
+        named, _, host = parts.netloc.rpartition("@")
+        user = named.partition(":")[0]
+        return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))

@@ -75,7 +75,8 @@ class Store:
         """Raises ``errors.UNAVAILABLE`` within a second."""
         try:
             async with asyncio.timeout(1):
-                await self._redis.ping()
+                with errors.unwrapped():
+                    await self._redis.ping()
         except TimeoutError as error:
             raise redis.exceptions.TimeoutError("Redis did not answer within a second") from error
 

@@ -6,20 +6,29 @@ from contextlib import contextmanager
 
 from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
 
+
+class NotSavedError(ResponseError):
+    """Redis could not save to its disk, and takes no writes until it can. (redis-py has no name for MISCONF.)"""
+
+
 # Redis answers and takes no writes.
-REFUSING = (OutOfMemoryError, ReadOnlyError)
+REFUSING = (OutOfMemoryError, ReadOnlyError, NotSavedError)
 # Redis is gone, still loading, or refusing. Raised as they are by every method of the stores; the app answers 503.
 UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING)
 
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Around a script: Redis before 7 tells in an error of the script's own what one of its commands was refused for.
-    Raises that."""
+    """Around a command or a script: raises what it was refused for. Redis before 7 tells that in an error of the
+    script's own."""
     try:
         yield
+    except REFUSING:
+        raise
     except ResponseError as error:
-        for sign, refusal in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
+        if str(error).startswith("MISCONF "):
+            raise NotSavedError(str(error)) from error
+        for sign, refusal in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError), ("-MISCONF ", NotSavedError)):
             if sign in str(error):
                 raise refusal(str(error)) from error
         raise

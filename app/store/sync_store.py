@@ -65,6 +65,7 @@ class SyncStore:
     def close(self) -> None:
         self._redis.close()
 
+    @unwrapped()
     def ping(self) -> None:
         self._redis.ping()
 
@@ -185,10 +186,12 @@ class SyncStore:
 
     # ------------------------------------------------------------------ workers
 
+    @unwrapped()
     def present(self, worker: WorkerRecord) -> None:
         """This worker lives and is ready, for the next ``PRESENCE_S`` seconds."""
         self._redis.set(keys.worker(worker.queue, worker.name), codec.encode(asdict(worker)), px=int(PRESENCE_S * 1000))
 
+    @unwrapped()
     def absent(self, queue: str, name: str) -> None:
         self._redis.delete(keys.worker(queue, name))
 
@@ -201,6 +204,7 @@ class SyncStore:
         """How many workers of this queue beat on this host."""
         return sum(1 for _ in self._redis.scan_iter(match=keys.worker(queue, f"{host}-*"), count=1000))
 
+    @unwrapped()
     def drain(self, name: str, seconds: int) -> None:
         """Tells the children of this worker, by their next beat, to hand back what takes long."""
         self._redis.set(keys.draining(name), "", ex=seconds)
@@ -259,6 +263,7 @@ class SyncStore:
         """Oldest first, revoked ones included."""
         return [self.get_key(id.decode()) for id in self._redis.zrange(keys.KEYS, 0, -1)]
 
+    @unwrapped()
     def revoke_key(self, id: str) -> KeyRecord:
         """Raises NotFound. Its token is refused from now on; its episodes stay until they expire."""
         self.get_key(id)
@@ -277,9 +282,9 @@ class SyncStore:
             )
         )
 
+    @unwrapped()
     def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
-        with unwrapped():
-            return self._redis.register_script(script)(names, arguments)
+        return self._redis.register_script(script)(names, arguments)
 
 
 def new_token() -> str:

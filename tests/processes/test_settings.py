@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -72,17 +73,21 @@ def test_loopback_is_told_from_the_world(tmp_path: Path, host: str, loopback: bo
     assert test_settings(tmp_path, host=host).loopback == loopback
 
 
-@given(st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1))
-def test_password_of_any_characters_reaches_redis(tmp_path_factory: pytest.TempPathFactory, password: str) -> None:
+@pytest.mark.parametrize("user", ["", "one%40lamanas"])
+@given(password=st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1))
+def test_password_of_any_characters_reaches_redis_with_the_user_of_the_url(
+    tmp_path_factory: pytest.TempPathFactory, user: str, password: str
+) -> None:
     file = tmp_path_factory.mktemp("secret") / "password"
     file.write_text(password + "\n")
     settings = Settings(
         _env_file=None,  # type: ignore[call-arg]
-        redis_url="redis://:old@redis:6379/0",
+        redis_url=f"redis://{user}:old@redis:6379/0",
         redis_password_file=file,
     )
     parsed = parse_url(settings.store_url)  # type: ignore[no-untyped-call]
     assert (parsed["password"], parsed["host"], parsed["port"]) == (password, "redis", 6379)
+    assert parsed.get("username") == (unquote(user) or None)
 
 
 def test_unreadable_password_file_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from app.settings import Settings
 from app.store import keys, standings
 from app.store.async_store import Store
 from app.store.changes import Changes
-from app.store.errors import UNAVAILABLE, Gone, IdempotencyConflict, NotFound, NotReady, QueueFull
+from app.store.errors import UNAVAILABLE, Gone, IdempotencyConflict, NotFound, NotReady, NotSavedError, QueueFull
 from app.store.sync_store import Claim, SyncStore
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
 
@@ -105,6 +107,30 @@ def test_redis_that_takes_no_writes_is_told_as_unavailable(
         assert isinstance(refused.value, UNAVAILABLE)
 
     with_store(settings, body)
+
+
+def test_redis_that_cannot_save_to_its_disk_is_told_as_unavailable(
+    redis_server: PrivateRedis, settings: Settings, tmp_path: Path
+) -> None:
+    async def body(store: Store) -> None:
+        (tmp_path / "lost").mkdir()
+        redis: Any = redis_server.client
+        redis.config_set("dir", str(tmp_path / "lost"))
+        redis.config_set("save", "1 1")
+        (tmp_path / "lost").rmdir()
+        redis.bgsave()
+        until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "the disk is full")
+        for refused in (store.ping(), create(store)):
+            with pytest.raises(NotSavedError) as met:
+                await refused
+            assert isinstance(met.value, UNAVAILABLE)
+
+    with_store(settings, body)
+    worker = SyncStore.open(settings)
+    for call in (worker.ping, lambda: worker.drain("one", 60)):
+        with pytest.raises(NotSavedError):
+            call()
+    worker.close()
 
 
 def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
