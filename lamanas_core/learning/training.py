@@ -173,7 +173,6 @@ def train(
     Raises DatasetError, TrainingStopped, and ValueError where the checkpoint is of another configuration.
     """
     model_config = config.model_config()
-    splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     learner = Learner.build(model_config)
     learner.network.to(device)
     use_mixed_precision(learner.network, device)
@@ -182,6 +181,7 @@ def train(
     if saved is not None:
         _check_same(config, saved[1]["config"], run_dir)
         run.restore(*saved)
+    splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     epochs = config.warm_up_epochs + config.meta_epochs
     curves = run_folder.Curves(run_dir, run.epoch) if ranks.first else None
     while run.epoch < epochs:

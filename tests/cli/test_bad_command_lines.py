@@ -91,6 +91,7 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert words.format_map(names) in said
     assert said.startswith("lamanas ")
     assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_download_without_a_network_says_what_to_do_instead(
