@@ -1,6 +1,7 @@
 """``lamanas data``: get a data set, from the network, made up, or out of a package."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from cli import show
 from cli.errors import CommandError
 from cli.numbers import between, seed
 
-DESCRIPTION = """Download Omniglot; or draw made-up characters or unpack handwritten digits, which needs no network.
+DESCRIPTION = """Download Omniglot; or, without a network, draw made-up characters, print letters or unpack
+handwritten digits.
 
 example: lamanas data glyphs --to glyphs --classes 5 --images 6"""
 
@@ -35,6 +37,8 @@ def add_parser(commands: Any) -> None:
     show.add_json(glyphs)
     digits = sets.add_parser("digits", help="scikit-learn's handwritten digits (needs scikit-learn)")
     digits.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
+    typefaces = sets.add_parser("typefaces", help="letters and digits in matplotlib's typefaces (needs matplotlib)")
+    typefaces.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,8 +47,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"{_omniglot(args.to)}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
     if args.name == "digits":
-        _digits(args.to)
+        from lamanas_core import digits
+
+        _unpack(digits.write_folders, args.to, "scikit-learn is not installed: pip install 'lamanas[digits]'")
         print(f"{args.to}: 10 digits, 1797 drawings; scikit-learn's, which has them from the UCI repository")
+        return 0
+    if args.name == "typefaces":
+        from lamanas_core import typefaces
+
+        _unpack(typefaces.write_folders, args.to, "matplotlib is not installed: pip install 'lamanas[plots]'")
+        print(f"{args.to}: 62 letters and digits, in 21 typefaces each: DejaVu, STIX and Computer Modern")
         return 0
     _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
     if args.json:
@@ -66,14 +78,12 @@ def _omniglot(folder: Path) -> Path:
         ) from error
 
 
-def _digits(folder: Path) -> None:
-    from lamanas_core.digits import write_folders
-
+def _unpack(write_folders: Callable[[Path], None], folder: Path, missing: str) -> None:
     _refuse_unless_new(folder)
     try:
         write_folders(folder)
     except ImportError as error:
-        raise CommandError("scikit-learn is not installed: pip install 'lamanas[digits]'") from error
+        raise CommandError(missing) from error
     except OSError as error:
         raise CommandError(f"cannot write to {folder}: {error.strerror}") from error
 

@@ -69,10 +69,28 @@ def test_digits_are_unpacked_one_folder_each(tmp_path: Path) -> None:
         assert (image.size, image.getpixel((0, 0))) == ((80, 80), 255)
 
 
-def test_digits_need_scikit_learn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_characters_are_printed_in_each_typeface(tmp_path: Path) -> None:
+    assert main(["data", "typefaces", "--to", str(tmp_path / "printed")]) == 0
+    printed = files(tmp_path / "printed")
+    assert len({name.split("/")[0] for name in printed}) == 62
+    assert len(printed) == 62 * 21
+    assert len(set(printed.values())) > 0.999 * len(printed)
+    with Image.open(tmp_path / "printed" / "U+0049" / "DejaVuSans.png") as image:  # I: a bar in the middle
+        assert (image.size, image.getpixel((0, 0)), image.getpixel((40, 40))) == ((80, 80), 255, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("digits", "sklearn.datasets", "digits"), ("typefaces", "matplotlib", "plots")]
+)
+def test_data_out_of_a_package_needs_the_package(
+    name: str,
+    module: str,
+    extra: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    assert main(["data", "digits", "--to", str(tmp_path / "digits")]) == 1
-    assert "pip install 'lamanas[digits]'" in capsys.readouterr().err
-    assert not (tmp_path / "digits").exists()
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["data", name, "--to", str(tmp_path / name)]) == 1
+    assert f"pip install 'lamanas[{extra}]'" in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
