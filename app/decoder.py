@@ -106,10 +106,8 @@ class Decoder:
             raise Problem(BUSY, "too many images of others wait to be decoded", headers={"Retry-After": "5"})
         order = decoding.order([len(file.data) for file in files], spec, seconds=seconds)
         together = b"".join(file.data for file in files)
-        child = self._child()
-        child.at.value = 0
+        child = self._ordered(order)
         try:
-            child.connection.send_bytes(order)
             child.connection.send_bytes(together)
             answer = child.connection.recv_bytes()
         except (EOFError, OSError):
@@ -123,16 +121,21 @@ class Decoder:
             raise Problem(INVALID_IMAGE, f"{where}: {words}", image=where)
         return np.frombuffer(answer, np.uint8, offset=1).reshape(len(files), *spec.shape)
 
-    def _child(self) -> _Child:
+    def _ordered(self, order: bytes) -> _Child:
+        """A process that has the order and no file yet. One that died idle cannot take it and costs nobody anything."""
         with suppress(IndexError):  # no check before: another thread may take the last one in between
             while True:
                 child = self._idle.pop()
-                if child.process.is_alive():
+                child.at.value = 0
+                with suppress(OSError):  # sooner than ``is_alive``, which the server that forked it must tell of first
+                    child.connection.send_bytes(order)
                     return child
                 self._children.discard(child)
                 child.end()
         child = _Child.start(self._max_pixels)
         self._children.add(child)
+        with suppress(OSError):  # should it be dead already, no answer will come
+            child.connection.send_bytes(order)
         return child
 
     def _lost(self, child: _Child, where: str) -> Problem:
