@@ -1,12 +1,18 @@
 """Reading an artifact: the adapted classifier of one episode as an ONNX model that carries all a user needs."""
 
 import json
+import os
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from lamanas_core.image_spec import ImageSpec
+
+# onnxruntime's wheels, from 1.29 on, tell their maker of every session and keep a file of it in the home directory,
+# unless this is set before they are loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime as ort
 
 FORMAT = "lamanas-classifier-1"
 

@@ -1,6 +1,10 @@
 """The artifact is the adapted network, and what it says depends on the image alone."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from lamanas_core.learning.config import PRESETS
 from lamanas_core.learning.episodes import to_float
 from lamanas_core.learning.meta_model import MetaModel, MetaModelError, shipped
 from lamanas_core.learning.task_learner import steps
+from tests.conftest import ROOT
 from tests.learning.helpers import glyph_support
 
 
@@ -52,6 +57,22 @@ def test_a_prediction_depends_on_its_image_alone(model: MetaModel) -> None:
     together = classifier.probabilities(queries)
     alone = np.concatenate([classifier.probabilities(query[None]) for query in queries])
     np.testing.assert_array_equal(together, alone)
+
+
+def test_the_runtime_leaves_no_trace_and_tells_nobody(model: MetaModel, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    file = tmp_path / "classifier.onnx"
+    file.write_bytes(run(model, *glyph_support(2, [1, 1], seed=1)).artifact)
+    # As a user's process has it: in CI the runtime is silent by itself.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    script = "import sys, pathlib; from lamanas_core.artifact import Classifier; "
+    script += "print(Classifier.from_bytes(pathlib.Path(sys.argv[1]).read_bytes()).classes)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, file], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "('class 0', 'class 1')\n"
+    assert [str(path.relative_to(home)) for path in home.rglob("*")] == []
 
 
 def test_the_order_of_classes_changes_no_answer(model: MetaModel) -> None:
