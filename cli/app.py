@@ -4,7 +4,9 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import socket
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -32,6 +34,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from app.main import create_app
 
+    signal.signal(signal.SIGTERM, _end)
     settings = Settings()
     logs.set_up("app")
     tracing.set_up("app")
@@ -52,6 +55,12 @@ def run(args: argparse.Namespace) -> int:
     gc.freeze()
     server.run(sockets=_shared(settings) if SHARED in os.environ else None)
     return 0 if server.started else 1
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends in order. The server, shut down, sends itself the signal that it got: unhandled, that would end the process
+    before the decoders' temporary folder is removed."""
+    raise SystemExit(0)
 
 
 def ensure_admin(settings: Settings) -> None:

@@ -92,8 +92,7 @@ class Storm:
             if part.process is None:
                 continue
             code = part.terminate()
-            # uvicorn shuts down and then ends by the signal that it got
-            assert code in (0, -signal.SIGTERM), f"{part.name} ended with {code} after SIGTERM"
+            assert code == 0, f"{part.name} ended with {code} after SIGTERM"
             part.start()
             self.say(f"{part.name} was terminated, drained and started again")
             until(self.installation.ready, f"ready after the restart of {part.name}")

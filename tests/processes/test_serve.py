@@ -122,13 +122,17 @@ def test_wrong_setting_is_named(serve: Serve, name: str, value: str) -> None:
     assert "Traceback" not in output
 
 
-def test_stop_drains_and_leaves_no_process(serve: Serve, short_folder: Path) -> None:
-    process = serve()
+def test_stop_drains_and_leaves_no_process_and_no_temporary_file(serve: Serve, short_folder: Path) -> None:
+    temporary = short_folder / "t"
+    temporary.mkdir()
+    process = serve(TMPDIR=str(temporary))
     until_serving(process, short_folder)
+    assert list(temporary.iterdir())
     processes = family(process.pid)
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE_S) == 0
     until_gone(processes)
+    assert not list(temporary.iterdir())
 
 
 def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve: Serve, short_folder: Path) -> None:
