@@ -35,7 +35,7 @@ export class Ask {
 
   key(event) {
     const typing = event.target.matches("input, textarea, select");
-    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) this.pad.undo();
+    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) this.pad.undo();
   }
 
   #layout() {
@@ -57,7 +57,7 @@ export class Ask {
   /** Adding the drawing to the class that it belongs to, for a new episode. */
   #teaching() {
     const menu = h("select", { "aria-label": "What the drawing is", onchange: () => (add.disabled = !menu.value) },
-      h("option", { value: "" }, "It is…"), this.episode.classes.map((name) => h("option", {}, name)));
+      h("option", { value: "" }, "It is…"), this.episode.classes.map((name) => h("option", { value: name }, name)));
     const add = h("button", { type: "button", disabled: true, onclick: async () => {
       add.disabled = true;
       const form = new FormData();

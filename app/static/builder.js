@@ -9,7 +9,7 @@ import * as tasks from "./task.js";
 
 /** The page at #/ and, to correct the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
  *
- * `history` holds the task and outlives the page; `sent` is called with the new episode and the task. */
+ * `history` holds the task and outlives the page; `sent` is called with this page, the new episode and the task. */
 export class Builder {
   #selected = null;
   #refused = null;
@@ -18,7 +18,10 @@ export class Builder {
     Object.assign(this, { history, parent, labels, sent });
     this.pad = new Pad({ label: "Drawing pad", changed: () => this.#showActions(), done: () => this.#addDrawing() });
     this.add = h("button", { type: "button", class: "primary", onclick: () => this.#addDrawing() });
-    this.clear = h("button", { type: "button", onclick: () => this.pad.clear() }, "Clear");
+    this.clear = h("button", { type: "button", onclick: () => {
+      this.pad.clear();
+      this.pad.canvas.focus();
+    } }, "Clear");
     this.back = h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke");
     this.undo = h("button", { type: "button", onclick: () => this.#undo() }, "Undo");
     this.list = h("div");
@@ -40,7 +43,7 @@ export class Builder {
   /** Keys that count wherever the focus is. */
   key(event) {
     const typing = event.target.matches("input, textarea, select");
-    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) {
+    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
       event.preventDefault();
       this.#undo();
     }
@@ -121,9 +124,12 @@ export class Builder {
     if (this.pad.empty) return;
     const to = this.#selectedClass();
     if (!to) return;
-    const file = await this.pad.file();
-    this.#change(tasks.addImages(this.history.now, to.id, [{ file, drawn: true }]));
+    // The pad is free before anything is waited for: what is drawn meanwhile is the next drawing.
+    const drawing = this.pad.file();
     this.pad.clear();
+    this.pad.canvas.focus();
+    const file = await drawing;
+    this.#change(tasks.addImages(this.history.now, to.id, [{ file, drawn: true }]));
     say(`Added to ${to.name}, which now has ${to.images.length + 1}`);
   }
 
@@ -158,7 +164,7 @@ export class Builder {
       const { key } = this.sending;
       const episode = await (this.parent ? api.correct(this.parent.id, asked.body, key) : api.adapt(asked.body, key));
       this.sending = null;
-      this.sent(episode, task);
+      this.sent(this, episode, task);
     } catch (error) {
       this.#refuse(error, asked.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);
     } finally {

@@ -5,6 +5,17 @@ import { dropTarget } from "./files.js";
 import * as tasks from "./task.js";
 
 const NEW = "new";
+const TOOLS = [
+  { what: "up", sign: "↑", words: "Move up" },
+  { what: "down", sign: "↓", words: "Move down" },
+  { what: "delete", sign: "×", words: "Delete class" },
+];
+
+const imageLabel = (name, number) => `${name}, image ${number + 1}`;
+
+const onlyNamesDiffer = (before, after) =>
+  before !== after && before?.classes.length === after.classes.length &&
+  before.classes.every(({ id, images }, at) => id === after.classes[at].id && images === after.classes[at].images);
 
 /** `change` is called with each new task, `select` with a class's id, `take` with dropped files and a class's id. */
 export class Classes {
@@ -20,11 +31,29 @@ export class Classes {
   /** `refused`: {image, error} for the image that the service would not take, or null. */
   show(task, selected, refused) {
     const focused = document.activeElement?.id;
+    const renamed = refused === this.refused && onlyNamesDiffer(this.task, task);
     this.task = task;
+    if (renamed) return this.#relabel();
     this.refused = refused;
     this.element.replaceChildren(...task.classes.map((each, at) => this.#class(each, at, each.id === selected)),
       h("button", { type: "button", id: "add-class", class: "add", onclick: () => this.#add() }, "+ Add a class"));
     if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
+  }
+
+  /** In place, for the click or Tab that ended the typing is still on its way to its element. */
+  #relabel() {
+    const label = (id, words) => document.getElementById(id)?.setAttribute("aria-label", words);
+    for (const { id, name, images } of this.task.classes) {
+      document.getElementById(`${id}-name`).value = name;
+      this.element.querySelector(`[data-class="${id}"]`).setAttribute("aria-label", name);
+      label(`${id}-here`, `Draw ${name}`);
+      for (const { what, words } of TOOLS) label(`${id}-${what}`, `${words}: ${name}`);
+      images.forEach((_, number) => label(`${id}-image-${number}`, imageLabel(name, number)));
+      const picked = imageLabel(name, images.indexOf(this.#picked));
+      label(`${id}-move`, `Move ${picked} to`);
+      label(`${id}-remove`, `Remove ${picked}`);
+      for (const option of this.element.querySelectorAll(`option[value="${id}"]`)) option.textContent = name;
+    }
   }
 
   /** Marks in place what changes: a click that is under way must still find its button. */
@@ -58,14 +87,16 @@ export class Classes {
     const last = this.task.classes.length - 1;
     const step = (by) => this.change(tasks.move(this.task, id, by));
     const input = h("input", { id: `${id}-name`, class: "name", value: name, maxlength: 200, "aria-label": "Name of the class", onchange: () => this.change(tasks.rename(this.task, id, input.value)) });
-    const tool = (what, sign, label, disabled, act) =>
-      h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: label, "aria-label": `${label}: ${name}`, disabled, onclick: act }, sign);
+    const acts = {
+      up: { disabled: at === 0, onclick: () => step(-1) },
+      down: { disabled: at === last, onclick: () => step(1) },
+      delete: { onclick: () => this.change(tasks.removeClass(this.task, id)) },
+    };
     const wrong = h("div");
     const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, select") ? null : this.select(id)) },
       h("div", { class: "row between" }, input, h("div", { class: "row tight" },
         h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": `Draw ${name}`, onclick: () => this.select(id, true) }, selected ? "Drawing" : "Draw"),
-        tool("up", "↑", "Move up", at === 0, () => step(-1)), tool("down", "↓", "Move down", at === last, () => step(1)),
-        tool("delete", "×", "Delete class", false, () => this.change(tasks.removeClass(this.task, id))))),
+        TOOLS.map(({ what, sign, words }) => h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: words, "aria-label": `${words}: ${name}`, ...acts[what] }, sign)))),
       h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it on the pad, or drop images here." : "No images yet.")),
       this.#tools(each), wrong);
     if (images.includes(this.refused?.image)) showError(wrong, this.refused.error);
@@ -77,7 +108,7 @@ export class Classes {
   // ------------------------------------------------------------------ one image
 
   #thumb({ id, name }, image, number) {
-    const label = `${name}, image ${number + 1}`;
+    const label = imageLabel(name, number);
     const picked = this.#picked === image;
     return h("button", {
       type: "button", class: `thumb${image === this.refused?.image ? " refused" : ""}`, id: `${id}-image-${number}`,
@@ -111,10 +142,10 @@ export class Classes {
     const number = images.indexOf(this.#picked);
     if (number < 0) return null;
     const others = this.task.classes.filter((each) => each.id !== id);
-    const menu = h("select", { id: `${id}-move`, "aria-label": `Move ${name}, image ${number + 1} to`, onchange: () => this.#move(id, number, menu.value) },
+    const menu = h("select", { id: `${id}-move`, "aria-label": `Move ${imageLabel(name, number)} to`, onchange: () => this.#move(id, number, menu.value) },
       h("option", { value: "" }, "Move to…"), others.map((each) => h("option", { value: each.id }, each.name)), h("option", { value: NEW }, "A new class"));
     return h("div", { class: "row tools" }, menu,
-      h("button", { type: "button", id: `${id}-remove`, "aria-label": `Remove ${name}, image ${number + 1}`, onclick: () => this.#remove(id, number) }, "Remove"));
+      h("button", { type: "button", id: `${id}-remove`, "aria-label": `Remove ${imageLabel(name, number)}`, onclick: () => this.#remove(id, number) }, "Remove"));
   }
 
   #remove(id, number) {

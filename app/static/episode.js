@@ -7,7 +7,7 @@ import { lossCurve } from "./charts.js";
 import { h, percent, say, showError } from "./dom.js";
 import { follow } from "./events.js";
 
-/** The page at #/episodes/ID; `queries` are tried as soon as it is ready; `corrected` gets an episode made of it. */
+/** The page at #/episodes/ID; `queries` are tried as soon as it is ready; `corrected` gets this page and an episode made of it. */
 export class EpisodePage {
   #stop = () => {};
 
@@ -88,7 +88,7 @@ export class EpisodePage {
     this.links.prepend(h("a", { class: "button", href: `#/episodes/${this.id}/correct` }, "Correct and grow"));
     if (episode.state === "failed") return showError(this.error, new Error(episode.error ?? "the adaptation failed"));
     say("Adapted. You can ask it now.");
-    this.ask = new Ask(episode, this.#asked, this.corrected);
+    this.ask = new Ask(episode, this.#asked, (child, asked) => this.corrected(this, child, asked));
     const { models } = await api.models().catch(() => ({ models: [] }));
     const card = models.find((model) => model.version === episode.model_version)?.card;
     this.body.replaceChildren(
@@ -114,7 +114,11 @@ export class EpisodePage {
   }
 
   #takeAway({ id }) {
-    const gone = h("button", { type: "button", class: "danger", onclick: () => this.#delete(gone) }, "Delete the episode");
+    const gone = h("button", { type: "button", class: "danger", onblur: () => disarm(gone), onclick: (event) => {
+      // The second half of a double click is no answer to a question just asked.
+      if (event.detail < 2) this.#delete(gone);
+    } });
+    disarm(gone);
     this.awayError = h("div");
     return h("section", { class: "card", "aria-labelledby": "away" },
       h("h2", { id: "away" }, "Take it away"),
@@ -140,8 +144,8 @@ export class EpisodePage {
   }
 
   async #delete(button) {
-    if (button.dataset.sure === undefined) {
-      button.dataset.sure = "";
+    if (button.dataset.armed === undefined) {
+      button.dataset.armed = "";
       button.textContent = "Delete it for good?";
       return;
     }
@@ -152,6 +156,11 @@ export class EpisodePage {
       showError(this.awayError, error);
     }
   }
+}
+
+function disarm(button) {
+  delete button.dataset.armed;
+  button.textContent = "Delete the episode";
 }
 
 function copyButton(label, text) {

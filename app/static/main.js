@@ -30,12 +30,14 @@ function route() {
   const [, id, correcting] = /^#\/episodes\/([^/]+)(\/correct)?$/.exec(location.hash) ?? [];
   document.title = "LAMANAS";
   if (correcting) return correct(id);
-  if (id) return show(new EpisodePage(id, queries.id === id ? queries.list : [], (child, asked) => open(child, asked)));
+  if (id) return show(new EpisodePage(id, queries.id === id ? queries.list : [], (page, child, asked) => open(page, child, asked)));
   if (location.hash === "#/operate" && admin) return show(new Operate());
-  show(new Builder({ history, sent: (episode, task) => open(episode, task.queries) }));
+  show(new Builder({ history, sent: (page, episode, task) => open(page, episode, task.queries) }));
 }
 
-function open(episode, asked) {
+/** Goes on to an episode, unless the page that made it has been left meanwhile. */
+function open(page, episode, asked) {
+  if (page !== shown) return;
   queries = { id: episode.id, list: asked };
   shown?.close?.();
   shown = {};
@@ -43,15 +45,18 @@ function open(episode, asked) {
 }
 
 async function correct(id) {
+  const address = location.hash;
   try {
     const [parent, { images }] = await Promise.all([api.episode(id), api.support(id)]);
+    if (location.hash !== address) return;
     const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`) }));
     const asked = queries.id === id ? queries.list : [];
     show(new Builder({
       history: new History(ofSupport(parent, stored)), parent, labels: images.map(({ label }) => label),
-      sent: (episode) => open(episode, asked),
+      sent: (page, episode) => open(page, episode, asked),
     }));
   } catch (error) {
+    if (location.hash !== address) return;
     const place = h("div", { class: "page" });
     show({ element: place });
     showError(place, error);

@@ -35,6 +35,7 @@ export class Pad {
 
   clear() {
     this.#strokes = [];
+    this.#pen = null;
     // Back to the middle, so that the next drawing begins where this one did.
     Object.assign(this.#cursor, { x: 0.5, y: 0.5, down: false });
     this.#paint();
@@ -43,6 +44,7 @@ export class Pad {
 
   undo() {
     this.#strokes.pop();
+    this.#pen = null;
     this.#cursor.down = false;
     this.#paint();
     this.changed(true);
@@ -89,6 +91,8 @@ export class Pad {
   }
 
   #key(event) {
+    // Alt and an arrow go through the browser's history.
+    if (event.altKey) return;
     const cursor = this.#cursor;
     const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
     if (dx || dy) {
