@@ -9,16 +9,17 @@ from types import FrameType
 
 from fastapi import FastAPI
 
-from app import errors, openapi
-from app.admission import BytesInFlight
-from app.decoder import Decoder
-from app.metrics import MeasureRequests, Metrics
-from app.middleware import OwnErrors, SecurityHeaders, SizeLimits
-from app.predictor import Predictor
+from app import openapi
+from app.http import problems
+from app.http.limits import BytesInFlight
+from app.http.middleware import OwnErrors, SecurityHeaders, SizeLimits
+from app.images.pool import Decoder
+from app.inference.cache import Predictor
 from app.routes import episodes, examples, health, models, page, predict, queues, session, support, training
 from app.services import Services
 from app.settings import Settings
 from app.store.async_store import Store
+from app.telemetry.metrics import MeasureRequests, Metrics
 from app.telemetry.requests import TellRequests
 
 VERSION = "0.1.0"
@@ -51,7 +52,11 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # our own: FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are in app/telemetry and app/metrics.py
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # ours are in app/telemetry and app/telemetry/metrics.py
     )
     # Routes of the app itself, and its first: an included router is searched twice for each request.
     app.router.routes[:0] = predict.router.routes
@@ -59,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in routed:
         app.include_router(module.router)
     app.mount("/static", page.Static(directory=page.FOLDER))
-    errors.install(app)
+    problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.
     app.add_middleware(OwnErrors)

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.errors import MEDIA_TYPE
+from app.http.problems import MEDIA_TYPE
 from app.schemas import CorrectionBody, EpisodeBody, PredictBody, ProblemDetails, TrainBody
 
 # A T and an L of 16 x 16 pixels.

@@ -6,11 +6,11 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from app.decoder import Decoder
-from app.metrics import Metrics
-from app.predictor import Predictor
+from app.images.pool import Decoder
+from app.inference.cache import Predictor
 from app.settings import Settings
 from app.store.async_store import Store
+from app.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from PIL import Image
 
 from benchmarks.measuring import counted_gflop, gemm_gflops, in_turns, machine, peak_memory_mb, where_time_goes
 from benchmarks.plain_reference import PlainLearner
-from lamanas_core.glyphs import draw, glyph_class
+from lamanas_core.adapt.adapted import Adapted, adapt
+from lamanas_core.adapt.batches import drawn
+from lamanas_core.adapt.inner import Learner, steps
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PAPER, Config
+from lamanas_core.data.episodes import to_float
+from lamanas_core.data.sources.glyphs import draw, glyph_class
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import preprocess
-from lamanas_core.learning.adaptation import Adapted, adapt
-from lamanas_core.learning.batches import drawn
-from lamanas_core.learning.config import PAPER, Config
-from lamanas_core.learning.episodes import to_float
-from lamanas_core.learning.meta_model import MetaModel, shipped
-from lamanas_core.learning.task_learner import Learner, initial_parameters, steps
+from lamanas_core.meta_model import MetaModel, shipped
 
 WAYS, SHOTS = 20, 5
 RESEARCH_CODE = {"paper": 1320, "serving": 6100}  # GFLOP-equivalents that the public research code needs for each

@@ -1,6 +1,6 @@
 """Preset ``paper`` as one would first write it: what our own speed is measured against.
 
-The same network, task learner and numbers as ``lamanas_core.learning`` (a test holds them equal), with none of its
+The same network, task learner and numbers as ``lamanas_core`` (a test holds them equal), with none of its
 care for speed: contiguous tensors, torch's own batch-norm, a ReLU in every operation, the mix summed operation by
 operation, two passes a batch (one for θ, one for α, each forward and backward), torch's Adam, nothing pruned.
 """
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lamanas_core.learning.config import Config, NetworkConfig
-from lamanas_core.learning.task_learner import Parameters, make_loss
+from lamanas_core.adapt.parameters import Parameters, make_loss
+from lamanas_core.config import Config, NetworkConfig
 
 Alpha = Mapping[str, Tensor]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from benchmarks.plain_reference import PlainLearner
-from lamanas_core.learning.config import Config
-from lamanas_core.learning.meta_learners import Task
-from lamanas_core.learning.task_learner import Parameters, Tensors
+from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.config import Config
+from lamanas_core.meta.gradient import Task
 
 
 class PlainTrainer(PlainLearner):

@@ -6,10 +6,10 @@ import torch
 
 from benchmarks.adapt import decoded_images, stacked
 from benchmarks.measuring import gemm_gflops, in_turns, machine
+from lamanas_core.adapt.adapted import adapt
 from lamanas_core.artifact import Classifier
-from lamanas_core.learning.adaptation import adapt
-from lamanas_core.learning.episodes import to_float
-from lamanas_core.learning.meta_model import MetaModel, shipped
+from lamanas_core.data.episodes import to_float
+from lamanas_core.meta_model import MetaModel, shipped
 
 SIZES = (1, 20, 100)
 REPEATS = 200  # images a timed run sees at least: one alone is too short to time

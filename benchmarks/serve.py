@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import load, service
 from benchmarks.installation import Server, contestant, lamanas, processor_seconds
-from lamanas_core.glyphs import draw, glyph_class, png
+from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 
 WAYS, SHOTS = 20, 5
 CONCURRENCY = (1, 32)

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import load
 from benchmarks.installation import Server, lamanas, memory_mb, within
-from lamanas_core.glyphs import draw, glyph_class, png
+from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 
 AT_ONCE = 4
 LARGE, SMALL = (20, 5), (2, 1)

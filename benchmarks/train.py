@@ -10,10 +10,12 @@ from benchmarks.measuring import gemm_gflops, in_turns, machine, peak_memory_mb
 from benchmarks.plain_training import PlainTrainer
 from benchmarks.train_processes import tasks_per_second
 from benchmarks.train_tasks import task_of
-from lamanas_core.learning.batches import drawn
-from lamanas_core.learning.config import PAPER, PRESETS, Config
-from lamanas_core.learning.meta_learners import maml, reptile
-from lamanas_core.learning.task_learner import Learner, initial_parameters
+from lamanas_core.adapt.batches import drawn
+from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PAPER, PRESETS, Config
+from lamanas_core.meta.maml import maml
+from lamanas_core.meta.reptile import reptile
 
 PHI_RATE = 0.01
 

@@ -10,10 +10,11 @@ import torch
 
 from benchmarks.installation import free_port
 from benchmarks.train_tasks import task_of
-from lamanas_core.learning.config import Config
-from lamanas_core.learning.distributed import joined
-from lamanas_core.learning.meta_learners import maml
-from lamanas_core.learning.task_learner import Learner, initial_parameters
+from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import Config
+from lamanas_core.meta.maml import maml
+from lamanas_core.train.distributed import joined
 
 META_BATCH = 2
 

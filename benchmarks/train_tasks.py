@@ -3,9 +3,9 @@
 import torch
 
 from benchmarks.adapt import decoded_images, stacked
-from lamanas_core.learning.config import Config
-from lamanas_core.learning.episodes import to_float
-from lamanas_core.learning.meta_learners import Task
+from lamanas_core.config import Config
+from lamanas_core.data.episodes import to_float
+from lamanas_core.meta.gradient import Task
 
 
 def task_of(config: Config) -> Task:

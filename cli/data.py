@@ -47,13 +47,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"{_omniglot(args.to)}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
     if args.name == "digits":
-        from lamanas_core import digits
+        from lamanas_core.data.sources import digits
 
         _unpack(digits.write_folders, args.to, "scikit-learn is not installed: pip install 'lamanas[digits]'")
         print(f"{args.to}: 10 digits, 1797 drawings; scikit-learn's, which has them from the UCI repository")
         return 0
     if args.name == "typefaces":
-        from lamanas_core import typefaces
+        from lamanas_core.data.sources import typefaces
 
         _unpack(typefaces.write_folders, args.to, "matplotlib is not installed: pip install 'lamanas[plots]'")
         print(f"{args.to}: 62 letters and digits, in 21 typefaces each: DejaVu, STIX and Computer Modern")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _omniglot(folder: Path) -> Path:
-    from lamanas_core.learning.omniglot_download import download
+    from lamanas_core.data.sources.omniglot import download
 
     try:
         return download(folder)
@@ -94,7 +94,7 @@ def _refuse_unless_new(folder: Path) -> None:
 
 
 def _glyphs(folder: Path, classes: int, images: int, seed: int, *, colour: bool) -> None:
-    from lamanas_core.glyphs import write_folders
+    from lamanas_core.data.sources.glyphs import write_folders
 
     try:
         _refuse_unless_new(folder)

@@ -141,7 +141,7 @@ def gpu(settings: Settings) -> Check:
 
 def model() -> Check:
     try:
-        from lamanas_core.learning.meta_model import MetaModel, shipped
+        from lamanas_core.meta_model import MetaModel, shipped
 
         found = MetaModel.from_bytes(*shipped())
     except Exception as error:  # torch may be missing, a file damaged, anything

@@ -46,12 +46,12 @@ def run(args: argparse.Namespace) -> int:
     """Print accuracy with its 95 % interval; 0 when done."""
     import torch
 
-    from lamanas_core.learning.ablation import ablate
-    from lamanas_core.learning.datasets import load_all, load_dataset
-    from lamanas_core.learning.devices import choose_device
-    from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
-    from lamanas_core.learning.meta_model import MetaModel, read, shipped
-    from lamanas_core.learning.run_folder import read_split
+    from lamanas_core.data.folders import load_all, load_dataset
+    from lamanas_core.devices import choose_device
+    from lamanas_core.measure.ablate import ablate
+    from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
+    from lamanas_core.meta_model import MetaModel, read, shipped
+    from lamanas_core.train.run_folder import read_split
 
     if args.data is None:
         raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")

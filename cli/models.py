@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 def _add(args: argparse.Namespace) -> int:
     # Slow to import, as torch is.
     from app import schemas
-    from lamanas_core.learning import meta_model
+    from lamanas_core import meta_model
     from workers import learner
 
     try:

@@ -11,7 +11,7 @@ from cli.errors import CommandError, told
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lamanas_core.learning.meta_model import MetaModel
+    from lamanas_core.meta_model import MetaModel
 
 DESCRIPTION = """Draw a run's curves, a model's cells or the surface of its learned loss. Needs the extra `plots`.
 
@@ -72,24 +72,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _curves(args: argparse.Namespace) -> "Figure":
-    from lamanas_core.learning.run_folder import read_curves
     from lamanas_core.plots import curves
+    from lamanas_core.train.run_folder import read_curves
 
     return curves.draw(read_curves(args.folder))
 
 
 def _genotype(args: argparse.Namespace) -> "Figure":
-    from lamanas_core.learning.architecture import genotype
     from lamanas_core.plots import genotype as cells
+    from lamanas_core.search.alpha import genotype
 
     model = _model(args.folder)
     return cells.draw(genotype(model.parameters.alpha, model.config.network))
 
 
 def _landscape(args: argparse.Namespace) -> "Figure":
-    from lamanas_core.learning.loss_landscape import loss_landscape, support_set
-    from lamanas_core.learning.run_folder import kept_phi, read_split
+    from lamanas_core.measure.landscape import loss_landscape, support_set
     from lamanas_core.plots import landscape
+    from lamanas_core.train.run_folder import kept_phi, read_split
 
     model = _model(args.folder)
     if not model.parameters.phi:
@@ -107,7 +107,7 @@ def _landscape(args: argparse.Namespace) -> "Figure":
 
 
 def _model(folder: Path | None) -> "MetaModel":
-    from lamanas_core.learning.meta_model import MetaModel, shipped
-    from lamanas_core.learning.training import model_so_far
+    from lamanas_core.meta_model import MetaModel, shipped
+    from lamanas_core.train.loop import model_so_far
 
     return MetaModel.from_bytes(*shipped()) if folder is None else model_so_far(folder)

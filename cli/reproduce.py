@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table; 0 when done."""
     import torch
 
-    from lamanas_core.learning.reproduction import BUDGETS, reproduce, table
+    from lamanas_core.measure.table1 import BUDGETS, reproduce, table
 
     out = args.out / args.budget  # budgets are not to be mixed in one table
     if not args.table:

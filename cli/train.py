@@ -13,7 +13,7 @@ from cli import numbers, show, training
 from cli.errors import CommandError, told
 
 if TYPE_CHECKING:
-    from lamanas_core.learning.meta_model import MetaModel
+    from lamanas_core.meta_model import MetaModel
 
 HELP = "meta-train on Omniglot or a folder of class folders"
 DESCRIPTION = """Meta-train and leave model.safetensors and model.json (the card) in the run's folder.
@@ -73,7 +73,7 @@ def _refuse_what_would_be_ignored(args: argparse.Namespace) -> None:
 
 
 def _train_here(args: argparse.Namespace) -> int:
-    from lamanas_core.learning import checkpoint
+    from lamanas_core.train import checkpoint
 
     if args.data is None:
         raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
@@ -95,10 +95,10 @@ def _trained(args: argparse.Namespace) -> "MetaModel | None":
     """The model, written to the run's folder; None in a process of torchrun other than the first."""
     import torch
 
-    from lamanas_core.learning.devices import choose_device
-    from lamanas_core.learning.distributed import joined
-    from lamanas_core.learning.meta_model import write
-    from lamanas_core.learning.training import TrainingConfig, TrainingProgress, train
+    from lamanas_core.devices import choose_device
+    from lamanas_core.meta_model import write
+    from lamanas_core.train.distributed import joined
+    from lamanas_core.train.loop import TrainingConfig, TrainingProgress, train
 
     def progressed(progress: TrainingProgress) -> None:
         known = training.words(progress.loss, progress.validation_accuracy, progress.eta_seconds)

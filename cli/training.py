@@ -7,7 +7,7 @@ from typing import Any
 from cli import numbers, remote, show
 from cli.errors import CommandError
 from lamanas_client import Client, Training
-from lamanas_core.learning.config import PRESETS
+from lamanas_core.config import PRESETS
 
 OPTIONS = ("preset", "meta", "loss", "residual", "proxy", "meta_epochs", "ways", "shots", "seed")
 START = """The data set is a folder in the service's data directory, under datasets/.

@@ -1,5 +1,5 @@
 """LAMANAS: few-shot image classification with meta-learned weights, architecture and loss.
 
-The modules of this package proper read images and run finished classifiers; they need no torch.
-Everything that learns is in ``lamanas_core.learning``.
+``images``, ``image_spec``, ``artifact``, ``genotype``, ``files``, ``config`` and ``data.sources.glyphs`` read images
+and run finished classifiers; they need no torch. Everything else learns.
 """

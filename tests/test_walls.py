@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# What the app may use of the core: it reads images and runs finished classifiers, without torch.
+TORCH_FREE = ("artifact", "config", "data.sources.glyphs", "files", "genotype", "image_spec", "images")
 FORBIDDEN = {
     "lamanas_core": ("app", "workers", "cli", "benchmarks", "fastapi", "celery", "redis"),
-    "app": ("torch", "torchvision", "workers", "cli", "benchmarks", "lamanas_core.learning"),
+    "app": ("torch", "torchvision", "workers", "cli", "benchmarks"),
     "lamanas_client": ("app", "workers", "cli", "lamanas_core", "torch", "fastapi", "celery", "redis"),
-    "workers": ("cli", "benchmarks", "fastapi", "app.main", "app.routes"),
+    "workers": ("cli", "benchmarks", "fastapi", "app.main", "app.routes", "app.http", "app.images", "app.inference"),
 }
-# The store, the settings, logs and traces are what workers and app share; the rest of the app is not theirs.
-WORKERS_MAY = ("app.settings", "app.store", "app.telemetry")
+# The store, the queue, the settings, logs and traces are what workers and app share; the rest of the app is not theirs.
+WORKERS_MAY = ("app.queue", "app.settings", "app.store", "app.telemetry")
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -45,13 +47,24 @@ def test_package_imports_nothing_beyond_its_wall(package: str) -> None:
     assert not crossed
 
 
-def test_core_outside_learning_does_without_torch() -> None:
-    files = list((ROOT / "lamanas_core").glob("*.py"))
+def test_app_uses_only_the_torch_free_part_of_the_core() -> None:
     crossed = [
-        f"{path.name} imports {name}"
-        for path in files
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / "app").rglob("*.py")
         for name in imported(path)
-        if within(name, "torch") or within(name, "lamanas_core.learning")
+        if within(name, "lamanas_core") and not any(within(name, f"lamanas_core.{free}") for free in TORCH_FREE)
+    ]
+    assert not crossed
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_torch_free_part_of_the_core_imports_only_itself_and_no_torch(module: str) -> None:
+    path = ROOT / "lamanas_core" / f"{module.replace('.', '/')}.py"
+    crossed = [
+        name
+        for name in imported(path)
+        if within(name, "torch")
+        or (within(name, "lamanas_core") and not any(within(name, f"lamanas_core.{free}") for free in TORCH_FREE))
     ]
     assert not crossed
 

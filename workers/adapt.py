@@ -14,7 +14,7 @@ from workers.child import Child
 from workers.claims import ClaimLostError, Heartbeat, patiently, tell, work_on
 
 if TYPE_CHECKING:
-    from lamanas_core.learning.adaptation import Adapted
+    from lamanas_core.adapt.adapted import Adapted
 
 log = logging.getLogger(__name__)
 # Each progress is a write that Redis syncs to the disk; steps can be a few milliseconds apart.

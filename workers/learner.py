@@ -14,9 +14,9 @@ from app.store.sync_store import SyncStore
 from workers.claims import StoppedError
 
 if TYPE_CHECKING:
-    from lamanas_core.learning.adaptation import Adapted
-    from lamanas_core.learning.meta_model import MetaModel
-    from lamanas_core.learning.training import TrainingProgress
+    from lamanas_core.adapt.adapted import Adapted
+    from lamanas_core.meta_model import MetaModel
+    from lamanas_core.train.loop import TrainingProgress
 
 MODELS_KEPT = 2
 
@@ -37,13 +37,13 @@ class Learner:
 
     def register_shipped(self) -> None:
         """Makes the model of the package known to the store."""
-        from lamanas_core.learning.meta_model import MetaModel, shipped
+        from lamanas_core.meta_model import MetaModel, shipped
 
         register(self._store, MetaModel.from_bytes(*shipped()))
 
     def model(self, version: str) -> "MetaModel":
         """Raises NotFound."""
-        from lamanas_core.learning.meta_model import MetaModel
+        from lamanas_core.meta_model import MetaModel
 
         if version not in self._models:
             record = self._store.get_model(version)
@@ -56,8 +56,8 @@ class Learner:
     def adapt(
         self, record: EpisodeRecord, support: np.ndarray, labels: np.ndarray, on_step: Callable[[int, int, float], None]
     ) -> "Adapted":
-        """Φ_K on one episode's support set; raises what ``lamanas_core.learning.adaptation.adapt`` raises."""
-        from lamanas_core.learning.adaptation import adapt
+        """Φ_K on one episode's support set; raises what ``lamanas_core.adapt.adapted.adapt`` raises."""
+        from lamanas_core.adapt.adapted import adapt
 
         return adapt(
             self.model(record.model_version),
@@ -80,7 +80,7 @@ class Learner:
     ) -> tuple[str, bytes, dict[str, Any]]:
         """Version, weights and card of the finished model. Resumes from the checkpoint in ``run_dir``; raises
         StoppedError once ``should_stop`` says so."""
-        from lamanas_core.learning.training import TrainingConfig, TrainingStopped, train
+        from lamanas_core.train.loop import TrainingConfig, TrainingStopped, train
 
         try:
             model = train(
@@ -103,7 +103,7 @@ def register(store: SyncStore, model: "MetaModel") -> None:
 
 def _card(model: "MetaModel") -> dict[str, Any]:
     """The model's card with its architecture before any adaptation, unpruned: the app has no torch to read it off α."""
-    from lamanas_core.learning.architecture import genotype
+    from lamanas_core.search.alpha import genotype
 
     unpruned = replace(model.config.network, prune_threshold=0.0)
     return model.card | {"architecture": genotype(model.parameters.alpha, unpruned).to_json()}

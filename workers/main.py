@@ -13,8 +13,8 @@ from billiard.exceptions import WorkerLostError
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
+from app.queue import celery_app
 from app.settings import Settings
-from app.store.broker import celery_app
 from app.store.records import Queue
 from workers import logs
 from workers.child import NAME, QUEUE

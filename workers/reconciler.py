@@ -7,8 +7,8 @@ import time
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app.queue import celery_app, wake
 from app.settings import Settings
-from app.store.broker import celery_app, wake
 from app.store.errors import UNAVAILABLE
 from app.store.keys import QUEUE_OF
 from app.store.records import Queue, WorkerRecord

@@ -6,7 +6,7 @@ import signal
 
 from celery import shared_task, signals
 
-from app.store.broker import TASKS
+from app.queue import TASKS
 from app.store.records import WorkerRecord
 from workers import adapt, logs, train
 from workers.child import Child

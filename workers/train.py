@@ -12,7 +12,7 @@ from workers.child import Child
 from workers.claims import ClaimLostError, Heartbeat, patiently, tell, work_on
 
 if TYPE_CHECKING:
-    from lamanas_core.learning.training import TrainingProgress
+    from lamanas_core.train.loop import TrainingProgress
 
 log = logging.getLogger(__name__)
 PROGRESS_S = 0.25

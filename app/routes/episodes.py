@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app import waiting
-from app.auth import EpisodesKey, VisibleEpisode, owner_filter
-from app.errors import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
+from app.http import sse
+from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
+from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
+from app.images.forms import SupportSet, read_support
 from app.openapi import EPISODE_EXAMPLE, EPISODE_FORM, body, problems
-from app.readiness import not_ready
+from app.routes.common import not_ready
 from app.schemas import Episode, EpisodeBody, EpisodePage, PageQuery, Progress
 from app.services import Held, Services
 from app.store.errors import NotReady
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
-from app.uploads import SupportSet, read_support
 from lamanas_core.image_spec import ImageSpec
 
 router = APIRouter(tags=["episodes"])
@@ -63,9 +63,9 @@ async def told(
     held: Services, response: Response, record: EpisodeRecord, *, created: bool, prefer: str | None
 ) -> Episode:
     """The answer to a request for an episode: at once, or when it is finished, as ``prefer`` says."""
-    seconds = waiting.preferred_wait(prefer)
+    seconds = sse.preferred_wait(prefer)
     if seconds:
-        record = await waiting.last_within(held.store.watch_episode(record.id), seconds, held.draining) or record
+        record = await sse.last_within(held.store.watch_episode(record.id), seconds, held.draining) or record
         response.headers["Preference-Applied"] = f"wait={seconds}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
@@ -133,7 +133,7 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
 )
 async def events(held: Held, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
     records = held.store.watch_episode(episode.id)
-    stream = waiting.events(records, held.draining, running=RUNNING, progress=_progress, finished=Episode.of)
+    stream = sse.events(records, held.draining, running=RUNNING, progress=_progress, finished=Episode.of)
     async for event in stream:
         yield event
 

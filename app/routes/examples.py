@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from app.openapi import problems
 from app.schemas import Example, ExampleImage, Examples
-from lamanas_core import glyphs
+from lamanas_core.data.sources import glyphs
 
 router = APIRouter(tags=["examples"])
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.errors import UNAVAILABLE_NOW, Problem
+from app.http.problems import UNAVAILABLE_NOW, Problem
 from app.openapi import problems
 from app.schemas import Health, Readiness
 from app.services import Held, Services

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.auth import AdminKey, AnyKey
+from app.http.auth import AdminKey, AnyKey
 from app.openapi import problems
 from app.schemas import Model, Models
 from app.services import Held

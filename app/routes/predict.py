@@ -5,18 +5,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from app import small, waiting
-from app.auth import PredictKey, owner_filter, predict_key, visible_episode
-from app.decoder import ImageFile
-from app.direct import DirectRoute, given_by, read_query
+from app.http import sse
+from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
+from app.http.direct import DirectRoute, given_by, read_query
+from app.images import fast_png
+from app.images.forms import of_base64, read_queries
+from app.images.pool import ImageFile
+from app.inference.cache import Loaded
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
-from app.predictor import Loaded
-from app.readiness import not_ready
+from app.routes.common import not_ready
 from app.schemas import PredictBody, Prediction, Predictions, PredictQuery, WaitQuery
 from app.services import Held, Services, services
 from app.store.errors import Gone, NotReady
 from app.store.records import KeyRecord
-from app.uploads import of_base64, read_queries
 from lamanas_core.images import UInt8Array
 
 JSON = "application/json"
@@ -97,7 +98,7 @@ async def _ready(held: Services, key: KeyRecord, id: str, wait: int, state: str 
             except NotReady:  # dropped to save memory; it is being adapted again
                 episode = await held.store.get_episode(id)
         if wait and episode.state in ("queued", "adapting"):
-            episode = await waiting.last_within(held.store.watch_episode(id), wait, held.draining) or episode
+            episode = await sse.last_within(held.store.watch_episode(id), wait, held.draining) or episode
         if episode.state != "ready":
             raise not_ready(episode)
         return await held.predictor.loaded(id, episode.owner)
@@ -111,7 +112,7 @@ async def _ready(held: Services, key: KeyRecord, id: str, wait: int, state: str 
 async def _answer(held: Services, id: str, loaded: Loaded, files: list[ImageFile]) -> str:
     """The body of the answer, in JSON."""
     if len(files) * loaded.seconds <= AT_ONCE_S:
-        images = small.decoded(files, loaded.classifier.image)
+        images = fast_png.decoded(files, loaded.classifier.image)
         if images is not None:
             return _predict(held, id, loaded, images).model_dump_json()
     return await held.decoder.then(

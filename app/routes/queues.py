@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter
 
-from app.auth import AdminKey
+from app.http.auth import AdminKey
 from app.openapi import problems
 from app.schemas import Queue, Queues, Worker
 from app.services import Held

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.auth import SESSION_COOKIE, AnyKey, Bearer
-from app.errors import MISSING_TOKEN, Problem
+from app.http.auth import SESSION_COOKIE, AnyKey, Bearer
+from app.http.problems import MISSING_TOKEN, Problem
 from app.openapi import problems
 from app.schemas import Session
 from app.store.records import KeyRecord

@@ -6,11 +6,11 @@ import base64
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from app import corrections
-from app.auth import EpisodesKey, VisibleEpisode
-from app.corrections import Corrected, Correction
+from app.http.auth import EpisodesKey, VisibleEpisode
+from app.images import edits
+from app.images.edits import Corrected, Correction
 from app.openapi import CORRECTION_EXAMPLE, CORRECTION_FORM, body, problems
-from app.readiness import not_ready
+from app.routes.common import not_ready
 from app.routes.episodes import LOCATION, RUNNING, IdempotencyKey, Prefer, checked_steps, told
 from app.schemas import CorrectionBody, Episode, StoredImage, StoredSupport
 from app.services import Held, Services
@@ -56,7 +56,7 @@ async def correct(
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
     """Adapts from the model version of the parent, whose stored images are prepared for that one."""
-    correction = await corrections.read(request, held.settings)
+    correction = await edits.read(request, held.settings)
     if episode.state in RUNNING:
         raise not_ready(episode)
     record, created = await _store(held, key, episode, correction, idempotency_key)
@@ -70,7 +70,7 @@ async def _store(
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
     images, labels = await held.store.get_support(parent.id)
-    support = corrections.corrected(correction, parent.classes, labels, held.settings)
+    support = edits.corrected(correction, parent.classes, labels, held.settings)
     return await held.store.create_episode(
         owner=key.tenant,
         name=parent.name if options.name is None else options.name,

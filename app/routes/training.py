@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app import waiting
-from app.auth import AdminKey
-from app.errors import UNKNOWN_DATASET, Problem
+from app.http import sse
+from app.http.auth import AdminKey
+from app.http.problems import UNKNOWN_DATASET, Problem
+from app.images.forms import read_json
 from app.openapi import body, problems
 from app.routes.episodes import IdempotencyKey
 from app.schemas import PageQuery, TrainBody, Training, TrainingPage
 from app.services import Held
 from app.settings import Settings
 from app.store.records import TrainingRecord
-from app.uploads import read_json
 
 router = APIRouter(prefix="/train", tags=["training"])
 
@@ -76,7 +76,7 @@ async def _existing(id: str, held: Held, _: AdminKey) -> TrainingRecord:
 )
 async def events(held: Held, training: Annotated[TrainingRecord, Depends(_existing)]) -> AsyncIterator[ServerSentEvent]:
     records = held.store.watch_training(training.id)
-    stream = waiting.events(records, held.draining, running=RUNNING, progress=Training.of, finished=Training.of)
+    stream = sse.events(records, held.draining, running=RUNNING, progress=Training.of, finished=Training.of)
     async for event in stream:
         yield event
 

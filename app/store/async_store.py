@@ -14,15 +14,15 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 
+from app.queue import celery_app, wake
 from app.settings import Settings
 from app.store import codec, errors, keys, scripts
-from app.store.access import Access
-from app.store.broker import celery_app, wake
-from app.store.changes import Changes
+from app.store.api_keys import Access
 from app.store.keys import Kind
+from app.store.lookup_cache import Standings
+from app.store.notifications import Changes
 from app.store.observed import Observed
 from app.store.records import EPISODE_ENDS, TRAINING_ENDS, EpisodeRecord, ModelRecord, TrainingRecord
-from app.store.standings import Standings
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from lamanas_core.plots.figures import INK, new_figure, tidy
 
 if TYPE_CHECKING:
-    from lamanas_core.learning.loss_landscape import Landscape
+    from lamanas_core.measure.landscape import Landscape
 
 LEVELS = 14
 COLUMNS = 3

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app import errors
+from app.http import problems
 from app.settings import Settings
 from app.store import keys
 from tests.app.playing import Worker, png
@@ -72,5 +72,5 @@ def test_the_page_lists_every_type_of_problem_under_its_status() -> None:
         for status in row.split(", ")
         for name in re.findall(r"`([a-z0-9-]+)`", names)
     }
-    known = {kind for kind in vars(errors).values() if isinstance(kind, errors.ProblemType)}
+    known = {kind for kind in vars(problems).values() if isinstance(kind, problems.ProblemType)}
     assert {(str(kind.status), kind.name) for kind in known} <= told

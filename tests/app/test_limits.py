@@ -9,10 +9,10 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from starlette.types import Message, Scope
 
-from app.admission import BytesInFlight
-from app.errors import Problem
+from app.http.limits import BytesInFlight
+from app.http.middleware import SizeLimits
+from app.http.problems import Problem
 from app.main import create_app
-from app.middleware import SizeLimits
 from app.settings import Settings
 from app.store import keys
 from tests.app.playing import Worker

@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from app.http.middleware import OwnErrors
 from app.main import create_app
-from app.middleware import OwnErrors
 from app.services import Services
 from app.settings import Settings
 from app.store import keys

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app import archive, multipart
-from app.errors import Problem
-from app.waiting import preferred_wait
+from app.http.problems import Problem
+from app.http.sse import preferred_wait
+from app.images import archive, multipart
 
 Entries = dict[str, bytes]
 

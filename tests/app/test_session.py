@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
-from app.auth import SESSION_COOKIE
+from app.http.auth import SESSION_COOKIE
 from app.store.sync_store import SyncStore
 from tests.app.playing import Worker
 from tests.app.test_episodes import as_json, made

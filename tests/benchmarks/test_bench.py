@@ -13,10 +13,10 @@ import benchmarks.train
 from benchmarks import measuring
 from cli.bench import WHAT
 from cli.main import full_parser, main
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PAPER
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.config import PAPER
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.meta_model import MetaModel
 from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE
 from tests.pages import blocks

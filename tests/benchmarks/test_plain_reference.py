@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from benchmarks.plain_reference import PlainLearner
+from lamanas_core.adapt.inner import steps
+from lamanas_core.config import PAPER, Config
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.config import PAPER, Config
-from lamanas_core.learning.task_learner import steps
 from tests.learning.helpers import float64_learner, float64_task
 
 SMALL = replace(PAPER, network=replace(PAPER.network, image=ImageSpec(size=8), channels=2, ways=3))

@@ -5,9 +5,10 @@ from dataclasses import replace
 import torch
 
 from benchmarks.plain_training import PlainTrainer
+from lamanas_core.config import PAPER
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.config import PAPER
-from lamanas_core.learning.meta_learners import maml, reptile
+from lamanas_core.meta.maml import maml
+from lamanas_core.meta.reptile import reptile
 from tests.learning.helpers import float64_learner, float64_task
 
 NETWORK = replace(

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from lamanas_core.glyphs import draw, glyph_class, png
+from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 from tests.chaos.installation import Installation
 from tests.end_to_end.client import base64_of, support_json
 from tests.waiting import PATIENCE_S

@@ -20,9 +20,9 @@ from app.settings import Settings
 from app.store.errors import UNAVAILABLE
 from app.store.sync_store import SyncStore
 from cli import admin, private_redis, tether
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PRESETS
+from lamanas_core.meta_model import MetaModel
 from tests.chaos.waiting import until
 from tests.conftest import ROOT, free_port, test_settings
 from tests.waiting import PATIENCE_S

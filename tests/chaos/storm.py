@@ -5,8 +5,8 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.queue import celery_app, wake
 from app.store import keys
-from app.store.broker import celery_app, wake
 from tests.chaos.clients import Job, until_ended
 from tests.chaos.installation import Installation, Part
 from tests.chaos.waiting import until

@@ -5,7 +5,7 @@ import json
 import httpx
 
 from app.store import keys
-from lamanas_core.glyphs import write_folders
+from lamanas_core.data.sources.glyphs import write_folders
 from tests.chaos.installation import Installation
 from tests.chaos.storm import Storm
 from tests.chaos.waiting import until

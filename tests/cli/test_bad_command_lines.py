@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
-from lamanas_core.glyphs import write_folders
-from lamanas_core.learning import omniglot_download
+from lamanas_core.data.sources import omniglot as omniglot_download
+from lamanas_core.data.sources.glyphs import write_folders
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lamanas_core.glyphs import write_folders
+from lamanas_core.data.sources.glyphs import write_folders
 from tests.conftest import ROOT, Service
 from tests.pages import blocks, run
 

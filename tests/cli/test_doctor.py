@@ -10,7 +10,7 @@ import pytest
 
 from cli import doctor, private_redis
 from cli.main import main
-from lamanas_core.learning import meta_model
+from lamanas_core import meta_model
 from tests.conftest import PrivateRedis, free_port
 
 

@@ -9,8 +9,8 @@ import pytest
 from app.settings import Settings
 from app.store.sync_store import SyncStore
 from cli.main import main
-from lamanas_core.learning.meta_model import MetaModel, write
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.meta_model import MetaModel, write
 from tests.learning.helpers import MINIATURE
 from workers.learner import Learner
 

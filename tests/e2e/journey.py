@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 from playwright.sync_api import Locator, Page, expect
 
-from lamanas_core import glyphs
+from lamanas_core.data.sources import glyphs
 from tests.conftest import Service
 from tests.e2e.strokes import SYMBOLS, Draw, draw
 

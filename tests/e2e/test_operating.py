@@ -6,7 +6,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from app.store.sync_store import SyncStore
-from lamanas_core.glyphs import write_folders
+from lamanas_core.data.sources.glyphs import write_folders
 from tests.conftest import Service, test_settings
 from tests.e2e.journey import button
 

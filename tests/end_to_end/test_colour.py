@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cli.main import main
-from lamanas_core.glyphs import colours, draw, glyph_class, png, write_folders
-from lamanas_core.learning import training
-from lamanas_core.learning.evaluation import evaluate
+from lamanas_core.data.sources.glyphs import colours, draw, glyph_class, png, write_folders
+from lamanas_core.measure.evaluate import evaluate
+from lamanas_core.train import loop as training
 from tests.conftest import Service
 from tests.end_to_end.client import adapt, predict
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from lamanas_core.glyphs import draw, glyph_class, png, write_folders
+from lamanas_core.data.sources.glyphs import draw, glyph_class, png, write_folders
 from tests.conftest import Service
 from tests.end_to_end.client import adapt, events, predict
 

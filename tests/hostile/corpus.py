@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from tests.app.playing import pixels, png
-from tests.app.test_decoder import slow_jpeg
+from tests.app.test_pool import slow_jpeg
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.test_decoder import slow_jpeg
+from tests.app.test_pool import slow_jpeg
 from tests.conftest import ROOT
 from tests.hostile import corpus
 from tests.hostile.attack import MOST_BYTES, attack
@@ -95,7 +95,7 @@ def zipped_checkpoint(path: Path) -> bytes:
 
 @pytest.mark.parametrize("make", [lambda path: pickle.dumps(Boom(path)), zipped_checkpoint])
 def test_a_checkpoint_that_is_code_is_refused_and_not_run(make: object, tmp_path: Path) -> None:
-    from lamanas_core.learning.meta_model import MetaModel, MetaModelError, read, shipped
+    from lamanas_core.meta_model import MetaModel, MetaModelError, read, shipped
 
     assert callable(make)
     mark = tmp_path / "ran"

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lamanas_core.glyphs import draw, glyph_class, png
+from lamanas_core.adapt.inner import Learner, Step, steps
+from lamanas_core.adapt.parameters import Parameters, initial_parameters
+from lamanas_core.config import PRESETS, Config, NetworkConfig
+from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
-from lamanas_core.learning.config import PRESETS, Config, NetworkConfig
-from lamanas_core.learning.meta_learners import Task
-from lamanas_core.learning.task_learner import Learner, Parameters, Step, initial_parameters, steps
+from lamanas_core.meta.gradient import Task
 
 MINIATURE = Config(
     "tiny",

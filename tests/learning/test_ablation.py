@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamanas_core.glyphs import write_folders
+from lamanas_core.adapt.inner import steps
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.data.folders import load_dataset
+from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.ablation import CROSS_ENTROPY_RATES, ablate, compared, pairs_that_differ, variants
-from lamanas_core.learning.datasets import load_dataset
-from lamanas_core.learning.evaluation import EvaluationConfig
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.task_learner import initial_parameters, steps
+from lamanas_core.measure.ablate import CROSS_ENTROPY_RATES, ablate, compared, pairs_that_differ, variants
+from lamanas_core.measure.evaluate import EvaluationConfig
+from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import MINIATURE
 
 CONFIG = replace(MINIATURE, network=replace(MINIATURE.network, image=ImageSpec()))

@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.learning.config import Config
-from lamanas_core.learning.meta_learners import Proxy, Task, proxy_value, reptile
-from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.task_learner import Learner, Parameters, Tensors, learned_loss
-from lamanas_core.learning.training import TrainingConfig, _apply, _begin
+from lamanas_core.adapt.inner import Learner, learned_loss
+from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.config import Config
+from lamanas_core.meta.gradient import Task
+from lamanas_core.meta.reptile import Proxy, proxy_value, reptile
+from lamanas_core.search.normalisation import Statistics
+from lamanas_core.train.loop import TrainingConfig, _apply, _begin
 from tests.learning.helpers import MINIATURE, first_step, float64_learner, float64_task
 from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
 

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from lamanas_core.learning.adaptation import kept_parameters
-from lamanas_core.learning.architecture import cell_weights, edges, genotype, initial_alpha, pairs, shares
-from lamanas_core.learning.config import NetworkConfig
-from lamanas_core.learning.supernet import Supernet
-from lamanas_core.learning.warm_up import ANNEALED_BY, PASS_COST, size, temperature
+from lamanas_core.adapt.adapted import kept_parameters
+from lamanas_core.config import NetworkConfig
+from lamanas_core.meta.warm_up import ANNEALED_BY, PASS_COST, size, temperature
+from lamanas_core.search.alpha import cell_weights, edges, genotype, initial_alpha, pairs, shares
+from lamanas_core.search.network import Supernet
 
 CONFIG = NetworkConfig(nodes=2, channels=4, operations=("skip", "conv_3x3"), cells=("normal",), prune_threshold=0.05)
 

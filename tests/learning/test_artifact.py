@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from lamanas_core.adapt.adapted import Adapted, adapt, finish, minibatches
+from lamanas_core.adapt.inner import steps
 from lamanas_core.artifact import ArtifactError, Classifier
+from lamanas_core.config import PRESETS
+from lamanas_core.data.episodes import to_float
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
-from lamanas_core.learning.adaptation import Adapted, adapt, finish, minibatches
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.episodes import to_float
-from lamanas_core.learning.meta_model import MetaModel, MetaModelError, shipped
-from lamanas_core.learning.task_learner import steps
+from lamanas_core.meta_model import MetaModel, MetaModelError, shipped
 from tests.conftest import ROOT
 from tests.learning.helpers import glyph_support
 
@@ -87,7 +87,7 @@ def test_the_order_of_classes_changes_no_answer(model: MetaModel) -> None:
 def test_a_negative_gets_the_same_answer(model: MetaModel) -> None:
     from PIL import ImageOps
 
-    from lamanas_core.glyphs import draw, glyph_class, png
+    from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 
     rng = np.random.default_rng(5)
     drawing = draw(glyph_class(rng), rng)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import jvp
 
-from lamanas_core.learning.batch_norm import EPSILON, BatchNorm, SupportNorm
+from lamanas_core.search.batch_norm import EPSILON, BatchNorm, SupportNorm
 
 
 def inputs(n: int = 5) -> tuple[Tensor, Tensor, Tensor]:

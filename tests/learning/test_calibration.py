@@ -8,23 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lamanas_core.adapt.adapted import adapt, adapt_to
+from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
+from lamanas_core.config import Calibration
+from lamanas_core.data.episodes import to_float, with_strangers
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.heads import Head, fitted_head
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.adaptation import adapt, adapt_to
-from lamanas_core.learning.calibration import (
-    QUERIES,
-    SHOTS,
-    auroc,
-    calibrated,
-    expected_calibration_error,
-    with_strangers,
-)
-from lamanas_core.learning.config import Calibration
-from lamanas_core.learning.datasets import ImageClasses
-from lamanas_core.learning.episodes import to_float
-from lamanas_core.learning.heads import Head, fitted_head
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.measure.calibrate import QUERIES, SHOTS, calibrated
+from lamanas_core.measure.metrics import auroc, expected_calibration_error
+from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import MINIATURE
 
 

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.learning.datasets import ImageClasses
-from lamanas_core.learning.episodes import Episode, sample_episode
+from lamanas_core.data.episodes import Episode, sample_episode
+from lamanas_core.data.folders import ImageClasses
 
 CLASSES, IMAGES = 8, 6
 

@@ -8,12 +8,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.learning import evaluation
-from lamanas_core.learning.datasets import ImageClasses
-from lamanas_core.learning.evaluation import EvaluationConfig, evaluate, mean_and_interval, measured_on
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.measure import evaluate as evaluation
+from lamanas_core.measure.evaluate import EvaluationConfig, evaluate, measured_on
+from lamanas_core.measure.metrics import mean_and_interval
+from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import MINIATURE
 
 Array = npt.NDArray[np.floating]

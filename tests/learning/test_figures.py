@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lamanas_core.learning.meta_model import MetaModel, shipped
-from lamanas_core.learning.reproduction import table
+from lamanas_core.measure.table1 import table
+from lamanas_core.meta_model import MetaModel, shipped
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from lamanas_core.learning.meta_learners import maml, proxy_value, query_logits, reptile
-from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import leave_one_out_logits
-from lamanas_core.learning.task_learner import Learner, Parameters, steps
+from lamanas_core.adapt.inner import Learner, steps
+from lamanas_core.adapt.parameters import Parameters
+from lamanas_core.heads import leave_one_out_logits
+from lamanas_core.meta.gradient import query_logits
+from lamanas_core.meta.maml import maml
+from lamanas_core.meta.reptile import proxy_value, reptile
+from lamanas_core.search.normalisation import Statistics
 from tests.learning.helpers import MINIATURE, first_step, float64_learner, float64_task
 
 STEP = 1e-6

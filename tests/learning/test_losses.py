@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.learning.heads import prototype_head
-from lamanas_core.learning.losses import ALONE, LearnedLoss
-from lamanas_core.learning.prototypes import leave_one_out_logits
+from lamanas_core.heads import leave_one_out_logits, prototype_head
+from lamanas_core.losses.invariant import ALONE, LearnedLoss
 
 
 @settings(deadline=None)

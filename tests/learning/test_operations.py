@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.operations import DilatedDepthwiseConvolution, PointwiseConvolution
-from lamanas_core.learning.supernet import Supernet
+from lamanas_core.config import PRESETS
+from lamanas_core.search.network import Supernet
+from lamanas_core.search.operations import DilatedDepthwiseConvolution, PointwiseConvolution
 
 
 @pytest.mark.parametrize(("side", "stride"), [(56, 2), (7, 2), (14, 1)])

@@ -9,9 +9,9 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from cli.main import main
-from lamanas_core.learning import training
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.evaluation import evaluate
+from lamanas_core.config import PRESETS
+from lamanas_core.measure.evaluate import evaluate
+from lamanas_core.train import loop as training
 from tests.conftest import ROOT, PrivateRedis
 from tests.learning.helpers import MINIATURE
 

@@ -11,17 +11,20 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lamanas_core.adapt.adapted import adapt
+from lamanas_core.adapt.inner import Adam, Learner, learned_loss, steps
+from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
+from lamanas_core.backbones import RESNET_NAMES, load_pretrained
+from lamanas_core.config import PAPER, PRESETS, Config, NetworkConfig, OperationName
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.adaptation import adapt
-from lamanas_core.learning.architecture import EdgeWeights, drop_paths
-from lamanas_core.learning.config import PAPER, PRESETS, Config, NetworkConfig, OperationName
-from lamanas_core.learning.meta_learners import Task, maml, proxy_value, query_logits, reptile
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.paper_losses import PaperLoss
-from lamanas_core.learning.stems import RESNET_NAMES, load_pretrained
-from lamanas_core.learning.task_learner import Adam, Learner, Parameters, initial_parameters, learned_loss, steps
+from lamanas_core.losses.paper import PaperLoss
+from lamanas_core.meta.gradient import Task, query_logits
+from lamanas_core.meta.maml import maml
+from lamanas_core.meta.reptile import proxy_value, reptile
+from lamanas_core.meta_model import MetaModel
+from lamanas_core.search.alpha import EdgeWeights, drop_paths
+from lamanas_core.search.normalisation import Statistics
 from tests.learning.helpers import first_step, float64_learner, float64_task
 
 NETWORK = replace(

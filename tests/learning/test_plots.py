@@ -11,14 +11,15 @@ from PIL import Image
 from torch.func import functional_call
 
 from cli.main import main
-from lamanas_core.learning.config import OperationName
-from lamanas_core.learning.loss_landscape import loss_landscape
-from lamanas_core.learning.meta_model import MetaModel, write
-from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.prototypes import leave_one_out_logits
-from lamanas_core.learning.run_folder import Curves, keep_phi
-from lamanas_core.learning.task_learner import Learner, initial_parameters
+from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import OperationName
+from lamanas_core.heads import leave_one_out_logits
+from lamanas_core.measure.landscape import loss_landscape
+from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.plots import curves, genotype
+from lamanas_core.search.normalisation import Statistics
+from lamanas_core.train.run_folder import Curves, keep_phi
 from tests.learning.helpers import MINIATURE
 
 

@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 
 from app.schemas import TrainBody
 from lamanas_client.operations import TrainingOptions
-from lamanas_core.learning.config import PRESETS
+from lamanas_core.config import PRESETS
 from tests.conftest import ROOT
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from lamanas_core.adapt.adapted import adapt
+from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.glyphs import write_folders
+from lamanas_core.config import PRESETS, Config
+from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning import reproduction, training
-from lamanas_core.learning.adaptation import adapt
-from lamanas_core.learning.config import PRESETS, Config
-from lamanas_core.learning.meta_model import MetaModel
-from lamanas_core.learning.reproduction import (
+from lamanas_core.measure import table1 as reproduction
+from lamanas_core.measure.table1 import (
     BUDGETS,
     Row,
     reproduce,
@@ -26,8 +26,9 @@ from lamanas_core.learning.reproduction import (
     with_level_head,
     with_prototypes,
 )
-from lamanas_core.learning.starting import starting_parameters
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.meta_model import MetaModel
+from lamanas_core.train import loop as training
+from lamanas_core.train.starting import starting_parameters
 
 TINY = replace(
     BUDGETS["small"],

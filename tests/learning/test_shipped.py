@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lamanas_core.learning.datasets import load_dataset
-from lamanas_core.learning.evaluation import EvaluationConfig, evaluate
-from lamanas_core.learning.meta_model import MetaModel, shipped
+from lamanas_core.data.folders import load_dataset
+from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
+from lamanas_core.meta_model import MetaModel, shipped
 
 
 def test_of_twenty_held_out_characters_at_least_98_percent_are_told_right(omniglot: Path) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PAPER, Config
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.config import PAPER, Config
-from lamanas_core.learning.loss_slope import slope_along_entropy
-from lamanas_core.learning.losses import LossKind
-from lamanas_core.learning.meta_model import MetaModel, write
-from lamanas_core.learning.starting import starting_parameters
-from lamanas_core.learning.task_learner import Learner, initial_parameters
+from lamanas_core.losses.invariant import LossKind
+from lamanas_core.losses.slope import slope_along_entropy
+from lamanas_core.meta_model import MetaModel, write
+from lamanas_core.train.starting import starting_parameters
 from tests.learning.helpers import MINIATURE
 
 PAPER_IN_SMALL = replace(

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lamanas_core.data.augment import restyled
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning.styles import restyled
 
 DRAWINGS = ImageSpec()
 PHOTOS = ImageSpec(channels=3, normalise_polarity=False)

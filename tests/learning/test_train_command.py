@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cli.main import main
-from lamanas_core.glyphs import write_folders
-from lamanas_core.learning import training
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.meta_model import read
-from lamanas_core.learning.run_folder import read_curves
-from lamanas_core.learning.stems import RESNET_NAMES
-from lamanas_core.learning.task_learner import initial_parameters
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.backbones import RESNET_NAMES
+from lamanas_core.config import PRESETS
+from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.meta_model import read
+from lamanas_core.train import loop as training
+from lamanas_core.train.run_folder import read_curves
 from tests.learning.helpers import MINIATURE
 
 BRIEF = ("--preset", "tiny", "--warm-up-epochs", "0", "--meta-epochs", "2", "--ways", "2", "--shots", "1")

@@ -9,18 +9,21 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lamanas_core.glyphs import write_folders
+from lamanas_core import devices
+from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PRESETS
+from lamanas_core.data.folders import load_dataset
+from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.data.splits import DatasetError
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.learning import checkpoint, devices, provenance
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.datasets import DatasetError, load_dataset
-from lamanas_core.learning.meta_learners import maml
-from lamanas_core.learning.normalisation import Statistics
-from lamanas_core.learning.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
-from lamanas_core.learning.task_learner import Learner, initial_parameters
-from lamanas_core.learning.training import TrainingConfig, _check_same
-from lamanas_core.learning.training_tasks import task_images
-from lamanas_core.learning.warm_up import warm_up_gradient
+from lamanas_core.meta.maml import maml
+from lamanas_core.meta.warm_up import warm_up_gradient
+from lamanas_core.search.normalisation import Statistics
+from lamanas_core.train import checkpoint, provenance
+from lamanas_core.train.loop import TrainingConfig, _check_same
+from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
+from lamanas_core.train.tasks import task_images
 from tests.learning.helpers import MINIATURE, float64_task
 
 

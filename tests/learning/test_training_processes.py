@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamanas_core.glyphs import write_folders
-from lamanas_core.learning import checkpoint
-from lamanas_core.learning.distributed import Ranks
-from lamanas_core.learning.meta_model import MetaModel, read
-from lamanas_core.learning.run_folder import kept_phi, read_curves
+from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.meta_model import MetaModel, read
+from lamanas_core.train import checkpoint
+from lamanas_core.train.distributed import Ranks
+from lamanas_core.train.run_folder import kept_phi, read_curves
 from tests.conftest import ROOT
 from tests.learning.training_process import BEGINS, OPTIONS, run
 

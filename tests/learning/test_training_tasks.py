@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lamanas_core.learning.config import PRESETS
-from lamanas_core.learning.datasets import ImageClasses
-from lamanas_core.learning.episodes import random_affine
-from lamanas_core.learning.meta_learners import Task
-from lamanas_core.learning.training import TrainingConfig
-from lamanas_core.learning.training_tasks import meta_task, warm_up_task
+from lamanas_core.config import PRESETS
+from lamanas_core.data.augment import random_affine
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.meta.gradient import Task
+from lamanas_core.train.loop import TrainingConfig
+from lamanas_core.train.tasks import meta_task, warm_up_task
 
 PHOTOS = PRESETS["rgb84"].network.image
 CLASSES, EACH = 8, 6

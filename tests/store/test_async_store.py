@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from app.settings import Settings
-from app.store import keys, standings
+from app.store import keys, lookup_cache
 from app.store.async_store import Store
-from app.store.changes import Changes
 from app.store.errors import UNAVAILABLE, Gone, IdempotencyConflict, NotFound, NotReady, NotSavedError, QueueFull
+from app.store.notifications import Changes
 from app.store.sync_store import Claim, SyncStore
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
@@ -33,7 +33,7 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> 
 def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(standings, "KEPT_S", 3600.0)
+    monkeypatch.setattr(lookup_cache, "KEPT_S", 3600.0)
     operator = SyncStore.open(settings)
     key, token = operator.make_key("test", ["predict"])
 

@@ -1,0 +1,152 @@
+"""Corrections of an episode's support set: what was asked, and what comes of it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from app.http.problems import INVALID_REQUEST, Problem
+from app.images.forms import (
+    LabelledFile,
+    check_counts,
+    check_label,
+    check_labels,
+    check_number,
+    digest,
+    form_files,
+    form_options,
+    json_files,
+    read_form,
+    read_json,
+    require,
+)
+from app.images.multipart import Part
+from app.schemas import CorrectionBody, CorrectionOptions
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Images are named by their places among the parent's; each place is named once."""
+
+    removed: tuple[int, ...]
+    relabelled: dict[int, str]
+    added: tuple[LabelledFile, ...]
+    options: CorrectionOptions
+
+    def digest(self, parent: str) -> str:
+        """The same for the same correction of the same episode, however it was packed."""
+        asked: dict[str, Any] = {
+            "parent": parent,
+            "remove": sorted(self.removed),
+            "relabel": sorted(self.relabelled.items()),
+            "options": self.options.model_dump(),
+        }
+        return digest(asked, self.added)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The corrected support set: the parent's images that are ``kept``, by their places, then the added ones.
+
+    ``shots``: how many images each class has, the parent's classes first. ``labels``: the number of each image's class.
+    """
+
+    kept: tuple[int, ...]
+    shots: dict[str, int]
+    labels: list[int]
+
+
+# ---------------------------------------------------------------------- reading a request
+
+
+async def read(request: Request, settings: Settings) -> Correction:
+    """Raises Problem."""
+    if require(request, "application/json", "multipart/form-data") == "application/json":
+        correction = await _of_json(request, settings)
+    else:
+        correction = await _of_form(request, settings)
+    check_labels(correction.added)
+    return correction
+
+
+async def _of_json(request: Request, settings: Settings) -> Correction:
+    body = await read_json(request, CorrectionBody)
+    options = CorrectionOptions(steps=body.steps, seed=body.seed, name=body.name)
+    relabelled = [(each.image, each.label) for each in body.relabel]
+    return _checked(body.remove, relabelled, json_files(body.add, "add", settings), options)
+
+
+async def _of_form(request: Request, settings: Settings) -> Correction:
+    options = set(CorrectionOptions.model_fields)
+    many = {"images", "labels", "remove", "relabel"}
+    fields = await read_form(request, settings, many=many, one={"archive", *options})
+    chosen = form_options(fields, CorrectionOptions)
+    removed = [_place(part.text(), f"remove[{at}]") for at, part in enumerate(fields.get("remove", []))]
+    relabelled = [_relabelled(part, f"relabel[{at}]") for at, part in enumerate(fields.get("relabel", []))]
+    return _checked(removed, relabelled, await form_files(fields, settings), chosen)
+
+
+def _relabelled(part: Part, field: str) -> tuple[int, str]:
+    place, equals, label = part.text().partition("=")
+    if not equals:
+        raise Problem(INVALID_REQUEST, f"{field}: must be <place of the image>=<label>", field=field)
+    return _place(place, field), label
+
+
+def _place(text: str, field: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise Problem(INVALID_REQUEST, f"{field}: {text[:50]!r} is not the place of an image, from 0", field=field)
+    return int(text)
+
+
+def _checked(
+    removed: Sequence[int],
+    relabelled: Sequence[tuple[int, str]],
+    added: tuple[LabelledFile, ...],
+    options: CorrectionOptions,
+) -> Correction:
+    named: set[int] = set()
+    for place, field in _named(removed, [place for place, _ in relabelled]):
+        if place in named:
+            text = f"{field}: image {place} is named twice; remove or relabel it once"
+            raise Problem(INVALID_REQUEST, text, field=field)
+        named.add(place)
+    for at, (_, label) in enumerate(relabelled):
+        check_label(label, f"relabel[{at}]")
+    return Correction(tuple(removed), dict(relabelled), added, options)
+
+
+def _named(removed: Iterable[int], relabelled: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """The places of images that a correction names, and the field that each is named in."""
+    for name, places in (("remove", removed), ("relabel", relabelled)):
+        for at, place in enumerate(places):
+            yield place, f"{name}[{at}]"
+
+
+# ---------------------------------------------------------------------- what comes of it
+
+
+def corrected(correction: Correction, classes: Sequence[str], labels: Sequence[int], settings: Settings) -> Corrected:
+    """The correction of a support set with these ``classes`` and ``labels``. Raises Problem."""
+    _check_places(correction, len(labels))
+    removed = set(correction.removed)
+    kept = tuple(place for place in range(len(labels)) if place not in removed)
+    now = [correction.relabelled.get(place, classes[labels[place]]) for place in kept]
+    now += [file.label for file in correction.added]
+    counted = Counter(now)
+    # As far as the parent's classes are left, they stay in their order.
+    shots = {label: counted[label] for label in dict.fromkeys([*classes, *now]) if counted[label]}
+    check_number(len(now), "support", settings)
+    check_counts(shots, settings)
+    number = {label: at for at, label in enumerate(shots)}
+    return Corrected(kept, shots, [number[label] for label in now])
+
+
+def _check_places(correction: Correction, images: int) -> None:
+    for place, field in _named(correction.removed, correction.relabelled):
+        if place >= images:
+            text = f"{field}: there is no image {place}; the episode has {images}, counted from 0"
+            raise Problem(INVALID_REQUEST, text, field=field)

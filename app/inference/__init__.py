@@ -1,0 +1,1 @@
+"""Predictions from the classifiers of finished episodes."""

@@ -1,0 +1,95 @@
+"""Answers from the artifacts of finished episodes; the most recently used classifiers stay open."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from app.store.async_store import Store
+from app.telemetry.metrics import Metrics
+from lamanas_core.artifact import Classifier
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An open classifier, the SHA-256 of its artifact in hexadecimal, whose episode it is of, and the processor time in
+    seconds that it takes for an image."""
+
+    classifier: Classifier
+    digest: str
+    owner: str
+    seconds: float
+
+    @classmethod
+    def from_bytes(cls, artifact: bytes, owner: str) -> "Loaded":
+        classifier = Classifier.from_bytes(artifact)
+        blank = np.zeros((1, *classifier.image.shape), np.uint8)
+        classifier.answers(blank)  # the first one sets memory aside
+        started = time.thread_time()
+        classifier.answers(blank)
+        seconds = time.thread_time() - started
+        return cls(classifier, hashlib.sha256(artifact).hexdigest(), owner, seconds)
+
+
+class Predictor:
+    """Whether the episode still exists is for the caller to ask: what is open here may outlive it."""
+
+    def __init__(self, store: Store, metrics: Metrics, *, capacity: int) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._capacity = capacity
+        self._open: OrderedDict[str, asyncio.Task[Loaded]] = OrderedDict()
+        self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="predict")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def opened(self, id: str) -> Loaded | None:
+        """The classifier of an episode, if it is open; whose it is, is for the caller to compare."""
+        task = self._open.get(id)
+        if task is None or not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        self._metrics.classifier_cache.labels("hit").inc()
+        self._open.move_to_end(id)
+        return task.result()
+
+    async def loaded(self, id: str, owner: str) -> Loaded:
+        """The classifier of an episode of this owner, opened once for however many ask at a time.
+
+        Raises what ``Store.get_artifact`` raises.
+        """
+        task = self._open.get(id)
+        self._metrics.classifier_cache.labels("miss" if task is None else "hit").inc()
+        if task is None:
+            task = asyncio.create_task(self._load(id, owner))
+            self._open[id] = task
+            task.add_done_callback(lambda done: self._forget_if_failed(id, done))
+            while len(self._open) > self._capacity:
+                self._open.popitem(last=False)
+        self._open.move_to_end(id)
+        # Shielded: one client that hangs up does not cost the others their classifier.
+        return await asyncio.shield(task)
+
+    def forget(self, id: str) -> None:
+        self._open.pop(id, None)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """``work`` in one of the few threads that predictions run in."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _load(self, id: str, owner: str) -> Loaded:
+        artifact = await self._store.get_artifact(id)
+        return await self.run(lambda: Loaded.from_bytes(artifact, owner))
+
+    def _forget_if_failed(self, id: str, task: asyncio.Task[Loaded]) -> None:
+        if (task.cancelled() or task.exception() is not None) and self._open.get(id) is task:
+            del self._open[id]

@@ -1,0 +1,1 @@
+"""The task learner Φ_K: from a support set to an adapted classifier."""

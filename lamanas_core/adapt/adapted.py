@@ -1,0 +1,205 @@
+"""From a support set to a finished classifier: Φ_K, pruning, exact statistics and head, artifact."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lamanas_core.adapt import onnx as onnx_graph
+from lamanas_core.adapt.batches import balanced, drawn
+from lamanas_core.adapt.inner import Learner, steps
+from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.config import Config, NetworkConfig
+from lamanas_core.data.episodes import Episode, to_float
+from lamanas_core.genotype import Genotype
+from lamanas_core.heads import Head, fitted_head, leave_one_out_logits
+from lamanas_core.meta_model import MetaModel
+from lamanas_core.search.alpha import cell_weights, genotype
+from lamanas_core.search.normalisation import Statistics
+
+# Images a step learns from at most: keeps 50 classes of 20 images under 4 GB.
+LARGEST_BATCH = 250
+
+
+@dataclass(frozen=True)
+class AdaptedNetwork:
+    """*The* adapted network: parameters after K steps, what α keeps of them, statistics and head of the support set.
+
+    ``features``: of the support images, float (n, d).
+    """
+
+    learner: Learner
+    parameters: Parameters
+    statistics: Statistics
+    features: Tensor
+    head: Head
+
+    def logits(self, images: Tensor) -> Tensor:
+        """float images (n, c, h, w) in 0..1 -> (n, ways)."""
+        features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
+        return self.head.logits(features)
+
+    def log_distance_ratio(self, images: Tensor) -> Tensor:
+        """float images (n, c, h, w) in 0..1 -> (n,): see ``Head.log_distance_ratio``."""
+        features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
+        return self.head.log_distance_ratio(features)
+
+    def artifact(self, classes: Sequence[str], model_version: str) -> bytes:
+        """The same network as an ONNX file."""
+        config = self.learner.config
+        return onnx_graph.build(config, self.parameters, self.statistics, self.head, classes, model_version)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adaptation leaves: the network, its artifact, and what is told about it. Accuracies are fractions."""
+
+    network: AdaptedNetwork
+    artifact: bytes
+    genotype: Genotype
+    parameters_kept: int
+    parameters_total: int
+    support_accuracy: float
+    leave_one_out_accuracy: float | None
+    losses: tuple[float, ...]
+    warnings: tuple[str, ...]
+
+
+@torch.no_grad()
+def finish(learner: Learner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
+    """Fix θ and α; recompute statistics and head on the support set, float (n, c, h, w), with what is left."""
+    statistics = Statistics(len(support))
+    features = learner.embed(parameters.theta, parameters.alpha, support, statistics)
+    head = fitted_head(learner.config, parameters.theta, parameters.log_scale, features, labels, ways)
+    return AdaptedNetwork(learner, parameters, statistics.freeze(), features, head)
+
+
+def adapt(
+    meta_model: MetaModel,
+    support: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    steps: int | None,
+    seed: int,
+    device: str,
+    on_step: Callable[[int, int, float], None],
+) -> Adapted:
+    """Adapt to a support set, uint8 (n, c, h, w) with labels (n,) in 0..len(classes)-1, in ``steps`` (default K) steps.
+
+    Deterministic in its arguments for one kind of device and number of threads. ``on_step`` gets step, steps and that
+    step's loss. Raises ValueError where the images do not have the meta-model's shape.
+    """
+    config = meta_model.config
+    if support.shape[1:] != config.network.image.shape:
+        raise ValueError(f"images of shape {support.shape[1:]} for a meta-model of {config.network.image.shape}")
+    if config.network.head == "linear" and len(classes) > config.network.ways:
+        raise ValueError(f"{len(classes)} classes for a meta-model whose head has {config.network.ways}")
+    parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
+    learner = meta_model.learner
+    images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
+    targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+    count = config.task_learner.steps if steps is None else steps
+    batches = minibatches(config, targets.cpu(), len(classes), count, torch.Generator().manual_seed(seed))
+    network, losses = _run(learner, parameters, images, targets, len(classes), batches, on_step)
+    kept = kept_parameters(network.parameters.theta, network.parameters.alpha, config.network)
+    fitted = network.head.logits(network.features)
+    return Adapted(
+        network=network,
+        artifact=network.artifact(classes, meta_model.version),
+        genotype=genotype(network.parameters.alpha, config.network),
+        parameters_kept=kept,
+        parameters_total=sum(value.numel() for value in parameters.theta.values()),
+        support_accuracy=_accuracy(fitted, targets),
+        leave_one_out_accuracy=_leave_one_out_accuracy(network, targets),
+        losses=tuple(losses),
+        warnings=_warnings(meta_model.card, support),
+    )
+
+
+def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str) -> Adapted:
+    """``adapt`` to a sampled episode, its classes called by their numbers."""
+    return adapt(
+        meta_model,
+        episode.support.numpy(),
+        episode.support_labels.numpy(),
+        [str(i) for i in range(episode.ways)],
+        steps=steps,
+        seed=seed,
+        device=device,
+        on_step=lambda step, steps, loss: None,
+    )
+
+
+def _run(
+    learner: Learner,
+    parameters: Parameters,
+    images: Tensor,
+    labels: Tensor,
+    ways: int,
+    batches: Sequence[Tensor],
+    on_step: Callable[[int, int, float], None],
+) -> tuple[AdaptedNetwork, list[float]]:
+    theta, alpha, losses = parameters.theta, parameters.alpha, []
+    rows = [batch.to(images.device) for batch in batches]
+    taken = steps(learner, parameters, images, labels, ways, len(rows), batches=rows)
+    for k, step in enumerate(taken, start=1):
+        theta, alpha = step.theta, step.alpha
+        losses.append(float(step.loss))
+        on_step(k, len(rows), losses[-1])
+    after = replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach)
+    return finish(learner, after, images, labels, ways), losses
+
+
+def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:
+    """For each of ``count`` steps the rows it uses: all of them up to ``LARGEST_BATCH``, else a fresh draw."""
+    if config.task_learner.batch is not None:
+        return drawn(labels, count, config.task_learner.batch, generator)
+    if len(labels) <= LARGEST_BATCH:
+        return [torch.arange(len(labels))] * count
+    return balanced(labels, ways, count, LARGEST_BATCH, generator)
+
+
+def kept_parameters(theta: Tensors, alpha: Tensors, config: NetworkConfig) -> int:
+    """How many numbers of θ the adapted network still uses."""
+    weights = cell_weights(alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
+    total = 0
+    for name, value in theta.items():
+        path = name.split(".")
+        if len(path) > 3 and path[2] == "edges":
+            kept = weights.kinds[config.cells[int(path[1])]].kept[int(path[3])]
+            if int(path[4]) not in kept:
+                continue
+        total += value.numel()
+    return total
+
+
+def _leave_one_out_accuracy(network: AdaptedNetwork, labels: Tensor) -> float | None:
+    """None where no class has two images, or where the head is not made of the images."""
+    repeated = torch.bincount(labels)[labels] > 1
+    if network.learner.config.network.head == "linear" or not bool(repeated.any()):
+        return None
+    held_out = leave_one_out_logits(network.features, labels, int(labels.max()) + 1, 1.0)
+    return _accuracy(held_out[repeated], labels[repeated])
+
+
+def _accuracy(predicted: Tensor, labels: Tensor) -> float:
+    return float((predicted.argmax(1) == labels).float().mean())
+
+
+def _warnings(card: dict[str, object], support: npt.NDArray[np.uint8]) -> tuple[str, ...]:
+    """A word of caution where the images' ink lies outside what the meta-model's training images had."""
+    domain = card.get("domain")
+    if not isinstance(domain, dict):
+        return ()
+    ink = float(support.mean()) / 255
+    low, high = domain["ink"]
+    if low <= ink <= high:
+        return ()
+    return (
+        f"These images look unlike those the meta-model was trained on ({domain['name']}): their mean ink is "
+        f"{ink:.2f}, and {low:.2f} to {high:.2f} was usual there. Predictions may mean little.",
+    )

@@ -1,0 +1,1 @@
+"""Images as classes, splits and episodes, and what changes them at random."""

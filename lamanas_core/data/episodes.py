@@ -1,0 +1,91 @@
+"""Episodes drawn from the classes of a split."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lamanas_core.data.folders import ImageClasses
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task. Images uint8 (n, c, h, w); labels int64 (n,) in 0..ways-1; ``classes``: which of the split's."""
+
+    support: Tensor
+    support_labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+    ways: int
+    classes: tuple[int, ...]
+
+
+def sample_episode(
+    classes: ImageClasses,
+    ways: int,
+    shots: int,
+    queries: int,
+    generator: torch.Generator,
+    *,
+    rotations: bool = False,
+    within_group: bool = False,
+    uneven: bool = False,
+) -> Episode:
+    """``ways`` classes, ``shots`` support and up to ``queries`` query images of each, all different.
+
+    ``uneven``: a class has any number of support images from 1 to ``shots``, as clients bring them.
+    With ``rotations`` each class turned by 0, 90, 180 and 270 degrees is a class of its own. With ``within_group`` all
+    classes come from one alphabet (all of its classes where it has fewer than ``ways``).
+    Raises ValueError where the split has too few classes.
+    """
+    candidates = torch.arange(len(classes))
+    if within_group:
+        names = sorted({g for g in classes.groups if classes.groups.count(g) > 1})
+        group = names[int(torch.randint(len(names), (), generator=generator))]
+        candidates = torch.tensor([i for i, g in enumerate(classes.groups) if g == group])
+        ways = min(ways, len(candidates))
+    turns = 4 if rotations else 1
+    if ways > turns * len(candidates):
+        raise ValueError(f"{ways} ways from {len(candidates)} classes")
+    picked = torch.randperm(turns * len(candidates), generator=generator)[:ways]
+    support, query, support_labels, query_labels = [], [], [], []
+    for label, index in enumerate(picked.tolist()):
+        members = classes.members[int(candidates[index % len(candidates)])]
+        order = members[torch.randperm(len(members), generator=generator)]
+        wanted = int(torch.randint(1, shots + 1, (), generator=generator)) if uneven else shots
+        take = min(wanted, len(order) - 1)
+        images = torch.rot90(classes.images[order[: take + queries]], index // len(candidates), (2, 3))
+        support.append(images[:take])
+        query.append(images[take:])
+        support_labels += [label] * take
+        query_labels += [label] * (len(images) - take)
+    return Episode(
+        torch.cat(support),
+        torch.tensor(support_labels),
+        torch.cat(query),
+        torch.tensor(query_labels),
+        ways,
+        tuple(candidates[picked % len(candidates)].tolist()),
+    )
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images to float32 in 0..1."""
+    return images.float() / 255
+
+
+def with_strangers(
+    classes: ImageClasses, ways: int, shots: int, queries: int, episodes: int, seed: int
+) -> Iterator[tuple[Episode, Tensor]]:
+    """Episodes of ``ways`` classes, each with as many images (uint8) of classes outside it as it has queries."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(episodes):
+        episode = sample_episode(classes, ways, shots, queries, generator)
+        yield episode, strangers(classes, episode, len(episode.query), generator)
+
+
+def strangers(classes: ImageClasses, episode: Episode, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` images uint8 (count, c, h, w) of classes that are not in ``episode``, drawn with repetition."""
+    outside = torch.cat([members for i, members in enumerate(classes.members) if i not in episode.classes])
+    return classes.images[outside[torch.randint(len(outside), (count,), generator=generator)]]

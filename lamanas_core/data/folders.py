@@ -1,0 +1,94 @@
+"""Images of a data set, preprocessed once and split by class: Omniglot's layout or any folder of class folders."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamanas_core import images
+from lamanas_core.data.sources.omniglot import ReadBytes, class_files, is_omniglot
+from lamanas_core.data.splits import DatasetError, Split, by_seed, vinyals
+from lamanas_core.image_spec import ImageSpec
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
+MAX_PIXELS = 16_000_000
+# A class must fill one support image and one query image.
+MIN_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class ImageClasses:
+    """The classes of one split. ``images``: uint8 (n, c, h, w); class i has the rows ``members[i]`` (int64).
+
+    ``groups[i]`` is the alphabet (the folder above the class folder; "" where there is none).
+    """
+
+    images: Tensor
+    members: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+
+def load_dataset(
+    path: Path, spec: ImageSpec, *, seed: int = 0, split: dict[Split, list[str]] | None = None
+) -> dict[Split, ImageClasses]:
+    """The three splits of the data set at ``path``.
+
+    Omniglot (its two folders, or its two zips) gets the Vinyals split; any other folder of class folders is split
+    by class, 70 : 15 : 15, by ``seed``, or as ``split`` says, which a run has written down. Raises DatasetError.
+    """
+    files = _found(path)
+    if split is None:
+        split = vinyals() if is_omniglot(path) else by_seed(sorted(files), seed)
+    missing = [name for names in split.values() for name in names if name not in files]
+    if missing:
+        raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, {missing[0]} for one")
+    return {part: _read(names, files, spec) for part, names in split.items()}
+
+
+def load_all(path: Path, spec: ImageSpec) -> ImageClasses:
+    """All classes of the data set at ``path``, not split: for data that no model here was trained on.
+
+    Raises DatasetError.
+    """
+    files = _found(path)
+    return _read(sorted(files), files, spec)
+
+
+def _found(path: Path) -> dict[str, list[ReadBytes]]:
+    files = dict(class_files(path)) or dict(_class_folders(path))
+    if not files:
+        raise DatasetError(f"{path}: no class folders with images in it")
+    return files
+
+
+def _class_folders(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
+    if not path.is_dir():
+        raise DatasetError(f"{path} is not a folder")
+    for folder in sorted(p for p in path.rglob("*") if p.is_dir()):
+        files = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES)
+        if files:
+            if len(files) < MIN_IMAGES:
+                raise DatasetError(f"{folder}: {len(files)} image; a class needs at least {MIN_IMAGES}")
+            yield str(folder.relative_to(path)), [f.read_bytes for f in files]
+
+
+def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec) -> ImageClasses:
+    arrays: list[np.ndarray] = []
+    members: list[Tensor] = []
+    for name in names:
+        start = len(arrays)
+        for read in files[name]:
+            try:
+                arrays.append(images.load(read(), spec, max_pixels=MAX_PIXELS))
+            except images.ImageError as error:
+                raise DatasetError(f"{name}: image {len(arrays) - start + 1}: {error}") from error
+        members.append(torch.arange(start, len(arrays)))
+    groups = tuple(name.rsplit("/", 1)[0] if "/" in name else "" for name in names)
+    return ImageClasses(torch.from_numpy(np.stack(arrays)), tuple(members), tuple(names), groups)

@@ -1,0 +1,1 @@
+"""Where images come from: made-up characters, digits, typefaces, Omniglot."""

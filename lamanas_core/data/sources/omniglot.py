@@ -1,0 +1,75 @@
+"""Omniglot: its layout, read from folders or zips; and its download by torchvision."""
+
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.library import Library
+
+ReadBytes = Callable[[], bytes]
+OMNIGLOT_PARTS = ("images_background", "images_evaluation")
+_declared: list[Library] = []
+
+
+def is_omniglot(path: Path) -> bool:
+    return all((path / part).is_dir() or (path / f"{part}.zip").is_file() for part in OMNIGLOT_PARTS)
+
+
+def class_files(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
+    if not is_omniglot(path):
+        return
+    for part in OMNIGLOT_PARTS:
+        if (path / part).is_dir():
+            for folder in sorted((path / part).glob("*/*")):
+                yield f"{part}/{folder.parent.name}/{folder.name}", [f.read_bytes for f in sorted(folder.glob("*.png"))]
+            continue
+        archive = zipfile.ZipFile(path / f"{part}.zip")
+        found: dict[str, list[ReadBytes]] = {}
+        for name in sorted(archive.namelist()):
+            if name.endswith(".png"):
+                found.setdefault(name.rsplit("/", 1)[0], []).append(_Member(archive, name))
+        yield from found.items()
+
+
+@dataclass(frozen=True)
+class _Member:
+    archive: zipfile.ZipFile
+    name: str
+
+    def __call__(self) -> bytes:
+        return self.archive.read(self.name)
+
+
+def import_torchvision_datasets() -> object:
+    """``torchvision.datasets``.
+
+    PyPI's torchvision is built against the CUDA torch; beside a CPU-only torch its own fake kernels find two operators
+    undeclared. Declaring them lets the parts written in Python import.
+    """
+    try:
+        from torchvision import datasets
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for operator in ("nms", "qnms"):
+            schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(schema)  # type: ignore[no-untyped-call]
+        _declared.append(library)
+        from torchvision import datasets
+    return datasets
+
+
+def download(folder: Path) -> Path:
+    """Both parts under ``folder``; returns it. Raises what torchvision raises without a network."""
+    datasets = import_torchvision_datasets()
+    for background in (True, False):
+        datasets.Omniglot(str(folder), background=background, download=True)  # type: ignore[attr-defined]
+    for part in OMNIGLOT_PARTS:
+        unpacked = folder / "omniglot-py" / part
+        if unpacked.is_dir() and not (folder / part).exists():
+            shutil.move(str(unpacked), folder / part)
+    return folder

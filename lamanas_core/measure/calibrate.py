@@ -1,0 +1,67 @@
+"""Probabilities and a novelty score that mean what they say, fitted on the validation split."""
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lamanas_core.adapt.adapted import adapt_to
+from lamanas_core.config import Calibration
+from lamanas_core.data.episodes import to_float, with_strangers
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.meta_model import MetaModel
+
+EPISODES, WAYS, SHOTS, QUERIES = 40, 20, 5, 5
+
+
+def calibrated(model: MetaModel, classes: ImageClasses, seed: int) -> MetaModel:
+    """The same model with the temperature and the novelty scale that fit ``classes`` (the validation split) best.
+
+    Unchanged where a linear head gives no distances, or where there are fewer than three classes.
+    """
+    ways = min(WAYS, len(classes) - 1)
+    if model.config.network.head == "linear" or ways < 2:
+        return model
+    plain = replace(model.config, calibration=Calibration())
+    fitted = _fit(MetaModel(model.parameters, model.card | {"config": plain.to_json()}), classes, ways, seed)
+    return MetaModel(model.parameters, model.card | {"config": replace(plain, calibration=fitted).to_json()})
+
+
+def _fit(model: MetaModel, classes: ImageClasses, ways: int, seed: int) -> Calibration:
+    logits, labels, known, novel = [], [], [], []
+    for number, (episode, strange) in enumerate(with_strangers(classes, ways, SHOTS, QUERIES, EPISODES, seed)):
+        network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
+        with torch.no_grad():
+            logits.append(network.logits(to_float(episode.query)))
+            known.append(network.log_distance_ratio(to_float(episode.query)))
+            novel.append(network.log_distance_ratio(to_float(strange)))
+        labels.append(episode.query_labels)
+    temperature = _fitted_temperature(torch.cat(logits), torch.cat(labels))
+    centre, slope = _fitted_novelty(torch.cat(known), torch.cat(novel))
+    return Calibration(temperature, centre, slope)
+
+
+def _fitted_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature of least cross-entropy, between 1/20 and 20, to 1 %."""
+    candidates = torch.linspace(-math.log(20), math.log(20), 602).exp()
+    entropies = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in candidates])
+    return round(float(candidates[entropies.argmin()]), 4)
+
+
+def _fitted_novelty(known: Tensor, novel: Tensor) -> tuple[float, float]:
+    """Centre and slope of the logistic curve over log distance ratios that tells novel from known best (Newton)."""
+    ratios = torch.cat([known, novel]).double()
+    x = torch.stack([torch.ones_like(ratios), ratios], dim=1)
+    y = torch.cat([torch.zeros_like(known), torch.ones_like(novel)]).double()
+    # A little weight on the line keeps it finite where the two never overlap.
+    ridge = 1e-4 * torch.eye(2, dtype=torch.float64)
+    line = torch.zeros(2, dtype=torch.float64)
+    for _ in range(50):
+        share = torch.sigmoid(x @ line)
+        gradient = x.T @ (share - y) / len(y) + ridge @ line
+        curvature = (x * (share * (1 - share))[:, None]).T @ x / len(y) + ridge
+        line = line - torch.linalg.solve(curvature, gradient)
+    intercept, slope = line.tolist()
+    return round(-intercept / slope, 4), round(slope, 4)

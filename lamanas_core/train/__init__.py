@@ -1,0 +1,1 @@
+"""Meta-training runs: their loop, tasks, folder and checkpoints."""

@@ -1,0 +1,110 @@
+"""Small plain PNGs are decoded in the app, and nothing else is: whatever else a file holds keeps it out."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.images import fast_png
+from app.images.pool import ImageFile
+from lamanas_core.images import load
+from tests.app.playing import SPEC, pixels, png
+from tests.hostile import corpus
+
+HEAD = len(fast_png.SIGNATURE)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_chunk(kind: bytes, body: bytes) -> bytes:
+    """A fine drawing with this chunk behind its header."""
+    data = png(0)
+    return data[: fast_png.HEADER_ENDS] + chunk(kind, body) + data[fast_png.HEADER_ENDS :]
+
+
+def claiming(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+    return (
+        fast_png.SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def decoded(*files: bytes) -> np.ndarray | None:
+    return fast_png.decoded([ImageFile(file, f"images[{number}]") for number, file in enumerate(files)], SPEC)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_it_gives_what_training_reads(mode: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(1)).convert("RGB").convert(mode).save(buffer, "PNG")
+    files = [buffer.getvalue(), png(2)]
+    arrays = decoded(*files)
+    assert arrays is not None
+    assert np.array_equal(arrays, np.stack([load(file, SPEC, max_pixels=10**6) for file in files]))
+
+
+def test_harmless_chunks_are_taken() -> None:
+    assert decoded(with_chunk(b"pHYs", bytes(9)), with_chunk(b"sRGB", b"\0")) is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        fast_png.SIGNATURE,
+        png(0)[:-1],
+        png(0)[: fast_png.HEADER_ENDS],
+        png(0) + b"\0",
+        with_chunk(b"tEXt", b"a\0b"),
+        with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10_000))),
+        with_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10_000))),
+        with_chunk(b"eXIf", b"II*\0"),
+        with_chunk(b"acTL", bytes(8)),
+        with_chunk(b"pHYs", bytes(10)),
+        with_chunk(b"IHDR", png(0)[HEAD + 8 : HEAD + 21]),
+        png(0)[: fast_png.HEADER_ENDS] + b"\xff\xff\xff\xffIDAT" + png(0)[fast_png.HEADER_ENDS :],
+        claiming(10, 10, depth=16),
+        claiming(10, 10, depth=3),
+        claiming(10, 10, colour=1),
+        claiming(10, 10, interlaced=1),
+        claiming(0, 10),
+        with_chunk(b"IDAT", bytes(fast_png.MAX_BYTES)),
+    ],
+)
+def test_anything_else_is_not_for_here(data: bytes) -> None:
+    assert fast_png.claimed_pixels(data) == 0
+    assert decoded(data) is None
+
+
+def test_other_formats_are_not_for_here() -> None:
+    for format in ("JPEG", "GIF", "WEBP"):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels(0)).save(buffer, format)
+        assert decoded(buffer.getvalue()) is None
+
+
+def test_pixels_are_counted_before_any_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_png, "load", lambda *_, **__: pytest.fail("it was decoded"))
+    assert decoded(claiming(2**31 - 1, 2**31 - 1)) is None
+    assert decoded(claiming(fast_png.MAX_PIXELS + 1, 1)) is None
+    half = claiming(fast_png.MAX_PIXELS // 2, 1)
+    assert decoded(half, half, png(0)) is None
+
+
+def test_a_damaged_one_is_left_to_the_decoder() -> None:
+    data = bytearray(png(0))
+    data[-20] ^= 1
+    assert fast_png.claimed_pixels(data)
+    assert decoded(bytes(data)) is None
+
+
+def test_of_the_hostile_files_it_takes_small_plain_pngs_alone() -> None:
+    taken = [file.name for file in corpus.images() if decoded(file.data) is not None]
+    assert taken
+    assert all(name.startswith(("PNG", "white PNG")) for name in taken), taken
+    assert not any("bomb in" in name or "texts" in name or "profile" in name for name in taken), taken

@@ -1,0 +1,53 @@
+"""Celery's broker is the Redis of the store, whatever its URL is made of."""
+
+import ssl
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from redis import Redis
+
+from app.queue import broker_url, celery_app, wake
+from app.settings import Settings
+from app.store import keys
+from cli import private_redis
+from tests.conftest import PrivateRedis, test_settings
+
+
+def test_broker_is_the_same_redis() -> None:
+    assert broker_url("unix:///run/redis.sock") == "redis+socket:///run/redis.sock?virtual_host=0"
+    assert broker_url("redis://:secret@redis:6379/0") == "redis://:secret@redis:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("query", "verified"),
+    [
+        ("", ssl.CERT_REQUIRED),
+        ("?ssl_ca_certs=/ca.pem", ssl.CERT_REQUIRED),
+        ("?ssl_cert_reqs=none", ssl.CERT_NONE),
+    ],
+)
+def test_certificates_are_verified_unless_the_url_says_otherwise(query: str, verified: ssl.VerifyMode) -> None:
+    settings = Settings(_env_file=None, redis_url=f"rediss://:secret@redis:6380/0{query}")  # type: ignore[call-arg]
+    assert celery_app(settings).connection_for_write().ssl["ssl_cert_reqs"] == verified
+
+
+@pytest.mark.parametrize("credentials", ["user:{}@", ":{}@", ""])
+def test_socket_of_any_name_with_password_and_database(short_folder: Path, credentials: str) -> None:
+    private = test_settings(short_folder / "c# what? 100%25;ä")
+    server = PrivateRedis(private, private_redis.start(private))
+    try:
+        password = "p@ss:#/;"  # noqa: S105
+        server.client.acl_setuser(
+            "user", enabled=True, passwords=[f"+{password}"], keys=["*"], channels=["*"], categories=["+@all"]
+        )
+        if credentials == ":{}@":
+            server.client.config_set("requirepass", password)
+        signing_in = credentials.format(quote(password, safe=""))
+        url = private.store_url.replace("unix://", f"unix://{signing_in}", 1) + "?db=3"
+        app = celery_app(Settings(_env_file=None, redis_url=url))  # type: ignore[call-arg]
+        wake(app, "episode", "an-id")
+        app.close()
+        assert Redis.from_url(url).llen(keys.broker_queue("episode")) == 1
+    finally:
+        server.stop()
