@@ -80,7 +80,8 @@ class Learner:
     ) -> tuple[str, bytes, dict[str, Any]]:
         """Version, weights and card of the finished model. Resumes from the checkpoint in ``run_dir``; raises
         StoppedError once ``should_stop`` says so."""
-        from lamanas_core.train.loop import TrainingConfig, TrainingStopped, train
+        from lamanas_core.config import TrainingConfig
+        from lamanas_core.train.loop import TrainingStopped, train
 
         try:
             model = train(

@@ -139,8 +139,7 @@ def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store:
 
 
 def test_what_can_be_asked_is_what_the_trainer_knows() -> None:
-    from lamanas_core.config import PRESETS
-    from lamanas_core.train.loop import TrainingConfig
+    from lamanas_core.config import PRESETS, TrainingConfig
 
     properties = TrainBody.model_json_schema()["properties"]
 

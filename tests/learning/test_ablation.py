@@ -44,9 +44,9 @@ def test_each_variant_moves_what_its_name_says() -> None:
 
 def test_cross_entropy_is_tried_down_to_steps_too_short_to_matter() -> None:
     found = variants(model())
-    base = model().parameters.theta_rates.exp()
+    base = model().parameters.theta_log_rates.exp()
     for name, factor in CROSS_ENTROPY_RATES.items():
-        torch.testing.assert_close(found[name].model.parameters.theta_rates.exp(), factor * base)
+        torch.testing.assert_close(found[name].model.parameters.theta_log_rates.exp(), factor * base)
         assert found[name].model.config.task_learner.loss == "cross_entropy"
     assert min(CROSS_ENTROPY_RATES.values()) <= 1 / 30
 

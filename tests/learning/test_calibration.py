@@ -12,7 +12,7 @@ from lamanas_core.adapt.adapted import adapt, adapt_to
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration
-from lamanas_core.data.episodes import to_float, with_strangers
+from lamanas_core.data.episodes import to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads import Head, fitted_head
 from lamanas_core.image_spec import ImageSpec
@@ -78,9 +78,9 @@ def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty(
 def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
     """Mean cross-entropy of the queries of the first episodes that ``calibrated`` looks at."""
     found = []
-    for number, (episode, _) in enumerate(with_strangers(classes, 5, SHOTS, QUERIES, 4, seed=0)):
+    for number, (episode, _) in enumerate(with_out_of_class(classes, 5, SHOTS, QUERIES, 4, seed=0)):
         network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
-        found.append(F.cross_entropy(network.logits(to_float(episode.query)), episode.query_labels))
+        found.append(F.cross_entropy(network.logits(to_float(episode.queries)), episode.query_labels))
     return float(torch.stack(found).mean())
 
 

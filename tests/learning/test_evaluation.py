@@ -91,7 +91,7 @@ def test_novelty_is_measured_on_classes_outside_the_episode_where_there_are_any(
     assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 0.5
     given.clear()
     bright = torch.full((4, 1, 8, 8), 9, dtype=torch.uint8)
-    monkeypatch.setattr(evaluation, "strangers", lambda *_: bright)
+    monkeypatch.setattr(evaluation, "out_of_class", lambda *_: bright)
     assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 1.0
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.func import functional_call
 
 from cli.main import main
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import OperationName
 from lamanas_core.heads import leave_one_out_logits
@@ -114,7 +114,7 @@ def test_each_operation_has_a_colour_of_its_own() -> None:
 
 
 def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:
-    learner, parameters = Learner.build(MINIATURE), initial_parameters(MINIATURE, 0)
+    learner, parameters = TaskLearner.build(MINIATURE), initial_parameters(MINIATURE, 0)
     labels = torch.arange(5).repeat_interleave(3)
     images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = loss_landscape(learner, parameters, {"now": parameters.phi}, images, labels, 5, points=5)

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PAPER, Config
+from lamanas_core.config import PAPER, Config, LossKind
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.losses.invariant import LossKind
 from lamanas_core.losses.slope import slope_along_entropy
 from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.train.starting import starting_parameters
@@ -55,7 +54,7 @@ def test_a_model_with_another_network_is_refused(before: Path) -> None:
 @pytest.mark.parametrize("config", [MINIATURE, PAPER_IN_SMALL], ids=["serving", "paper"])
 def test_no_loss_starts_out_falling_where_cross_entropy_rises(config: Config, kind: LossKind) -> None:
     config = replace(config, task_learner=replace(config.task_learner, loss=kind, residual=False))
-    learner = Learner.build(config)
+    learner = TaskLearner.build(config)
     falling = []
     for seed in range(40):
         learner.loss.load_state_dict(initial_parameters(config, seed).phi)

@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lamanas_core import devices
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS
 from lamanas_core.data.folders import load_dataset
@@ -24,7 +24,7 @@ from lamanas_core.train import checkpoint, provenance
 from lamanas_core.train.loop import TrainingConfig, _check_same
 from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
 from lamanas_core.train.tasks import task_images
-from tests.learning.helpers import MINIATURE, float64_task
+from tests.learning.helpers import MINIATURE, float64_episode
 
 
 def test_the_split_that_was_written_down_is_kept(tmp_path: Path) -> None:
@@ -125,10 +125,10 @@ def test_bfloat16_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gradients_come_through_bfloat16_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU's autocast: where this runs there may be no GPU."""
     monkeypatch.setattr(devices, "precision", lambda device: torch.autocast("cpu", torch.bfloat16))
-    task = float64_task(ways=3, shots=2)
-    task = type(task)(task.support.float(), task.support_labels, task.query.float(), task.query_labels, task.ways)
+    task = float64_episode(ways=3, shots=2)
+    task = type(task)(task.support.float(), task.support_labels, task.queries.float(), task.query_labels, task.ways)
     parameters = initial_parameters(MINIATURE, 0)
-    whole, mixed = Learner.build(MINIATURE), Learner.build(MINIATURE)
+    whole, mixed = TaskLearner.build(MINIATURE), TaskLearner.build(MINIATURE)
     devices.use_mixed_precision(mixed.network, "cuda")
     exact, rough = (of.embed(parameters.theta, parameters.alpha, task.support, Statistics(6)) for of in (whole, mixed))
     assert rough.dtype == torch.float32

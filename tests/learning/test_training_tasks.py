@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.data.augment import random_affine
+from lamanas_core.data.episodes import Episode
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.meta.gradient import Task
-from lamanas_core.train.loop import TrainingConfig
 from lamanas_core.train.tasks import meta_task, warm_up_task
 
 PHOTOS = PRESETS["rgb84"].network.image
 CLASSES, EACH = 8, 6
-Draw = Callable[[TrainingConfig, ImageClasses, int, str], Task]
+Draw = Callable[[TrainingConfig, ImageClasses, int, str], Episode]
 
 
 def classes_of(images: Tensor) -> ImageClasses:
@@ -29,9 +28,9 @@ def noise(channels: int, side: int) -> Tensor:
     return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-def print_of(task: Task) -> float:
+def print_of(task: Episode) -> float:
     """A number that says which value every pixel of the task has."""
-    pixels = torch.cat([task.support, task.query]).double().flatten()
+    pixels = torch.cat([task.support, task.queries]).double().flatten()
     return float(pixels @ torch.linspace(0, 1, len(pixels), dtype=torch.double))
 
 
@@ -60,7 +59,7 @@ def test_no_task_of_photos_has_an_edge_or_a_pen_that_the_photos_have_not(draw: D
     plain = noise(3, 1).expand(-1, -1, 84, 84)
     for seed in range(20):
         task = draw(TrainingConfig(preset="rgb84", rotations=False), classes_of(plain), seed, "cpu")
-        images = torch.cat([task.support, task.query])
+        images = torch.cat([task.support, task.queries])
         assert torch.allclose(images.amin((2, 3)), images.amax((2, 3)), atol=1e-5)
 
 

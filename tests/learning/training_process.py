@@ -12,14 +12,14 @@ import pytest
 import torch
 import torch._dynamo  # an optimiser's first step imports it: here once, before processes are forked
 
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.measure.evaluate import Evaluation, EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.train import checkpoint
 from lamanas_core.train import loop as training
 from lamanas_core.train.distributed import joined
-from lamanas_core.train.loop import TrainingConfig, train
+from lamanas_core.train.loop import train
 from tests.learning.helpers import MINIATURE
 
 OPTIONS: dict[str, Any] = {
