@@ -46,6 +46,18 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     return torch.stack(seen, dim=1)
 
 
+def lstm_cell(cell: nn.LSTMCell, x: Tensor, state: LossState) -> tuple[Tensor, Tensor]:
+    """``cell(x, state)`` from operations that ``torch.func.vmap`` can batch and that have all derivatives on any device.
+
+    x (n, inputs); the state None, which is zeros, or h and c, each (n, hidden); the same out.
+    """
+    h, c = state if state is not None else (x.new_zeros(len(x), cell.hidden_size),) * 2
+    gates = F.linear(h, cell.weight_hh, cell.bias_hh) + F.linear(x, cell.weight_ih, cell.bias_ih)
+    into, forget, value, out = gates.chunk(4, dim=1)
+    c = forget.sigmoid() * c + into.sigmoid() * value.tanh()
+    return out.sigmoid() * c.tanh(), c
+
+
 class LearnedLoss(nn.Module):
     """φ. ``forward(logits, labels, progress, state) -> (loss, state)``, the loss a scalar.
 
@@ -83,7 +95,7 @@ class LearnedLoss(nn.Module):
         strength = self.gate(seen).squeeze(1).exp()
         embedded = F.elu(self.embedding(seen))
         if isinstance(self.hidden, nn.LSTMCell):
-            state = self.hidden(embedded, state)
+            state = lstm_cell(self.hidden, embedded, state)
             embedded = state[0]
         else:
             embedded = F.elu(self.hidden(embedded))

@@ -23,8 +23,8 @@ class Batch:
 
     ``support``: the first rows of the batch, which set them; all rows are normalised by them, so that support and query
     images can share one pass. None: all rows set them. ``double_backward``: the pass will be differentiated twice, or
-    in forward mode; it must not hold queries then. ``stacked``: it runs under ``torch.func.vmap``, which batches
-    elementary operations alone.
+    in forward mode; it must not hold queries then. ``stacked``: it runs under ``torch.func.vmap``, which knows no
+    memory formats.
     """
 
     support: int | None = None
@@ -55,8 +55,6 @@ class Normalisation(nn.Module):
         weight, bias = (self.weight, self.bias) if gain is None else (self.weight * gain, self.bias * gain)
         if moments is not None:
             return F.batch_norm(x, *moments, weight, bias, False, 0.0, EPSILON), moments
-        if batch.stacked:
-            return _elementary(x, weight, bias)
         y: Tensor
         if batch.support is not None and len(x) != batch.support:
             y, mean, var = SupportNorm.apply(x, weight, bias, batch.support)  # type: ignore[no-untyped-call]
@@ -74,10 +72,3 @@ class Normalisation(nn.Module):
         shift = self.bias.detach().cpu().numpy().astype(np.float64) - mean * scale
         return scale.astype(np.float32), shift.astype(np.float32)
 
-
-def _elementary(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Moments]:
-    """Batch normalisation over all rows from operations that ``vmap`` knows how to batch."""
-    var, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-    scale = torch.rsqrt(var + EPSILON) * weight
-    y = x * scale[:, None, None] + (bias - mean * scale)[:, None, None]
-    return y, (mean, var)
