@@ -10,7 +10,7 @@ from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.learning.config import PRESETS, Config, NetworkConfig
 from lamanas_core.learning.meta_learners import Task
-from lamanas_core.learning.task_learner import Learner, Parameters, Step, initial_parameters, steps
+from lamanas_core.learning.task_learner import Learner, Parameters, Step, Tensors, initial_parameters, steps
 
 MINIATURE = Config(
     "tiny",
@@ -42,6 +42,22 @@ def first_step(
     """The first of ``count`` steps, its graph kept."""
     support, labels = task.support, task.support_labels
     return next(steps(learner, parameters, support, labels, task.ways, count, dropping=dropping, keep_graphs=True))
+
+
+def with_shares(parameters: Parameters, shares: list[float], temperature: float = 1.0) -> Parameters:
+    """Every edge's operations with these shares at this temperature."""
+    alpha = dict(parameters.alpha)
+    for kind in ("normal", "reduction"):
+        old = alpha[f"{kind}.operations"]
+        alpha[f"{kind}.operations"] = temperature * torch.tensor(shares).to(old).clamp(min=1e-9).log().repeat(
+            len(old), 1
+        )
+    return replace(parameters, alpha=alpha)
+
+
+def operations_in(theta: Tensors) -> set[int]:
+    """The places of the operations that have a value other than 0 in any cell."""
+    return {int(name.split(".")[4]) for name, value in theta.items() if ".edges." in name and bool(value.any())}
 
 
 def glyph_support(ways: int, shots: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
