@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from lamanas_core.artifact import Classifier
-from lamanas_core.image_spec import ImageSpec
 from lamanas_core.learning.adaptation import adapt, adapt_to
 from lamanas_core.learning.calibration import (
     QUERIES,
@@ -17,6 +16,7 @@ from lamanas_core.learning.calibration import (
     auroc,
     calibrated,
     expected_calibration_error,
+    strangers,
     with_strangers,
 )
 from lamanas_core.learning.config import Calibration
@@ -95,4 +95,18 @@ def test_too_few_classes_leave_a_model_as_it_is() -> None:
     classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
     assert calibrated(model, classes, 0) is model
-    assert ImageSpec(size=8) == MINIATURE.network.image
+
+
+def test_strangers_are_of_every_class_outside_the_episode_and_of_none_inside() -> None:
+    """Each class has images of one value, its number."""
+    images = torch.arange(6, dtype=torch.uint8).repeat_interleave(3)[:, None, None, None].expand(-1, 1, 8, 8)
+    members = tuple(torch.arange(3 * i, 3 * i + 3) for i in range(6))
+    classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
+    for episode, strange in with_strangers(classes, 3, 1, 2, 20, seed=0):
+        inside = set(episode.support.unique().tolist())
+        assert set(episode.query.unique().tolist()) == inside
+        assert len(strange) == len(episode.query)
+        assert not inside & set(strange.unique().tolist())
+    episode, _ = next(with_strangers(classes, 3, 1, 2, 1, seed=0))
+    many = strangers(classes, episode, 100, torch.Generator().manual_seed(0))
+    assert set(many.unique().tolist()) == set(range(6)) - set(episode.support.unique().tolist())
