@@ -71,4 +71,3 @@ class Normalisation(nn.Module):
         scale = self.weight.detach().cpu().numpy().astype(np.float64) / np.sqrt(var + EPSILON)
         shift = self.bias.detach().cpu().numpy().astype(np.float64) - mean * scale
         return scale.astype(np.float32), shift.astype(np.float32)
-

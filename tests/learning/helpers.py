@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lamanas_core.adapt.inner import Step, TaskLearner, steps
-from lamanas_core.adapt.parameters import Parameters, initial_parameters
+from lamanas_core.adapt.parameters import Parameters, Tensors, initial_parameters
 from lamanas_core.config import PRESETS, Config, NetworkConfig
 from lamanas_core.data.episodes import Episode
 from lamanas_core.data.sources.glyphs import draw, glyph_class, png
@@ -43,6 +43,22 @@ def first_step(
     """The first of ``count`` steps, its graph kept."""
     support, labels = task.support, task.support_labels
     return next(steps(learner, parameters, support, labels, task.ways, count, dropping=dropping, keep_graphs=True))
+
+
+def with_shares(parameters: Parameters, shares: list[float], temperature: float = 1.0) -> Parameters:
+    """Every edge's operations with these shares at this temperature."""
+    alpha = dict(parameters.alpha)
+    for kind in ("normal", "reduction"):
+        old = alpha[f"{kind}.operations"]
+        alpha[f"{kind}.operations"] = temperature * torch.tensor(shares).to(old).clamp(min=1e-9).log().repeat(
+            len(old), 1
+        )
+    return replace(parameters, alpha=alpha)
+
+
+def operations_in(theta: Tensors) -> set[int]:
+    """The places of the operations that have a value other than 0 in any cell."""
+    return {int(name.split(".")[4]) for name, value in theta.items() if ".edges." in name and bool(value.any())}
 
 
 def glyph_support(ways: int, shots: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lamanas_core.adapt.inner import TaskLearner, learned_loss
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Config
+from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.episodes import Episode
 from lamanas_core.meta.reptile import Proxy, proxy_value, reptile
 from lamanas_core.search.normalisation import Statistics
-from lamanas_core.train.loop import TrainingConfig, _apply, _begin
+from lamanas_core.train.loop import _apply, _begin
 from tests.learning.helpers import MINIATURE, first_step, float64_episode, float64_learner
 from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lamanas_core.adapt.adapted import adapt, adapt_to
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration
-from lamanas_core.data.episodes import to_float, with_out_of_class
+from lamanas_core.data.episodes import out_of_class, to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads import Head, fitted_head
-from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.calibrate import QUERIES, SHOTS, calibrated
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
@@ -89,4 +89,22 @@ def test_too_few_classes_leave_a_model_as_it_is() -> None:
     classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
     assert calibrated(model, classes, 0) is model
-    assert ImageSpec(size=8) == MINIATURE.network.image
+
+
+def test_out_of_class_are_of_every_class_outside_the_episode_and_of_none_inside() -> None:
+    """Each class has images of one value, its number."""
+    images = torch.arange(6, dtype=torch.uint8).repeat_interleave(3)[:, None, None, None].expand(-1, 1, 8, 8)
+    members = tuple(torch.arange(3 * i, 3 * i + 3) for i in range(6))
+    classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
+    for episode, strange in with_out_of_class(classes, 3, 1, 2, 20, seed=0):
+        inside = values(episode.support)
+        assert values(episode.queries) == inside
+        assert len(strange) == len(episode.queries)
+        assert not inside & values(strange)
+    episode, _ = next(with_out_of_class(classes, 3, 1, 2, 1, seed=0))
+    many = out_of_class(classes, episode, 100, torch.Generator().manual_seed(0))
+    assert values(many) == set(range(6)) - values(episode.support)
+
+
+def values(images: Tensor) -> set[int]:
+    return set(images.flatten().tolist())

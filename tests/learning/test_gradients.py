@@ -141,6 +141,24 @@ def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
         torch.testing.assert_close(asked[f"theta.{name}"], value - last.theta[name])
 
 
+@pytest.mark.parametrize("algorithm", [1, 2])
+def test_the_outer_loss_classifies_each_query_alone(algorithm: int) -> None:
+    """Its statistics are the support set's: it is the mean of what each query has without the others."""
+    learner, parameters = float64_learner()
+    task = float64_episode()
+
+    def loss(rows: list[int]) -> float:
+        asked = replace(task, query=task.queries[rows], query_labels=task.query_labels[rows])
+        if algorithm == 1:
+            return maml(learner, parameters, asked, 1, torch.Generator()).loss
+        return reptile(learner, parameters, asked, 1, torch.Generator(), "mse").loss
+
+    everything = list(range(len(task.queries)))
+    alone = [loss([row]) for row in everything]
+    assert max(alone) - min(alone) > 0.1
+    assert loss(everything) == pytest.approx(sum(alone) / len(alone))
+
+
 def test_the_loss_network_stays_as_it_is_while_adapting() -> None:
     learner, parameters = float64_learner()
     before = {name: value.clone() for name, value in parameters.phi.items()}

@@ -125,3 +125,15 @@ def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:
     assert found.learned["now"][2, 2] == pytest.approx(float(learned), rel=1e-4)
     assert found.entropy.shape == found.learned["now"].shape == (5, 5)
     assert 0 < found.explained[1] <= found.explained[0] <= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_surface_falls_to_the_right_and_upwards_where_the_true_class_gains(seed: int) -> None:
+    learner, parameters = TaskLearner.build(MINIATURE), initial_parameters(MINIATURE, seed)
+    labels = torch.arange(5).repeat_interleave(3)
+    images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    found = loss_landscape(learner, parameters, {}, images, labels, 5, points=5)
+    middle = found.entropy[2]
+    assert found.a[0] < 0 < found.a[-1]
+    assert bool((middle[1:] < middle[:-1]).all())
+    assert found.entropy[-1, 2] < found.entropy[0, 2]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_all, load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import DatasetError
@@ -16,7 +16,7 @@ from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.evaluate import Evaluation, EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.train import loop as training
-from lamanas_core.train.loop import TrainingConfig, TrainingProgress, TrainingStopped, train
+from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
 from tests.learning.helpers import MINIATURE
 
 STEPS_PER_EPOCH = 2

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lamanas_core import devices
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import DatasetError
@@ -21,7 +21,7 @@ from lamanas_core.meta.maml import maml
 from lamanas_core.meta.warm_up import warm_up_gradient
 from lamanas_core.search.normalisation import Statistics
 from lamanas_core.train import checkpoint, provenance
-from lamanas_core.train.loop import TrainingConfig, _check_same
+from lamanas_core.train.loop import _check_same
 from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
 from lamanas_core.train.tasks import task_images
 from tests.learning.helpers import MINIATURE, float64_episode

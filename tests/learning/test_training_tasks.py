@@ -1,6 +1,7 @@
 """What a run trains on: drawings on a known background stay as they always were, photos stay photos."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,6 +47,17 @@ def test_drawings_make_the_tasks_that_the_shipped_model_was_trained_on(draw: Dra
     config = TrainingConfig(ways=CLASSES)
     drawn = [print_of(draw(config, classes_of(noise(1, 28)), seed, "cpu")) for seed in range(len(prints))]
     assert drawn == pytest.approx(prints, abs=2e-3)
+
+
+def test_a_linear_head_is_meta_trained_on_tasks_of_all_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = PRESETS["paper"]
+    monkeypatch.setitem(PRESETS, "paper", replace(paper, network=replace(paper.network, ways=6)))
+    config = TrainingConfig(preset="paper", ways=3, shots=2)
+    for seed in range(5):
+        task = meta_task(config, classes_of(noise(1, 28)), seed, "cpu")
+        assert task.ways == 6
+        assert torch.bincount(task.support_labels).tolist() == [2] * 6
+        assert torch.bincount(task.query_labels).tolist() == [2] * 6
 
 
 def test_a_bent_photo_of_one_colour_keeps_it_in_its_corners() -> None:
