@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which precision."""
 
 import os
 
@@ -16,3 +16,8 @@ def choose_device(wanted: str) -> str:
     if not available or wanted == "cpu":
         return "cpu"
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
+
+
+def half_precision(device: str) -> bool:
+    """Whether training computes its convolutions in bfloat16: on CUDA."""
+    return device.startswith("cuda")

@@ -47,7 +47,7 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
 
 
 def lstm_cell(cell: nn.LSTMCell, x: Tensor, state: LossState) -> tuple[Tensor, Tensor]:
-    """``cell(x, state)`` from operations that ``torch.func.vmap`` can batch and that have all derivatives on any device.
+    """``cell(x, state)`` of operations that ``torch.func.vmap`` can batch and that have second derivatives everywhere.
 
     x (n, inputs); the state None, which is zeros, or h and c, each (n, hidden); the same out.
     """

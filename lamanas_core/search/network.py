@@ -190,15 +190,16 @@ class Supernet(nn.Module):
 class Network:
     """The supernet as a pure function: structure alone, every call is given θ.
 
-    ``device``: where a frozen backbone and the calls' tensors are. ``half_precision``: convolutions in bfloat16, on
-    CUDA; normalisation, its moments and the features stay float32. For training alone: an adapted network must equal
-    its artifact, which is float32.
+    ``device``: where a frozen backbone and the calls' tensors are. ``half_precision``: convolutions in bfloat16;
+    normalisation, its moments and the features stay float32. For training alone: an adapted network must equal its
+    artifact, which is float32.
     """
 
     def __init__(self, config: NetworkConfig, device: str = "cpu", *, half_precision: bool = False) -> None:
         self.config = config
         self._supernet = Supernet(config).to(device)
         self._half = half_precision
+        self._device_type = torch.device(device).type
 
     def __call__(
         self,
@@ -210,7 +211,7 @@ class Network:
     ) -> tuple[Tensor, NetworkMoments]:
         """float images (n, c, h, w) in 0..1 -> features (n, d), and the moments that normalised them: ``moments``, or
         those of ``batch`` where that is None. Every operation is weighted as ``weights`` says."""
-        with torch.autocast("cuda", torch.bfloat16) if self._half else nullcontext():
+        with torch.autocast(self._device_type, torch.bfloat16) if self._half else nullcontext():
             features, found = functional_call(self._supernet, dict(theta), (images, weights, moments, batch))
         return features.float() if self._half else features, found
 

@@ -15,6 +15,7 @@ from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_dataset
 from lamanas_core.data.splits import Split
+from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta.gradient import MetaGradient
@@ -28,6 +29,8 @@ from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.provenance import provenance
 from lamanas_core.train.starting import load_start, starting_parameters
 from lamanas_core.train.tasks import TaskSource
+
+RECIPE = Recipe()
 
 
 class TrainingStopped(Exception):  # noqa: N818 - asked for, not an error
@@ -91,15 +94,17 @@ def train(
     on_progress: Callable[[TrainingProgress], None],
     should_stop: Callable[[], bool],
     ranks: Ranks = Ranks(),  # noqa: B008 - immutable
-    recipe: Recipe = Recipe(),  # noqa: B008 - immutable
+    recipe: Recipe | None = None,
 ) -> MetaModel:
-    """Train on the train split of ``data``; resumes from the checkpoint in ``run_dir`` if there is one.
+    """Train on the train split of ``data`` by ``recipe`` (None: the default one); resumes from the checkpoint in
+    ``run_dir`` if there is one.
 
     Every process of ``ranks`` gets the same arguments; the first alone writes, validates and reports progress.
     Raises DatasetError, TrainingStopped, and ValueError where the checkpoint is of another configuration or recipe.
     """
+    recipe = RECIPE if recipe is None else recipe
     model_config = config.model_config()
-    learner = TaskLearner.build(model_config, device, half_precision=device.startswith("cuda"))
+    learner = TaskLearner.build(model_config, device, half_precision=half_precision(device))
     run = _begin(config, model_config, recipe, device)
     saved = checkpoint.load(run_dir)
     if saved is not None:

@@ -47,7 +47,7 @@ def test_algorithm_1_finds_the_meta_gradient_where_queries_leave_the_statistics_
     config = replace(PAPER, network=NETWORK, task_learner=rates)
     learner, parameters = float64_learner(config)
     task = float64_episode(ways=3, shots=2)
-    task = replace(task, query=task.support)
+    task = replace(task, queries=task.support)
     asked = maml(learner, parameters, task, 2, torch.Generator()).gradients
 
     found = PlainTrainer(config, parameters).algorithm_1(task, BATCHES)

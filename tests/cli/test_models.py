@@ -12,7 +12,7 @@ from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.meta_model import MetaModel, write
 from tests.learning.helpers import MINIATURE
-from workers.learner import TaskLearner
+from workers.learner import Learner
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_trained_model_becomes_a_version_that_workers_can_use(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    TaskLearner(installation, sync_store, threads=1).register_shipped()
+    Learner(installation, sync_store, threads=1).register_shipped()
     shipped = sync_store.active_version()
     for _ in range(2):
         assert main(["models", "add", str(tmp_path / "run")]) == 0
@@ -40,7 +40,7 @@ def test_a_trained_model_becomes_a_version_that_workers_can_use(
     assert record.card["metrics"] == {"validation_accuracy": 0.5}
     assert set(record.card["architecture"]) == {"normal", "reduction"}
     assert sync_store.active_version() == shipped != trained.version
-    assert TaskLearner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
+    assert Learner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
 
 
 def test_programs_get_the_version_as_the_api_tells_it(

@@ -1,6 +1,6 @@
 """Trainings of a second: a miniature network, epochs of a few steps, few episodes to validate on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +9,8 @@ import pytest
 import torch
 
 from lamanas_core.config import PRESETS, Config, TrainingConfig
-from lamanas_core.data.folders import ImageClasses
-from lamanas_core.measure import calibrate as calibration
-from lamanas_core.measure.evaluate import Evaluation, EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.train import loop as training
+from lamanas_core.recipe import Recipe
 from lamanas_core.train.loop import train
 from tests.learning.helpers import MINIATURE
 
@@ -21,17 +18,12 @@ EPISODES = 3
 
 
 @contextmanager
-def brief_epochs(config: Config = MINIATURE, steps: int = 2) -> Iterator[None]:
-    """Preset ``tiny`` is ``config``; a warm-up epoch has ``steps`` steps, and every epoch is validated and saved."""
+def miniature(config: Config = MINIATURE) -> Iterator[None]:
+    """Preset ``tiny`` is ``config``, on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "tiny", config)
-        patch.setattr(training, "STEPS_PER_EPOCH", steps)
-        patch.setattr(training, "CHECKPOINT_EVERY", 1)
-        patch.setattr(training, "VALIDATE_EVERY", {"warm_up": 1, "meta": 1})
-        patch.setattr(training, "evaluate", _evaluate_briefly)
-        patch.setattr(calibration, "EPISODES", EPISODES)
         yield
     torch.set_num_threads(threads)
 
@@ -42,12 +34,29 @@ def brief(**options: object) -> TrainingConfig:
     return TrainingConfig(**(small | {"loss": "fnn"} | options))  # type: ignore[arg-type]
 
 
-def trained(chosen: TrainingConfig, data: Path, run_dir: Path) -> MetaModel:
-    """The model of an undisturbed training on the CPU."""
-    return train(chosen, data, run_dir, device="cpu", on_progress=lambda told: None, should_stop=lambda: False)
+def brief_recipe(steps: int = 2, *, validate: bool = True, save_every: int = 1) -> Recipe:
+    """A warm-up epoch has ``steps`` steps; every epoch is validated, every ``save_every`` saved."""
+    plain = Recipe()
+    every = 1 if validate else 100
+    schedule = replace(
+        plain.schedule,
+        warm_up_steps_per_epoch=steps,
+        warm_up_epochs_per_validation=every,
+        meta_epochs_per_validation=every,
+        epochs_per_checkpoint=save_every,
+        validation_episodes=EPISODES,
+    )
+    return replace(plain, schedule=schedule, calibration=replace(plain.calibration, episodes=EPISODES))
 
 
-def _evaluate_briefly(
-    model: MetaModel, classes: ImageClasses, chosen: EvaluationConfig, told: Callable[[int], None]
-) -> Evaluation:
-    return evaluate(model, classes, replace(chosen, episodes=EPISODES), told)
+def trained(chosen: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -> MetaModel:
+    """The model of an undisturbed training on the CPU, by the brief recipe."""
+    return train(
+        chosen,
+        data,
+        run_dir,
+        device="cpu",
+        on_progress=lambda told: None,
+        should_stop=lambda: False,
+        recipe=brief_recipe(steps),
+    )

@@ -22,10 +22,7 @@ MINIATURE = Config(
 
 def float64_learner(config: Config = MINIATURE, seed: int = 0) -> tuple[TaskLearner, Parameters]:
     """A network of a few hundred parameters whose gradients can be checked by finite differences."""
-    learner = TaskLearner.build(config)
-    learner.network.double()
-    learner.loss.double()
-    return learner, initial_parameters(config, seed).map(lambda tensor: tensor.double())
+    return TaskLearner.build(config), initial_parameters(config, seed).map(lambda tensor: tensor.double())
 
 
 def float64_episode(seed: int = 0, ways: int = 3, shots: int = 2) -> Episode:

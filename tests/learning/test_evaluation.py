@@ -105,7 +105,7 @@ def test_the_document_tells_the_steps_that_were_taken(given: list[dict[str, obje
 
 
 def test_accuracy_and_cross_entropy_of_one_adaptation_by_hand(given: list[dict[str, object]]) -> None:
-    episode = SimpleNamespace(query=torch.zeros(4, 1, 8, 8), query_labels=torch.tensor([0, 0, 1, 1]))
+    episode = SimpleNamespace(queries=torch.zeros(4, 1, 8, 8), query_labels=torch.tensor([0, 0, 1, 1]))
     accuracy, entropy = measured_on(SimpleNamespace(artifact=bytes([1])), episode)  # type: ignore[arg-type]
     assert accuracy == 0.25
     assert entropy == pytest.approx(-(np.log(SURE) + 3 * np.log(1 - SURE)) / 4)

@@ -16,7 +16,6 @@ from lamanas_core.heads import leave_one_out_logits
 from lamanas_core.meta.gradient import query_logits
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import proxy_value, reptile
-from lamanas_core.search.normalisation import Statistics
 from tests.learning.helpers import MINIATURE, first_step, float64_episode, float64_learner
 
 STEP = 1e-6
@@ -58,7 +57,7 @@ def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apar
     scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
 
     def loss(theta: dict[str, Tensor], alpha: dict[str, Tensor]) -> Tensor:
-        features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
+        features, _ = learner.embed(theta, alpha, task.support)
         logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
         value: Tensor = functional_call(learner.loss, parameters.phi, (logits, task.support_labels, 0.0, None))[0]
         return value
@@ -86,7 +85,7 @@ def test_the_proxys_value_and_gradient_equal_double_backward(proxy: Literal["inn
     entropy = F.cross_entropy(query_logits(learner, parameters, theta, alpha, task), task.query_labels)
     fixed = [g.detach() for g in torch.autograd.grad(entropy, variables, materialize_grads=True)]
     scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
-    features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
+    features, _ = learner.embed(theta, alpha, task.support)
     logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
     loss: Tensor = functional_call(learner.loss, live.phi, (logits, task.support_labels, 0.0, None))[0]
     slopes = torch.autograd.grad(loss, variables, create_graph=True, materialize_grads=True)
@@ -148,10 +147,10 @@ def test_the_outer_loss_classifies_each_query_alone(algorithm: int) -> None:
     task = float64_episode()
 
     def loss(rows: list[int]) -> float:
-        asked = replace(task, query=task.queries[rows], query_labels=task.query_labels[rows])
+        asked = replace(task, queries=task.queries[rows], query_labels=task.query_labels[rows])
         if algorithm == 1:
             return maml(learner, parameters, asked, 1, torch.Generator()).loss
-        return reptile(learner, parameters, asked, 1, torch.Generator(), "mse").loss
+        return reptile(learner, parameters, asked, 1, torch.Generator(), "mse", 0.01).loss
 
     everything = list(range(len(task.queries)))
     alone = [loss([row]) for row in everything]

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lamanas_core.adapt.inner import Step, steps
 from lamanas_core.adapt.parameters import Parameters
-from lamanas_core.config import Config
+from lamanas_core.config import Config, Proxy
 from lamanas_core.losses.invariant import features
-from lamanas_core.meta.reptile import Proxy, proxy_value, reptile
+from lamanas_core.meta.reptile import proxy_value, reptile
 from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, operations_in, with_shares
 
 FNN = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"))
@@ -36,9 +36,9 @@ def test_each_step_takes_its_own_step_sizes_and_steps_beyond_them_the_last(still
     _, parameters = float64_learner()
     assert len(parameters.theta_log_rates) == len(parameters.alpha_log_rates) == 3
     for part in ("theta", "alpha"):
-        rates = getattr(parameters, f"{part}_rates").clone()
+        rates = getattr(parameters, f"{part}_log_rates").clone()
         rates[still] = -torch.inf
-        found = taken(MINIATURE, replace(parameters, **{f"{part}_rates": rates}), 4)
+        found = taken(MINIATURE, replace(parameters, **{f"{part}_log_rates": rates}), 4)
         before = [step.before[part == "alpha"] for step in found]
         assert [moved(old, getattr(step, part)) for old, step in zip(before, found, strict=True)] == expected
 
@@ -69,7 +69,7 @@ def test_the_proxys_loss_is_told_how_far_the_steps_have_come(proxy: Proxy) -> No
         for step in (second, replace(second, progress=0.0))
     )
     assert abs(found - at_first) > 1e-3
-    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy)
+    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.01)
     assert moved(parameters.phi, {name: asked.gradients[f"phi.{name}"] for name in parameters.phi})
 
 

@@ -13,7 +13,7 @@ from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import Split
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.train.run_folder import read_curves
-from tests.learning.brief_training import brief, brief_epochs, trained
+from tests.learning.brief_training import brief, miniature, trained
 from tests.learning.helpers import MINIATURE
 
 IMAGE = MINIATURE.network.image
@@ -48,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         for part, classes in names.items():
             for name in classes if part == changed else ():
                 shutil.copytree(folder / "others" / name, data / name, dirs_exist_ok=True)
-        with brief_epochs():
+        with miniature():
             model = trained(brief(warm_up_epochs=1, meta_epochs=1), data, folder / changed / "run")
         done[changed] = Run(model, read_curves(folder / changed / "run"), load_dataset(data, IMAGE))
     return done

@@ -17,13 +17,14 @@ from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta.gradient import MetaGradient
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta_model import MetaModel, write
+from lamanas_core.recipe import Recipe
 from lamanas_core.train import checkpoint
 from lamanas_core.train import loop as training
 from lamanas_core.train.loop import _apply, _begin, _Run
 from lamanas_core.train.run_folder import read_curves
 from lamanas_core.train.starting import starting_parameters
-from lamanas_core.train.tasks import meta_task
-from tests.learning.brief_training import EPISODES, brief, brief_epochs, trained
+from lamanas_core.train.tasks import TaskSource
+from tests.learning.brief_training import EPISODES, brief, brief_recipe, miniature, trained
 from tests.learning.helpers import MINIATURE
 
 
@@ -36,7 +37,7 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start_of(chosen: TrainingConfig, config: Config = MINIATURE) -> Parameters:
     """The parameters that a training of this configuration begins with."""
-    with brief_epochs(config):
+    with miniature(config):
         return starting_parameters(chosen.model_config(), chosen.start, chosen.seed)
 
 
@@ -57,11 +58,12 @@ def test_a_meta_step_goes_down_the_gradient_of_the_order_asked_for(
 ) -> None:
     chosen = replace(META_ONLY, first_order=first_order)
     start = start_of(chosen)
-    with brief_epochs():
+    with miniature():
         after = trained(chosen, glyphs, tmp_path).parameters.named()
         seed = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(chosen.seed)))
-        task = meta_task(chosen, load_dataset(glyphs, MINIATURE.network.image)["train"], seed, "cpu")
         config = chosen.model_config()
+        classes = load_dataset(glyphs, config.network.image)["train"]
+        task = TaskSource(chosen, config, brief_recipe(), classes, "cpu").adaptation_task(seed)
 
     def gradients(first: bool) -> Tensors:
         source = torch.Generator().manual_seed(seed + 1)
@@ -82,7 +84,7 @@ def test_a_fixed_architecture_is_not_meta_learned(glyphs: Path, tmp_path: Path) 
     for fixed in (False, True):
         chosen = replace(META_ONLY, fixed_architecture=fixed)
         start, folder = start_of(chosen), tmp_path / str(fixed)
-        with brief_epochs():
+        with miniature():
             after = trained(chosen, glyphs, folder).parameters
         assert all(torch.equal(value, after.alpha[name]) for name, value in start.alpha.items()) == fixed
         assert any(not torch.equal(value, after.theta[name]) for name, value in start.theta.items())
@@ -90,15 +92,15 @@ def test_a_fixed_architecture_is_not_meta_learned(glyphs: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("chosen", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
 def test_each_stage_trains_the_scale_of_the_head(glyphs: Path, tmp_path: Path, chosen: TrainingConfig) -> None:
-    with brief_epochs():
+    with miniature():
         after = trained(chosen, glyphs, tmp_path).parameters
     assert float(after.log_scale) != float(start_of(chosen).log_scale)
 
 
 def test_a_warm_up_keeps_the_running_average_of_its_weights(glyphs: Path, tmp_path: Path) -> None:
     start = start_of(WARM_UP_ONLY).named()
-    with brief_epochs(steps=1):
-        kept = trained(WARM_UP_ONLY, glyphs, tmp_path).parameters.named()
+    with miniature():
+        kept = trained(WARM_UP_ONLY, glyphs, tmp_path, steps=1).parameters.named()
     now = last_weights(tmp_path)
     assert any(not torch.equal(value, now[name]) for name, value in start.items() if name.startswith("theta."))
     for name, value in start.items():
@@ -111,9 +113,9 @@ def test_a_warm_up_from_a_trained_model_leaves_what_its_architecture_dropped(gly
     chosen_operation = MINIATURE.network.operations.index("conv_3x3")
     for kind in ("normal", "reduction"):
         start.alpha[f"{kind}.operations"].zero_()[:, chosen_operation] = 1.0
-    with brief_epochs(steps=1):
+    with miniature():
         write(MetaModel(start, {"config": WARM_UP_ONLY.model_config().to_json()}), tmp_path / "start")
-        trained(replace(WARM_UP_ONLY, start=str(tmp_path / "start")), glyphs, tmp_path / "run")
+        trained(replace(WARM_UP_ONLY, start=str(tmp_path / "start")), glyphs, tmp_path / "run", steps=1)
     now = last_weights(tmp_path / "run")
     # At 0 in the beginning, where weight decay leaves them: only a gradient can move them.
     biases = [name for name in now if ".edges." in name and name.endswith("norm.bias")]
@@ -128,7 +130,7 @@ def test_validation_adapts_in_the_meta_training_and_not_in_the_warm_up(
 ) -> None:
     # Steps so long that they change answers.
     config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, theta_rate=100.0))
-    with brief_epochs(config):
+    with miniature(config):
         model = trained(chosen, glyphs, tmp_path)
     classes = load_dataset(glyphs, config.network.image)["val"]
 
@@ -147,15 +149,17 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 ) -> None:
     asked: list[tuple[bool, list[float]]] = []
 
-    def noted(run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float) -> None:
-        _apply(run, optimizer, gradients, rate)
+    def noted(
+        run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+    ) -> None:
+        _apply(run, optimizer, gradients, rate, recipe)
         warm_up = optimizer is run.warm_up
         rates = [group["lr"] for group in optimizer.param_groups]
         asked.append((warm_up, [rate / peak for rate, peak in zip(rates, peaks[warm_up], strict=True)]))
 
     peaks = {True: [2e-3, 1.5e-2, 1e-2], False: [1e-4, 1e-3, 1e-2, 1e-1, 1e-3]}
     monkeypatch.setattr(training, "_apply", noted)
-    with brief_epochs(steps=2):
+    with miniature():
         trained(brief(warm_up_epochs=1, meta_epochs=4, meta_batch=1), glyphs, tmp_path)
     # From nearly nothing to the peak within the first fiftieth, then by half a cosine to a fiftieth of the peak.
     falling = [0.49 * (1 + math.cos(math.pi * done)) + 0.02 for done in (0.25, 0.5, 0.75)]
@@ -167,8 +171,8 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 
 @pytest.mark.parametrize("stage", ["warm_up", "meta"])
 def test_long_gradients_are_cut_to_a_length_and_short_ones_are_not(stage: str) -> None:
-    with brief_epochs():
-        run = _begin(brief(), brief().model_config(), "cpu")
+    with miniature():
+        run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu")
     optimizer = run.warm_up if stage == "warm_up" else run.meta
     parameters = run.parameters
     rates = [parameters.theta_log_rates, parameters.alpha_log_rates]
@@ -181,7 +185,7 @@ def test_long_gradients_are_cut_to_a_length_and_short_ones_are_not(stage: str) -
             for name, gradient in gradients.items():
                 if name.startswith(part):
                     gradient += times * limits[part] / math.sqrt(count)
-        _apply(run, optimizer, [MetaGradient(gradients, 0.0)], 1.0)
+        _apply(run, optimizer, [MetaGradient(gradients, 0.0)], 1.0, brief_recipe())
         for part, values in parts.items():
             found = torch.cat([value.grad.flatten() for value in values if value.grad is not None]).norm()
             assert float(found) == pytest.approx(expected * limits[part], rel=1e-4), part
