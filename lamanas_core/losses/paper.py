@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lamanas_core.losses.invariant import LossState
+from lamanas_core.losses.invariant import LossState, lstm_cell
 
 LSTM_LAYERS = 5
 
@@ -37,8 +37,8 @@ class PaperLoss(nn.Module):
         hidden = F.elu(self.embedding(torch.cat([logits, label], dim=1)))
         for layer in self.layers:
             if isinstance(layer, nn.LSTMCell):
-                start = label.expand_as(hidden).contiguous()
-                hidden = layer(hidden, (start, start))[0]
+                start = label.expand_as(hidden)
+                hidden = lstm_cell(layer, hidden, (start, start))[0]
             else:
                 hidden = F.elu(layer(hidden))
         value = self.output(hidden).squeeze(1)
