@@ -63,7 +63,7 @@ class Results:
         _append(self._baseline, {"tree": tree, "test": test, "seconds": seconds})
 
     def baseline(self, tree: str, test: str) -> float | None:
-        """Seconds that a test file takes with the code as it is (``tree`` is a digest of all of it); None if unknown."""
+        """Seconds that a test file takes with the code as it is, of which ``tree`` is a digest; None if unknown."""
         return self._seconds.get((tree, test))
 
 

@@ -19,13 +19,13 @@ from typing import TypeVar
 from cli import tether
 from tests.mutants.results import Result, Results
 from tests.mutants.sample import Mutant, digest
-from tests.mutants.tests_of import TABLE, tests_of
+from tests.mutants.tests_of import TABLE, belonging
 
 # pytest's exit status. Any other is a failure: of a test, of what the tests import, or of the interpreter.
 PASSED = 0
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+)", re.MULTILINE)
 # The tests of a fault may take this much longer than they take without one, before it counts as killed by the clock.
-LONGER, AND_S = 3.0, 20.0
+LONGER, AND_S = 2.0, 20.0
 
 Item = TypeVar("Item")
 
@@ -56,7 +56,7 @@ class Copy:
         return self.folder / "tree"
 
     def pytest(self, tests: Iterable[str], timeout_s: float) -> Ran:
-        """Runs test files up to the first failure; then nothing of it runs any more, and its temporary files are gone."""
+        """Runs test files up to the first failure; leaves no process and no temporary file behind."""
         temporary, log = self.folder / "t", self.folder / "log"
         temporary.mkdir()
         environment = os.environ | {
@@ -119,7 +119,7 @@ def tracked(root: Path) -> list[str]:
 @contextmanager
 def copies(root: Path, number: int) -> Iterator[list[Copy]]:
     """Copies of the working tree, in a folder whose path leaves room for the unix sockets of tests."""
-    folder = Path(tempfile.mkdtemp(prefix="mu-", dir="/tmp"))  # noqa: S108 (made anew, for its owner alone)
+    folder = Path(tempfile.mkdtemp(prefix="mu-", dir="/tmp"))
     made = [Copy(folder / str(number), root) for number in range(number)]
     try:
         for copy in made:
@@ -145,7 +145,7 @@ class Run:
 
     def tests(self, mutant: Mutant) -> dict[str, str]:
         """The test files that belong to a fault, in the order in which they run, with their digests."""
-        return {test: self._digests[test] for test in tests_of(mutant.path, self._table)}
+        return {test: self._digests[test] for test in belonging(mutant.path, self._table)}
 
     def result(self, mutant: Mutant) -> Result | None:
         """What became of a fault, where that is known, from this run or an earlier one."""

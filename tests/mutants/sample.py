@@ -51,7 +51,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: the file that has it, whole, and the unified diff of it. ``source`` is the digest of the file without it."""
+    """One fault: ``code`` is the whole file with it, ``source`` the digest of the file without it."""
 
     area: str
     path: str
@@ -96,6 +96,8 @@ def _skipped(node: Any, operator: str) -> bool:
     """Whether a change of this node cannot matter when the program runs; docs/testing.md gives the reasons."""
     if operator.startswith("ReplaceBinaryOperator") and node.parent.type not in BINARY:
         return True
+    if node.type == "if_stmt":  # whose condition is what gets the ``not``
+        node = node.children[1]
     while node.parent is not None:
         parent, child = node.parent, node
         if _annotates(parent, child) or _only_for_checkers(parent, child):

@@ -46,11 +46,15 @@ TABLE: Mapping[str, str] = {
     "app/store/measures.py": "workers/telemetry app/telemetry",
     "app/store/observed.py": "app/telemetry app/operation",
     "app/store/standings.py": "store/standings store/async_store app/queues app/episodes",
-    "app/store/sync_store.py": "store/lease store/memory store/trainings workers/reconciler workers/claims app/operation",
+    "app/store/sync_store.py": (
+        "store/lease store/memory store/trainings workers/reconciler workers/claims app/operation"
+    ),
     "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
     "lamanas_core/images.py": "images/images app/small learning/artifact learning/training_tasks",
     "lamanas_core/learning/ablation.py": "learning/ablation",
-    "lamanas_core/learning/adaptation.py": "learning/architecture learning/artifact learning/calibration learning/paper",
+    "lamanas_core/learning/adaptation.py": (
+        "learning/architecture learning/artifact learning/calibration learning/paper"
+    ),
     "lamanas_core/learning/architecture.py": "learning/architecture learning/plots learning/paper learning/artifact",
     "lamanas_core/learning/batch_norm.py": "learning/batch_norm learning/artifact learning/paper",
     "lamanas_core/learning/batches.py": "learning/gradients learning/training_tasks learning/training",
@@ -69,7 +73,9 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/learning/meta_learners.py": (
         "learning/gradients learning/training_tasks learning/paper learning/training learning/algorithm_2"
     ),
-    "lamanas_core/learning/meta_model.py": "learning/artifact learning/starting learning/train_command learning/shipped",
+    "lamanas_core/learning/meta_model.py": (
+        "learning/artifact learning/starting learning/train_command learning/shipped"
+    ),
     "lamanas_core/learning/normalisation.py": "learning/gradients learning/artifact learning/paper",
     "lamanas_core/learning/omniglot_download.py": "cli/bad_command_lines learning/train_command",
     "lamanas_core/learning/onnx_graph.py": "learning/artifact learning/paper",
@@ -78,11 +84,15 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/learning/prototypes.py": "learning/losses learning/gradients learning/artifact",
     "lamanas_core/learning/provenance.py": "learning/training_folder learning/train_command",
     "lamanas_core/learning/reproduction.py": "learning/figures learning/reproduction",
-    "lamanas_core/learning/run_folder.py": "learning/training_folder learning/train_command learning/training_processes",
+    "lamanas_core/learning/run_folder.py": (
+        "learning/training_folder learning/train_command learning/training_processes"
+    ),
     "lamanas_core/learning/starting.py": "learning/starting learning/reproduction",
     "lamanas_core/learning/stems.py": "learning/train_command learning/operations learning/artifact learning/paper",
     "lamanas_core/learning/styles.py": "learning/styles learning/training_tasks",
-    "lamanas_core/learning/supernet.py": "learning/architecture learning/operations learning/gradients learning/artifact",
+    "lamanas_core/learning/supernet.py": (
+        "learning/architecture learning/operations learning/gradients learning/artifact"
+    ),
     "lamanas_core/learning/task_learner.py": "learning/gradients learning/artifact learning/paper learning/training",
     "lamanas_core/learning/training.py": (
         "learning/training_folder learning/train_command learning/training learning/training_processes"
@@ -115,7 +125,7 @@ def row_of(path: str, table: Mapping[str, str] = TABLE) -> str:
     return max(prefixes, key=len)
 
 
-def tests_of(path: str, table: Mapping[str, str] = TABLE) -> tuple[str, ...]:
+def belonging(path: str, table: Mapping[str, str] = TABLE) -> tuple[str, ...]:
     """The test files that belong to a module, in the order in which they run."""
     words = (word.rpartition("/") for word in table[row_of(path, table)].split())
     return tuple(f"tests/{folder}/test_{name}.py" for folder, _, name in words)
