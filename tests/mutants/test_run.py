@@ -55,10 +55,12 @@ def test_what_the_tests_find_is_killed_and_the_rest_survives(root: Path) -> None
     run.go(mutants(root), 2)
     assert outcomes(run, root) == ["killed", "survived"]
     assert (root / "part" / "module.py").read_text() == MODULE
-    known = [result for mutant in mutants(root) if (result := run.result(mutant))]
-    assert known[0].by == "tests/part/test_whole.py::test_tested"
-    assert "-    return a * b" in known[1].diff
-    assert summary([("all", result) for result in known])[-1] == "mutants: tried 2, killed 1"
+    killed, survived = (run.result(mutant) for mutant in mutants(root))
+    assert killed
+    assert survived
+    assert killed.by == "tests/part/test_whole.py::test_tested"
+    assert "-    return a * b" in survived.diff
+    assert summary([("all", killed), ("all", survived)])[-1] == "mutants: tried 2, killed 1"
 
 
 def test_a_second_run_goes_on_and_a_changed_file_makes_its_own_results_unknown(root: Path) -> None:
@@ -104,15 +106,15 @@ def test_an_endless_fault_is_killed_by_the_clock(root: Path, monkeypatch: pytest
     )
 
 
-def result(outcome: str, by: str) -> Result:
+def known(outcome: str, by: str) -> Result:
     return Result("id", "part/module.py", 1, outcome, by, 1.0, {"tests/a.py": "1", "tests/b.py": "2"}, "")
 
 
 def test_a_kill_holds_while_its_test_file_does_and_a_survival_while_all_do() -> None:
-    killed, survived = result("killed", "tests/a.py::test_x"), result("survived", "")
-    for known in (killed, survived):
-        assert known.holds({"tests/a.py": "1", "tests/b.py": "2"})
-        assert not known.holds({"tests/a.py": "changed", "tests/b.py": "2"})
+    killed, survived = known("killed", "tests/a.py::test_x"), known("survived", "")
+    for one in (killed, survived):
+        assert one.holds({"tests/a.py": "1", "tests/b.py": "2"})
+        assert not one.holds({"tests/a.py": "changed", "tests/b.py": "2"})
     assert killed.holds({"tests/a.py": "1", "tests/b.py": "changed"})
     assert not survived.holds({"tests/a.py": "1", "tests/b.py": "changed"})
 
