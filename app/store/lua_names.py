@@ -32,7 +32,7 @@ class LuaError(ValueError):
 @dataclass(frozen=True)
 class Names:
     """``defined``: locals, parameters and loop variables; ``top_level``: the locals among them that the code after this
-    one sees; ``used``: every other name; ``fields``: pairs of ``table.field``."""
+    one sees; ``used``: names where they are not defined; ``fields``: pairs of ``table.field``."""
 
     defined: frozenset[str]
     top_level: frozenset[str]
