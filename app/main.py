@@ -18,7 +18,7 @@ from app.inference.cache import Predictor
 from app.routes import episodes, examples, health, models, page, predict, queues, session, support, training
 from app.services import Services
 from app.settings import Settings
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.telemetry.metrics import MeasureRequests, Metrics
 from app.telemetry.requests import TellRequests
 

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from app.images.pool import Decoder
 from app.inference.cache import Predictor
 from app.settings import Settings
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.telemetry.metrics import Metrics
 
 

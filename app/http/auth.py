@@ -66,7 +66,7 @@ async def predict_key(request: Request, held: Services) -> KeyRecord:
 async def _found(request: Request, held: Services, token: str) -> KeyRecord:
     # A prediction's URL names its episode: both are asked for in one round trip.
     episode = request.query_params.get("episode_id", "")
-    key, state = await held.store.access.find_key_and_state(token, episode)
+    key, state = await held.store.api_keys.find_with_state(token, episode)
     if key is None:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas", error="invalid_token"'}
         raise Problem(INVALID_TOKEN, "the bearer token is unknown or was revoked", headers=challenge)
@@ -81,7 +81,7 @@ async def _take(held: Services, key: KeyRecord) -> None:
     rate = held.settings.rate
     if rate is None:
         return
-    seconds = await held.store.access.take(key.id, rate)
+    seconds = await held.store.api_keys.take(key.id, rate)
     if seconds:
         text = f"a key may send {held.settings.rate_limit}; the next request is taken in {seconds} s"
         raise Problem(RATE_LIMITED, text, headers={"Retry-After": str(seconds)})
@@ -118,7 +118,7 @@ def owner_filter(key: KeyRecord) -> str | None:
 async def visible_episode(id: str, held: Services, key: KeyRecord) -> EpisodeRecord:
     """Raises Gone, and NotFound for another's episode, deleted or not, in the words for one that never was."""
     try:
-        episode = await held.store.get_episode(id)
+        episode = await held.store.episodes.get(id)
         owner, gone = episode.owner, None
     except Gone as error:
         owner, gone = error.owner, error

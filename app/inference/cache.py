@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.telemetry.metrics import Metrics
 from lamanas_core.artifact import Classifier
 
@@ -87,7 +87,7 @@ class Predictor:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self, id: str, owner: str) -> Loaded:
-        artifact = await self._store.get_artifact(id)
+        artifact = await self._store.episodes.artifact(id)
         return await self.run(lambda: Loaded.from_bytes(artifact, owner))
 
     def _forget_if_failed(self, id: str, task: asyncio.Task[Loaded]) -> None:

@@ -65,7 +65,7 @@ async def told(
     """The answer to a request for an episode: at once, or when it is finished, as ``prefer`` says."""
     seconds = sse.preferred_wait(prefer)
     if seconds:
-        record = await sse.last_within(held.store.watch_episode(record.id), seconds, held.draining) or record
+        record = await sse.last_within(held.store.episodes.watch(record.id), seconds, held.draining) or record
         response.headers["Preference-Applied"] = f"wait={seconds}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
@@ -80,13 +80,13 @@ async def told(
 async def _store(
     held: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    model = await held.store.active_model()
+    model = await held.store.models.active()
     if model is None:
         text = "no meta-model is registered yet; the first worker to start registers the one that ships"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
     config = model.card["config"]
     images = await held.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
-    return await held.store.create_episode(
+    return await held.store.episodes.create(
         owner=key.tenant,
         name=support.options.name,
         classes=list(support.shots),
@@ -112,7 +112,7 @@ def checked_steps(asked: int | None, model: ModelRecord) -> int:
 
 @router.get("/episodes", summary="List episodes, newest first", responses=problems(401, 403, 422))
 async def page(held: Held, key: EpisodesKey, query: Annotated[PageQuery, Query()]) -> EpisodePage:
-    records, cursor = await held.store.list_episodes(owner_filter(key), query.limit, query.cursor)
+    records, cursor = await held.store.episodes.page(owner_filter(key), query.limit, query.cursor)
     return EpisodePage(episodes=[Episode.of(record) for record in records], next_cursor=cursor)
 
 
@@ -132,7 +132,7 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
     responses=problems(401, 403, 404, 410),
 )
 async def events(held: Held, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
-    records = held.store.watch_episode(episode.id)
+    records = held.store.episodes.watch(episode.id)
     stream = sse.events(records, held.draining, running=RUNNING, progress=_progress, finished=Episode.of)
     async for event in stream:
         yield event
@@ -153,9 +153,9 @@ def _progress(record: EpisodeRecord) -> Progress:
 )
 async def artifact(held: Held, episode: VisibleEpisode) -> Response:
     try:
-        data = await held.store.get_artifact(episode.id)
+        data = await held.store.episodes.artifact(episode.id)
     except NotReady:
-        raise not_ready(await held.store.get_episode(episode.id)) from None
+        raise not_ready(await held.store.episodes.get(episode.id)) from None
     disposition = f'attachment; filename="{episode.id}.onnx"'
     return Response(data, media_type=ONNX, headers={"Content-Disposition": disposition})
 
@@ -167,5 +167,5 @@ async def artifact(held: Held, episode: VisibleEpisode) -> Response:
     responses=problems(401, 403, 404, 410),
 )
 async def delete(held: Held, episode: VisibleEpisode) -> None:
-    await held.store.delete_episode(episode.id)
+    await held.store.episodes.delete(episode.id)
     held.predictor.forget(episode.id)

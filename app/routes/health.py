@@ -34,8 +34,8 @@ async def _checks(held: Services) -> dict[str, bool]:
     try:
         await held.store.ping()
         checks["redis"] = True
-        checks["model"] = await held.store.active_model() is not None
-        checks["adapt_worker"] = bool((await held.store.observed.workers())["adapt"])
+        checks["model"] = await held.store.models.active() is not None
+        checks["adapt_worker"] = bool((await held.store.workers.alive())["adapt"])
     except UNAVAILABLE:
         pass  # what was not reached stays False
     return checks

@@ -12,7 +12,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 @router.get("", summary="List versions, newest first", responses=problems(401))
 async def versions(held: Held, _: AnyKey) -> Models:
-    return Models(models=[Model.of(record) for record in await held.store.list_models()])
+    return Models(models=[Model.of(record) for record in await held.store.models.all()])
 
 
 @router.post(
@@ -21,4 +21,4 @@ async def versions(held: Held, _: AnyKey) -> Models:
     responses=problems(401, 403, 404),
 )
 async def activate(version: str, held: Held, _: AdminKey) -> Model:
-    return Model.of(await held.store.activate_model(version))
+    return Model.of(await held.store.models.activate(version))

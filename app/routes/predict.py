@@ -79,7 +79,7 @@ async def in_url(
 @given_by(_body_arguments)
 async def in_body(request: Request, held: Held, key: PredictKey, query: Annotated[WaitQuery, Query()]) -> Response:
     episode_id, files = await read_queries(request, held.settings)
-    loaded = await _ready(held, key, episode_id, query.wait, await held.store.episode_state(episode_id))
+    loaded = await _ready(held, key, episode_id, query.wait, await held.store.episodes.state(episode_id))
     return Response(await _answer(held, episode_id, loaded, files), media_type=JSON)
 
 
@@ -96,14 +96,14 @@ async def _ready(held: Services, key: KeyRecord, id: str, wait: int, state: str 
             try:
                 return await held.predictor.loaded(id, episode.owner)
             except NotReady:  # dropped to save memory; it is being adapted again
-                episode = await held.store.get_episode(id)
+                episode = await held.store.episodes.get(id)
         if wait and episode.state in ("queued", "adapting"):
-            episode = await sse.last_within(held.store.watch_episode(id), wait, held.draining) or episode
+            episode = await sse.last_within(held.store.episodes.watch(id), wait, held.draining) or episode
         if episode.state != "ready":
             raise not_ready(episode)
         return await held.predictor.loaded(id, episode.owner)
     except NotReady:
-        raise not_ready(await held.store.get_episode(id)) from None
+        raise not_ready(await held.store.episodes.get(id)) from None
     except Gone:
         held.predictor.forget(id)
         raise

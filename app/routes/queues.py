@@ -15,8 +15,8 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/queues", summary="What waits in each queue, and who works on it", responses=problems(401, 403))
 async def queues(held: Held, _: AdminKey) -> Queues:
-    waiting, running = await held.store.observed.queue_lengths(), await held.store.observed.running()
-    workers = await held.store.observed.workers()
+    waiting, running = await held.store.workers.queue_lengths(), await held.store.workers.running()
+    workers = await held.store.workers.alive()
     return Queues(
         queues=[
             Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in there])

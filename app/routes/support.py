@@ -23,8 +23,8 @@ router = APIRouter(prefix="/episodes/{id}/support", tags=["episodes"])
 
 @router.get("", summary="The images that an episode was made of", responses=problems(401, 403, 404, 410))
 async def stored(held: Held, episode: VisibleEpisode) -> StoredSupport:
-    images, labels = await held.store.get_support(episode.id)
-    spec = _spec(await held.store.get_model(episode.model_version))
+    images, labels = await held.store.episodes.support(episode.id)
+    spec = _spec(await held.store.models.get(episode.model_version))
     return await asyncio.to_thread(_shown, images, [episode.classes[label] for label in labels], spec)
 
 
@@ -66,12 +66,12 @@ async def correct(
 async def _store(
     held: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    model = await held.store.get_model(parent.model_version)
+    model = await held.store.models.get(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
-    images, labels = await held.store.get_support(parent.id)
+    images, labels = await held.store.episodes.support(parent.id)
     support = edits.corrected(correction, parent.classes, labels, held.settings)
-    return await held.store.create_episode(
+    return await held.store.episodes.create(
         owner=key.tenant,
         name=parent.name if options.name is None else options.name,
         classes=list(support.shots),

@@ -36,7 +36,7 @@ async def start(
     asked = await read_json(request, TrainBody)
     _require_dataset(held.settings, asked.dataset)
     options = asked.model_dump(exclude={"dataset"}, exclude_none=True)
-    record = await held.store.create_training(
+    record = await held.store.trainings.create(
         owner=key.tenant, dataset=asked.dataset, options=options, idempotency_key=idempotency_key
     )
     response.headers["Location"] = f"/train/{record.id}"
@@ -55,17 +55,17 @@ def _require_dataset(settings: Settings, name: str) -> None:
 
 @router.get("", summary="List runs, newest first", responses=problems(401, 403, 422))
 async def page(held: Held, _: AdminKey, query: Annotated[PageQuery, Query()]) -> TrainingPage:
-    records, cursor = await held.store.list_trainings(query.limit, query.cursor)
+    records, cursor = await held.store.trainings.page(None, query.limit, query.cursor)
     return TrainingPage(trainings=[Training.of(record) for record in records], next_cursor=cursor)
 
 
 @router.get("/{id}", summary="How far a run is", responses=problems(401, 403, 404))
 async def one(id: str, held: Held, _: AdminKey) -> Training:
-    return Training.of(await held.store.get_training(id))
+    return Training.of(await held.store.trainings.get(id))
 
 
 async def _existing(id: str, held: Held, _: AdminKey) -> TrainingRecord:
-    return await held.store.get_training(id)
+    return await held.store.trainings.get(id)
 
 
 @router.get(
@@ -75,7 +75,7 @@ async def _existing(id: str, held: Held, _: AdminKey) -> TrainingRecord:
     responses=problems(401, 403, 404),
 )
 async def events(held: Held, training: Annotated[TrainingRecord, Depends(_existing)]) -> AsyncIterator[ServerSentEvent]:
-    records = held.store.watch_training(training.id)
+    records = held.store.trainings.watch(training.id)
     stream = sse.events(records, held.draining, running=RUNNING, progress=Training.of, finished=Training.of)
     async for event in stream:
         yield event
@@ -85,7 +85,7 @@ async def events(held: Held, training: Annotated[TrainingRecord, Depends(_existi
     "/{id}/cancel", status_code=202, summary="Stop a run; its last checkpoint stays", responses=problems(401, 403, 404)
 )
 async def cancel(id: str, held: Held, _: AdminKey) -> Training:
-    return Training.of(await held.store.cancel_training(id))
+    return Training.of(await held.store.trainings.cancel(id))
 
 
 @router.post(
@@ -95,4 +95,4 @@ async def cancel(id: str, held: Held, _: AdminKey) -> Training:
     responses=problems(401, 403, 404, 409),
 )
 async def resume(id: str, held: Held, _: AdminKey) -> Training:
-    return Training.of(await held.store.resume_training(id))
+    return Training.of(await held.store.trainings.resume(id))

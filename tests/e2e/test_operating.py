@@ -5,7 +5,7 @@ from collections.abc import Callable
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from lamanas_core.data.sources.glyphs import write_folders
 from tests.conftest import Service, test_settings
 from tests.e2e.journey import button
@@ -54,7 +54,7 @@ def test_operator_trains_a_model_activates_it_and_rolls_back(page: Page, service
 
 def test_who_is_no_admin_has_no_operators_view(visit: Callable[..., Page], service: Service) -> None:
     store = SyncStore.open(test_settings(service.data_dir))
-    _, token = store.make_key("laptop", ["episodes", "predict"])
+    _, token = store.api_keys.create("laptop", ["episodes", "predict"])
     store.close()
     page = visit(f"/#token={token}")
     expect(page.get_by_label("Drawing pad")).to_be_visible()

@@ -7,98 +7,117 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 # The sample has of each area in proportion to its number of places. Globs are relative to the root.
 AREAS: Mapping[str, tuple[str, ...]] = {
-    "lamanas_core": ("lamanas_core/learning/**/*.py", "lamanas_core/images.py", "lamanas_core/artifact.py"),
-    "app": (
-        "app/store/**/*.py",
-        # images
-        "app/archive.py",
-        "app/corrections.py",
-        "app/decoder.py",
-        "app/decoding.py",
-        "app/multipart.py",
-        "app/small.py",
-        "app/uploads.py",
-        # inference
-        "app/predictor.py",
-        "app/routes/predict.py",
+    "lamanas_core": (
+        "lamanas_core/[!_]*.py",
+        *(f"lamanas_core/{part}/**/*.py" for part in ("adapt", "data", "losses", "measure", "meta", "search", "train")),
     ),
+    "app": ("app/store/**/*.py", "app/images/**/*.py", "app/inference/**/*.py", "app/queue.py"),
     "workers": ("workers/**/*.py",),
 }
 
 # The longest prefix of a module's path decides. The tests of a row run in its order, up to the first failure: the most
 # specific and fastest first. One string a row: names of files under ``tests/``, without ``test_`` and ``.py``.
 TABLE: Mapping[str, str] = {
-    "app/archive.py": "app/parsing app/bad_input app/episodes",
-    "app/corrections.py": "app/support",
-    "app/decod": "app/decoder app/bad_input",
-    "app/multipart.py": "app/parsing app/bad_input app/episodes app/predict",
-    "app/predictor.py": "app/predict app/operation app/telemetry",
-    "app/routes/predict.py": "app/predict app/telemetry app/bad_input",
-    "app/small.py": "app/small app/predict",
-    "app/uploads.py": "app/bad_input app/support app/predict app/episodes",
-    "app/store/": "store/lease store/memory store/trainings store/async_store store/standings app/operation",
-    "app/store/access.py": "app/auth app/limits store/async_store app/session",
-    "app/store/async_store.py": "store/async_store store/lease store/memory store/trainings app/episodes app/auth",
-    "app/store/broker.py": "store/broker store/lease",
-    "app/store/changes.py": "store/async_store app/episodes",
-    "app/store/codec.py": "store/lease store/trainings store/async_store app/episodes",
-    "app/store/keys.py": "store/lease store/memory store/trainings store/async_store app/auth app/limits",
+    "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
+    "app/images/archive.py": "app/parsing app/bad_input app/episodes",
+    "app/images/edits.py": "app/support",
+    "app/images/fast_png.py": "app/fast_png app/predict",
+    "app/images/pool.py": "app/pool app/bad_input",
+    "app/images/sandbox.py": "app/pool app/bad_input",
+    "app/inference/": "app/predict app/operation app/telemetry",
+    "app/queue.py": "store/queue store/lease",
+    "app/store/": "store/lease store/memory store/trainings store/async_store store/lookup_cache app/operation",
+    "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",
+    "app/store/claims.py": "store/lease store/trainings workers/claims",
     "app/store/measures.py": "workers/telemetry app/telemetry",
-    "app/store/observed.py": "app/telemetry app/operation",
-    "app/store/standings.py": "store/standings store/async_store app/queues app/episodes",
-    "app/store/sync_store.py": (
-        "store/lease store/memory store/trainings workers/reconciler workers/claims app/operation"
+    "app/store/notifications.py": "store/async_store app/episodes",
+    "app/store/registry.py": "store/registry store/lease",
+    "app/store/workers.py": "app/telemetry app/operation",
+    "lamanas_core/adapt/adapted.py": (
+        "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
     ),
+    "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks goldens/goldens",
+    "lamanas_core/adapt/inner.py": (
+        "learning/steps learning/gradients learning/artifact goldens/goldens learning/paper"
+    ),
+    "lamanas_core/adapt/onnx.py": "learning/artifact learning/paper",
+    "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
+    "lamanas_core/adapt/together.py": "learning/together",
     "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
-    "lamanas_core/images.py": "images/images app/small learning/artifact learning/training_tasks",
-    "lamanas_core/learning/ablation.py": "learning/ablation",
-    "lamanas_core/learning/adaptation.py": (
-        "learning/architecture learning/artifact learning/calibration learning/paper"
+    "lamanas_core/backbones.py": (
+        "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
     ),
-    "lamanas_core/learning/architecture.py": "learning/architecture learning/plots learning/paper learning/artifact",
-    "lamanas_core/learning/batch_norm.py": "learning/batch_norm learning/artifact learning/paper",
-    "lamanas_core/learning/batches.py": "learning/gradients learning/training_tasks learning/training",
-    "lamanas_core/learning/calibration.py": "learning/calibration learning/shipped",
-    "lamanas_core/learning/checkpoint.py": "learning/training_folder learning/training learning/training_processes",
-    "lamanas_core/learning/config.py": "learning/presets learning/operations learning/architecture learning/paper",
-    "lamanas_core/learning/datasets.py": "learning/episodes learning/training_tasks learning/training_folder cli/data",
-    "lamanas_core/learning/devices.py": "learning/training_folder learning/train_command",
-    "lamanas_core/learning/distributed.py": "learning/training_folder learning/training_processes",
-    "lamanas_core/learning/episodes.py": "learning/episodes learning/training_tasks learning/calibration",
-    "lamanas_core/learning/evaluation.py": "learning/evaluation learning/ablation learning/training learning/shipped",
-    "lamanas_core/learning/heads.py": "learning/losses learning/calibration learning/artifact learning/paper",
-    "lamanas_core/learning/loss_landscape.py": "learning/plots",
-    "lamanas_core/learning/loss_slope.py": "learning/starting learning/plots",
-    "lamanas_core/learning/losses.py": "learning/losses learning/gradients learning/starting learning/paper",
-    "lamanas_core/learning/meta_learners.py": (
-        "learning/gradients learning/training_tasks learning/paper learning/training learning/algorithm_2"
+    "lamanas_core/config.py": (
+        "learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
     ),
-    "lamanas_core/learning/meta_model.py": (
-        "learning/artifact learning/starting learning/train_command learning/shipped"
+    "lamanas_core/data/augment.py": "learning/styles learning/training_tasks",
+    "lamanas_core/data/episodes.py": "learning/episodes learning/training_tasks learning/calibration",
+    "lamanas_core/data/folders.py": (
+        "learning/episodes learning/training_tasks learning/training_folder learning/training_splits cli/data"
     ),
-    "lamanas_core/learning/normalisation.py": "learning/gradients learning/artifact learning/paper",
-    "lamanas_core/learning/omniglot_download.py": "cli/bad_command_lines learning/train_command",
-    "lamanas_core/learning/onnx_graph.py": "learning/artifact learning/paper",
-    "lamanas_core/learning/operations.py": "learning/operations learning/architecture learning/artifact learning/paper",
-    "lamanas_core/learning/paper_losses.py": "learning/losses learning/paper",
-    "lamanas_core/learning/prototypes.py": "learning/losses learning/gradients learning/artifact",
-    "lamanas_core/learning/provenance.py": "learning/training_folder learning/train_command",
-    "lamanas_core/learning/reproduction.py": "learning/figures learning/reproduction",
-    "lamanas_core/learning/run_folder.py": (
-        "learning/training_folder learning/train_command learning/training_processes"
+    "lamanas_core/data/sources/omniglot.py": (
+        "cli/bad_command_lines learning/train_command learning/episodes learning/shipped"
     ),
-    "lamanas_core/learning/starting.py": "learning/starting learning/reproduction",
-    "lamanas_core/learning/stems.py": "learning/train_command learning/operations learning/artifact learning/paper",
-    "lamanas_core/learning/styles.py": "learning/styles learning/training_tasks",
-    "lamanas_core/learning/supernet.py": (
-        "learning/architecture learning/operations learning/gradients learning/artifact"
+    "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
+    "lamanas_core/data/": "cli/data learning/episodes",
+    "lamanas_core/data/sources/glyphs.py": "cli/data goldens/goldens",
+    "lamanas_core/devices.py": "learning/training_folder learning/train_command",
+    "lamanas_core/files.py": "files",
+    "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
+    "lamanas_core/heads.py": (
+        "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
-    "lamanas_core/learning/task_learner.py": "learning/gradients learning/artifact learning/paper learning/training",
-    "lamanas_core/learning/training.py": (
-        "learning/training_folder learning/train_command learning/training learning/training_processes"
+    "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
+    "lamanas_core/image_spec.py": "images/images",
+    "lamanas_core/losses/invariant.py": (
+        "learning/losses learning/gradients learning/together learning/starting learning/paper"
     ),
-    "lamanas_core/learning/training_tasks.py": "learning/training_tasks learning/training_folder learning/training",
-    "lamanas_core/learning/warm_up.py": "learning/training_folder learning/architecture learning/training",
+    "lamanas_core/losses/paper.py": "learning/losses learning/paper",
+    "lamanas_core/losses/slope.py": "learning/starting learning/plots",
+    "lamanas_core/measure/ablate.py": "learning/ablation",
+    "lamanas_core/measure/calibrate.py": "learning/calibration learning/training_splits learning/shipped",
+    "lamanas_core/measure/evaluate.py": (
+        "learning/evaluation learning/ablation learning/training_stages learning/shipped"
+    ),
+    "lamanas_core/measure/landscape.py": "learning/plots",
+    "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
+    "lamanas_core/measure/table1.py": "learning/figures learning/reproduction",
+    "lamanas_core/meta/gradient.py": "learning/gradients learning/algorithm_2 learning/paper goldens/goldens",
+    "lamanas_core/meta/maml.py": "learning/gradients learning/training_stages learning/paper goldens/goldens",
+    "lamanas_core/meta/reptile.py": (
+        "learning/algorithm_2 learning/steps learning/gradients learning/paper goldens/goldens"
+    ),
+    "lamanas_core/meta/warm_up.py": "learning/warm_up learning/architecture learning/training_stages goldens/goldens",
+    "lamanas_core/meta_model.py": "learning/artifact learning/starting learning/train_command learning/shipped",
+    "lamanas_core/onnx_writer.py": "learning/artifact learning/registries learning/paper",
+    "lamanas_core/recipe.py": (
+        "learning/recipe learning/training_stages goldens/goldens learning/training_tasks learning/styles"
+    ),
+    "lamanas_core/search/alpha.py": (
+        "learning/architecture learning/plots learning/together learning/paper learning/artifact"
+    ),
+    "lamanas_core/search/batch_norm.py": "learning/batch_norm learning/artifact learning/paper",
+    "lamanas_core/search/network.py": (
+        "learning/architecture learning/operations learning/registries goldens/goldens learning/artifact"
+    ),
+    "lamanas_core/search/normalisation.py": "learning/gradients learning/artifact learning/together learning/paper",
+    "lamanas_core/search/operations.py": (
+        "learning/operations learning/architecture learning/artifact learning/paper goldens/goldens"
+    ),
+    "lamanas_core/train/checkpoint.py": (
+        "learning/training_folder goldens/goldens learning/training learning/training_processes"
+    ),
+    "lamanas_core/train/distributed.py": "learning/training_folder learning/training_processes",
+    "lamanas_core/train/loop.py": (
+        "learning/training_folder learning/training_stages learning/train_command goldens/goldens "
+        "learning/training learning/training_splits learning/training_processes"
+    ),
+    "lamanas_core/train/provenance.py": "learning/training_folder learning/train_command",
+    "lamanas_core/train/run_folder.py": "learning/training_folder learning/train_command learning/training_processes",
+    "lamanas_core/train/starting.py": "learning/starting learning/reproduction",
+    "lamanas_core/train/tasks.py": (
+        "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
+    ),
     "workers/adapt.py": "workers/telemetry workers/claims workers/adapt_worker",
     "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
