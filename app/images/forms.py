@@ -2,80 +2,49 @@
 
 import asyncio
 import base64
-import hashlib
-import json
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.http.problems import (
-    EMPTY_LABEL,
     INVALID_BASE64,
     INVALID_REQUEST,
     LABELS_MISMATCH,
-    TOO_FEW_CLASSES,
-    TOO_MANY_CLASSES,
-    TOO_MANY_IMAGES,
-    TOO_MANY_SHOTS,
+    MALFORMED_BODY,
     UNKNOWN_FIELD,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
     invalid,
 )
-from app.images import archive, multipart
-from app.images.multipart import Part
-from app.images.pool import ImageFile
+from app.images import archive
+from app.images.files import ImageFile, LabelledFile, SupportSet, check_counts, check_labels, check_number
 from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
-MAX_LABEL = 200
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 Body = TypeVar("Body", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class LabelledFile:
-    label: str
-    file: ImageFile
+@dataclass
+class Part:
+    """One part: its form field, the name of the file if it is one, its bytes."""
 
+    name: str = ""
+    filename: str | None = None
+    data: bytearray = field(default_factory=bytearray)
 
-@dataclass(frozen=True)
-class SupportSet:
-    """The support set of one request: its files in the order sent, and what else was asked."""
-
-    files: tuple[LabelledFile, ...]
-    options: EpisodeOptions
-
-    @property
-    def shots(self) -> dict[str, int]:
-        """How many images each class has; classes in the order in which they were first sent."""
-        return Counter(file.label for file in self.files)
-
-    @property
-    def labels(self) -> list[int]:
-        """The number of each file's class."""
-        number = {label: at for at, label in enumerate(self.shots)}
-        return [number[file.label] for file in self.files]
-
-    def digest(self) -> str:
-        """The same for the same request, however it was packed."""
-        return digest(self.options.model_dump(), self.files)
-
-
-def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
-    """A name for what was asked, with these files."""
-    total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
-    for file in files:
-        label = file.label.encode()
-        total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
-        total.update(file.file.data)
-    return total.hexdigest()
+    def text(self) -> str:
+        """Raises Problem unless it is UTF-8."""
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            raise Problem(INVALID_REQUEST, f"{self.name}: not UTF-8 text", field=self.name) from None
 
 
 # ---------------------------------------------------------------------- reading a request
@@ -105,7 +74,7 @@ async def read_support(request: Request, settings: Settings) -> SupportSet:
 async def read_form(request: Request, settings: Settings, *, many: set[str], one: set[str]) -> dict[str, list[Part]]:
     """The parts of a form by their field; those in ``one`` are there once at most. Raises Problem."""
     most = 2 * settings.max_images + 100
-    parts = await multipart.read(request.headers["content-type"], request.stream(), max_parts=most)
+    parts = await read_parts(request.headers["content-type"], request.stream(), max_parts=most)
     return _by_field(parts, many=many, one=one)
 
 
@@ -143,9 +112,7 @@ async def read_queries(request: Request, settings: Settings) -> tuple[str, list[
         body = await read_json(request, PredictBody)
         episode_id, files = body.episode_id, of_base64(body.images, "images", settings)
     else:
-        parts = await multipart.read(
-            request.headers["content-type"], request.stream(), max_parts=settings.max_images + 100
-        )
+        parts = await read_parts(request.headers["content-type"], request.stream(), max_parts=settings.max_images + 100)
         fields = _by_field(parts, many={"images"}, one={"episode_id"})
         if "episode_id" not in fields:
             raise Problem(INVALID_REQUEST, "episode_id: Field required", field="episode_id")
@@ -160,13 +127,6 @@ def of_base64(images: Sequence[str], field: str, settings: Settings) -> list[Ima
     """Files of base64 or base64url text, padded or not. Raises Problem."""
     check_number(len(images), field, settings)
     return [_of_base64(text, f"{field}[{number}]") for number, text in enumerate(images)]
-
-
-def check_number(images: int, field: str, settings: Settings) -> None:
-    """Raises Problem for more images than a request may have."""
-    if images > settings.max_images:
-        text = f"{field}: {images} images, a request may have {settings.max_images} at most"
-        raise Problem(TOO_MANY_IMAGES, text, field=field)
 
 
 # ---------------------------------------------------------------------- the three forms
@@ -240,36 +200,67 @@ def _of_base64(text: str, where: str) -> ImageFile:
     return ImageFile(base64.b64decode(padded.encode(), altchars=b"-_"), where)  # '+' and '/' stay what they are
 
 
-def check_labels(files: Sequence[LabelledFile]) -> None:
-    """Raises Problem for a label that cannot be one; each is looked at once."""
-    first: dict[str, str] = {}
-    for file in files:
-        first.setdefault(file.label, file.file.where)
-    for label, where in first.items():
-        check_label(label, where)
+# ---------------------------------------------------------------------- multipart/form-data
 
 
-def check_label(label: str, where: str) -> None:
-    """Raises Problem for a label that cannot be one; ``where`` says whose it is."""
-    if not label.strip():
-        raise Problem(EMPTY_LABEL, f"the label of {where} is empty", field="label", image=where)
-    if len(label) > MAX_LABEL:
-        text = f"the label of {where} has {len(label)} characters, at most {MAX_LABEL} are taken"
-        raise Problem(INVALID_REQUEST, text, field="label", image=where)
-    if any(unicodedata.category(character) == "Cc" for character in label):
-        text = f"the label of {where} holds control characters"
-        raise Problem(INVALID_REQUEST, text, field="label", image=where)
+class _Reader:
+    """The callbacks of the parser."""
+
+    def __init__(self, max_parts: int) -> None:
+        self.parts: list[Part] = []
+        self.ended = False
+        self._max_parts = max_parts
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+
+    def on_part_begin(self) -> None:
+        if len(self.parts) >= self._max_parts:
+            raise Problem(INVALID_REQUEST, f"more than {self._max_parts} parts")
+        self.parts.append(Part())
+        self._disposition = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise Problem(MALFORMED_BODY, f"part {len(self.parts)} has no name")
+        part = self.parts[-1]
+        part.name = options[b"name"].decode(errors="replace")
+        if b"filename" in options:
+            part.filename = options[b"filename"].decode(errors="replace")
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self.parts[-1].data += data[start:end]
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
-def check_counts(shots: Mapping[str, int], settings: Settings) -> None:
-    """Raises Problem for more or fewer classes, or images of one class, than there may be."""
-    if len(shots) < 2:
-        text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
-        raise Problem(TOO_FEW_CLASSES, text, field="support")
-    if len(shots) > settings.max_classes:
-        text = f"{len(shots)} classes, at most {settings.max_classes} are taken"
-        raise Problem(TOO_MANY_CLASSES, text, field="support")
-    label, most = max(shots.items(), key=lambda item: item[1])
-    if most > settings.max_shots:
-        text = f"class {label!r} has {most} images, at most {settings.max_shots} are taken"
-        raise Problem(TOO_MANY_SHOTS, text, field="support")
+async def read_parts(content_type: str, body: AsyncIterator[bytes], *, max_parts: int) -> list[Part]:
+    """All parts in the order sent. Raises Problem for a body that is not multipart or has too many parts."""
+    _, options = parse_options_header(content_type)
+    if not options.get(b"boundary"):
+        raise Problem(MALFORMED_BODY, "multipart/form-data without a boundary")
+    reader = _Reader(max_parts)
+    names = ("on_part_begin", "on_part_data", "on_header_field", "on_header_value", "on_header_end")
+    callbacks = {name: getattr(reader, name) for name in (*names, "on_headers_finished", "on_end")}
+    try:
+        parser = MultipartParser(options[b"boundary"], callbacks)  # type: ignore[arg-type]
+        async for chunk in body:
+            parser.write(chunk)
+    except FormParserError as error:
+        raise Problem(MALFORMED_BODY, f"not multipart/form-data: {error}") from None
+    if not reader.ended:
+        raise Problem(MALFORMED_BODY, "the multipart body ends before its last boundary")
+    return reader.parts

@@ -1,14 +1,13 @@
-"""Decodes uploaded images in a few processes of their own, in limited time."""
+"""Decodes uploaded images in a few processes beside the app, in limited time."""
 
 import asyncio
-import ctypes
 import logging
 import multiprocessing
 import multiprocessing.forkserver
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from app.http.problems import BUSY, DECODING_TOO_SLOW, INVALID_IMAGE, Problem
 from app.images import sandbox
+from app.images.files import ImageFile
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array
 
@@ -33,30 +33,18 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([sandbox.__name__])
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """The bytes of one image file and where in the request it stood, as the client would call it."""
-
-    data: bytes | bytearray
-    where: str
-
-
 @dataclass(frozen=True, eq=False)
 class _Child:
-    """``at``: which file of its request it is at, in memory that outlives it; to be read while nobody else has it."""
-
     process: BaseProcess
     connection: Connection
-    at: ctypes.c_int
 
     @classmethod
     def start(cls, max_pixels: int) -> "_Child":
         ours, theirs = _context.Pipe()
-        at = _context.RawValue(ctypes.c_int)
-        process = _context.Process(target=sandbox.serve, args=(theirs, at, max_pixels), name="decoding", daemon=True)
+        process = _context.Process(target=sandbox.serve, args=(theirs, max_pixels), name="decoding", daemon=True)
         process.start()
         theirs.close()
-        return cls(process, ours, at)
+        return cls(process, ours)
 
     def end(self) -> int | None:
         """Its exit code."""
@@ -67,7 +55,9 @@ class _Child:
 
 
 class Decoder:
-    """Processes start when they are first needed, and again after one was lost."""
+    """A job is one image, and a request has as many jobs at a time as there are processes: however many images it has,
+    others wait for a few of them alone. Processes start when they are first needed, and again after one was lost.
+    """
 
     def __init__(self, *, max_pixels: int, seconds: float = SECONDS) -> None:
         self._max_pixels = max_pixels
@@ -78,7 +68,7 @@ class Decoder:
         multiprocessing.forkserver.ensure_running()
 
     def close(self) -> None:
-        """Stops what runs, too."""
+        """Stops running jobs, too."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for child in list(self._children):
             child.process.kill()
@@ -87,62 +77,82 @@ class Decoder:
             self._idle.pop().end()
 
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
-        """uint8 (n, *spec.shape), read-only. Raises Problem, naming the image, for one that cannot be read."""
-        return await self.then(files, spec, lambda images: images)
+        """uint8 (n, *spec.shape). Raises Problem, naming the image, for the first one that cannot be read."""
+        deadline = time.monotonic() + self._seconds
+        images = np.empty((len(files), *spec.shape), np.uint8)
+        refused: dict[int, Exception] = {}
+        left = iter(enumerate(files))
+        await asyncio.gather(*(self._some(left, spec, deadline, images, refused) for _ in range(PROCESSES)))
+        if refused:
+            raise refused[min(refused)]
+        return images
 
     async def then(self, files: Sequence[ImageFile], spec: ImageSpec, work: Callable[[UInt8Array], T]) -> T:
-        """What ``work`` makes of the ``arrays``, in the thread that waited for them: a second one would cost a small
-        image more than its sandbox. Raises Problem, too."""
+        """What ``work`` makes of the ``arrays``, in a thread: for a single image the one that waited for it, since to
+        change threads would cost a small image more than its decoding. Raises Problem, too."""
+        if len(files) != 1:
+            images = await self.arrays(files, spec)
+            return await self._run(lambda: work(images))
         deadline = time.monotonic() + self._seconds
+        return await self._run(lambda: work(self._decoded(files[0], spec, deadline)[None]))
 
-        def run() -> T:
-            return work(self._decode(files, spec, deadline))
+    async def _some(
+        self,
+        left: Iterator[tuple[int, ImageFile]],
+        spec: ImageSpec,
+        deadline: float,
+        images: UInt8Array,
+        refused: dict[int, Exception],
+    ) -> None:
+        """Decodes one file after another of those that are ``left``, until one is refused."""
+        for number, file in left:
+            try:
+                images[number] = await self._run(lambda file=file: self._decoded(file, spec, deadline))  # type: ignore[misc]
+            except Exception as error:
+                refused[number] = error
+            if refused:
+                return
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _decode(self, files: Sequence[ImageFile], spec: ImageSpec, deadline: float) -> UInt8Array:
+    def _decoded(self, file: ImageFile, spec: ImageSpec, deadline: float) -> UInt8Array:
         seconds = deadline - time.monotonic()
         if seconds <= 0:
-            raise Problem(BUSY, "too many images of others wait to be decoded", headers={"Retry-After": "5"})
-        order = sandbox.order([len(file.data) for file in files], spec, seconds=seconds)
-        together = b"".join(file.data for file in files)
-        child = self._ordered(order)
+            raise Problem(BUSY, "too many other images are waiting to be decoded", headers={"Retry-After": "5"})
+        child = self._given(sandbox.job(spec, seconds=seconds))
         try:
-            child.connection.send_bytes(together)
+            child.connection.send_bytes(file.data)
             answer = child.connection.recv_bytes()
         except (EOFError, OSError):
-            # What died at foreign bytes may have written anything there.
-            at = min(max(child.at.value, 0), len(files) - 1)
-            raise self._lost(child, files[at].where) from None
+            raise self._lost(child, file.where) from None
         self._idle.append(child)
         if answer[:1] == sandbox.REFUSAL:
-            at, words = sandbox.refused(answer)
-            where = files[at].where
-            raise Problem(INVALID_IMAGE, f"{where}: {words}", image=where)
-        return np.frombuffer(answer, np.uint8, offset=1).reshape(len(files), *spec.shape)
+            reason = answer.removeprefix(sandbox.REFUSAL).decode()
+            raise Problem(INVALID_IMAGE, f"{file.where}: {reason}", image=file.where)
+        return np.frombuffer(answer, np.uint8, offset=1).reshape(spec.shape)
 
-    def _ordered(self, order: bytes) -> _Child:
-        """A process that has the order and no file yet. One that died idle cannot take it and costs nobody anything."""
+    def _given(self, job: bytes) -> _Child:
+        """A process that has the job and no file yet. One that died idle cannot take it and costs nobody anything."""
         with suppress(IndexError):  # no check before: another thread may take the last one in between
             while True:
                 child = self._idle.pop()
-                child.at.value = 0
-                with suppress(OSError):  # sooner than ``is_alive``, which the server that forked it must tell of first
-                    child.connection.send_bytes(order)
+                with suppress(OSError):  # sooner than ``is_alive``, which depends on the server that forked it
+                    child.connection.send_bytes(job)
                     return child
                 self._children.discard(child)
                 child.end()
         child = _Child.start(self._max_pixels)
         self._children.add(child)
         with suppress(OSError):  # should it be dead already, no answer will come
-            child.connection.send_bytes(order)
+            child.connection.send_bytes(job)
         return child
 
     def _lost(self, child: _Child, where: str) -> Problem:
         """The process did not come back from this image."""
         self._children.discard(child)
         code = child.end()
-        log.warning("a decoding process ended (%s)", code)  # of ``where``, which has labels in it, no log tells
+        log.warning("a decoding process ended (%s)", code)  # not ``where``, which can contain labels
         if code == -signal.SIGALRM:
             text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
             return Problem(DECODING_TOO_SLOW, text, image=where)

@@ -9,7 +9,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.http import sse
 from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
 from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
-from app.images.forms import SupportSet, read_support
+from app.images.files import SupportSet
+from app.images.forms import read_support
 from app.openapi import EPISODE_EXAMPLE, EPISODE_FORM, body, problems
 from app.routes.common import not_ready
 from app.schemas import Episode, EpisodeBody, EpisodePage, PageQuery, Progress

@@ -9,8 +9,8 @@ from app.http import sse
 from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
 from app.http.direct import DirectRoute, given_by, read_query
 from app.images import fast_png
+from app.images.files import ImageFile
 from app.images.forms import of_base64, read_queries
-from app.images.pool import ImageFile
 from app.inference.cache import Loaded
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.routes.common import not_ready
