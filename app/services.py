@@ -7,7 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from app.images.pool import Decoder
-from app.inference.cache import Predictor
+from app.inference.cache import ClassifierCache
 from app.settings import Settings
 from app.store.clients import Store
 from app.telemetry.metrics import Metrics
@@ -20,14 +20,14 @@ class Services:
     settings: Settings
     store: Store
     decoder: Decoder
-    predictor: Predictor
+    classifiers: ClassifierCache
     metrics: Metrics
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def services(request: Request) -> Services:
+async def current_services(request: Request) -> Services:
     # Not a plain function: FastAPI would run that in a thread, which costs more than the rest of a small request.
     return cast(Services, request.app.state.services)
 
 
-Held = Annotated[Services, Depends(services)]
+CurrentServices = Annotated[Services, Depends(current_services)]

@@ -44,8 +44,8 @@ def test_not_ready_while_draining_but_alive(settings: Settings, worker: Worker) 
     app = create_app(settings)
     with TestClient(app) as client:
         assert client.get("/readyz").status_code == 200
-        held: Services = app.state.services
-        held.draining.set()
+        services: Services = app.state.services
+        services.draining.set()
         assert client.get("/readyz").json()["checks"]["not_draining"] is False
         assert client.get("/healthz").json() == {"status": "ok"}
 

@@ -1,16 +1,47 @@
-"""Tasks to try: made-up characters that no model has seen, drawn by the generator in the core."""
+"""The playground at / and the API reference at /docs, files that the browser runs as they are; and tasks to try."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+FOLDER = Path(__file__).resolve().parent.parent / "static"
+# Asked for again each time (a 304 if it is the same), so that modules of two versions never meet in one page.
+CACHE = {"Cache-Control": "no-cache"}
+
 
 import base64
 from functools import cache
 
 import numpy as np
-from fastapi import APIRouter
 
 from app.openapi import problems
 from app.schemas import Example, ExampleImage, Examples
 from lamanas_core.data.sources import glyphs
 
-router = APIRouter(tags=["examples"])
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> FileResponse:
+    return FileResponse(FOLDER / "index.html", headers=CACHE)
+
+
+@router.get("/docs")
+async def reference() -> FileResponse:
+    return FileResponse(FOLDER / "docs.html", headers=CACHE)
+
+
+class Static(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(CACHE)
+        return response
+
+
+examples_router = APIRouter(tags=["examples"])
 
 # Title, classes, images of each class to learn from; the seed is the place in this list.
 TASKS = (
@@ -21,7 +52,7 @@ TASKS = (
 QUERIES_PER_CLASS = 2
 
 
-@router.get("/examples", summary="Tasks to try", responses=problems())
+@examples_router.get("/examples", summary="Tasks to try", responses=problems())
 async def examples() -> Examples:
     return _examples()
 
