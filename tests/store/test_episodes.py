@@ -255,7 +255,7 @@ def test_dropped_classifier_is_asked_for_with_a_wake_up_and_a_notice(
         id = (await create(store))[0].id
         commit(sync_store, id)
         client.delete(keys.artifact(id), keys.broker_queue("episode"))
-        client.srem(keys.unfinished("owner1"), id)
+        client.delete(keys.unfinished("owner1"))
         clock = Clock(client)
         with notices(redis_server) as changed, pytest.raises(NotReady):
             await store.episodes.artifact(id)
@@ -263,7 +263,8 @@ def test_dropped_classifier_is_asked_for_with_a_wake_up_and_a_notice(
         assert client.llen(keys.broker_queue("episode")) == 1
         assert clock.is_in(0, client.zscore(keys.queued("episode"), id))
         assert clock.is_in(0, client.hget(keys.record("episode", id), "queued_at"))
-        assert client.sismember(keys.unfinished("owner1"), id)
+        assert client.smembers(keys.unfinished("owner1")) == {id.encode()}
+        assert client.pttl(keys.unfinished("owner1")) <= TTL_MS
 
     with_store(settings, body)
 

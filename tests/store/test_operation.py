@@ -89,6 +89,8 @@ def test_rate_lets_a_burst_through_and_then_as_many_as_are_refilled(
         client.hincrby(keys.bucket("k"), "at", -100_000)  # as if 100 s had passed
         assert await store.api_keys.take("k", rate) == 0
         assert 90 < await store.api_keys.take("k", rate) <= 100
+        once = Rate(requests=1, seconds=300)
+        assert [await store.api_keys.take("once", once) > 0 for _ in range(2)] == [False, True]
         client.hincrby(keys.bucket("k"), "at", -10_000_000)
         assert [await store.api_keys.take("k", rate) > 0 for _ in range(4)] == [False, False, False, True]
 
