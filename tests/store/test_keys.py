@@ -4,25 +4,10 @@ from app.store import keys
 
 
 def test_names_are_those_of_installations_that_exist() -> None:
-    assert [
-        keys.CHANGES,
-        keys.EXPIRY,
-        keys.MODELS,
-        keys.ACTIVE_MODEL,
-        keys.API_KEYS,
-        keys.SUPPORT_BYTES,
-        keys.ARTIFACTS,
-        keys.MEASUREMENTS,
-    ] == [
-        "lam:changes",
-        "lam:expiry",
-        "lam:models",
-        "lam:models:active",
-        "lam:keys",
-        "lam:held",
-        "lam:artifacts",
-        "lam:measures",
-    ]
+    assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
+    assert (keys.MODELS, keys.ACTIVE_MODEL) == ("lam:models", "lam:models:active")
+    assert (keys.SUPPORT_BYTES, keys.ARTIFACTS) == ("lam:held", "lam:artifacts")
+    assert keys.MEASUREMENTS == "lam:measures"
     assert (keys.record("episode", "i"), keys.record("training", "i")) == ("lam:episode:i", "lam:training:i")
     assert (keys.index("episode"), keys.index("training", "o")) == ("lam:episodes", "lam:trainings:o")
     assert (keys.queued("episode"), keys.queued("training")) == ("lam:queued:adapt", "lam:queued:train")
