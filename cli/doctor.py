@@ -213,7 +213,7 @@ def disk(settings: Settings) -> Check:
 def login() -> Check:
     try:
         kept = remote.find()
-        with Client(kept.url, kept.token, patience=0, transport=remote.transport(kept.url)) as client:
+        with Client(kept.url, kept.token, retries=None, transport=remote.transport(kept.url)) as client:
             session = client.session()
     except (CommandError, LamanasError) as error:
         return Check("login", "wrong", str(error), f"`lamanas login URL`, or delete {remote.login_file()}")
