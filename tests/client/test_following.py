@@ -92,6 +92,7 @@ def test_reconnecting_ends_at_the_deadline(asking: Asking, clock: Clock) -> None
 
 def test_silent_streams_are_given_up_at_the_deadline(asking: Asking, clock: Clock) -> None:
     def silent(request: httpx.Request) -> httpx.Response:
+        assert len(asked) < 100
         asked.append(request)
         return httpx.Response(200, headers=EVENT_STREAM, stream=Chunks(event(0), lambda: clock.silence(request)))
 
