@@ -1,4 +1,4 @@
-"""``lamanas adapt``: a classifier from a folder of labelled images."""
+"""``lamanas adapt``: adapt a classifier to a folder of labelled images."""
 
 import argparse
 import sys
@@ -8,9 +8,9 @@ from typing import Any
 from cli import remote, show
 from lamanas_client import Client, Edge, Episode, Genotype
 
-DESCRIPTION = """Send a folder with a folder of images for each class (or a zip of that) and adapt a classifier to it.
+DESCRIPTION = """Send a folder with a folder of images for each class (or a zip of one) and adapt a classifier to it.
 
-Without --watch it returns once the images are stored; `lamanas predict` waits for the classifier by itself.
+Without --watch it returns once the images are stored; `lamanas predict` waits for the classifier if necessary.
 
 example: lamanas adapt glyphs --watch"""
 
@@ -22,8 +22,8 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="<class>/<image> inside; or a zip of such a folder")
-    parser.add_argument("--watch", action="store_true", help="show each step, then what came out")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds <class>/<image>; or a zip of such a folder")
+    parser.add_argument("--watch", action="store_true", help="show each step, then the result")
     parser.add_argument("--steps", type=int, metavar="K", help="gradient steps (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0, help="another seed adapts a little differently (default: 0)")
     show.add_json(parser)
@@ -38,15 +38,15 @@ def run(args: argparse.Namespace) -> int:
         show.print_json(episode)
     elif args.watch:
         print_episode(episode)
-        print(f"\nask it:  lamanas predict {episode.id} IMAGE...")
+        print(f"\nuse it:  lamanas predict {episode.id} IMAGE...")
     else:
         print(f"episode {episode.id}: {len(episode.classes)} classes, {sum(episode.shots.values())} images, stored")
-        print(f"ask it:  lamanas predict {episode.id} IMAGE...")
+        print(f"use it:  lamanas predict {episode.id} IMAGE...")
     return 0
 
 
 def watch(client: Client, id: str) -> Episode:
-    """A bar for each step until it is finished. Raises LamanasError."""
+    """Shows a bar for each step until the episode is finished. Raises LamanasError."""
     shown = None
     try:
         for news in client.watch_episode(id):
@@ -57,13 +57,13 @@ def watch(client: Client, id: str) -> Episode:
             known = f"loss {progress.loss[-1]:.4f}" if progress.loss else "waiting"
             show.print_bar(progress.step, progress.steps, known)
     except KeyboardInterrupt:
-        print(f"\nit goes on without you: lamanas episodes show {id}", file=sys.stderr)
+        print(f"\nthe adaptation continues: lamanas episodes show {id}", file=sys.stderr)
         raise
     return client.wait(id)
 
 
 def print_episode(episode: Episode) -> None:
-    """What there is to know about it, for people."""
+    """Prints the episode for people."""
     kept = episode.parameters
     took = "" if episode.adapt_seconds is None else f" in {episode.adapt_seconds:.1f} s"
     fields: list[tuple[str, object]] = [
@@ -71,7 +71,7 @@ def print_episode(episode: Episode) -> None:
         ("name", episode.name or "-"),
         ("state", episode.state + took),
         ("classes", ", ".join(f"{name} ({shots})" for name, shots in episode.shots.items())),
-        ("leave one out", f"{show.percent(episode.leave_one_out_accuracy)} of the images are told right by the others"),
+        ("leave one out", f"{show.percent(episode.leave_one_out_accuracy)} of the images classified correctly"),
         ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
         ("model", episode.model_version),
         ("expires", show.moment(episode.expires_at)),
@@ -85,7 +85,7 @@ def print_episode(episode: Episode) -> None:
 
 
 def print_genotype(genotype: Genotype) -> None:
-    """A line for each edge that was kept."""
+    """Prints a line for each edge of the adapted architecture."""
     rows = [
         (cell, f"node{number}", edge.source, f"{edge.weight:.2f}", _operations(edge))
         for cell, nodes in (("normal", genotype.normal), ("reduction", genotype.reduction))

@@ -1,4 +1,4 @@
-"""The first admin token: minted on loopback, found in its file, and otherwise demanded."""
+"""The first admin token: read from its file, or created if the app listens on loopback only."""
 
 from pathlib import Path
 
@@ -11,20 +11,20 @@ from lamanas_core.files import write_new
 
 
 class RevokedError(CommandError):
-    """The token in the data directory's file opens nothing any more."""
+    """The key of the token in the data directory's file is revoked."""
 
 
 def url(settings: Settings) -> str:
-    """Where the app that these settings describe is reached from this machine."""
+    """The URL of the app with these settings, as seen from this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def ensure(settings: Settings, store: SyncStore) -> None:
-    """Makes the token in the data directory's file a key of the store; without a file, mints one on loopback.
+    """Registers the token in the data directory's file as a key; without a file, creates one on loopback.
 
-    Raises RevokedError where that key is revoked, and CommandError where the app would listen beyond this machine
-    without any key: then nobody could tell who made the first one.
+    Raises RevokedError if that key is revoked, and CommandError if the app would listen beyond this machine without
+    any key: anybody who can reach it might get the first one.
     """
     token = read(settings)
     if token is None:
@@ -32,7 +32,7 @@ def ensure(settings: Settings, store: SyncStore) -> None:
             return
         if not settings.loopback:
             raise CommandError(
-                f"LAMANAS_HOST={settings.host} reaches beyond this machine, and there are no keys yet: start once on "
+                f"LAMANAS_HOST={settings.host} is open to other machines, and there are no keys yet: start once on "
                 f"127.0.0.1, or put a token into {settings.admin_token_file} with `lamanas init`"
             )
         token = mint(settings)
@@ -40,7 +40,7 @@ def ensure(settings: Settings, store: SyncStore) -> None:
     if key.revoked:
         raise RevokedError(
             f"the key of the token in {settings.admin_token_file} is revoked: put the token of another admin key into "
-            "that file, or delete it and start again (where no key is left, that makes a new one on loopback)"
+            "that file, or delete it and start again (if no key is left, that creates a new one on loopback)"
         )
 
 
@@ -55,12 +55,12 @@ def read(settings: Settings) -> str | None:
 
 
 def mint(settings: Settings) -> str:
-    """A new token, in the file; the one already there if there is one."""
+    """Writes a new token to the file, unless it has one, and returns the token."""
     return write_secret(settings.admin_token_file, new_token(), 0o600)
 
 
 def write_secret(path: Path, secret: str, mode: int) -> str:
-    """Writes a new file whole or not at all; what is there already stays and is returned."""
+    """Writes a new file atomically. Returns its content, or that of a file that exists already."""
     try:
         write_new(path, f"{secret}\n".encode(), mode)
     except FileExistsError:

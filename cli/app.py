@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             timeout_graceful_shutdown=min(10, settings.drain_seconds),
         )
     )
-    # What is there now stays: the collector need not look through it again and again, for milliseconds each time.
+    # What exists now stays: without this, each full collection would scan it again, for milliseconds.
     gc.collect()
     gc.freeze()
     server.run(sockets=_shared(settings) if SHARED in os.environ else None)
@@ -58,26 +58,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """Ends in order. The server, shut down, sends itself the signal that it got: unhandled, that would end the process
+    """Exits in order. After its shutdown, the server raises the signal again: unhandled, it would end the process
     before the decoders' temporary folder is removed."""
     raise SystemExit(0)
 
 
 def ensure_admin(settings: Settings) -> None:
-    """Makes the admin token a key. Raises CommandError."""
+    """Registers the admin token as a key. Raises CommandError."""
     store = SyncStore.open(settings)
     try:
         admin.ensure(settings, store)
     except admin.RevokedError as error:
-        log.warning("%s", error)  # no reason to refuse those who have other keys when an app process is replaced
+        log.warning("%s", error)  # other keys are valid, so a replaced app process must start
     except UNAVAILABLE as error:
-        raise CommandError(f"Redis does not answer: {error}") from error
+        raise CommandError(f"Redis does not respond: {error}") from error
     finally:
         store.close()
 
 
 def _shared(settings: Settings) -> list[socket.socket]:
-    """Sockets at the port that all app processes of an installation listen on; the kernel deals connections out."""
+    """Sockets on the port that all app processes share; the kernel distributes the connections."""
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return [
         socket.create_server(address[:2], family=family, backlog=BACKLOG, reuse_port=True)

@@ -1,4 +1,4 @@
-"""``lamanas bench``: how fast this machine adapts, predicts and trains."""
+"""``lamanas bench``: measure how fast this machine adapts, predicts and trains."""
 
 import argparse
 import json
@@ -8,15 +8,15 @@ from typing import Any
 from cli import numbers
 from cli.errors import CommandError
 
-DESCRIPTION = """Measure speed on this machine, beside a plain implementation of the same work. One line of JSON.
+DESCRIPTION = """Measure the speed of this machine and of a plain implementation of the same work. Prints JSON.
 
 example: lamanas bench adapt --threads 1 --runs 5 --json"""
 
 WHAT = {
-    "adapt": "K steps of preset paper beside the plain reference, and a whole adaptation of the shipped model",
-    "predict": "an artifact on 1, 20 and 100 images beside the same network in PyTorch",
-    "train": "tasks a second of Algorithms 1 and 2",
-    "serve": "the app's requests a second beside LitServe and a plain app; adaptations a minute; memory",
+    "adapt": "K steps of preset paper and of the plain reference, and a whole adaptation of the shipped model",
+    "predict": "an artifact on 1, 20 and 100 images, and the same network in PyTorch",
+    "train": "tasks per second of Algorithms 1 and 2",
+    "serve": "requests per second of the app, of LitServe and of a plain app; adaptations per minute; memory",
 }
 
 
@@ -33,17 +33,17 @@ def add_parser(commands: Any) -> None:
         kind = kinds.add_parser(name, help=words, description=words)
         if name == "serve":
             kind.add_argument("--seconds", type=numbers.count, default=3, help="length of each measurement; default: 3")
-            kind.add_argument("--rounds", type=numbers.count, default=3, help="how often each is repeated; default: 3")
+            kind.add_argument("--rounds", type=numbers.count, default=3, help="repetitions of each; default: 3")
         else:
             kind.add_argument(
                 "--threads", type=numbers.threads, default=1, help="threads of each computation; default: 1"
             )
-            kind.add_argument("--runs", type=numbers.count, default=5, help="how often each is timed; default: 5")
-        kind.add_argument("--json", action="store_true", help="one line, for programs; else indented")
+            kind.add_argument("--runs", type=numbers.count, default=5, help="timed runs of each; default: 5")
+        kind.add_argument("--json", action="store_true", help="print one line; default: indented")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the measurements; 0 when done."""
+    """Prints the measurements; returns 0."""
     found = _served(args) if args.what == "serve" else _computed(args)
     json.dump(_rounded(found), sys.stdout, indent=None if args.json else 2)
     print()
@@ -78,7 +78,7 @@ def _computed(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to four significant digits, throughout."""
+    """The value with all floats rounded to four significant digits."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):

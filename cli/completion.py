@@ -1,4 +1,4 @@
-"""``lamanas completion``: what a shell needs to complete our commands."""
+"""``lamanas completion``: completion scripts for shells."""
 
 import argparse
 from typing import Any

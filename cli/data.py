@@ -1,4 +1,4 @@
-"""``lamanas data``: get a data set, from the network, made up, or out of a package."""
+"""``lamanas data``: download, generate or unpack data sets."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from cli import show
 from cli.errors import CommandError
 from cli.numbers import between, seed
 
-DESCRIPTION = """Download Omniglot; or, without a network, draw made-up characters, print letters or unpack
+DESCRIPTION = """Download Omniglot; or, without a network, generate characters, render letters or unpack
 handwritten digits.
 
 example: lamanas data glyphs --to glyphs --classes 5 --images 6"""
@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
     """Options of ``lamanas data``."""
     parser = commands.add_parser(
         "data",
-        help="fetch or make data sets",
+        help="download or generate data sets",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -28,12 +28,12 @@ def add_parser(commands: Any) -> None:
     omniglot.add_argument(
         "--to", type=Path, required=True, help="folder to put images_background and images_evaluation in"
     )
-    glyphs = sets.add_parser("glyphs", help="draw made-up characters, a folder of images for each")
+    glyphs = sets.add_parser("glyphs", help="generate characters, a folder of images for each")
     glyphs.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
     glyphs.add_argument("--classes", type=between(1, 10_000), default=20, help="characters (default: 20)")
     glyphs.add_argument("--images", type=between(1, 10_000), default=20, help="drawings of each (default: 20)")
-    glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured grounds")
-    glyphs.add_argument("--seed", type=seed, default=0, help="another seed draws other characters (default: 0)")
+    glyphs.add_argument("--colour", action="store_true", help="coloured strokes on coloured backgrounds")
+    glyphs.add_argument("--seed", type=seed, default=0, help="another seed generates other characters (default: 0)")
     show.add_json(glyphs)
     digits = sets.add_parser("digits", help="scikit-learn's handwritten digits (needs scikit-learn)")
     digits.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Leave the data set in the folder; 0 when done."""
+    """Writes the data set to the folder; returns 0."""
     if args.name == "omniglot":
         print(f"{_omniglot(args.to)}: set LAMANAS_OMNIGLOT to it, or pass it as --data")
         return 0
@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
         from lamanas_core.data.sources import digits
 
         _unpack(digits.write_folders, args.to, "scikit-learn is not installed: pip install 'lamanas[digits]'")
-        print(f"{args.to}: 10 digits, 1797 drawings; scikit-learn's, which has them from the UCI repository")
+        print(f"{args.to}: 10 digits, 1797 drawings; from scikit-learn, originally from the UCI repository")
         return 0
     if args.name == "typefaces":
         from lamanas_core.data.sources import typefaces
 
         _unpack(typefaces.write_folders, args.to, "matplotlib is not installed: pip install 'lamanas[plots]'")
-        print(f"{args.to}: 62 letters and digits, in 21 typefaces each: DejaVu, STIX and Computer Modern")
+        print(f"{args.to}: 62 letters and digits in 21 typefaces each: DejaVu, STIX and Computer Modern")
         return 0
     _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
     if args.json:
@@ -74,7 +74,7 @@ def _omniglot(folder: Path) -> Path:
     except (OSError, RuntimeError) as error:
         raise CommandError(
             f"Omniglot could not be downloaded to {folder} ({error}): without a network, put its images_background and "
-            "images_evaluation, folders or zips, into a folder by hand and pass that as --data"
+            "images_evaluation, as folders or zips, into a folder and pass that as --data"
         ) from error
 
 

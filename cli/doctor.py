@@ -1,4 +1,4 @@
-"""``lamanas doctor``: what is wrong with this installation, and how to mend it."""
+"""``lamanas doctor``: problems of this installation and how to fix them."""
 
 import argparse
 import os
@@ -19,8 +19,8 @@ from cli import admin, private_redis, remote, serve, show
 from cli.errors import CommandError, wrong_settings
 from lamanas_client import Client, LamanasError
 
-DESCRIPTION = """Look at all that this installation needs: Python, packages, torch, GPU, Redis, port, data, model, disk,
-and the service that is signed in at. Exit code 1 if something is wrong.
+DESCRIPTION = """Check the needs of this installation: Python, packages, torch, GPU, Redis, port, data, model, disk and the
+service that you are signed in to. Exit code 1 if there is a problem.
 
 example: lamanas doctor"""
 OLDEST_PYTHON = (3, 11)
@@ -32,18 +32,18 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True)
 class Check:
-    """``mend``: what to do about it, unless it is ok."""
+    """``fix``: how to fix the problem; empty if there is none."""
 
     name: str
     state: Literal["ok", "warning", "wrong"]
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="say what is wrong with this installation, and how to mend it",
+        help="check this installation and say how to fix its problems",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -56,16 +56,16 @@ def run(args: argparse.Namespace) -> int:
         checks.append(check)
         if not args.json:
             print(f"{check.state:7}  {check.name:9}  {check.found}", flush=True)
-            if check.mend:
-                print(f"{'':18}  mend: {check.mend}")
-    well = all(check.state != "wrong" for check in checks)
+            if check.fix:
+                print(f"{'':18}  fix: {check.fix}")
+    healthy = all(check.state != "wrong" for check in checks)
     if args.json:
-        show.print_json({"well": well, "checks": [asdict(check) for check in checks]})
-    return 0 if well else 1
+        show.print_json({"healthy": healthy, "checks": [asdict(check) for check in checks]})
+    return 0 if healthy else 1
 
 
 def examine() -> Iterator[Check]:
-    """All checks, one after the other; those of the settings only if they can be read."""
+    """Runs all checks in order; those that need the settings only if the settings are valid."""
     yield python()
     yield packages()
     yield torch()
@@ -73,7 +73,7 @@ def examine() -> Iterator[Check]:
     try:
         settings = Settings()
     except ValidationError as error:
-        yield Check("settings", "wrong", "; ".join(wrong_settings(error)), "change it in the environment or in .env")
+        yield Check("settings", "wrong", "; ".join(wrong_settings(error)), "correct it in the environment or in .env")
     else:
         checks: tuple[Callable[[Settings], Check], ...] = (gpu, redis, port, data, disk)
         for check in checks:
@@ -93,12 +93,12 @@ def packages() -> Check:
     try:
         needed = [Requirement(text) for text in metadata.requires("lamanas") or []]
     except metadata.PackageNotFoundError:
-        return Check("packages", "warning", "lamanas itself is not installed, only run from its folder", "make install")
+        return Check("packages", "warning", "lamanas is not installed, only run from its folder", "make install")
     needed = [one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
     wrong = [words for one in needed if (words := _unmet(one))]
     if wrong:
         return Check("packages", "wrong", "; ".join(wrong), "pip install -r requirements.txt")
-    return Check("packages", "ok", f"all {len(needed)} that are needed")
+    return Check("packages", "ok", f"all {len(needed)} requirements are met")
 
 
 def _unmet(requirement: Requirement) -> str | None:
@@ -107,13 +107,13 @@ def _unmet(requirement: Requirement) -> str | None:
     except metadata.PackageNotFoundError:
         return f"{requirement.name} is missing"
     fits = requirement.specifier.contains(version, prereleases=True)
-    return None if fits else f"{requirement.name} is {version}, needed is {requirement.specifier}"
+    return None if fits else f"{requirement.name} is {version}, but {requirement.specifier} is required"
 
 
 def torch() -> Check:
     try:
         import torch
-    except Exception as error:  # a broken build raises whatever its loader met
+    except Exception as error:  # a broken build can raise anything
         return Check("torch", "wrong", f"cannot be imported: {error}", "pip install --force-reinstall torch==2.13.0")
     return Check(
         "torch", "ok", f"{torch.__version__} ({'CUDA ' + torch.version.cuda if torch.version.cuda else 'CPU'})"
@@ -126,16 +126,16 @@ def gpu(settings: Settings) -> Check:
 
         available = torch.cuda.is_available()
     except Exception as error:  # as above
-        return Check("GPU", "wrong", f"cannot be asked for: {error}", "mend torch first")
+        return Check("GPU", "wrong", f"cannot be checked: {error}", "fix torch first")
     if available:
         return Check("GPU", "ok", torch.cuda.get_device_name())
     build = "see 'Which torch' in docs/operations.md for a CUDA build"
     if settings.device == "cuda":
         return Check(
-            "GPU", "wrong", "LAMANAS_DEVICE is cuda, but torch sees none", f"set it to auto or cpu, or {build}"
+            "GPU", "wrong", "LAMANAS_DEVICE is cuda, but torch finds no GPU", f"set it to auto or cpu, or {build}"
         )
     if DRIVER.exists():
-        return Check("GPU", "warning", "there is an NVIDIA driver, but torch sees no GPU; the CPU is used", build)
+        return Check("GPU", "warning", "there is an NVIDIA driver, but torch finds no GPU; the CPU is used", build)
     return Check("GPU", "ok", "none; the CPU is used")
 
 
@@ -144,9 +144,9 @@ def model() -> Check:
         from lamanas_core.meta_model import MetaModel, shipped
 
         found = MetaModel.from_bytes(*shipped())
-    except Exception as error:  # torch may be missing, a file damaged, anything
-        return Check("model", "wrong", f"the shipped one cannot be read: {error}", "install lamanas again")
-    return Check("model", "ok", f"the shipped one, version {found.version}")
+    except Exception as error:  # such as missing torch or a damaged file
+        return Check("model", "wrong", f"the shipped model cannot be read: {error}", "reinstall lamanas")
+    return Check("model", "ok", f"the shipped model, version {found.version}")
 
 
 def redis(settings: Settings) -> Check:
@@ -155,11 +155,11 @@ def redis(settings: Settings) -> Check:
     try:
         with Redis.from_url(settings.store_url, socket_timeout=3, socket_connect_timeout=3) as client:
             version: Any = client.info("server")
-        where = "the private one" if settings.embedded else "the one at REDIS_URL"
-        return Check("Redis", "ok", f"{where} answers, version {version['redis_version']}")
+        where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
+        return Check("Redis", "ok", f"{where} responds, version {version['redis_version']}")
     except RedisError as error:
         if not settings.embedded:
-            return Check("Redis", "wrong", f"REDIS_URL: {error}", "start that Redis, or correct or unset REDIS_URL")
+            return Check("Redis", "wrong", f"REDIS_URL: {error}", "start that Redis, or correct REDIS_URL, or unset it")
     try:
         return Check("Redis", "ok", f"not running; `lamanas serve` will start {private_redis.find_binary()}")
     except FileNotFoundError as error:
@@ -174,15 +174,15 @@ def port(settings: Settings) -> Check:
     except CommandError as error:
         taken = str(error)
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=ANSWER_S, trust_env=False)  # through no proxy
+        answer = httpx.get(f"{url}/readyz", timeout=ANSWER_S, trust_env=False)  # without a proxy
         body = answer.json()
     except (httpx.TransportError, ValueError):
-        return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop what listens there")
+        return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop the program that listens there")
     if isinstance(body, dict) and answer.is_success and body.get("ready"):
         return Check("port", "ok", f"lamanas is ready at {url}")
     if isinstance(body, dict) and "checks" in body:
         return Check("port", "wrong", f"lamanas at {url}: {body['detail']}", "see the messages of `lamanas serve`")
-    return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop what listens there")
+    return Check("port", "wrong", taken, "set LAMANAS_PORT to another port, or stop the program that listens there")
 
 
 def data(settings: Settings) -> Check:
@@ -191,29 +191,29 @@ def data(settings: Settings) -> Check:
         parent = _existing(folder)
         if not os.access(parent, os.W_OK | os.X_OK):
             return Check(
-                "data", "wrong", f"{folder} cannot be made", f"allow writing to {parent}, or set LAMANAS_DATA_DIR"
+                "data", "wrong", f"{folder} cannot be created", f"allow writing to {parent}, or set LAMANAS_DATA_DIR"
             )
-        return Check("data", "ok", f"{folder} is not there yet; the first `lamanas serve` makes it")
+        return Check("data", "ok", f"{folder} does not exist yet; the first `lamanas serve` creates it")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return Check("data", "wrong", f"{folder} cannot be written to", f"chown -R $(id -u) {folder}")
+        return Check("data", "wrong", f"{folder} is not writable", f"chown -R $(id -u) {folder}")
     if folder.stat().st_mode & 0o077:
-        return Check("data", "warning", f"other users can look into {folder}", f"chmod 700 {folder}")
+        return Check("data", "warning", f"other users can read {folder}", f"chmod 700 {folder}")
     return Check("data", "ok", str(folder))
 
 
 def disk(settings: Settings) -> Check:
     free = shutil.disk_usage(_existing(settings.data_dir)).free
     found = f"{free / 2**30:.1f} GB free at {settings.data_dir}"
-    mend = "free some space, or set LAMANAS_DATA_DIR to a larger disk"
+    fix = "free some space, or set LAMANAS_DATA_DIR to a larger disk"
     if free < DISK_TIGHT:
-        return Check("disk", "wrong" if free < DISK_WRONG else "warning", found, mend)
+        return Check("disk", "wrong" if free < DISK_WRONG else "warning", found, fix)
     return Check("disk", "ok", found)
 
 
 def login() -> Check:
     try:
         kept = remote.find()
-        with Client(kept.url, kept.token, patience=0, transport=remote.transport(kept.url)) as client:
+        with Client(kept.url, kept.token, retries=None, transport=remote.transport(kept.url)) as client:
             session = client.session()
     except (CommandError, LamanasError) as error:
         return Check("login", "wrong", str(error), f"`lamanas login URL`, or delete {remote.login_file()}")

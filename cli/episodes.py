@@ -1,4 +1,4 @@
-"""``lamanas episodes``: the classifiers there are."""
+"""``lamanas episodes``: list, show and delete episodes."""
 
 import argparse
 from typing import Any
@@ -23,10 +23,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--limit", type=numbers.count, default=20, help="how many to list (default: 20)")
     show.add_json(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    one = actions.add_parser("show", help="how far one is, and what came out", description=SHOW)
+    one = actions.add_parser("show", help="show the state and the results of an episode", description=SHOW)
     one.add_argument("episode", metavar="EPISODE")
     show.add_json(one, default=argparse.SUPPRESS)
-    delete = actions.add_parser("delete", help="delete episodes and all that belongs to them", description=DELETE)
+    delete = actions.add_parser("delete", help="delete episodes and their data", description=DELETE)
     delete.add_argument("episodes", nargs="+", metavar="EPISODE")
     show.add_json(delete, default=argparse.SUPPRESS)
 
@@ -46,7 +46,7 @@ def _list(args: argparse.Namespace) -> None:
         (one.id, one.state, show.moment(one.created_at), len(one.classes), sum(one.shots.values()), one.name or "-")
         for one in episodes
     ]
-    show.print_table(("episode", "state", "made", "classes", "images", "name"), rows)
+    show.print_table(("episode", "state", "created", "classes", "images", "name"), rows)
 
 
 def _show(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""How a command says that it cannot go on."""
+"""Errors that end a command."""
 
 from collections.abc import Iterator
 
@@ -6,18 +6,18 @@ from pydantic import ValidationError
 
 
 class CommandError(Exception):
-    """The text goes to standard error as it is, and the command ends with 1."""
+    """The message is printed to standard error, and the command exits with 1."""
 
 
 def told(error: Exception) -> CommandError:
-    """The same as a command says it: of a file, which it is and what is wrong with it."""
+    """The same error for a command; for a file, with its name and what is wrong with it."""
     if isinstance(error, OSError) and error.filename:
         return CommandError(f"{error.filename}: {error.strerror}")
     return CommandError(str(error))
 
 
 def wrong_settings(error: ValidationError) -> Iterator[str]:
-    """What is wrong with each setting, by the name of its variable."""
+    """A message for each invalid setting, with the name of its environment variable."""
     for wrong in error.errors():
         name = "_".join(str(part) for part in wrong["loc"]).upper()
         setting = f"{name}: " if name == "REDIS_URL" else f"LAMANAS_{name}: " if name else ""

@@ -1,4 +1,4 @@
-"""``lamanas evaluate``: accuracy of a meta-model on episodes of a data set."""
+"""``lamanas evaluate``: measure the accuracy of a meta-model on episodes of a data set."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
-    parser.add_argument("--model", type=Path, help="folder of model.safetensors and model.json; default: the shipped")
+    parser.add_argument("--model", type=Path, help="folder of model.safetensors and model.json; default: shipped model")
     parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test")
     parser.add_argument("--ways", type=numbers.between(2, 10_000), default=20)
     for name, default in (("shots", 5), ("queries", 5), ("episodes", 200)):
@@ -36,14 +36,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
     parser.add_argument("--uneven", action="store_true", help="a class has any number of images from 1 to --shots")
     parser.add_argument(
-        "--ablate", action="store_true", help="compare the parts of the adaptation, paired; always JSON"
+        "--ablate",
+        action="store_true",
+        help="compare parts of the adaptation on the same episodes; always prints JSON",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print accuracy with its 95 % interval; 0 when done."""
+    """Prints the accuracy with its 95 % confidence interval; returns 0."""
     import torch
 
     from lamanas_core.data.folders import load_all, load_dataset
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if args.split == "all":
             classes = load_all(args.data, image)
         else:
-            # The classes that the run held back, not those that a split by another seed would hold back.
+            # The split that the run was trained with: a split by another seed would leak training classes.
             split = None if args.model is None else read_split(args.model, data=args.data)
             classes = load_dataset(args.data, image, split=split)[args.split]
         if args.ablate:

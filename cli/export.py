@@ -1,4 +1,4 @@
-"""``lamanas export``: take an episode's classifier away."""
+"""``lamanas export``: save an episode's classifier as an ONNX file."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from lamanas_core.files import write_whole
 
 DESCRIPTION = """Save an episode's classifier as an ONNX file, waiting for it if it is not ready yet.
 
-The file runs anywhere that ONNX does; its metadata names the classes and how images are prepared.
+Any ONNX runtime can run the file; its metadata lists the classes and describes how images are prepared.
 
 example: lamanas export 01k8d9w3v4q2x6y7z8a9b0c1d2 -o model.onnx"""
 
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     _require_place(args.output)
     with remote.service() as client:
-        episode, data = _taken(client, args.episode)
+        episode, data = _finished(client, args.episode)
         write_whole(args.output.resolve(), data)
     if args.json:
         show.print_json({"episode": episode.id, "file": str(args.output), "bytes": len(data)})
@@ -42,14 +42,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_place(path: Path) -> None:
-    """Raises CommandError, before anything is waited for, if the file could not be written."""
+    """Raises CommandError if the file could not be written: before waiting for the classifier."""
     if path.exists() and not path.is_file():
-        raise CommandError(f"{path} is there and is no file: name one with -o")
+        raise CommandError(f"{path} exists and is not a file: name another with -o")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise CommandError(f"{path.parent} is no folder that can be written to: make it one, or name another with -o")
+        raise CommandError(f"{path.parent} is not a writable folder: create it, or name another with -o")
 
 
-def _taken(client: Client, id: str) -> tuple[Episode, bytes]:
+def _finished(client: Client, id: str) -> tuple[Episode, bytes]:
     """The finished episode and its classifier. Raises LamanasError."""
     client.wait(id)
     try:
@@ -57,7 +57,7 @@ def _taken(client: Client, id: str) -> tuple[Episode, bytes]:
     except ProblemError as error:
         if error.kind != "not-ready":
             raise
-        # It was dropped to save memory. Having been asked for, it is adapted again.
+        # The classifier was dropped to save memory. This request has started its adaptation again.
         client.wait(id)
         data = client.download(id)
     return client.get_episode(id), data

@@ -1,4 +1,4 @@
-"""``lamanas init``: what a compose project needs before its first start. Does nothing the second time."""
+"""``lamanas init``: create the secrets of a compose project. Existing ones are kept."""
 
 import argparse
 import secrets
@@ -13,11 +13,11 @@ from cli.errors import told
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "init",
-        help="make the secrets of a compose project",
-        description="Make a password for Redis in FOLDER, and the first admin token in the data directory.",
+        help="create the secrets of a compose project",
+        description="Create a password for Redis in FOLDER, and the first admin token in the data directory.",
         epilog="example: lamanas init --secrets /secrets",
     )
-    parser.add_argument("--secrets", type=Path, required=True, metavar="FOLDER", help="where Redis' password goes")
+    parser.add_argument("--secrets", type=Path, required=True, metavar="FOLDER", help="folder for Redis' password")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make(settings: Settings, folder: Path) -> None:
-    # Read by Redis' user and by ours, which differ: the volume itself is what keeps everybody else out.
+    # Two different users read it, that of Redis and ours: only the volume itself protects it from others.
     password = admin.write_secret(folder / "redis-password", secrets.token_urlsafe(32), 0o444)
     admin.write_secret(folder / "redis.conf", f"requirepass {password}", 0o444)
     admin.mint(settings)

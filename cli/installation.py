@@ -1,4 +1,4 @@
-"""The installation that runs on this machine's settings, spoken to past the app: what only its operator may do."""
+"""Direct access to the store of this machine's installation, for commands of its operator."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from cli.errors import CommandError
 
 @contextmanager
 def store() -> Iterator[SyncStore]:
-    """The store on this data directory or REDIS_URL. Raises CommandError where it does not answer."""
+    """The store of this data directory or REDIS_URL. Raises CommandError if Redis does not respond."""
     settings = Settings()
     found = SyncStore.open(settings)
     try:
         yield found
     except UNAVAILABLE as error:
         what = "is `lamanas serve` running on this LAMANAS_DATA_DIR?" if settings.embedded else "see REDIS_URL"
-        raise CommandError(f"Redis does not answer ({what}): {error}") from error
+        raise CommandError(f"Redis does not respond ({what}): {error}") from error
     finally:
         found.close()

@@ -1,4 +1,4 @@
-"""``lamanas keys``: make, list and revoke API keys."""
+"""``lamanas keys``: create, list and revoke API keys."""
 
 import argparse
 import re
@@ -19,22 +19,22 @@ MOST_CHARACTERS = 200
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "keys",
-        help="make, list and revoke API keys",
-        description="Make, list and revoke API keys of the installation that runs on this data directory or REDIS_URL.",
+        help="create, list and revoke API keys",
+        description="Create, list and revoke API keys of the installation that uses this data directory or REDIS_URL.",
         epilog="example: lamanas keys make camera-7 --scope predict --tenant shop",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    make = actions.add_parser("make", help="make a key and print its token, this once")
-    make.add_argument("name", help="for people: whose or what for")
+    make = actions.add_parser("make", help="create a key and print its token, which is not shown again")
+    make.add_argument("name", help="a description for people: the owner or the purpose")
     make.add_argument(
         "--scope",
         action="append",
         choices=sorted(SCOPES),
-        help="what it may do, repeatable: make, read and delete episodes; predict; everything (default: all but admin)",
+        help="a permission, repeatable: episodes (create, read, delete), predict, admin (default: all but admin)",
     )
-    make.add_argument("--tenant", help="keys of one tenant share their episodes (default: a tenant of its own)")
+    make.add_argument("--tenant", help="keys of the same tenant share their episodes (default: a new tenant)")
     listing = actions.add_parser("list", help="list all keys, oldest first")
-    revoke = actions.add_parser("revoke", help="refuse a key from now on")
+    revoke = actions.add_parser("revoke", help="revoke a key: it is refused from now on")
     revoke.add_argument("id", help="as `lamanas keys list` shows it")
     for action in (make, listing, revoke):
         show.add_json(action)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 show.print_json(_plain(key) | {"token": token})
                 return 0
             print(f"key {key.id} of tenant {key.tenant}: {' '.join(sorted(key.scopes))}")
-            print(f"token, shown this once: {token}")
+            print(f"token, not shown again: {token}")
         elif args.action == "list":
             found = store.api_keys.all()
             if args.json:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 key = store.api_keys.revoke(args.id)
             except NotFound as error:
-                raise CommandError(f"{error}; `lamanas keys list` shows the ids there are") from error
+                raise CommandError(f"{error}; `lamanas keys list` lists the ids") from error
             if args.json:
                 show.print_json(_plain(key))
                 return 0
@@ -83,7 +83,7 @@ def _plain(key: KeyRecord) -> dict[str, Any]:
 
 
 def _table(keys: list[KeyRecord]) -> Iterator[str]:
-    yield f"{'id':26}  {'state':7}  {'made (UTC)':16}  {'scopes':22}  {'tenant':26}  name"
+    yield f"{'id':26}  {'state':7}  {'created (UTC)':16}  {'scopes':22}  {'tenant':26}  name"
     for key in keys:
         made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
         state = "revoked" if key.revoked else "valid"

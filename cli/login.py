@@ -1,4 +1,4 @@
-"""``lamanas login``: sign in at a service, for the commands that talk to one."""
+"""``lamanas login``: sign in to a service, for the commands that talk to one."""
 
 import argparse
 import getpass
@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 from cli import remote, show
 from cli.errors import CommandError
 
-DESCRIPTION = """Check a service's URL and a token, and keep them for the commands that talk to a service.
+DESCRIPTION = """Check a service's URL and a token, and store them for the commands that talk to a service.
 
-The URL may be the link that `lamanas serve` prints, which carries the token. Else the token is asked for, or read from
-standard input. Without a URL: the service of this machine's own, as its admin.
+The URL may be the link that `lamanas serve` prints, which contains the token. Otherwise the command prompts for the
+token, or reads it from standard input. Without a URL, it signs in to the service on this machine, as its admin.
 
 example: lamanas token | lamanas login http://127.0.0.1:8000"""
 
@@ -20,7 +20,7 @@ example: lamanas token | lamanas login http://127.0.0.1:8000"""
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "login",
-        help="sign in at a service",
+        help="sign in to a service",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show.print_json({"url": login.url, "name": session.name, "scopes": session.scopes, "file": str(path)})
         return 0
-    print(f"signed in at {login.url} as {session.name} ({', '.join(session.scopes)})")
-    print(f"kept in {path}; delete that file to be signed out")
+    print(f"signed in to {login.url} as {session.name} ({', '.join(session.scopes)})")
+    print(f"stored in {path}; delete that file to sign out")
     return 0
 
 
@@ -45,16 +45,16 @@ def _given(url: str) -> remote.Login:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise CommandError(f"{url} is no URL of a service: {error}") from error
+        raise CommandError(f"{url} is not the URL of a service: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CommandError(f"{url} is no URL of a service: it must start with http:// or https://")
+        raise CommandError(f"{url} is not the URL of a service: it must start with http:// or https://")
     if parts.scheme == "http" and not remote.on_this_machine(parts.hostname):
         print(f"warning: the token goes to {parts.hostname} unencrypted; use https:// if it can", file=sys.stderr)
     remote.require_listener(url)
     linked = parse_qs(parts.fragment).get("token")
     token = linked[0] if linked else _asked()
     if not token.isascii() or not token.isprintable() or not token:
-        raise CommandError("that is no token: `lamanas token` prints the admin's, `lamanas keys make` makes others")
+        raise CommandError("not a token: `lamanas token` prints the admin token, `lamanas keys make` creates others")
     return remote.Login(parts._replace(query="", fragment="").geturl().rstrip("/"), token)
 
 

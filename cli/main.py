@@ -1,4 +1,4 @@
-"""``lamanas``: a table of commands. Only the module of the command that was asked for is imported."""
+"""``lamanas``: the table of commands. Only the module of the given command is imported."""
 
 import argparse
 import importlib
@@ -13,25 +13,25 @@ from cli.errors import CommandError, wrong_settings
 
 COMMANDS = {
     "serve": "start everything on this machine and keep it running",
-    "login": "sign in at a service",
+    "login": "sign in to a service",
     "adapt": "adapt a classifier to a folder of labelled images",
     "predict": "classify images with an episode's classifier",
     "episodes": "list, show and delete episodes",
     "export": "save an episode's classifier as an ONNX file",
     "models": "list, switch and add versions of the meta-model",
-    "train": "meta-train a model, here or at a service",
+    "train": "meta-train a model, on this machine or on a service",
     "evaluate": "measure a model's accuracy on episodes of a data set",
-    "reproduce": "run the paper's table again",
+    "reproduce": "reproduce the paper's table",
     "bench": "measure how fast this machine adapts, predicts and trains",
     "plot": "draw a run's curves, a model's cells or its learned loss",
-    "data": "fetch or make data sets",
+    "data": "download or generate data sets",
     "token": "print the admin token",
-    "keys": "make, list and revoke API keys",
-    "doctor": "say what is wrong with this installation, and how to mend it",
+    "keys": "create, list and revoke API keys",
+    "doctor": "check this installation and say how to fix its problems",
     "completion": "print a completion script for a shell",
     "app": "run the HTTP app alone (for compose)",
     "worker": "run one worker alone (for compose)",
-    "init": "make the secrets of a compose project",
+    "init": "create the secrets of a compose project",
 }
 
 
@@ -44,7 +44,7 @@ def full_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 for what the message says, 2 for a wrong command line, 130 after Ctrl-C."""
+    """Returns the exit code: 0, 1 after an error, 2 for an invalid command line, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = _parser()
     for name, words in COMMANDS.items():
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(module.run(options))
     except BrokenPipeError:
-        # Whoever read our output has had enough, as `head` does; there is nobody left to tell.
+        # The reader of the output, such as `head`, has closed it. Python must not fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except CommandError as error:
         print(f"lamanas {options.command}: {error}", file=sys.stderr)

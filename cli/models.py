@@ -1,4 +1,4 @@
-"""``lamanas models``: the versions of the meta-model that a service has."""
+"""``lamanas models``: list, switch and add versions of the meta-model."""
 
 import argparse
 from pathlib import Path
@@ -8,12 +8,12 @@ from cli import installation, remote, show
 from cli.errors import CommandError, told
 from lamanas_client import Model
 
-DESCRIPTION = """List the versions of the meta-model, adapt new episodes from another one, or add one of your own.
+DESCRIPTION = """List the versions of the meta-model, switch to another for new episodes, or add your own.
 
 example: lamanas models --json"""
 ACTIVATE = "example: lamanas models activate 0123456789abcdef"
-ADD = """Make a model that `lamanas train` left in its folder a version of the installation that runs on this data
-directory or REDIS_URL, wherever you are signed in.
+ADD = """Add a model that `lamanas train` wrote to its folder to the installation that uses this data directory or
+REDIS_URL, whichever service you are signed in to.
 
 example: lamanas models add runs/mine"""
 
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
     activate.add_argument("version", metavar="VERSION")
     add = actions.add_parser(
         "add",
-        help="add a model that was trained here",
+        help="add a model that was trained on this machine",
         description=ADD,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             show.print_json(model)
         else:
-            print(f"new episodes are adapted from {model.version}; those that exist keep theirs")
+            print(f"new episodes are adapted from {model.version}; existing episodes keep theirs")
     elif args.json:
         show.print_json(models)
     else:
-        show.print_table(("version", "active", "made", "metrics"), [_row(model) for model in models])
+        show.print_table(("version", "active", "created", "metrics"), [_row(model) for model in models])
     return 0
 
 
@@ -70,7 +70,7 @@ def _add(args: argparse.Namespace) -> int:
         model = meta_model.read(args.run)
     except FileNotFoundError as error:
         raise CommandError(
-            f"there is no {error.filename}: `lamanas train` leaves it in its --run folder once it has finished"
+            f"there is no {error.filename}: `lamanas train` writes it to its --run folder when it finishes"
         ) from error
     except OSError as error:
         raise told(error) from error

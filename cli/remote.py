@@ -1,4 +1,4 @@
-"""The service that commands talk to: the one signed in at, else the one that ``lamanas serve`` runs here."""
+"""The service that commands talk to: that of the login, or else the one that ``lamanas serve`` runs here."""
 
 import ipaddress
 import json
@@ -33,7 +33,7 @@ def login_file() -> Path:
 
 
 def keep(login: Login) -> Path:
-    """Replaces the login that was kept before. No other user can read it."""
+    """Stores the login in place of any earlier one, unreadable for other users. Returns the file."""
     path = login_file()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_whole(path, json.dumps(asdict(login)).encode(), 0o600)
@@ -41,7 +41,7 @@ def keep(login: Login) -> Path:
 
 
 def find() -> Login:
-    """Raises CommandError where there is neither a login nor a service of this machine's own."""
+    """The stored login, or else the service on this machine. Raises CommandError if there is neither."""
     kept = login_file()
     if not kept.exists():
         return local()
@@ -52,8 +52,8 @@ def find() -> Login:
 
 
 def local() -> Login:
-    """The service that these settings describe, as its admin. Raises CommandError."""
-    # Slow to import, and a login needs none of it.
+    """The service with these settings, as its admin. Raises CommandError."""
+    # Slow to import, and not needed with a login.
     from app.settings import Settings
     from cli import admin
 
@@ -61,15 +61,15 @@ def local() -> Login:
     token = admin.read(settings)
     if token is None:
         raise CommandError(
-            "not signed in: `lamanas login URL` signs in at a service; a service that `lamanas serve` runs on this "
-            f"machine is found by its data directory, and there is none in {settings.data_dir}"
+            "not signed in: `lamanas login URL` signs in to a service; a service that `lamanas serve` runs on this "
+            f"machine is found by its data directory, but {settings.data_dir} has none"
         )
     return Login(admin.url(settings), token)
 
 
 @contextmanager
 def service() -> Iterator[Client]:
-    """A client of the service. What goes wrong meanwhile is raised as CommandError."""
+    """A client of the service, whose errors are raised as CommandError."""
     with client(find()) as found:
         yield found
 
@@ -85,14 +85,14 @@ def client(login: Login) -> Iterator[Client]:
 
 
 def transport(url: str) -> httpx.HTTPTransport | None:
-    """Past any proxy to a service on this machine, whose loopback interface no proxy knows; else as httpx chooses."""
+    """Without a proxy for a service on this machine, whose loopback no proxy can reach; None for httpx's default."""
     return httpx.HTTPTransport() if on_this_machine(urlsplit(url).hostname or "") else None
 
 
 def require_listener(url: str) -> None:
-    """Raises CommandError at once if nothing is there: the client would be patient with it, as with a restart.
+    """Raises CommandError if nothing listens there: the client would retry for half a minute, as during a restart.
 
-    Where the environment names a proxy for it, the proxy has to be there: it alone may be reachable from here.
+    If the environment names a proxy for the URL, the proxy is checked instead.
     """
     proxy = None
     try:
@@ -102,12 +102,12 @@ def require_listener(url: str) -> None:
         socket.create_connection(address, timeout=CONNECT_S).close()
     except (OSError, ValueError) as error:
         if proxy is not None:
-            raise CommandError(f"the proxy that the environment names for {url} does not answer ({error})") from error
-        raise CommandError(f"nothing answers at {url} ({error}): is it running, and is that its address?") from error
+            raise CommandError(f"the proxy that the environment names for {url} does not respond ({error})") from error
+        raise CommandError(f"nothing responds at {url} ({error}): is the service running at that address?") from error
 
 
 def _proxy(url: str) -> str | None:
-    """The URL of the proxy that the client will go through, as httpx reads HTTPS_PROXY, NO_PROXY and the like."""
+    """The URL of the proxy that the client will use, from HTTPS_PROXY, NO_PROXY and the like, as httpx reads them."""
     parts, proxies = urlsplit(url), getproxies()
     host, proxy = parts.hostname or "", proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or on_this_machine(host) or proxy_bypass(host):
@@ -116,7 +116,7 @@ def _proxy(url: str) -> str | None:
 
 
 def on_this_machine(host: str) -> bool:
-    """Whether this name or address is one of the loopback interface."""
+    """Whether this name or address belongs to the loopback interface."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

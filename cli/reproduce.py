@@ -1,4 +1,4 @@
-"""``lamanas reproduce``: the paper's table, run again."""
+"""``lamanas reproduce``: reproduce the paper's table."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from cli import numbers
 from cli.errors import CommandError, told
 
-DESCRIPTION = """Train and measure every row of the paper's Table 1 and print the table. Start it again to go on.
+DESCRIPTION = """Train and measure every row of the paper's Table 1 and print the table. Run it again to resume.
 
 example: lamanas reproduce table1 --budget small --data ../shared/omniglot --run runs/table1"""
 
@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     """Options of ``lamanas reproduce``."""
     parser = commands.add_parser(
         "reproduce",
-        help="run the paper's table again",
+        help="reproduce the paper's table",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,19 +32,19 @@ def add_parser(commands: Any) -> None:
         "--out",
         type=Path,
         default=Path("docs/reproduction"),
-        help="folder of the finished runs, of each budget in one of its own",
+        help="folder of the finished runs, with a folder for each budget",
     )
-    parser.add_argument("--seed", type=numbers.seed, help="only this seed: so processes can share the work")
-    parser.add_argument("--table", action="store_true", help="only print the table of the finished runs")
+    parser.add_argument("--seed", type=numbers.seed, help="run only this seed: lets processes share the work")
+    parser.add_argument("--table", action="store_true", help="print only the table of the finished runs")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; 0 when done."""
+    """Prints the table; returns 0."""
     import torch
 
     from lamanas_core.measure.table1 import BUDGETS, reproduce, table
 
-    out = args.out / args.budget  # budgets are not to be mixed in one table
+    out = args.out / args.budget  # one table must not mix budgets
     if not args.table:
         if args.data is None or args.run is None:
             raise CommandError("--data and --run are needed (or --table)")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _seeds(asked: int | None, budget: str, count: int) -> Sequence[int]:
-    """Those of the budget, or the one that was asked for. Raises CommandError."""
+    """The seeds of the budget, or only the given one. Raises CommandError."""
     if asked is None:
         return range(count)
     if asked >= count:

@@ -1,4 +1,4 @@
-"""``lamanas serve``: a private Redis, the workers and the app on this machine, from start to drained stop."""
+"""``lamanas serve``: runs a private Redis, the workers and the app on this machine, and drains them at the end."""
 
 import argparse
 import fcntl
@@ -24,12 +24,12 @@ from cli.errors import CommandError
 from cli.supervisor import Supervisor
 
 log = logging.getLogger("lamanas")
-REDIS_PATIENCE_S = 30.0
+REDIS_TIMEOUT_S = 30.0
 # The first start on a slow disk reads all of torch.
-READY_PATIENCE_S = 180.0
-BAD_STARTS = 4
+READY_TIMEOUT_S = 180.0
+FAILED_STARTS = 4
 LOOK_S = 0.1
-# For our own address alone: a proxy that the environment names knows nothing of it.
+# Only for our own address, which a proxy named by the environment cannot reach.
 PROXYLESS = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
         help="start everything on this machine and keep it running",
         description=(
             "Start a private Redis (unless REDIS_URL names one), an adapt worker, a train worker and the app on "
-            "LAMANAS_HOST:LAMANAS_PORT; print how to reach it; stop it all on Ctrl-C or SIGTERM after draining."
+            "LAMANAS_HOST:LAMANAS_PORT; print its address and token; drain and stop on Ctrl-C or SIGTERM."
         ),
         epilog="example: LAMANAS_PORT=8080 lamanas serve",
     )
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 _announce(settings)
                 while not supervisor.stop_asked:
                     supervisor.watch(None)
-            print("stopping: requests and adaptations that run are finished first", flush=True)
+            print("stopping after running requests and adaptations finish", flush=True)
         finally:
             _stop(settings, supervisor)
     print("stopped", flush=True)
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _start(settings: Settings, supervisor: Supervisor) -> bool:
-    """Everything, until it is ready; False if it was asked to stop on the way. Raises CommandError."""
+    """Starts everything and waits until it is ready; False if asked to stop meanwhile. Raises CommandError."""
     environment = dict(os.environ)
     environment["LAMANAS_DATA_DIR"] = str(settings.data_dir)
     if settings.embedded:
@@ -92,14 +92,14 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
 
 
 def _emptied(folder: Path) -> Path:
-    """The folder, with nothing in it from an earlier start."""
+    """The folder, created or emptied."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     return folder
 
 
 def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -> bool:
-    deadline = time.monotonic() + (REDIS_PATIENCE_S if settings.embedded else 10)
+    deadline = time.monotonic() + (REDIS_TIMEOUT_S if settings.embedded else 10)
     while not supervisor.stop_asked:
         try:
             store.ping()
@@ -107,19 +107,19 @@ def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -
         except UNAVAILABLE as error:
             where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
             if time.monotonic() > deadline:
-                raise CommandError(f"{where} does not answer: {error}") from error
+                raise CommandError(f"{where} does not respond: {error}") from error
             _watch_start(supervisor)
     return False
 
 
 def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:
-    deadline = time.monotonic() + READY_PATIENCE_S
+    deadline = time.monotonic() + READY_TIMEOUT_S
     while not supervisor.stop_asked:
         problem = _problem(f"{admin.url(settings)}/readyz")
         if problem is None:
             return True
         if time.monotonic() > deadline:
-            raise CommandError(f"not ready after {READY_PATIENCE_S:.0f} s: {problem}")
+            raise CommandError(f"not ready after {READY_TIMEOUT_S:.0f} s: {problem}")
         _watch_start(supervisor)
     return False
 
@@ -127,12 +127,12 @@ def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:
 def _watch_start(supervisor: Supervisor) -> None:
     supervisor.watch(LOOK_S)
     for service in supervisor.services:
-        if service.bad_starts >= BAD_STARTS:
-            raise CommandError(f"the {service.name} ended {BAD_STARTS} times while starting; see its messages above")
+        if service.failed_starts >= FAILED_STARTS:
+            raise CommandError(f"the {service.name} exited {FAILED_STARTS} times while starting; see its output above")
 
 
 def _problem(url: str) -> str | None:
-    """None if this answers with 200."""
+    """What is wrong with the service at this URL; None if it responds with 200."""
     try:
         with PROXYLESS.open(url, timeout=5):
             return None
@@ -145,18 +145,18 @@ def _problem(url: str) -> str | None:
 def _announce(settings: Settings) -> None:
     url = admin.url(settings)
     token = admin.read(settings)
-    print(f"\nLAMANAS is ready at {url} (stop it with Ctrl-C); its API is described at {url}/docs")
+    print(f"\nLAMANAS is ready at {url} (stop it with Ctrl-C); API documentation: {url}/docs")
     if token is not None:
-        # After the #, where it is sent to no server and stands in no log; the page trades it for a cookie.
-        print(f"draw, adapt and ask in a browser: {url}/#token={token}")
-        print("the same from a shell, in this folder: lamanas adapt FOLDER --watch")
-        print(f"admin token: {token}   (kept in {settings.admin_token_file})")
+        # The fragment is sent to no server and appears in no log; the page exchanges the token for a cookie.
+        print(f"draw, adapt and predict in a browser: {url}/#token={token}")
+        print("from a shell in this folder: lamanas adapt FOLDER --watch")
+        print(f"admin token: {token}   (stored in {settings.admin_token_file})")
         print(f'try:  curl -H "Authorization: Bearer {token}" {url}/models')
     print(flush=True)
 
 
 def _stop(settings: Settings, supervisor: Supervisor) -> None:
-    """First what takes requests, then what works on them, Redis last."""
+    """Stops the app first, then the workers, and Redis last."""
     services = supervisor.services
     supervisor.stop([service for service in services if service.name == "app"], settings.drain_seconds)
     supervisor.stop([service for service in services if "worker" in service.name], settings.drain_seconds)
@@ -165,7 +165,7 @@ def _stop(settings: Settings, supervisor: Supervisor) -> None:
 
 @contextmanager
 def _sole_user(settings: Settings) -> Iterator[None]:
-    """The data directory is ours alone while this lasts. Raises CommandError."""
+    """Locks the data directory for this process. Raises CommandError."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (settings.data_dir / "serve.lock").open("a+")
@@ -187,7 +187,7 @@ def _sole_user(settings: Settings) -> Iterator[None]:
 
 
 def check_port(settings: Settings) -> None:
-    """Raises CommandError, before anything is started, if the app could not listen."""
+    """Raises CommandError if the app could not listen."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -200,5 +200,5 @@ def check_port(settings: Settings) -> None:
     except OSError as error:
         raise CommandError(
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; "
-            "set LAMANAS_PORT to another port, or stop what listens there"
+            "set LAMANAS_PORT to another port, or stop the program that listens there"
         ) from error

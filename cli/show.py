@@ -1,4 +1,4 @@
-"""What commands print: tables and bars for people, JSON for programs."""
+"""Output of commands: tables and progress bars for people, JSON for programs."""
 
 import argparse
 import json
@@ -17,18 +17,18 @@ def add_json(parser: argparse.ArgumentParser, **more: Any) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line; answers of the service have its own field names."""
+    """Prints one line; responses of the service keep its field names."""
     print(json.dumps(value, default=_plain))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} has no JSON")
+    raise TypeError(f"{type(value).__name__} is not JSON serializable")
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as what is in them; numbers to the right."""
+    """Prints columns that fit their content; numbers are aligned to the right."""
     lines = [list(head), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -37,23 +37,23 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def print_fields(fields: Sequence[tuple[str, object]]) -> None:
-    """A name and what it is, a line each."""
+    """Prints a line for each name and value."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
         print(f"{name.ljust(width)}  {printable(value)}")
 
 
 def printable(value: object) -> str:
-    """A name may hold what a terminal takes for commands, and an admin sees everybody's."""
+    """Text without control characters: names come from other users, and terminals would interpret these."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
 
 
 def print_bar(done: int, total: int, words: str) -> None:
-    """On standard error; on a terminal each bar takes the place of the one before."""
+    """Prints to standard error; on a terminal, each bar replaces the previous one."""
     filled = BAR * done // total if total else 0
     line = f"[{'#' * filled}{'-' * (BAR - filled)}] {done}/{total}  {words}"
     terminal = sys.stderr.isatty()
-    # On a terminal: erase what a longer line before has left, and be overwritten by the next.
+    # On a terminal: erase the rest of a longer previous line, and let the next one overwrite this.
     end = ("\033[K" if terminal else "") + ("\r" if terminal and done < total else "\n")
     print(line, end=end, file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Starts processes, starts again those that end, and stops them in order. Linux only (pidfd, prctl)."""
+"""Starts processes, restarts those that exit, and stops them in order. Linux only (pidfd, prctl)."""
 
 import logging
 import os
@@ -14,14 +14,14 @@ from types import FrameType
 from cli import tether
 
 log = logging.getLogger("lamanas")
-# A process that ends sooner than this was no good start. (Importing torch alone takes some seconds.)
-GOOD_START_S = 20.0
+# A process that exits sooner than this has failed to start. (Importing torch alone takes some seconds.)
+START_S = 20.0
 LONGEST_PAUSE_S = 10.0
 
 
 @dataclass
 class Service:
-    """One process that is to run all the time, in a session of its own."""
+    """One process that is to run all the time, in its own session."""
 
     name: str
     command: Sequence[str]
@@ -29,7 +29,7 @@ class Service:
     process: subprocess.Popen[bytes] | None = None
     handle: int = -1
     started: float = 0.0
-    bad_starts: int = 0
+    failed_starts: int = 0
     start_at: float = field(default=0.0)
 
     def start(self) -> None:
@@ -39,7 +39,7 @@ class Service:
         self.started = time.monotonic()
 
     def reap(self) -> int:
-        """After its end: its exit code. Whatever it left in its session ends, too."""
+        """Its exit code, after it has exited. Kills the remaining processes of its session."""
         assert self.process is not None
         code = self.process.wait()
         with suppress(ProcessLookupError):
@@ -60,10 +60,10 @@ class Supervisor:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask to stop; a SIGINT after that asks to hurry.
+        """SIGINT and SIGTERM request a stop; a SIGINT after that requests it at once.
 
-        A second SIGTERM does not: one that is sent to a whole process group arrives twice under make, which passes its
-        own on to its children.
+        A second SIGTERM does not: one that is sent to a whole process group arrives twice under make, which forwards
+        its own to its children.
         """
 
         def asked(number: int, frame: FrameType | None) -> None:
@@ -86,7 +86,7 @@ class Supervisor:
         return service
 
     def watch(self, seconds: float | None) -> None:
-        """Returns after this time, or sooner after a signal or the end of a process; starts again what is due."""
+        """Restarts what is due; returns after this time, or earlier after a signal or the exit of a process."""
         now = time.monotonic()
         for service in self.services:
             if service.process is None and now >= service.start_at:
@@ -96,13 +96,13 @@ class Supervisor:
         for service in self._ended(min(limits) if limits else None):
             lived = time.monotonic() - service.started
             code = service.reap()
-            service.bad_starts = service.bad_starts + 1 if lived < GOOD_START_S else 0
-            pause = min(LONGEST_PAUSE_S, 0.25 * 2**service.bad_starts) if service.bad_starts else 0.0
+            service.failed_starts = service.failed_starts + 1 if lived < START_S else 0
+            pause = min(LONGEST_PAUSE_S, 0.25 * 2**service.failed_starts) if service.failed_starts else 0.0
             service.start_at = time.monotonic() + pause
-            log.warning("%s ended (%s), starting it again", service.name, _words(code))
+            log.warning("%s exited (%s), restarting it", service.name, _words(code))
 
     def stop(self, services: Sequence[Service], seconds: float) -> None:
-        """SIGTERM to all of them; SIGKILL to those that still run after this time or when asked to hurry."""
+        """Sends SIGTERM to all; SIGKILL to those that still run after this time or after a second SIGINT."""
         running = [service for service in services if service.process is not None]
         for service in running:
             assert service.process is not None
@@ -114,7 +114,7 @@ class Supervisor:
                 running.remove(service)
         for service in running:
             assert service.process is not None
-            log.warning("%s did not end by itself, killing it", service.name)
+            log.warning("%s did not exit in time, killing it", service.name)
             os.killpg(service.process.pid, signal.SIGKILL)
             service.reap()
 

@@ -1,6 +1,6 @@
-"""``python -m cli.tether PARENT COMMAND...``: becomes the command, which the kernel kills when its parent ends.
+"""``python -m cli.tether PARENT COMMAND...``: becomes the command, which the kernel kills when its parent exits.
 
-Killing is right for all that ``lamanas serve`` starts: what was accepted is on the disk, leases bring the rest back.
+Killing is safe for all processes of ``lamanas serve``: accepted requests are on the disk, and leases recover the work.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2); kept across exec
 
 
 def command(parent: int, words: Sequence[str]) -> list[str]:
-    """What to start in the process ``parent`` so that these words run tethered to it."""
+    """The command to start in the process ``parent`` so that these words run tethered to it."""
     return [sys.executable, "-m", "cli.tether", str(parent), *words]
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parent, words = int(sys.argv[1]), sys.argv[2:]
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # it exited before the call
         sys.exit(1)
     os.execvp(words[0], words)  # noqa: S606
 

@@ -1,4 +1,4 @@
-"""``lamanas token``: the admin token of this installation."""
+"""``lamanas token``: print the admin token of this installation."""
 
 import argparse
 from typing import Any
@@ -12,7 +12,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "token",
         help="print the admin token",
-        description="Print the admin token that the first start made.",
+        description="Print the admin token that the first start created.",
         epilog='example: curl -H "Authorization: Bearer $(lamanas token)" http://127.0.0.1:8000/models',
     )
     show.add_json(parser)
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     token = admin.read(settings)
     if token is None:
         raise CommandError(
-            f"there is no {settings.admin_token_file}: the first `lamanas serve` makes it; "
+            f"there is no {settings.admin_token_file}: the first `lamanas serve` creates it; "
             "if that ran with another LAMANAS_DATA_DIR, set the same one here"
         )
     if args.json:

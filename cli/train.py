@@ -1,4 +1,4 @@
-"""``lamanas train``: meta-train here on a data set, or have a service do it."""
+"""``lamanas train``: meta-train on this machine or on a service."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lamanas_core.meta_model import MetaModel
 
 HELP = "meta-train on Omniglot or a folder of class folders"
-DESCRIPTION = """Meta-train and leave model.safetensors and model.json (the card) in the run's folder.
+DESCRIPTION = """Meta-train and write model.safetensors and model.json (the card) to the run's folder.
 
 With an ACTION, a service trains (see `lamanas login`) and registers the finished model there.
 
@@ -28,22 +28,22 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "train", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    local = _add_local_options(parser.add_argument_group("training here"))
+    local = _add_local_options(parser.add_argument_group("training on this machine"))
     training.add_options(parser)
     training.add_actions(parser.add_subparsers(dest="action", metavar="ACTION"))
     parser.set_defaults(wrong=parser.error, local=local)
 
 
 def _add_local_options(group: Any) -> dict[str, Any]:
-    """What only training here takes; the defaults, by the names in the namespace."""
+    """Options for training on this machine; returns the defaults by their names in the namespace."""
     options = [
         group.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set"),
-        group.add_argument("--run", type=Path, help="folder for checkpoints; continued if it has one"),
+        group.add_argument("--run", type=Path, help="folder for checkpoints; resumed if it has one"),
         group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto"),
         group.add_argument("--threads", type=numbers.threads, default=1, help="CPU threads"),
-        group.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="turned classes are classes too"),
-        group.add_argument("--resume", action="store_true", help="go on or not at all: --run must have a checkpoint"),
-        group.add_argument("--start", help="a meta-model to go on from: its folder, or `shipped`"),
+        group.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="add rotated classes"),
+        group.add_argument("--resume", action="store_true", help="fail if --run has no checkpoint to resume"),
+        group.add_argument("--start", help="a meta-model to start from: its folder, or `shipped`"),
         group.add_argument(
             "--pretrained", metavar="FILE", help="a ResNet-18's safetensors, for the stem of paper_resnet18"
         ),
@@ -56,7 +56,7 @@ def _add_local_options(group: Any) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 when finished, 130 when interrupted (start again to resume)."""
+    """Trains; returns 0 when finished, 130 when interrupted (run again to resume)."""
     if args.action is not None:
         _refuse_what_would_be_ignored(args)
         return training.run(args)
@@ -69,7 +69,7 @@ def _refuse_what_would_be_ignored(args: argparse.Namespace) -> None:
     ignored = args.local if args.action == "start" else args.local | dict.fromkeys(training.OPTIONS)
     given = [f"--{name.replace('_', '-')}" for name, default in ignored.items() if vars(args)[name] != default]
     if given:
-        args.wrong(f"{args.action} has a service train, which is not told of {', '.join(given)}")
+        args.wrong(f"{args.action} trains on a service, which does not support {', '.join(given)}")
 
 
 def _train_here(args: argparse.Namespace) -> int:
@@ -78,13 +78,13 @@ def _train_here(args: argparse.Namespace) -> int:
     if args.data is None:
         raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
     if args.resume and not (args.run / checkpoint.FILE).is_file():
-        raise CommandError(f"--resume: {args.run} has no checkpoint to go on from; without it a run starts there anew")
+        raise CommandError(f"--resume: {args.run} has no checkpoint; without --resume a new run starts there")
     try:
         model = _trained(args)
     except (ValueError, OSError) as error:
         raise told(error) from error
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from the last checkpoint in {args.run}", file=sys.stderr)
+        print(f"\nstopped; the same command resumes from the last checkpoint in {args.run}", file=sys.stderr)
         return 130
     if model is not None:
         print(json.dumps({"version": model.version, **model.card["metrics"]}))
@@ -92,7 +92,7 @@ def _train_here(args: argparse.Namespace) -> int:
 
 
 def _trained(args: argparse.Namespace) -> "MetaModel | None":
-    """The model, written to the run's folder; None in a process of torchrun other than the first."""
+    """The model, written to the run's folder; None in every process of torchrun but the first."""
     import torch
 
     from lamanas_core.config import TrainingConfig

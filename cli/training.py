@@ -1,4 +1,4 @@
-"""``lamanas train start``, ``watch`` and ``cancel``: meta-training that a service does."""
+"""``lamanas train start``, ``watch`` and ``cancel``: meta-training on a service."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ CANCEL = "example: lamanas train cancel 01k8d9w3v4q2x6y7z8a9b0c1d2"
 
 
 def add_options(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """What a run may be given, here and at a service."""
+    """Options of a run on this machine and on a service."""
     parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
@@ -36,23 +36,23 @@ def add_options(parser: argparse.ArgumentParser, default: str | None = None) -> 
 def add_actions(actions: Any) -> None:
     start = actions.add_parser(
         "start",
-        help="have a service meta-train",
+        help="start a run on a service",
         description=START,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     start.add_argument("dataset", metavar="DATA_SET")
-    start.add_argument("--watch", action="store_true", help="follow it to its end")
-    add_options(start, argparse.SUPPRESS)  # what was given before the action stays
+    start.add_argument("--watch", action="store_true", help="follow the run to its end")
+    add_options(start, argparse.SUPPRESS)  # options before the action are kept
     watch = actions.add_parser("watch", help="follow a run to its end", description=WATCH)
     watch.add_argument("id", nargs="?", metavar="RUN", help="default: the newest")
-    cancel = actions.add_parser("cancel", help="stop a run; its last checkpoint stays", description=CANCEL)
+    cancel = actions.add_parser("cancel", help="stop a run and keep its last checkpoint", description=CANCEL)
     cancel.add_argument("id", metavar="RUN")
     for parser in (start, watch, cancel):
         show.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """1 if the run was watched and ended without a model."""
+    """Returns 1 if the run was watched and ended without a model."""
     with remote.service() as client:
         if args.action == "start":
             options = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def words(loss: float | None, accuracy: float | None, eta_seconds: float | None) -> str:
-    """How a run does, beside its bar."""
+    """The figures beside the progress bar of a run."""
     left = "" if eta_seconds is None else f"{eta_seconds / 60:6.1f} min left"
     known = "   -  " if accuracy is None else f"{accuracy:.4f}"
     return f"loss {'-' if loss is None else format(loss, '.4f')}  val {known}  {left}"
@@ -90,7 +90,7 @@ def _watch(client: Client, id: str) -> Training:
         for news in client.watch_training(id):
             show.print_bar(news.epoch, news.epochs, words(news.loss, news.validation_accuracy, news.eta_seconds))
     except KeyboardInterrupt:
-        print(f"\nit goes on without you: lamanas train watch {id}", file=sys.stderr)
+        print(f"\nthe run continues: lamanas train watch {id}", file=sys.stderr)
         raise
     return client.get_training(id)
 

@@ -1,4 +1,4 @@
-"""``lamanas worker adapt|train``: one worker with its pool."""
+"""``lamanas worker adapt|train``: run one worker with its pool."""
 
 import argparse
 import socket
@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
         epilog="example: REDIS_URL=redis://127.0.0.1:6379/0 lamanas worker adapt",
     )
     parser.add_argument("queue", choices=["adapt", "train"])
-    parser.add_argument("--check", action="store_true", help="only tell whether such a worker of this host beats")
+    parser.add_argument("--check", action="store_true", help="only check the heartbeats of workers on this host")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def _check(settings: Settings, queue: str) -> int:
         if store.workers.count_on_host(queue, socket.gethostname()):
             return 0
     except UNAVAILABLE as error:
-        raise CommandError(f"Redis does not answer: {error}") from error
+        raise CommandError(f"Redis does not respond: {error}") from error
     finally:
         store.close()
-    raise CommandError(f"no {queue} worker of this host beats")
+    raise CommandError(f"no {queue} worker on this host has a fresh heartbeat")

@@ -1,4 +1,4 @@
-"""A client of the service, blocking (``Client``) and asynchronous (``AsyncClient``): see docs/python-client.md."""
+"""Clients of the service, blocking (``Client``) and asynchronous (``AsyncClient``): see docs/python-client.md."""
 
 from lamanas_client.clients import AsyncClient, Client
 from lamanas_client.errors import (
@@ -6,8 +6,10 @@ from lamanas_client.errors import (
     LamanasError,
     NotLamanasError,
     ProblemError,
+    TimedOutError,
     UnreachableError,
 )
+from lamanas_client.retries import Retries
 from lamanas_client.types import (
     Edge,
     Episode,
@@ -38,7 +40,9 @@ __all__ = [
     "Prediction",
     "ProblemError",
     "Progress",
+    "Retries",
     "Session",
+    "TimedOutError",
     "Training",
     "UnreachableError",
 ]

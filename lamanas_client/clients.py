@@ -1,7 +1,5 @@
-"""The two clients: what is sent is decided elsewhere, here it is sent, and waited for."""
+"""The two clients, blocking and asynchronous: they send what the operations yield, with retries."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -9,23 +7,21 @@ import httpx
 from httpx_sse import EventSource
 
 from lamanas_client import operations
-from lamanas_client.calls import Call, Calls, Outcome, Pause, patiently
+from lamanas_client.calls import Call, Calls, Content, error_of
 from lamanas_client.following import Following, News, Stream, episode_events, finished, training_events
 from lamanas_client.images import Support
+from lamanas_client.retries import ONCE, Deadline, Outcome, Retries, asynchronous, blocking
 from lamanas_client.types import Episode, Progress, Training
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
-# Longer than the service holds an answer back, and than the pause between its signs of life in a stream.
-TIMEOUT_S = 90.0
-PATIENCE_S = 30.0
-SSE = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+DEFAULT = Retries()
 
 
 class Operation(Generic[P, T]):
-    """A method of both clients, from the one place that says what it sends: blocking in ``Client``, awaited in
+    """A method of both clients, made of a generator of calls: blocking in ``Client``, a coroutine in
     ``AsyncClient``."""
 
     def __init__(self, make: Callable[P, Calls[T]]) -> None:
@@ -50,10 +46,11 @@ class Operation(Generic[P, T]):
 
 
 class Operations(Generic[Http]):
-    """What both clients can do, and how they are made.
+    """The methods and the construction of both clients.
 
-    ``patience``: for how many seconds in all one request is tried again while the service is overloaded (429 or 503,
-    whose ``Retry-After`` is kept) or cannot be reached. ``transport``: another way to reach it, for tests.
+    ``retries``: how often and for how long a request is tried while the service is overloaded (429 or 503, whose
+    ``Retry-After`` is respected) or cannot be reached; None sends each request once. ``transport``: another httpx
+    transport, for tests and to bypass a proxy.
     """
 
     session = Operation(operations.session)
@@ -76,21 +73,18 @@ class Operations(Generic[Http]):
     _http: Http
     _made: Callable[..., Http]
 
-    def __init__(self, url: str, token: str, *, patience: float = PATIENCE_S, transport: Any = None) -> None:
+    def __init__(self, url: str, token: str, *, retries: Retries | None = DEFAULT, transport: Any = None) -> None:
         self.url = url.rstrip("/")
-        self._patience = patience
+        self._retries = ONCE if retries is None else retries
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = self._made(base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+        self._http = self._made(base_url=self.url, headers=headers, transport=transport)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def _stream(self, following: Following[News]) -> Any:
-        return self._http.stream("GET", following.path, headers=SSE)
-
 
 class Client(Operations[httpx.Client]):
-    """``with Client(url, token) as client:``; each method returns when it is done. Raises LamanasError."""
+    """``with Client(url, token) as client:``; each method blocks until it is done. Raises LamanasError."""
 
     _made = staticmethod(httpx.Client)
 
@@ -115,49 +109,54 @@ class Client(Operations[httpx.Client]):
         return finished(last)
 
     def watch_episode(self, id: str) -> Iterator[Progress | Episode]:
-        """Its progress as it is made; last the episode, ready or failed."""
+        """Yields its progress after each step, and at last the episode, ready or failed."""
         return self._follow(episode_events(id))
 
     def watch_training(self, id: str) -> Iterator[Training]:
-        """The run after each change; last as it ended."""
+        """Yields the run after each change, at last in its final state."""
         return self._follow(training_events(id))
 
     def _run(self, calls: Calls[T]) -> T:
-        steps = patiently(calls, self._patience)
-        outcome: Outcome | None = None
+        response: Any = None
         while True:
             try:
-                step = steps.send(outcome)
+                call = calls.send(response)
             except StopIteration as end:
                 result: T = end.value
                 return result
-            outcome = self._do(step)
+            deadline = Deadline(self._retries.deadline)
+            response = call.response(blocking(self._retries, deadline, call.again)(self._send, call, deadline))
 
-    def _do(self, step: Call | Pause) -> Outcome | None:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return None
+    def _send(self, call: Call, deadline: Deadline) -> Outcome:
         try:
-            return self._http.request(step.method, step.path, **step.arguments)
+            with self._http.stream(**call.to_httpx(deadline)) as response:
+                content = Content(response, deadline)
+                for chunk in response.iter_bytes():
+                    content.add(chunk)
+                return content.whole()
         except httpx.TransportError as error:
             return error
 
     def _follow(self, stream: Stream[News]) -> Iterator[News]:
-        following = Following(stream, self._patience)
-        while not following.ended:
-            outcome: Outcome | None = None
+        following = Following(stream, self._retries)
+        outcome: Outcome = None
+        for attempt in blocking(self._retries, following.deadline, following.again):
+            outcome = None
             try:
-                with self._stream(following) as response:
+                with self._http.stream(**following.to_httpx()) as response:
                     if response.is_success:
                         for event in EventSource(response).iter_sse():
                             yield from following.take(event)
                     else:
-                        response.read()
-                        outcome = response
+                        content = Content(response, following.deadline)
+                        for chunk in response.iter_bytes():
+                            content.add(chunk)
+                        outcome = content.whole()
             except httpx.TransportError as error:
                 outcome = error
-            if not following.ended:
-                time.sleep(following.pause(outcome))
+            following.record(attempt.retry_state, outcome)
+        if not following.ended:
+            raise error_of(outcome)
 
 
 class AsyncClient(Operations[httpx.AsyncClient]):
@@ -188,47 +187,53 @@ class AsyncClient(Operations[httpx.AsyncClient]):
         return finished(last)
 
     def watch_episode(self, id: str) -> AsyncIterator[Progress | Episode]:
-        """Its progress as it is made; last the episode, ready or failed."""
+        """Yields its progress after each step, and at last the episode, ready or failed."""
         return self._follow(episode_events(id))
 
     def watch_training(self, id: str) -> AsyncIterator[Training]:
-        """The run after each change; last as it ended."""
+        """Yields the run after each change, at last in its final state."""
         return self._follow(training_events(id))
 
     async def _run(self, calls: Calls[T]) -> T:
-        steps = patiently(calls, self._patience)
-        outcome: Outcome | None = None
+        response: Any = None
         while True:
             try:
-                step = steps.send(outcome)
+                call = calls.send(response)
             except StopIteration as end:
                 result: T = end.value
                 return result
-            outcome = await self._do(step)
+            deadline = Deadline(self._retries.deadline)
+            retrying = asynchronous(self._retries, deadline, call.again)
+            response = call.response(await retrying(self._send, call, deadline))
 
-    async def _do(self, step: Call | Pause) -> Outcome | None:
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return None
+    async def _send(self, call: Call, deadline: Deadline) -> Outcome:
         try:
-            return await self._http.request(step.method, step.path, **step.arguments)
+            async with self._http.stream(**call.to_httpx(deadline)) as response:
+                content = Content(response, deadline)
+                async for chunk in response.aiter_bytes():
+                    content.add(chunk)
+                return content.whole()
         except httpx.TransportError as error:
             return error
 
     async def _follow(self, stream: Stream[News]) -> AsyncIterator[News]:
-        following = Following(stream, self._patience)
-        while not following.ended:
-            outcome: Outcome | None = None
+        following = Following(stream, self._retries)
+        outcome: Outcome = None
+        async for attempt in asynchronous(self._retries, following.deadline, following.again):
+            outcome = None
             try:
-                async with self._stream(following) as response:
+                async with self._http.stream(**following.to_httpx()) as response:
                     if response.is_success:
                         async for event in EventSource(response).aiter_sse():
                             for news in following.take(event):
                                 yield news
                     else:
-                        await response.aread()
-                        outcome = response
+                        content = Content(response, following.deadline)
+                        async for chunk in response.aiter_bytes():
+                            content.add(chunk)
+                        outcome = content.whole()
             except httpx.TransportError as error:
                 outcome = error
-            if not following.ended:
-                await asyncio.sleep(following.pause(outcome))
+            following.record(attempt.retry_state, outcome)
+        if not following.ended:
+            raise error_of(outcome)

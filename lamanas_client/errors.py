@@ -1,4 +1,4 @@
-"""What can go wrong, in the service's own words."""
+"""The errors that clients raise."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ from lamanas_client.types import Episode
 
 
 class LamanasError(Exception):
-    """The base of all errors here; its text is for people."""
+    """The base class of all errors of this package; the message is meant for people."""
 
 
 class ProblemError(LamanasError):
-    """The service refused. Branch on ``kind``, which is stable; ``problem`` is all that it said (RFC 9457)."""
+    """The service refused the request. Branch on ``kind``, which is stable.
+
+    ``problem``: the body of the response (RFC 9457). ``retry_after``: seconds, 0 to 1e9; None without that header.
+    """
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after: float | None = None) -> None:
         self.status = status
@@ -25,25 +28,29 @@ class ProblemError(LamanasError):
 
     @property
     def field(self) -> str | None:
-        """The field that is wrong, if the service named one."""
+        """The invalid field, if the service named one."""
         return self.problem.get("field")
 
     @property
     def image(self) -> str | None:
-        """The image that is wrong, if the service named one."""
+        """The invalid image, if the service named one."""
         return self.problem.get("image")
 
 
 class UnreachableError(LamanasError):
-    """Nothing answered, also not after trying again."""
+    """No response, even after retries."""
+
+
+class TimedOutError(UnreachableError):
+    """No complete response before the deadline."""
 
 
 class NotLamanasError(LamanasError):
-    """What answered is not this service, or too different a version of it."""
+    """The response came from another service, or from an incompatible version of this one."""
 
 
 class EpisodeFailedError(LamanasError):
-    """The adaptation ended without a classifier; ``episode.error`` says why."""
+    """Adapting the episode failed; ``episode.error`` says why."""
 
     def __init__(self, episode: Episode) -> None:
         self.episode = episode

@@ -1,24 +1,29 @@
-"""Following an episode or a training run by its server-sent events, as far as that needs no network."""
+"""Following an episode or a training run by its server-sent events. No input or output here."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
 from httpx_sse import ServerSentEvent
+from tenacity import RetryCallState
 
-from lamanas_client.calls import Outcome, Retries, parse_json
+from lamanas_client.calls import parse_json
 from lamanas_client.errors import EpisodeFailedError, ProblemError
+from lamanas_client.retries import LONGEST_PAUSE_S, SILENCE_S, Deadline, Outcome, Retries, Timeouts, may_retry
 from lamanas_client.types import Episode, Progress, Training
 
 News = TypeVar("News")
 
+SSE = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+
 
 @dataclass(frozen=True)
 class Stream(Generic[News]):
-    """Where events come from, and what one with this name and data means."""
+    """The path of the events; ``decode`` makes news of the name and the data of one."""
 
     path: str
     decode: Callable[[str, str], News]
@@ -43,38 +48,56 @@ def _path(kind: str, id: str) -> str:
 
 
 class Following(Generic[News]):
-    """Takes the events of one stream until the last; knows how to go on when the connection breaks."""
+    """Reads the events of one stream until the last one, over as many connections as that takes."""
 
-    def __init__(self, stream: Stream[News], patience: float) -> None:
-        self.path = stream.path
+    def __init__(self, stream: Stream[News], retries: Retries) -> None:
+        self.deadline = Deadline(retries.deadline)
         self.ended = False
-        self._decode = stream.decode
-        self._patience = patience
-        self._retries = Retries(patience)
+        self._stream = stream
         self._last: News | None = None
+        self._news = False
+        self._opened = time.monotonic()
+
+    def to_httpx(self) -> dict[str, Any]:
+        """The arguments of httpx's ``stream`` for the next connection."""
+        self._opened = time.monotonic()
+        self._news = False
+        extensions = {"timeout": Timeouts(self.deadline, silence=SILENCE_S)}
+        return {"method": "GET", "url": self._stream.path, "headers": SSE, "extensions": extensions}
 
     def take(self, event: ServerSentEvent) -> Iterator[News]:
-        """What this event tells that was not told before. Raises ProblemError if the thing is gone."""
-        if not event.data:  # a sign of life, which httpx-sse hands on after an event that had an id
+        """What this event says that is new. Raises ProblemError if the record no longer exists."""
+        self.deadline.restart()
+        if not event.data:  # a ping, which httpx-sse passes on after an event that had an id
             return
         if event.event == "gone":
             problem = json.loads(event.data)
             raise ProblemError(int(problem.get("status", 410)), problem)
-        self._retries = Retries(self._patience)
         self.ended = event.event != "progress"
-        news = self._decode(event.event, event.data)
-        if news != self._last:  # after a break the first event tells the present state again
+        news = self._stream.decode(event.event, event.data)
+        if news != self._last:  # the first event of a new connection repeats the present state
             self._last = news
+            self._news = True
             yield news
+            self.deadline.restart()  # the time that the caller spent on the news does not count
 
-    def pause(self, outcome: Outcome | None) -> float:
-        """Seconds until the stream is to be opened again, after this refusal or break. Raises LamanasError."""
-        # Nothing was heard for long, not even the service's sign of life: the connection may be dead.
-        return self._retries.pause(None if isinstance(outcome, httpx.ReadTimeout) else outcome)
+    def again(self, outcome: Outcome) -> bool:
+        """Whether to connect again after this."""
+        # Without even a ping for so long, the connection is probably dead.
+        return not self.ended and (isinstance(outcome, httpx.ReadTimeout) or may_retry(outcome, idempotent=True))
+
+    def record(self, attempt: RetryCallState, outcome: Outcome) -> None:
+        """Ends an attempt. One that was of use makes the next ones count from 1 again.
+
+        A stream that closes soon without news is of no use: otherwise a broken proxy could be asked forever.
+        """
+        if self._news or (outcome is None and time.monotonic() - self._opened > LONGEST_PAUSE_S):
+            attempt.attempt_number = 1
+        attempt.set_result(outcome)
 
 
 def finished(news: Progress | Episode | None) -> Episode:
-    """The episode that a stream ended with. Raises EpisodeFailedError."""
+    """The episode that the last event of its stream described. Raises EpisodeFailedError."""
     assert isinstance(news, Episode)
     if news.state == "failed":
         raise EpisodeFailedError(news)

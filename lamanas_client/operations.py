@@ -1,11 +1,11 @@
-"""What can be asked of the service, as calls to be sent. Both clients have these as methods."""
+"""The operations of the service, as generators of calls. Both clients have them as methods."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
-from lamanas_client.calls import Call, Calls, parse
+from lamanas_client.calls import IDEMPOTENCY_KEY, Call, Calls, parse
 from lamanas_client.images import Image, Support, file, several, support_parts
 from lamanas_client.types import (
     Episode,
@@ -19,11 +19,10 @@ from lamanas_client.types import (
     TrainingPage,
 )
 
-# A request stays far below what a service takes (1,000 images and 32 MB, unless set otherwise), except for one image
-# that is larger by itself.
+# A request stays far below what a service accepts (by default 1,000 images and 32 MB), unless a single image is larger.
 BATCH_IMAGES = 200
 BATCH_BYTES = 4 * 2**20
-# How long the service may hold an answer back until an episode is ready: the most that it grants.
+# Seconds that the service may wait for an episode to become ready: the most that it allows.
 WAIT_S = 60
 LARGEST_PAGE = 100
 
@@ -32,7 +31,7 @@ Item = TypeVar("Item")
 
 
 class TrainingOptions(TypedDict, total=False):
-    """What a training run may be given; the service's own defaults where left out."""
+    """The options of a training run; the service has a default for each."""
 
     preset: Literal["serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"]
     meta: Literal["reptile", "maml"]
@@ -46,21 +45,21 @@ class TrainingOptions(TypedDict, total=False):
 
 
 def session() -> Calls[Session]:
-    """Whose token this is, and what it may do."""
+    """The name and the scopes of the client's token."""
     return parse(Session, (yield Call("GET", "/session")))
 
 
 def create_episode(
     support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None
 ) -> Calls[Episode]:
-    """Send a support set: classes and their images, a folder of class folders, or a zip of those.
+    """Send a support set: a mapping of classes to images, a folder of class folders, or a zip of one.
 
-    It is stored when this returns, and adapted by and by.
+    It is stored when this returns; a worker adapts it afterwards.
     """
     parts, labels = support_parts(support)
     options = {"steps": steps, "name": name}
     fields = {"seed": str(seed)} | {field: str(value) for field, value in options.items() if value is not None}
-    sent = {"data": fields | {"labels": labels}, "files": parts, "headers": _once()}
+    sent = {"data": fields | {"labels": labels}, "files": parts, "headers": _idempotency_key()}
     return parse(Episode, (yield Call("POST", "/episodes", sent)))
 
 
@@ -71,9 +70,9 @@ def correct_episode(
     relabel: Mapping[int, str] | None = None,
     add: Support | None = None,
 ) -> Calls[Episode]:
-    """A new episode of this one's images, some removed, relabelled (each by its place among them) or added."""
+    """Create an episode from this one's images, some removed or relabelled (by index from 0), and others added."""
     renamed = relabel or {}
-    sent: dict[str, Any] = {"headers": _once()}
+    sent: dict[str, Any] = {"headers": _idempotency_key()}
     if add is None:
         named = [{"image": image, "label": label} for image, label in renamed.items()]
         sent["json"] = {"remove": list(remove), "relabel": named}
@@ -85,22 +84,22 @@ def correct_episode(
 
 
 def get_episode(id: str) -> Calls[Episode]:
-    """How far an episode is, and what came out."""
+    """An episode, its state and its results."""
     return parse(Episode, (yield Call("GET", _path("episodes", id))))
 
 
 def list_episodes(limit: int = 20) -> Calls[list[Episode]]:
-    """The newest episodes that this token may see, newest first."""
+    """The most recent episodes that this token has access to, newest first."""
     return (yield from _newest("/episodes", limit, EpisodePage, lambda page: page.episodes))
 
 
 def delete_episode(id: str) -> Calls[None]:
-    """Delete an episode and all that belongs to it, if that was not done before."""
-    yield Call("DELETE", _path("episodes", id), fine=frozenset({410}))
+    """Delete an episode and its data; no error if it is already deleted."""
+    yield Call("DELETE", _path("episodes", id), expected=frozenset({410}))
 
 
 def predict(episode_id: str, images: Iterable[Image]) -> Calls[list[Prediction]]:
-    """Classify any number of images, in their order; waits a while for an episode that is not ready yet."""
+    """Classify any number of images, in order. Waits up to a minute for an episode that is not ready."""
     found: list[Prediction] = []
     for files in _batches(images):
         parts = [("images", part) for part in files]
@@ -121,39 +120,39 @@ def list_models() -> Calls[list[Model]]:
 
 
 def activate_model(version: str) -> Calls[Model]:
-    """Adapt new episodes from this version; those that exist keep theirs."""
+    """Adapt new episodes from this version; existing episodes keep theirs."""
     return parse(Model, (yield Call("POST", f"{_path('models', version)}/activate")))
 
 
 def start_training(dataset: str, **options: Unpack[TrainingOptions]) -> Calls[Training]:
     """Start a meta-training run on a data set in the service's data directory."""
-    sent: dict[str, Any] = {"json": {"dataset": dataset} | options, "headers": _once()}
+    sent: dict[str, Any] = {"json": {"dataset": dataset} | options, "headers": _idempotency_key()}
     return parse(Training, (yield Call("POST", "/train", sent)))
 
 
 def get_training(id: str) -> Calls[Training]:
-    """How far a training run is."""
+    """A training run and its progress."""
     return parse(Training, (yield Call("GET", _path("train", id))))
 
 
 def list_trainings(limit: int = 20) -> Calls[list[Training]]:
-    """The newest training runs, newest first."""
+    """The most recent training runs, newest first."""
     return (yield from _newest("/train", limit, TrainingPage, lambda page: page.trainings))
 
 
 def cancel_training(id: str) -> Calls[Training]:
-    """Stop a run; its last checkpoint stays."""
+    """Stop a run and keep its last checkpoint."""
     return parse(Training, (yield Call("POST", f"{_path('train', id)}/cancel")))
 
 
 def resume_training(id: str) -> Calls[Training]:
-    """Go on with a failed or cancelled run from its last checkpoint."""
+    """Resume a failed or cancelled run from its last checkpoint."""
     return parse(Training, (yield Call("POST", f"{_path('train', id)}/resume")))
 
 
-def _once() -> dict[str, str]:
-    """The same for all attempts at one submission, so that it is done once however often it is sent."""
-    return {"Idempotency-Key": str(uuid.uuid4())}
+def _idempotency_key() -> dict[str, str]:
+    """A header that all attempts at one submission share, so that the service carries it out once."""
+    return {IDEMPOTENCY_KEY: str(uuid.uuid4())}
 
 
 def _path(kind: str, id: str) -> str:

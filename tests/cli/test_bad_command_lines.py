@@ -72,8 +72,8 @@ def test_a_number_that_means_nothing_is_refused(
         ("reproduce table1 --data {data} --run {run} --seed 3", "--seed is 3; budget small has the seeds 0 to 2"),
         ("plot genotype {none}", "{none}: neither a model nor a checkpoint"),
         ("init --secrets {data}/glyph000/00.png", "{data}/glyph000/00.png/redis-password: Not a directory"),
-        ("login http://[::1", "http://[::1 is no URL of a service: Invalid IPv6 URL"),
-        ("login http://127.0.0.1:99999", "nothing answers at http://127.0.0.1:99999"),
+        ("login http://[::1", "http://[::1 is not the URL of a service: Invalid IPv6 URL"),
+        ("login http://127.0.0.1:99999", "nothing responds at http://127.0.0.1:99999"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(

@@ -1,4 +1,4 @@
-"""``lamanas doctor`` finds what is wrong, says how to mend it, and ends with 1 only then."""
+"""``lamanas doctor`` finds problems, says how to fix them, and exits with 1 only then."""
 
 import json
 import os
@@ -30,27 +30,27 @@ def machine(monkeypatch: pytest.MonkeyPatch, short_folder: Path) -> Path:
 def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, Any]]]:
     code = main(["doctor", "--json"])
     told = json.loads(capsys.readouterr().out)
-    assert told["well"] is (code == 0)
+    assert told["healthy"] is (code == 0)
     return code, {check["name"]: check for check in told["checks"]}
 
 
-def test_a_machine_on_which_all_is_well(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_machine(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, checks = examined(capsys)
     assert code == 0, checks
     assert list(checks) == ["Python", "packages", "torch", "model", "GPU", "Redis", "port", "data", "disk"]
-    assert all(check["mend"] for check in checks.values() if check["state"] != "ok")
+    assert all(check["fix"] for check in checks.values() if check["state"] != "ok")
     assert main(["doctor"]) == 0
-    assert f"ok       data       {machine} is not there yet" in capsys.readouterr().out
+    assert f"ok       data       {machine} does not exist yet" in capsys.readouterr().out
 
 
 def test_a_running_private_redis_is_seen(
     redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
-    assert "the private one answers" in examined(capsys)[1]["Redis"]["found"]
+    assert "the private Redis responds" in examined(capsys)[1]["Redis"]["found"]
 
 
-def test_each_thing_that_is_wrong_is_told_with_what_mends_it(
+def test_each_problem_is_reported_with_its_fix(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_model() -> Any:
@@ -76,12 +76,12 @@ def test_each_thing_that_is_wrong_is_told_with_what_mends_it(
     assert code == 1
     wrong = {name for name, check in checks.items() if check["state"] == "wrong"}
     assert wrong == {"Python", "packages", "model", "GPU", "Redis", "data", "disk", "login"}
-    assert all(checks[name]["mend"] for name in wrong)
+    assert all(checks[name]["fix"] for name in wrong)
     assert "nowhere-to-be-found is missing" in checks["packages"]["found"]
     assert "torch is" in checks["packages"]["found"]
 
 
-def test_another_program_on_the_port_is_told(
+def test_another_program_on_the_port_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -89,12 +89,10 @@ def test_another_program_on_the_port_is_told(
         monkeypatch.setattr(doctor, "ANSWER_S", 0.1)
         code, checks = examined(capsys)
     assert (code, checks["port"]["state"]) == (1, "wrong")
-    assert "LAMANAS_PORT" in checks["port"]["mend"]
+    assert "LAMANAS_PORT" in checks["port"]["fix"]
 
 
-def test_settings_that_cannot_be_read_are_one_of_the_things(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_settings_are_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("LAMANAS_PORT", "70000")
     code, checks = examined(capsys)
     assert code == 1

@@ -1,14 +1,15 @@
-"""Both clients, asked in the same way, and a service that answers as it is told."""
+"""Both clients behind one interface, a service with prepared responses, and a clock."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 
 from lamanas_client import AsyncClient, Client
 
 Handler = Callable[[httpx.Request], httpx.Response]
+Chunk = bytes | Callable[[], object]
 EPISODE: dict[str, Any] = {
     "id": "01k8d9w3v4q2x6y7z8a9b0c1d2",
     "name": None,
@@ -38,16 +39,17 @@ class Asking:
 
     def __init__(self, kind: type[Client] | type[AsyncClient]) -> None:
         self.kind = kind
+        self.options: dict[str, Any] = {}
 
     def ask(self, where: str | Handler, method: str, *args: Any, key: str = "lam_x", **kwargs: Any) -> Any:
         url, transport = (where, None) if isinstance(where, str) else ("http://stub", httpx.MockTransport(where))
         if self.kind is Client:
-            with Client(url, key, transport=transport) as client:
+            with Client(url, key, transport=transport, **self.options) as client:
                 answer = getattr(client, method)(*args, **kwargs)
                 return list(answer) if isinstance(answer, Iterator) else answer
 
         async def asked() -> Any:
-            async with AsyncClient(url, key, transport=transport) as client:
+            async with AsyncClient(url, key, transport=transport, **self.options) as client:
                 answer = getattr(client, method)(*args, **kwargs)
                 return [one async for one in answer] if isinstance(answer, AsyncIterator) else await answer
 
@@ -55,7 +57,7 @@ class Asking:
 
 
 class Told:
-    """Gives these answers in turn, raises those that are errors, and keeps what was asked."""
+    """Gives these responses in turn, raises those that are errors, and keeps the requests."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers = list(answers)
@@ -69,12 +71,55 @@ class Told:
         return answer
 
 
+class Clock:
+    """Starts at 1,000; ``pauses`` are those that were made."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    @property
+    def elapsed(self) -> float:
+        return self.now - 1000
+
+    def sleep(self, seconds: float) -> None:
+        assert 0 <= seconds < 1e6
+        self.pauses.append(seconds)
+        self.now += seconds
+
+    async def async_sleep(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+    def silence(self, request: httpx.Request, phase: str = "read") -> NoReturn:
+        """Waits in vain for as long as the client's timeout for this phase allows, and raises what httpx raises."""
+        self.now += request.extensions["timeout"].get(phase)
+        raise {"read": httpx.ReadTimeout, "connect": httpx.ConnectTimeout}[phase]("timed out", request=request)
+
+
+class Chunks(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The body of a response. A callable among the chunks is called when the client reads on to it."""
+
+    def __init__(self, *chunks: Chunk) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            if isinstance(chunk, bytes):
+                yield chunk
+            else:
+                chunk()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self:
+            yield chunk
+
+
 def problem(status: int, kind: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
     body = {"type": f"/problems/{kind}", "title": kind, "status": status, "detail": detail, **more}
     return httpx.Response(status, json=body, headers=headers)
 
 
 def stream(*events: tuple[str, str]) -> httpx.Response:
-    """With a sign of life after each event, as the service sends when it has nothing to tell for long."""
+    """With a ping after each event, as the service sends when there is nothing new for a while."""
     text = "".join(f"event: {name}\ndata: {data}\nid: {n}\n\n: ping\n\n" for n, (name, data) in enumerate(events))
     return httpx.Response(200, text=text, headers={"Content-Type": "text/event-stream; charset=utf-8"})

@@ -1,12 +1,12 @@
-"""Both clients, without waiting where a test does not mean to."""
+"""Both clients, on a clock that only the tests advance."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from lamanas_client import AsyncClient, Client, clients
+from lamanas_client import AsyncClient, Client, following, retries
 from tests.app.conftest import live, server, settings, sync_store, token, worker  # noqa: F401
-from tests.client.asking import Asking
+from tests.client.asking import Asking, Clock
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["blocking", "async"])
@@ -15,13 +15,10 @@ def asking(request: pytest.FixtureRequest) -> Asking:
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were asked for; none is made."""
-    made: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        made.append(seconds)
-
-    monkeypatch.setattr(clients, "asyncio", SimpleNamespace(sleep=pause))
-    monkeypatch.setattr(clients, "time", SimpleNamespace(sleep=made.append))
-    return made
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clients' clock. A pause advances it and takes no time."""
+    clock = Clock()
+    monkeypatch.setattr(retries, "asyncio", SimpleNamespace(sleep=clock.async_sleep))
+    for module in (retries, following):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=clock.sleep, monotonic=lambda: clock.now))
+    return clock

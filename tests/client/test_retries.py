@@ -1,46 +1,128 @@
-"""What is sent again, when, and with what; and when the client gives up."""
+"""What is sent again, after what pause and how often; and what is raised otherwise."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
 import pytest
 
-from lamanas_client import EpisodeFailedError, NotLamanasError, ProblemError, Progress, UnreachableError
-from tests.client.asking import EPISODE, Asking, Told, problem, stream
+from lamanas_client import NotLamanasError, ProblemError, Retries, UnreachableError
+from tests.client.asking import EPISODE, Asking, Chunks, Clock, Told, problem
 
 SUPPORT = {"a": [b"1"], "b": [b"2"]}
-READY = ("ready", json.dumps(EPISODE))
 
 
-def full(seconds: str) -> httpx.Response:
-    return problem(503, "queue-full", "the queue is full", {"Retry-After": seconds})
+def full(retry_after: str) -> httpx.Response:
+    return problem(503, "queue-full", "the queue is full", {"Retry-After": retry_after})
 
 
-def progress(step: int) -> tuple[str, str]:
-    return "progress", json.dumps({"step": step, "steps": 3, "loss": [0.5] * step})
+def date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-def test_an_overloaded_service_is_asked_again_when_it_said(asking: Asking, pauses: list[float]) -> None:
-    limited = problem(429, "rate-limited", "too many requests", {"Retry-After": "2"})
+def backoff(pauses: list[float]) -> bool:
+    """Whether these are the client's own pauses: growing exponentially, at random between a half and the whole."""
+    bounds = [min(5, 0.25 * 2**n) for n in range(len(pauses))]
+    return all(bound / 2 <= pause <= bound for bound, pause in zip(bounds, pauses, strict=True))
+
+
+def test_an_overloaded_service_is_asked_again_after_the_time_it_named(asking: Asking, clock: Clock) -> None:
+    limited = problem(429, "rate-limited", "too many requests", {"Retry-After": "2.5"})
     told = Told(full("3"), limited, httpx.Response(202, json=EPISODE))
     assert asking.ask(told, "create_episode", SUPPORT).id == EPISODE["id"]
-    assert pauses == [3, 2]
+    assert clock.pauses == [3, 2.5]
 
 
-def test_a_date_to_come_back_at_is_understood(asking: Asking, pauses: list[float]) -> None:
-    at = format_datetime(datetime.now(UTC) + timedelta(seconds=28), usegmt=True)
-    asking.ask(Told(full(at), httpx.Response(200, json=EPISODE)), "get_episode", "x")
-    assert 1 < pauses[0] <= 28  # of its own it would have paused for a quarter of a second
+@pytest.mark.parametrize("zone", ["GMT", "-0000"])
+def test_retry_after_may_be_a_date(asking: Asking, clock: Clock, zone: str) -> None:
+    answers = Told(full(date(28).replace("GMT", zone)), httpx.Response(200, json=EPISODE))
+    asking.ask(answers, "get_episode", "x")
+    assert 5 < clock.pauses[0] <= 28  # its own pause would have been a quarter of a second
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0",
+        "0.0",
+        "-5",
+        date(-3600),
+        "Mon, 01 Jan 0001 00:00:00 +2300",
+        "Fri, 1 Jan 99999999999999 00:00:00 GMT",
+        "",
+        "soon",
+        "1e30",
+        "inf",
+        "nan",
+        "٣",
+        "1;2",
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_without_a_usable_retry_after_the_pauses_grow(asking: Asking, clock: Clock, status: int, value: str) -> None:
+    told = Told(*[problem(status, "busy", "busy", {"Retry-After": value.encode()}) for _ in range(100)])  # type: ignore[dict-item]
+    with pytest.raises(ProblemError, match="busy") as refused:
+        asking.ask(told, "get_episode", "x")
+    assert refused.value.retry_after in (None, 0)
+    assert len(told.asked) == 10
+    assert len(clock.pauses) == 9
+    assert backoff(clock.pauses)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["121", "1" + "0" * 30, "9" * 400, date(3600), "Fri, 31 Dec 9999 23:59:59 GMT"],
+    ids=lambda value: value[:8],
+)
+def test_a_retry_after_past_the_deadline_is_not_waited_for(asking: Asking, clock: Clock, value: str) -> None:
+    told = Told(full(value))
+    with pytest.raises(ProblemError, match="the queue is full") as refused:
+        asking.ask(told, "get_episode", "x")
+    assert clock.pauses == []
+    assert refused.value.retry_after is not None
+    assert 120 < refused.value.retry_after <= 1e9
+
+
+def test_a_service_without_retry_after_is_asked_with_growing_pauses(asking: Asking, clock: Clock) -> None:
+    told = Told(*[problem(503, "busy", "busy") for _ in range(5)], httpx.Response(200, json=EPISODE))
+    asking.ask(told, "get_episode", "x")
+    assert len(clock.pauses) == 5
+    assert backoff(clock.pauses)
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError])
+def test_an_unavailable_service_is_asked_ten_times(asking: Asking, clock: Clock, error: type[Exception]) -> None:
+    told = Told(*[error("no connection")] * 100)
+    with pytest.raises(UnreachableError, match="http://stub/episodes/x does not respond: no connection"):
+        asking.ask(told, "get_episode", "x")
+    assert len(told.asked) == 10
+    assert backoff(clock.pauses)
+
+
+def test_the_number_of_attempts_can_be_set(asking: Asking, clock: Clock) -> None:
+    for retries, count in ((Retries(attempts=3), 3), (Retries(attempts=1), 1), (None, 1)):
+        asking.options = {"retries": retries}
+        for answer in (httpx.ConnectError("refused"), problem(503, "busy", "busy")):
+            told = Told(*[answer] * 100)
+            with pytest.raises((UnreachableError, ProblemError)):
+                asking.ask(told, "get_episode", "x")
+            assert len(told.asked) == count
+
+
+@pytest.mark.parametrize("options", [{"attempts": 0}, *({"deadline": s} for s in (0, -1, float("inf"), float("nan")))])
+def test_retries_out_of_range_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Retries(**options)
 
 
 def test_all_attempts_at_a_submission_carry_one_key_and_the_next_submission_another(
-    asking: Asking, pauses: list[float]
+    asking: Asking, clock: Clock
 ) -> None:
-    told = Told(
-        httpx.ReadError("gone"), full("1"), httpx.Response(202, json=EPISODE), httpx.Response(202, json=EPISODE)
-    )
+    created = httpx.Response(202, json=EPISODE)
+    told = Told(httpx.ReadError("gone"), full("1"), created, created)
     asking.ask(told, "create_episode", SUPPORT)
     asking.ask(told, "create_episode", SUPPORT)
     keys = [request.headers["idempotency-key"] for request in told.asked]
@@ -48,24 +130,19 @@ def test_all_attempts_at_a_submission_carry_one_key_and_the_next_submission_anot
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-def test_a_service_that_is_away_is_asked_again_with_growing_pauses(asking: Asking, pauses: list[float]) -> None:
-    away = httpx.ConnectError("refused")
-    asking.ask(Told(away, away, away, httpx.Response(200, json=EPISODE)), "get_episode", "x")
-    assert len(pauses) == 3
-    assert [0.125 * 2**n <= pause <= 0.25 * 2**n for n, pause in enumerate(pauses)] == [True] * 3
+@pytest.mark.parametrize("method", ["activate_model", "cancel_training", "resume_training"])
+@pytest.mark.parametrize("error", [httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadTimeout])
+def test_a_post_without_a_key_that_may_have_been_processed_is_not_sent_again(
+    asking: Asking, clock: Clock, method: str, error: type[Exception]
+) -> None:
+    told = Told(httpx.ConnectError("refused"), full("1"), error("lost"), httpx.Response(200))
+    with pytest.raises(UnreachableError, match="lost"):
+        asking.ask(told, method, "x")
+    assert len(told.asked) == 3
+    assert all("idempotency-key" not in request.headers for request in told.asked)
 
 
-def test_it_gives_up_before_its_patience_is_over(asking: Asking, pauses: list[float]) -> None:
-    with pytest.raises(UnreachableError, match="http://stub/episodes/x does not answer: refused"):
-        asking.ask(Told(*[httpx.ConnectError("refused")] * 100), "get_episode", "x")
-    assert 20 < sum(pauses) <= 30
-    pauses.clear()
-    with pytest.raises(ProblemError, match="the queue is full") as refused:
-        asking.ask(Told(full("20"), full("20")), "create_episode", SUPPORT)
-    assert (refused.value.retry_after, pauses) == (20, [20])
-
-
-def test_a_refusal_is_raised_at_once_in_the_words_of_the_service(asking: Asking, pauses: list[float]) -> None:
+def test_a_refusal_is_raised_at_once_in_the_words_of_the_service(asking: Asking, clock: Clock) -> None:
     told = Told(problem(422, "invalid-image", "images[3] (cat.png): empty", image="images[3] (cat.png)"))
     with pytest.raises(ProblemError, match=r"^images\[3\] \(cat\.png\): empty$") as refused:
         asking.ask(told, "create_episode", SUPPORT)
@@ -74,48 +151,19 @@ def test_a_refusal_is_raised_at_once_in_the_words_of_the_service(asking: Asking,
         422,
         "images[3] (cat.png)",
     )
-    assert pauses == []
+    assert refused.value.retry_after is None
+    assert clock.pauses == []
 
 
 @pytest.mark.parametrize(
     ("status", "text"), [(404, "<h1>nginx</h1>"), (200, "[]"), (200, "hello"), (502, ""), (301, "")]
 )
-def test_another_server_at_the_address_is_told_as_such(asking: Asking, status: int, text: str) -> None:
-    with pytest.raises(NotLamanasError, match=r"^http://stub/episodes/x .* is that a LAMANAS service"):
+def test_another_server_at_the_address_is_recognised(asking: Asking, status: int, text: str) -> None:
+    with pytest.raises(NotLamanasError, match=r"http://stub/episodes/x .* is that a LAMANAS service"):
         asking.ask(Told(httpx.Response(status, text=text)), "get_episode", "x")
 
 
-def test_an_answer_that_does_not_come_in_time_is_not_waited_for_again(asking: Asking, pauses: list[float]) -> None:
-    with pytest.raises(UnreachableError, match="too slow"):
-        asking.ask(Told(httpx.ReadTimeout("too slow")), "get_episode", "x")
-    assert pauses == []
-
-
-def test_a_broken_stream_is_opened_again_and_tells_nothing_twice(asking: Asking, pauses: list[float]) -> None:
-    told = Told(
-        stream(progress(0), progress(1)),
-        httpx.ConnectError("refused"),
-        full("4"),
-        stream(progress(1), progress(2), READY),
-    )
-    *steps, episode = asking.ask(told, "watch_episode", EPISODE["id"])
-    assert [step.step for step in steps if isinstance(step, Progress)] == [0, 1, 2]
-    assert episode.state == "ready"
-    assert len(pauses) == 3
-    assert pauses[2] == 4
-
-
-def test_a_stream_that_never_tells_the_end_is_given_up(asking: Asking, pauses: list[float]) -> None:
-    with pytest.raises(UnreachableError, match="before it has told the end"):
-        asking.ask(Told(*[stream() for _ in range(100)]), "watch_episode", "x")
-    assert 0 < len(pauses) < 100
-
-
-def test_waiting_for_what_is_deleted_or_fails_raises_why(asking: Asking) -> None:
-    gone = json.dumps({"type": "/problems/gone", "title": "gone", "status": 410, "detail": "it was deleted"})
-    with pytest.raises(ProblemError, match="it was deleted") as refused:
-        asking.ask(Told(stream(progress(0), ("gone", gone))), "wait", "x")
-    assert (refused.value.status, refused.value.kind) == (410, "gone")
-    failed = json.dumps(EPISODE | {"state": "failed", "error": "the worker died three times"})
-    with pytest.raises(EpisodeFailedError, match="the worker died three times"):
-        asking.ask(Told(stream(("failed", failed))), "wait", "x")
+def test_a_compressed_response_is_read(asking: Asking) -> None:
+    content = gzip.compress(json.dumps(EPISODE).encode())
+    response = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(content[:20], content[20:]))
+    assert asking.ask(Told(response), "get_episode", "x").id == EPISODE["id"]

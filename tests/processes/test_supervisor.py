@@ -39,7 +39,7 @@ def test_ended_process_is_started_again(supervisor: Supervisor) -> None:
 
 def test_process_that_keeps_ending_is_counted(supervisor: Supervisor) -> None:
     service = supervisor.start("broken", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
-    while service.bad_starts < 3:
+    while service.failed_starts < 3:
         supervisor.watch(0.1)
 
 

@@ -1,4 +1,4 @@
-"""Commands as functions, signed in at a service; nothing of the user's own is read or written."""
+"""Commands as functions, signed in to a service. The user's own files are neither read nor written."""
 
 import json
 from collections.abc import Callable

@@ -145,7 +145,7 @@ def test_where_nothing_can_be_exported_to_is_told_before_anything_is_waited_for(
     id = signed_in.json("adapt", folder)["id"]  # nobody adapts it
     for target, words in (
         (tmp_path / "nowhere" / "model.onnx", f"{tmp_path}/nowhere is no folder that can be written to"),
-        (tmp_path, f"{tmp_path} is there and is no file"),
+        (tmp_path, f"{tmp_path} exists and is not a file"),
     ):
         signed_in("export", id, "-o", target, fails=True)
         assert words in signed_in.error
@@ -232,4 +232,4 @@ def test_what_a_services_run_would_not_be_told_of_is_refused(
     with pytest.raises(SystemExit) as ended:
         main(["train", *command.split()])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.endswith(f"a service train, which is not told of {named}\n")
+    assert capsys.readouterr().err.endswith(f"trains on a service, which does not support {named}\n")

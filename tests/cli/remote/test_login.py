@@ -22,7 +22,7 @@ def test_the_printed_link_signs_in_and_nobody_else_can_read_what_is_kept(
     lamanas: Lamanas, live: str, token: Callable[..., str], config: Path
 ) -> None:
     mine = token("episodes", "predict")
-    assert f"signed in at {live} as test (episodes, predict)" in lamanas("login", f"{live}/#token={mine}")
+    assert f"signed in to {live} as test (episodes, predict)" in lamanas("login", f"{live}/#token={mine}")
     [file] = [path for path in config.rglob("*") if path.is_file()]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert lamanas.json("episodes") == []
@@ -43,7 +43,7 @@ def test_what_does_not_work_is_told_and_not_kept(
     for url, words in (
         (live, "the bearer token is unknown"),
         ("lamanas.example.org", "must start with http:// or https://"),
-        (f"http://127.0.0.1:{free_port()}", "nothing answers at http://127.0.0.1:"),
+        (f"http://127.0.0.1:{free_port()}", "nothing responds at http://127.0.0.1:"),
     ):
         typed(monkeypatch, "lam_wrong\n")
         lamanas("login", url, fails=True)
@@ -61,7 +61,7 @@ def test_without_a_login_the_service_of_this_data_directory_is_asked(
     assert "not signed in: `lamanas login URL`" in lamanas.error
     admin.write_secret(test_settings(tmp_path / "data").admin_token_file, token("admin"), 0o600)
     assert lamanas.json("episodes") == []
-    assert f"signed in at {live} as test" in lamanas("login")
+    assert f"signed in to {live} as test" in lamanas("login")
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "elsewhere"))
     assert lamanas.json("episodes") == []
 
@@ -69,11 +69,11 @@ def test_without_a_login_the_service_of_this_data_directory_is_asked(
 def test_behind_a_proxy_the_proxy_is_looked_for_and_not_the_service(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", live)  # something that listens
     monkeypatch.setenv("https_proxy", live.removeprefix("http://"))
-    monkeypatch.setenv("no_proxy", "away.invalid")
+    monkeypatch.setenv("no_proxy", "elsewhere.invalid")
     for scheme in ("http", "https"):
         remote.require_listener(f"{scheme}://service.invalid")
-    with pytest.raises(CommandError, match=r"nothing answers at http://away\.invalid"):
-        remote.require_listener("http://away.invalid")
+    with pytest.raises(CommandError, match=r"nothing responds at http://elsewhere\.invalid"):
+        remote.require_listener("http://elsewhere.invalid")
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(CommandError, match=r"the proxy that the environment names for https://service\.invalid"):
         remote.require_listener("https://service.invalid")
