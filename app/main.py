@@ -14,6 +14,7 @@ from app.http import problems
 from app.http.limits import BytesInFlight
 from app.http.middleware import OwnErrors, SecurityHeaders, SizeLimits
 from app.images.pool import Decoder
+from app.inference.answers import Answers
 from app.inference.cache import Predictor
 from app.routes import episodes, examples, health, models, page, predict, queues, session, support, training
 from app.services import Services
@@ -34,7 +35,8 @@ def create_app(settings: Settings) -> FastAPI:
         store = await Store.open(settings)
         decoder = Decoder(max_pixels=settings.max_pixels)
         predictor = Predictor(store, metrics, capacity=settings.predictor_cache)
-        services = Services(settings, store, decoder, predictor, metrics)
+        answers = Answers(decoder, predictor, metrics)
+        services = Services(settings, store, decoder, predictor, answers, metrics)
         app.state.services = services
         _drain_on_signals(services.draining)
         try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.images.pool import ImageFile
+from app.images.files import ImageFile
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import ImageError, UInt8Array, load
 

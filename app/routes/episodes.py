@@ -9,11 +9,12 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.http import sse
 from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
 from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
-from app.images.forms import SupportSet, read_support
+from app.images.files import SupportSet
+from app.images.forms import read_support
 from app.openapi import EPISODE_EXAMPLE, EPISODE_FORM, body, problems
 from app.routes.common import not_ready
 from app.schemas import Episode, EpisodeBody, EpisodePage, PageQuery, Progress
-from app.services import Held, Services
+from app.services import Services, ServicesDep
 from app.store.errors import NotReady
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
 from lamanas_core.image_spec import ImageSpec
@@ -49,23 +50,23 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the
 async def create(
     request: Request,
     response: Response,
-    held: Held,
+    services: ServicesDep,
     key: EpisodesKey,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
-    support = await read_support(request, held.settings)
-    record, created = await _store(held, key, support, idempotency_key)
-    return await told(held, response, record, created=created, prefer=prefer)
+    support = await read_support(request, services.settings)
+    record, created = await _store(services, key, support, idempotency_key)
+    return await told(services, response, record, created=created, prefer=prefer)
 
 
 async def told(
-    held: Services, response: Response, record: EpisodeRecord, *, created: bool, prefer: str | None
+    services: Services, response: Response, record: EpisodeRecord, *, created: bool, prefer: str | None
 ) -> Episode:
     """The answer to a request for an episode: at once, or when it is finished, as ``prefer`` says."""
     seconds = sse.preferred_wait(prefer)
     if seconds:
-        record = await sse.last_within(held.store.watch_episode(record.id), seconds, held.draining) or record
+        record = await sse.last_within(services.store.watch_episode(record.id), seconds, services.draining) or record
         response.headers["Preference-Applied"] = f"wait={seconds}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
@@ -78,15 +79,15 @@ async def told(
 
 
 async def _store(
-    held: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
+    services: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    model = await held.store.active_model()
+    model = await services.store.active_model()
     if model is None:
         text = "no meta-model is registered yet; the first worker to start registers the one that ships"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
     config = model.card["config"]
-    images = await held.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
-    return await held.store.create_episode(
+    images = await services.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
+    return await services.store.create_episode(
         owner=key.tenant,
         name=support.options.name,
         classes=list(support.shots),
@@ -111,8 +112,8 @@ def checked_steps(asked: int | None, model: ModelRecord) -> int:
 
 
 @router.get("/episodes", summary="List episodes, newest first", responses=problems(401, 403, 422))
-async def page(held: Held, key: EpisodesKey, query: Annotated[PageQuery, Query()]) -> EpisodePage:
-    records, cursor = await held.store.list_episodes(owner_filter(key), query.limit, query.cursor)
+async def page(services: ServicesDep, key: EpisodesKey, query: Annotated[PageQuery, Query()]) -> EpisodePage:
+    records, cursor = await services.store.list_episodes(owner_filter(key), query.limit, query.cursor)
     return EpisodePage(episodes=[Episode.of(record) for record in records], next_cursor=cursor)
 
 
@@ -131,9 +132,9 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
     summary="The same as server-sent events: `progress`, then `ready` or `failed`",
     responses=problems(401, 403, 404, 410),
 )
-async def events(held: Held, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
-    records = held.store.watch_episode(episode.id)
-    stream = sse.events(records, held.draining, running=RUNNING, progress=_progress, finished=Episode.of)
+async def events(services: ServicesDep, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
+    records = services.store.watch_episode(episode.id)
+    stream = sse.events(records, services.draining, running=RUNNING, progress=_progress, finished=Episode.of)
     async for event in stream:
         yield event
 
@@ -151,11 +152,11 @@ def _progress(record: EpisodeRecord) -> Progress:
         **problems(401, 403, 404, 409, 410),
     },
 )
-async def artifact(held: Held, episode: VisibleEpisode) -> Response:
+async def artifact(services: ServicesDep, episode: VisibleEpisode) -> Response:
     try:
-        data = await held.store.get_artifact(episode.id)
+        data = await services.store.get_artifact(episode.id)
     except NotReady:
-        raise not_ready(await held.store.get_episode(episode.id)) from None
+        raise not_ready(await services.store.get_episode(episode.id)) from None
     disposition = f'attachment; filename="{episode.id}.onnx"'
     return Response(data, media_type=ONNX, headers={"Content-Disposition": disposition})
 
@@ -166,6 +167,6 @@ async def artifact(held: Held, episode: VisibleEpisode) -> Response:
     summary="Delete an episode and all that belongs to it",
     responses=problems(401, 403, 404, 410),
 )
-async def delete(held: Held, episode: VisibleEpisode) -> None:
-    await held.store.delete_episode(episode.id)
-    held.predictor.forget(episode.id)
+async def delete(services: ServicesDep, episode: VisibleEpisode) -> None:
+    await services.store.delete_episode(episode.id)
+    services.predictor.forget(episode.id)

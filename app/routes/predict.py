@@ -1,6 +1,5 @@
-"""Predictions, from the artifacts of finished episodes."""
+"""Predictions, from the classifiers of finished episodes."""
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -8,38 +7,33 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app.http import sse
 from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
 from app.http.direct import DirectRoute, given_by, read_query
-from app.images import fast_png
 from app.images.forms import of_base64, read_queries
-from app.images.pool import ImageFile
+from app.inference.answers import etag, matches
 from app.inference.cache import Loaded
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.routes.common import not_ready
-from app.schemas import PredictBody, Prediction, Predictions, PredictQuery, WaitQuery
-from app.services import Held, Services, services
+from app.schemas import PredictBody, Predictions, PredictQuery, WaitQuery
+from app.services import Services, ServicesDep, get_services
 from app.store.errors import Gone, NotReady
 from app.store.records import KeyRecord
-from lamanas_core.images import UInt8Array
 
 JSON = "application/json"
-# What takes no longer than this is classified in the event loop: to hand it to a thread and back costs more, and a
-# process has little else to do while it computes.
-AT_ONCE_S = 0.002
 router = APIRouter(tags=["predict"], route_class=DirectRoute)
 ETAG = {"ETag": {"schema": {"type": "string"}, "description": "changes with the episode, its classifier or the images"}}
 
 
 async def _url_arguments(request: Request) -> dict[str, Any]:
-    held = await services(request)
-    key = await predict_key(request, held)  # first: who may not ask is told nothing else
+    services = await get_services(request)
+    key = await predict_key(request, services)  # first: a client without the right learns nothing else
     query = read_query(request, PredictQuery)
     sent = request.headers.get("if-none-match")
-    return {"request": request, "held": held, "key": key, "query": query, "if_none_match": sent}
+    return {"request": request, "services": services, "key": key, "query": query, "if_none_match": sent}
 
 
 async def _body_arguments(request: Request) -> dict[str, Any]:
-    held = await services(request)
-    key = await predict_key(request, held)
-    return {"request": request, "held": held, "key": key, "query": read_query(request, WaitQuery)}
+    services = await get_services(request)
+    key = await predict_key(request, services)
+    return {"request": request, "services": services, "key": key, "query": read_query(request, WaitQuery)}
 
 
 @router.get(
@@ -55,18 +49,19 @@ async def _body_arguments(request: Request) -> dict[str, Any]:
 @given_by(_url_arguments)
 async def in_url(
     request: Request,
-    held: Held,
+    services: ServicesDep,
     key: PredictKey,
     query: Annotated[PredictQuery, Query()],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    files = of_base64(query.image, "image", held.settings)
-    loaded = await _ready(held, key, query.episode_id, query.wait, request.state.episode_state)
-    etag = _etag(query.episode_id, loaded, files)
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
-    if _matches(if_none_match, etag):
+    files = of_base64(query.image, "image", services.settings)
+    loaded = await _ready(services, key, query.episode_id, query.wait, request.state.episode_state)
+    tag = etag(query.episode_id, loaded, files)
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
+    if matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
-    return Response(await _answer(held, query.episode_id, loaded, files), media_type=JSON, headers=headers)
+    answer = await services.answers.body(query.episode_id, loaded, files)
+    return Response(answer, media_type=JSON, headers=headers)
 
 
 @router.post(
@@ -77,77 +72,37 @@ async def in_url(
     openapi_extra=body(PredictBody, PREDICT_EXAMPLE, PREDICT_FORM),
 )
 @given_by(_body_arguments)
-async def in_body(request: Request, held: Held, key: PredictKey, query: Annotated[WaitQuery, Query()]) -> Response:
-    episode_id, files = await read_queries(request, held.settings)
-    loaded = await _ready(held, key, episode_id, query.wait, await held.store.episode_state(episode_id))
-    return Response(await _answer(held, episode_id, loaded, files), media_type=JSON)
+async def in_body(
+    request: Request, services: ServicesDep, key: PredictKey, query: Annotated[WaitQuery, Query()]
+) -> Response:
+    episode_id, files = await read_queries(request, services.settings)
+    loaded = await _ready(services, key, episode_id, query.wait, await services.store.episode_state(episode_id))
+    return Response(await services.answers.body(episode_id, loaded, files), media_type=JSON)
 
 
-async def _ready(held: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> Loaded:
-    """The episode's classifier. ``state``: of the episode, asked for during this request, for it may end while its
-    classifier is open; where that and what is open do not settle it, everything is read and told."""
+async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> Loaded:
+    """The episode's classifier. Raises Problem and Gone.
+
+    ``state`` is the episode's, as read during this request, since an episode may end while its classifier is open.
+    Unless that and the open classifier settle the matter, the whole record is read."""
     if state == "ready":
-        opened = held.predictor.opened(id)
+        opened = services.predictor.opened(id)
         if opened is not None and owner_filter(key) in (None, opened.owner):
             return opened
     try:
-        episode = await visible_episode(id, held, key)
+        episode = await visible_episode(id, services, key)
         if episode.state == "ready":
             try:
-                return await held.predictor.loaded(id, episode.owner)
+                return await services.predictor.loaded(id, episode.owner)
             except NotReady:  # dropped to save memory; it is being adapted again
-                episode = await held.store.get_episode(id)
+                episode = await services.store.get_episode(id)
         if wait and episode.state in ("queued", "adapting"):
-            episode = await sse.last_within(held.store.watch_episode(id), wait, held.draining) or episode
+            episode = await sse.last_within(services.store.watch_episode(id), wait, services.draining) or episode
         if episode.state != "ready":
             raise not_ready(episode)
-        return await held.predictor.loaded(id, episode.owner)
+        return await services.predictor.loaded(id, episode.owner)
     except NotReady:
-        raise not_ready(await held.store.get_episode(id)) from None
+        raise not_ready(await services.store.get_episode(id)) from None
     except Gone:
-        held.predictor.forget(id)
+        services.predictor.forget(id)
         raise
-
-
-async def _answer(held: Services, id: str, loaded: Loaded, files: list[ImageFile]) -> str:
-    """The body of the answer, in JSON."""
-    if len(files) * loaded.seconds <= AT_ONCE_S:
-        images = fast_png.decoded(files, loaded.classifier.image)
-        if images is not None:
-            return _predict(held, id, loaded, images).model_dump_json()
-    return await held.decoder.then(
-        files, loaded.classifier.image, lambda images: _predict(held, id, loaded, images).model_dump_json()
-    )
-
-
-def _predict(held: Services, id: str, loaded: Loaded, images: UInt8Array) -> Predictions:
-    classes = loaded.classifier.classes
-    with held.metrics.prediction_seconds.time():
-        rows, novelty = loaded.classifier.answers(images)
-    held.metrics.predictions.inc(len(images))
-    predictions = []
-    for number, row in enumerate(rows.tolist()):
-        best = max(range(len(classes)), key=row.__getitem__)
-        probabilities = dict(zip(classes, row, strict=True))
-        predictions.append(
-            Prediction(
-                label=classes[best],
-                probability=row[best],
-                probabilities=probabilities,
-                novelty=None if novelty is None else float(novelty[number]),
-            )
-        )
-    return Predictions(episode_id=id, model_version=loaded.classifier.model_version, predictions=predictions)
-
-
-def _etag(id: str, loaded: Loaded, files: list[ImageFile]) -> str:
-    total = hashlib.sha256(f"{id} {loaded.digest}".encode())
-    for file in files:
-        total.update(len(file.data).to_bytes(8, "big"))
-        total.update(file.data)
-    return f'"{total.hexdigest()[:32]}"'
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    sent = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in sent or "*" in sent

@@ -7,16 +7,16 @@ from fastapi import APIRouter
 from app.http.auth import AdminKey
 from app.openapi import problems
 from app.schemas import Queue, Queues, Worker
-from app.services import Held
+from app.services import ServicesDep
 from app.store.records import WorkerRecord
 
 router = APIRouter(tags=["operation"])
 
 
 @router.get("/queues", summary="What waits in each queue, and who works on it", responses=problems(401, 403))
-async def queues(held: Held, _: AdminKey) -> Queues:
-    waiting, running = await held.store.observed.queue_lengths(), await held.store.observed.running()
-    workers = await held.store.observed.workers()
+async def queues(services: ServicesDep, _: AdminKey) -> Queues:
+    waiting, running = await services.store.observed.queue_lengths(), await services.store.observed.running()
+    workers = await services.store.observed.workers()
     return Queues(
         queues=[
             Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in there])

@@ -13,7 +13,7 @@ from app.openapi import CORRECTION_EXAMPLE, CORRECTION_FORM, body, problems
 from app.routes.common import not_ready
 from app.routes.episodes import LOCATION, RUNNING, IdempotencyKey, Prefer, checked_steps, told
 from app.schemas import CorrectionBody, Episode, StoredImage, StoredSupport
-from app.services import Held, Services
+from app.services import Services, ServicesDep
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, to_png
@@ -22,9 +22,9 @@ router = APIRouter(prefix="/episodes/{id}/support", tags=["episodes"])
 
 
 @router.get("", summary="The images that an episode was made of", responses=problems(401, 403, 404, 410))
-async def stored(held: Held, episode: VisibleEpisode) -> StoredSupport:
-    images, labels = await held.store.get_support(episode.id)
-    spec = _spec(await held.store.get_model(episode.model_version))
+async def stored(services: ServicesDep, episode: VisibleEpisode) -> StoredSupport:
+    images, labels = await services.store.get_support(episode.id)
+    spec = _spec(await services.store.get_model(episode.model_version))
     return await asyncio.to_thread(_shown, images, [episode.classes[label] for label in labels], spec)
 
 
@@ -49,34 +49,34 @@ def _shown(images: UInt8Array, labels: list[str], spec: ImageSpec) -> StoredSupp
 async def correct(
     request: Request,
     response: Response,
-    held: Held,
+    services: ServicesDep,
     key: EpisodesKey,
     episode: VisibleEpisode,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
     """Adapts from the model version of the parent, whose stored images are prepared for that one."""
-    correction = await edits.read(request, held.settings)
+    correction = await edits.read(request, services.settings)
     if episode.state in RUNNING:
         raise not_ready(episode)
-    record, created = await _store(held, key, episode, correction, idempotency_key)
-    return await told(held, response, record, created=created, prefer=prefer)
+    record, created = await _store(services, key, episode, correction, idempotency_key)
+    return await told(services, response, record, created=created, prefer=prefer)
 
 
 async def _store(
-    held: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
+    services: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    model = await held.store.get_model(parent.model_version)
+    model = await services.store.get_model(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
-    images, labels = await held.store.get_support(parent.id)
-    support = edits.corrected(correction, parent.classes, labels, held.settings)
-    return await held.store.create_episode(
+    images, labels = await services.store.get_support(parent.id)
+    support = edits.corrected(correction, parent.classes, labels, services.settings)
+    return await services.store.create_episode(
         owner=key.tenant,
         name=parent.name if options.name is None else options.name,
         classes=list(support.shots),
         shots=list(support.shots.values()),
-        support=await _images(held, images, support, correction, _spec(model)),
+        support=await _images(services, images, support, correction, _spec(model)),
         labels=support.labels,
         steps=steps,
         seed=parent.seed if options.seed is None else options.seed,
@@ -88,12 +88,12 @@ async def _store(
 
 
 async def _images(
-    held: Services, before: UInt8Array, support: Corrected, correction: Correction, spec: ImageSpec
+    services: Services, before: UInt8Array, support: Corrected, correction: Correction, spec: ImageSpec
 ) -> UInt8Array:
     kept = before[list(support.kept)]
     if not correction.added:
         return kept
-    return np.concatenate([kept, await held.decoder.arrays([file.file for file in correction.added], spec)])
+    return np.concatenate([kept, await services.decoder.arrays([file.file for file in correction.added], spec)])
 
 
 def _spec(model: ModelRecord) -> ImageSpec:

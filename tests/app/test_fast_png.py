@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.images import fast_png
-from app.images.pool import ImageFile
+from app.images.files import ImageFile
 from lamanas_core.images import load
 from tests.app.playing import SPEC, pixels, png
 from tests.hostile import corpus

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from app.http.problems import Problem
-from app.images.pool import Decoder, ImageFile, _Child
+from app.images.files import ImageFile
+from app.images.pool import Decoder, _Child
 from lamanas_core.images import load
 from tests.app.playing import SPEC, png
 from tests.waiting import until_gone

@@ -1,0 +1,115 @@
+"""Image files of a request with their labels, and the limits on their numbers: read by the forms, not yet decoded."""
+
+import hashlib
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.http.problems import (
+    EMPTY_LABEL,
+    INVALID_REQUEST,
+    TOO_FEW_CLASSES,
+    TOO_MANY_CLASSES,
+    TOO_MANY_IMAGES,
+    TOO_MANY_SHOTS,
+    Problem,
+)
+from app.schemas import EpisodeOptions
+from app.settings import Settings
+
+MAX_LABEL = 200
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """The bytes of one image file and its place in the request, in the words that the client would use."""
+
+    data: bytes | bytearray
+    where: str
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    label: str
+    file: ImageFile
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """The support set of one request: its files in the order sent, and what else was asked."""
+
+    files: tuple[LabelledFile, ...]
+    options: EpisodeOptions
+
+    @property
+    def shots(self) -> dict[str, int]:
+        """How many images each class has; classes in the order in which they were first sent."""
+        return Counter(file.label for file in self.files)
+
+    @property
+    def labels(self) -> list[int]:
+        """The number of each file's class."""
+        number = {label: at for at, label in enumerate(self.shots)}
+        return [number[file.label] for file in self.files]
+
+    def digest(self) -> str:
+        """The same for the same request, however it was packed."""
+        return digest(self.options.model_dump(), self.files)
+
+
+def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
+    """A name for what was asked, with these files."""
+    total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    for file in files:
+        label = file.label.encode()
+        total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
+        total.update(file.file.data)
+    return total.hexdigest()
+
+
+# ---------------------------------------------------------------------- checks
+
+
+def check_number(images: int, field: str, settings: Settings) -> None:
+    """Raises Problem for more images than a request may have."""
+    if images > settings.max_images:
+        text = f"{field}: {images} images, a request may have {settings.max_images} at most"
+        raise Problem(TOO_MANY_IMAGES, text, field=field)
+
+
+def check_labels(files: Sequence[LabelledFile]) -> None:
+    """Raises Problem for a label that cannot be one; each is looked at once."""
+    first: dict[str, str] = {}
+    for file in files:
+        first.setdefault(file.label, file.file.where)
+    for label, where in first.items():
+        check_label(label, where)
+
+
+def check_label(label: str, where: str) -> None:
+    """Raises Problem for a label that cannot be one; ``where`` says whose it is."""
+    if not label.strip():
+        raise Problem(EMPTY_LABEL, f"the label of {where} is empty", field="label", image=where)
+    if len(label) > MAX_LABEL:
+        text = f"the label of {where} has {len(label)} characters, at most {MAX_LABEL} are taken"
+        raise Problem(INVALID_REQUEST, text, field="label", image=where)
+    if any(unicodedata.category(character) == "Cc" for character in label):
+        text = f"the label of {where} holds control characters"
+        raise Problem(INVALID_REQUEST, text, field="label", image=where)
+
+
+def check_counts(shots: Mapping[str, int], settings: Settings) -> None:
+    """Raises Problem for more or fewer classes, or images of one class, than there may be."""
+    if len(shots) < 2:
+        text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
+        raise Problem(TOO_FEW_CLASSES, text, field="support")
+    if len(shots) > settings.max_classes:
+        text = f"{len(shots)} classes, at most {settings.max_classes} are taken"
+        raise Problem(TOO_MANY_CLASSES, text, field="support")
+    label, most = max(shots.items(), key=lambda item: item[1])
+    if most > settings.max_shots:
+        text = f"class {label!r} has {most} images, at most {settings.max_shots} are taken"
+        raise Problem(TOO_MANY_SHOTS, text, field="support")
