@@ -14,12 +14,11 @@ from app.http import problems
 from app.http.limits import BytesInFlight
 from app.http.middleware import OwnErrors, SecurityHeaders, SizeLimits
 from app.images.pool import Decoder
-from app.inference.answers import Answers
-from app.inference.cache import Predictor
-from app.routes import episodes, examples, health, models, page, predict, queues, session, support, training
+from app.inference.cache import ClassifierCache
+from app.routes import episodes, models, pages, predict, session, system, training
 from app.services import Services
 from app.settings import Settings
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.telemetry.metrics import MeasureRequests, Metrics
 from app.telemetry.requests import TellRequests
 
@@ -34,16 +33,15 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = await Store.open(settings)
         decoder = Decoder(max_pixels=settings.max_pixels)
-        predictor = Predictor(store, metrics, capacity=settings.predictor_cache)
-        answers = Answers(decoder, predictor, metrics)
-        services = Services(settings, store, decoder, predictor, answers, metrics)
+        classifiers = ClassifierCache(store, metrics, capacity=settings.predictor_cache)
+        services = Services(settings, store, decoder, classifiers, metrics)
         app.state.services = services
         _drain_on_signals(services.draining)
         try:
             yield
         finally:
             services.draining.set()
-            predictor.close()
+            classifiers.close()
             decoder.close()
             await store.close()
 
@@ -54,18 +52,14 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # our own: FastAPI's pages load their scripts from elsewhere
         redoc_url=None,
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-        },  # ours are in app/telemetry and app/telemetry/metrics.py
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are in app/telemetry
     )
     # Routes of the app itself, and its first: an included router is searched twice for each request.
     app.router.routes[:0] = predict.router.routes
-    routed = (episodes, support, training, models, session, examples, health, queues, page)
-    for module in routed:
-        app.include_router(module.router)
-    app.mount("/static", page.Static(directory=page.FOLDER))
+    routers = (module.router for module in (episodes, training, models, session))
+    for router in (*routers, pages.examples_router, system.router, pages.router):
+        app.include_router(router)
+    app.mount("/static", pages.Static(directory=pages.FOLDER))
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.

@@ -1,4 +1,4 @@
-"""Celery over Redis, as a way to wake workers up: a message carries an id and may be lost or doubled."""
+"""Celery over Redis, only to wake workers up: a message carries an id, and may be lost or delivered twice."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ TASKS = {"episode": "lamanas.adapt", "training": "lamanas.train"}
 
 
 def broker_url(store_url: str) -> str:
-    """Kombu's spelling of a Redis URL: it has a scheme of its own for sockets, and checks no certificate unasked."""
+    """A Redis URL as Kombu needs it: Kombu has its own scheme for sockets, and by default verifies no certificate."""
     parts = urlsplit(store_url)
     if parts.scheme == "unix":
         return _socket_url(parse_url(store_url))  # type: ignore[no-untyped-call]
@@ -32,14 +32,14 @@ def _socket_url(options: Mapping[str, Any]) -> str:
 
 
 def celery_app(settings: Settings) -> Celery:
-    """A Celery application with the settings that were measured to hold (docs/processes.md)."""
+    """A Celery application; docs/processes.md says what these settings have to ensure."""
     app = Celery("lamanas", broker=broker_url(settings.store_url), backend=None, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={
-            # A message is acknowledged when its task starts, so a short time holds; it only brings back the messages
-            # of workers that died between fetching and starting.
+            # A message is acknowledged when its task starts, so that a short timeout is enough: it only brings back the
+            # messages of workers that died after fetching them and before starting the task.
             "visibility_timeout": 5,
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
@@ -49,9 +49,9 @@ def celery_app(settings: Settings) -> Celery:
         },
         worker_pool_start_method="spawn",  # CUDA cannot be used after a fork
         worker_proc_alive_timeout=60,  # importing torch takes longer than the default of 4 s on a busy machine
-        worker_disable_prefetch=True,  # a message is fetched when a pool process is free for it
-        # No second count of what was fetched: a message whose acknowledgement is lost with Redis would stay in it, and
-        # the worker would fetch no other.
+        worker_disable_prefetch=True,  # a message is fetched only when a pool process is free
+        # Messages that are fetched and not acknowledged are not counted: if an acknowledgement is lost because Redis
+        # dies, the count would never return to zero and the worker would fetch no other message.
         worker_prefetch_multiplier=0,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
@@ -67,7 +67,7 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def wake(app: Celery, kind: Kind, id: str) -> None:
-    """Sends one wake-up, or raises at once whatever the broker raised."""
+    """Sends one wake-up. Does not retry; raises whatever the broker raises."""
     queue = broker_queue(kind)
     options: dict[str, Any] = {"queue": queue, "retry": False, "ignore_result": True}
     app.send_task(TASKS[kind], args=[id], **options)

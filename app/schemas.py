@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
 
@@ -14,6 +14,7 @@ MAX_SEED = 2**32 - 1
 MOST_STEPS = 1000
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+from lamanas_core.config import PRESETS
 
 
 def _whole(value: Any) -> Any:
@@ -99,14 +100,22 @@ class PageQuery(Query):
     cursor: str | None = Field(None, pattern=r"^[0-9a-hjkmnp-z]{26}$", description="`next_cursor` of the last page")
 
 
+def _known_preset(name: str) -> str:
+    if name not in PRESETS:
+        raise ValueError(f"no preset is called {name[:100]!r}; there are {', '.join(PRESETS)}")
+    return name
+
+
+# The page reads this list from the API's description.
+Preset = Annotated[str, AfterValidator(_known_preset), Field(json_schema_extra={"enum": list(PRESETS)})]
+
+
 class TrainBody(Request):
     dataset: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="name of a folder in the operator's data directory: class folders of images, or Omniglot's layout",
     )
-    preset: Literal["serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"] = (
-        "serving"
-    )
+    preset: Preset = "serving"
     meta: Literal["reptile", "maml"] | None = None
     loss: Literal["cross_entropy", "fnn", "lstm"] | None = None
     residual: bool | None = None

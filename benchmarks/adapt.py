@@ -11,7 +11,7 @@ from benchmarks.measuring import counted_gflop, gemm_gflops, in_turns, machine, 
 from benchmarks.plain_reference import PlainLearner
 from lamanas_core.adapt.adapted import Adapted, adapt
 from lamanas_core.adapt.batches import drawn
-from lamanas_core.adapt.inner import Learner, steps
+from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PAPER, Config
 from lamanas_core.data.episodes import to_float
@@ -46,7 +46,7 @@ def measure(runs: int) -> dict[str, Any]:
 
 def paper(runs: int, config: Config = PAPER) -> dict[str, Any]:
     """K steps on the same images in the same batches, ours and the plain reference's in turns; nothing else timed."""
-    learner, parameters = Learner.build(config), initial_parameters(config, 0)
+    learner, parameters = TaskLearner.build(config), initial_parameters(config, 0)
     ways = config.network.ways
     images, labels = decoded_images(ways)
     support, targets = to_float(torch.from_numpy(stacked(images, config.network.image))), torch.from_numpy(labels)

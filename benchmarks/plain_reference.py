@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lamanas_core.adapt.parameters import Parameters, make_loss
+from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config, NetworkConfig
+from lamanas_core.heads import make_head
 
 Alpha = Mapping[str, Tensor]
 
@@ -181,7 +182,7 @@ class PlainLearner:
         self.network = PlainNetwork(config.network).to(dtype)
         self.network.load_state_dict(parameters.theta)
         self.alpha = {name: value.clone().requires_grad_() for name, value in parameters.alpha.items()}
-        self.loss = make_loss(config).to(dtype)
+        self.loss = make_head(config.network).loss_network(config.task_learner, None).to(dtype)
         self.loss.load_state_dict(parameters.phi)
         self.of_theta = torch.optim.Adam(self.network.parameters(), self.task.theta_rate, betas=(0.0, 0.999))
         self.of_alpha = torch.optim.Adam(list(self.alpha.values()), self.task.alpha_rate, betas=(0.0, 0.999))

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from benchmarks.plain_reference import PlainLearner
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
-from lamanas_core.meta.gradient import Task
+from lamanas_core.data.episodes import Episode
 
 
 class PlainTrainer(PlainLearner):
@@ -25,7 +25,7 @@ class PlainTrainer(PlainLearner):
         super().__init__(config, parameters)
         self.moving_loss = copy.deepcopy(self.loss)
 
-    def algorithm_1(self, task: Task, batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def algorithm_1(self, task: Episode, batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The exact gradient of the query cross-entropy after one SGD step a batch, in θ, α and φ, in this order."""
         start = [*self.network.parameters(), *self.alpha.values()]
         theta: Tensors = dict(self.network.named_parameters())
@@ -41,7 +41,7 @@ class PlainTrainer(PlainLearner):
             self._query_loss(task, theta, alpha), [*start, *self.loss.parameters()], materialize_grads=True
         )
 
-    def algorithm_2(self, task: Task, batches: Sequence[Tensor], phi_rate: float) -> float:
+    def algorithm_2(self, task: Episode, batches: Sequence[Tensor], phi_rate: float) -> float:
         """Eq. 8's step on ``moving_loss``, then Eq. 2's on θ and α, for every batch; the query cross-entropy after."""
         of_phi = torch.optim.Adam(self.moving_loss.parameters(), phi_rate)
         for k, rows in enumerate(batches):
@@ -70,7 +70,7 @@ class PlainTrainer(PlainLearner):
         value: Tensor = self.loss(logits, labels, k / count, None)[0]
         return value
 
-    def _query_loss(self, task: Task, theta: Tensors, alpha: Tensors) -> Tensor:
-        together = torch.cat([task.support, task.query])
+    def _query_loss(self, task: Episode, theta: Tensors, alpha: Tensors) -> Tensor:
+        together = torch.cat([task.support, task.queries])
         logits = functional_call(self.network, theta, (together, alpha, self.end_temperature))
         return F.cross_entropy(logits[len(task.support) :], task.query_labels)

@@ -11,7 +11,7 @@ from benchmarks.plain_training import PlainTrainer
 from benchmarks.train_processes import tasks_per_second
 from benchmarks.train_tasks import task_of
 from lamanas_core.adapt.batches import drawn
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PAPER, PRESETS, Config
 from lamanas_core.meta.maml import maml
@@ -65,13 +65,13 @@ def by_sgd(config: Config) -> Config:
 
 def _algorithm_1(config: Config) -> Callable[[], Any]:
     config = by_sgd(config)
-    learner, parameters, task = Learner.build(config), initial_parameters(config, 0), task_of(config)
+    learner, parameters, task = TaskLearner.build(config), initial_parameters(config, 0), task_of(config)
     count = config.task_learner.steps
     return lambda: maml(learner, parameters, task, count, torch.Generator().manual_seed(0))
 
 
 def _algorithm_2(config: Config) -> Callable[[], Any]:
-    learner, parameters, task = Learner.build(config), initial_parameters(config, 0), task_of(config)
+    learner, parameters, task = TaskLearner.build(config), initial_parameters(config, 0), task_of(config)
     count = config.task_learner.steps
     return lambda: reptile(
         learner, parameters, task, count, torch.Generator().manual_seed(0), "inner_product", PHI_RATE

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.installation import free_port
 from benchmarks.train_tasks import task_of
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import Config
 from lamanas_core.meta.maml import maml
@@ -41,7 +41,7 @@ def tasks_per_second(config: Config, processes: int, runs: int) -> float:
 def _train(config: Config, rank: int, size: int, port: int, runs: int, told: Connection) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
-    learner, parameters, task = Learner.build(config), initial_parameters(config, 0), task_of(config)
+    learner, parameters, task = TaskLearner.build(config), initial_parameters(config, 0), task_of(config)
     seconds = []
     with joined("cpu") as ranks:
         for _ in range(1 + runs):  # the first one sets memory aside

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from app.settings import Settings
+from app.store.api_keys import new_token
+from app.store.clients import SyncStore
 from app.store.records import SCOPES
-from app.store.sync_store import SyncStore, new_token
 from cli.errors import CommandError
 from lamanas_core.files import write_new
 
@@ -27,7 +28,7 @@ def ensure(settings: Settings, store: SyncStore) -> None:
     """
     token = read(settings)
     if token is None:
-        if any(not key.revoked for key in store.list_keys()):
+        if any(not key.revoked for key in store.api_keys.all()):
             return
         if not settings.loopback:
             raise CommandError(
@@ -35,7 +36,7 @@ def ensure(settings: Settings, store: SyncStore) -> None:
                 f"127.0.0.1, or put a token into {settings.admin_token_file} with `lamanas init`"
             )
         token = mint(settings)
-    key, _ = store.make_key("admin", SCOPES, token)
+    key, _ = store.api_keys.create("admin", SCOPES, token)
     if key.revoked:
         raise RevokedError(
             f"the key of the token in {settings.admin_token_file} is revoked: put the token of another admin key into "

@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 
 from app.settings import SHARED, Settings
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
-from app.store.sync_store import SyncStore
 from app.telemetry import logs, tracing
 from cli import admin
 from cli.errors import CommandError

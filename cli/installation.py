@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
-from app.store.sync_store import SyncStore
 from cli.errors import CommandError
 
 

@@ -46,14 +46,14 @@ def run(args: argparse.Namespace) -> int:
     with installation.store() as store:
         if args.action == "make":
             scopes = args.scope or sorted(SCOPES - {"admin"})
-            key, token = store.make_key(args.name, scopes, tenant=args.tenant)
+            key, token = store.api_keys.create(args.name, scopes, tenant=args.tenant)
             if args.json:
                 show.print_json(_plain(key) | {"token": token})
                 return 0
             print(f"key {key.id} of tenant {key.tenant}: {' '.join(sorted(key.scopes))}")
             print(f"token, shown this once: {token}")
         elif args.action == "list":
-            found = store.list_keys()
+            found = store.api_keys.all()
             if args.json:
                 show.print_json([_plain(key) for key in found])
                 return 0
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 print(line)
         else:
             try:
-                key = store.revoke_key(args.id)
+                key = store.api_keys.revoke(args.id)
             except NotFound as error:
                 raise CommandError(f"{error}; `lamanas keys list` shows the ids there are") from error
             if args.json:

@@ -78,7 +78,7 @@ def _add(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.run}: {error}") from error
     with installation.store() as store:
         learner.register(store, model)
-        added = schemas.Model.of(store.get_model(model.version))
+        added = schemas.Model.of(store.models.get(model.version))
     if args.json:
         show.print_json(added)
     else:

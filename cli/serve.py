@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import SHARED, Settings
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
-from app.store.sync_store import SyncStore
 from app.telemetry import logs
 from cli import admin, private_redis
 from cli.errors import CommandError

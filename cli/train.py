@@ -95,10 +95,11 @@ def _trained(args: argparse.Namespace) -> "MetaModel | None":
     """The model, written to the run's folder; None in a process of torchrun other than the first."""
     import torch
 
+    from lamanas_core.config import TrainingConfig
     from lamanas_core.devices import choose_device
     from lamanas_core.meta_model import write
     from lamanas_core.train.distributed import joined
-    from lamanas_core.train.loop import TrainingConfig, TrainingProgress, train
+    from lamanas_core.train.loop import TrainingProgress, train
 
     def progressed(progress: TrainingProgress) -> None:
         known = training.words(progress.loss, progress.validation_accuracy, progress.eta_seconds)

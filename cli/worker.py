@@ -5,8 +5,8 @@ import socket
 from typing import Any
 
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
-from app.store.sync_store import SyncStore
 from cli.errors import CommandError
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(settings: Settings, queue: str) -> int:
     store = SyncStore.open(settings)
     try:
-        if store.workers_on(queue, socket.gethostname()):
+        if store.workers.count_on_host(queue, socket.gethostname()):
             return 0
     except UNAVAILABLE as error:
         raise CommandError(f"Redis does not answer: {error}") from error

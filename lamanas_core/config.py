@@ -1,21 +1,14 @@
-"""What a meta-model is built and trained with. Presets hold overrides only."""
+"""What a meta-model is built and trained with. Presets hold overrides only. Needs no torch."""
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
 from lamanas_core.image_spec import ImageSpec
 
-OperationName = Literal[
-    "none",
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip",
-    "conv_1x5_5x1",
-    "conv_3x3",
-    "sep_conv_3x3",
-    "double_sep_conv_3x3",
-    "dil_conv_3x3",
-]
+LossKind = Literal["cross_entropy", "fnn", "lstm"]
+Proxy = Literal["mse", "inner_product", "cosine"]
+# A step size too small to move anything, whose logarithm is finite.
+NO_STEP = 1e-30
 
 
 @dataclass(frozen=True)
@@ -27,11 +20,13 @@ class NetworkConfig:
     stem_stride: int = 2
     nodes: int = 3
     cells: tuple[Literal["normal", "reduction"], ...] = ("normal", "reduction", "normal", "reduction")
-    operations: tuple[OperationName, ...] = ("max_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3")
-    stem: Literal["convolution", "resnet18"] = "convolution"
+    operations: tuple[str, ...] = ("max_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3")
+    # By its name in ``backbones.BACKBONES``; operations by theirs in ``search.operations.OPERATIONS``.
+    stem: str = "convolution"
     pool_to: int = 2
-    # "linear" is the paper's: a layer of θ for ``ways`` classes; "prototypes" serves any number of classes.
-    head: Literal["prototypes", "linear"] = "prototypes"
+    # By its name in ``heads.HEADS``: "linear" is the paper's, a layer of θ for ``ways`` classes; "prototypes" serves
+    # any number of classes.
+    head: str = "prototypes"
     ways: int = 20
     temperature: float = 0.05
     prune_threshold: float = 0.05
@@ -55,7 +50,7 @@ class TaskLearnerConfig:
     optimizer: Literal["sgd", "adam"] = "sgd"
     batch: int | None = None
     start_temperature: float | None = None
-    loss: Literal["cross_entropy", "fnn", "lstm"] = "lstm"
+    loss: LossKind = "lstm"
     residual: bool = True
     hidden: int = 32
     logit_scale: float = 0.2
@@ -155,3 +150,75 @@ PRESETS: dict[str, Config] = {
         PAPER, preset="paper_resnet18_small", network=replace(PAPER.network, channels=8, stem="resnet18")
     ),
 }
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What ``lamanas train`` and ``POST /train`` choose.
+
+    An epoch is 50 steps of warm-up on ``warm_up_batch`` tasks
+    each, or one step on ``meta_batch`` tasks: so many processes can share them out. ``rotations``: turned classes are
+    classes of their own, by default where images are grey.
+    """
+
+    preset: str = "serving"
+    meta: Literal["reptile", "maml"] = "maml"
+    loss: LossKind = "lstm"
+    residual: bool = True
+    first_order: bool = False
+    proxy: Proxy = "cosine"
+    warm_up_epochs: int = 80
+    warm_up_batch: int = 1
+    meta_epochs: int = 40
+    meta_batch: int = 5
+    ways: int = 80
+    shots: int = 5
+    seed: int = 0
+    rotations: bool = True
+    # A meta-model to go on from: its folder, or "shipped".
+    start: str | None = None
+    # A safetensors file with a trained ResNet-18, for the stem of the presets that have its first layers.
+    pretrained: str | None = None
+    # α is neither adapted nor learned: plain MAML and Reptile.
+    fixed_architecture: bool = False
+
+    @classmethod
+    def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":
+        """Defaults with ``options`` laid over them. Raises ValueError for a name or a value that does not exist.
+
+        The warm-up is scaled with ``meta_epochs`` where only that is given, so that a short run is short throughout.
+        """
+        unknown = options.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
+        config = cls(**options)
+        for name, value, allowed in (
+            ("preset", config.preset, tuple(PRESETS)),
+            ("meta", config.meta, ("reptile", "maml")),
+            ("loss", config.loss, get_args(LossKind)),
+            ("proxy", config.proxy, get_args(Proxy)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; it can be {', '.join(allowed)}")
+        counts = (config.meta_epochs, config.meta_batch, config.warm_up_batch, config.shots)
+        if min(counts) < 1 or config.ways < 2 or config.warm_up_epochs < 0:
+            raise ValueError(
+                "meta_epochs, meta_batch, warm_up_batch and shots are at least 1, ways at least 2, warm_up_epochs 0"
+            )
+        if config.start is not None and config.pretrained is not None:
+            raise ValueError("start and pretrained exclude each other: a meta-model brings its own stem")
+        if "meta_epochs" in options and "warm_up_epochs" not in options:
+            config = replace(config, warm_up_epochs=2 * config.meta_epochs)
+        if "rotations" not in options:
+            config = replace(config, rotations=PRESETS[config.preset].network.image.channels == 1)
+        return config
+
+    def model_config(self) -> Config:
+        """The preset with this run's loss, and SGD steps where Algorithm 1 needs them."""
+        preset = PRESETS[self.preset]
+        task = replace(preset.task_learner, loss=self.loss, residual=self.residual)
+        if self.meta == "maml":  # no meta-gradient flows through Adam with β₁ = 0
+            task = replace(task, optimizer="sgd")
+        if self.fixed_architecture:
+            task = replace(task, alpha_rate=NO_STEP)
+        return replace(preset, task_learner=task)

@@ -5,7 +5,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Operation:
+class ChosenOperation:
     """One operation that was kept on an edge, with its share of the edge (softmax of α), 0 to 1."""
 
     name: str
@@ -21,7 +21,7 @@ class Edge:
 
     source: str
     weight: float
-    operations: tuple[Operation, ...]
+    operations: tuple[ChosenOperation, ...]
 
 
 @dataclass(frozen=True)

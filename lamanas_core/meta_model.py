@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config
 from lamanas_core.files import write_whole
@@ -26,7 +26,7 @@ class MetaModel:
         self.config = Config.from_json(card["config"])
         self.parameters = parameters
         self.card = card
-        self.learner = Learner.build(self.config)
+        self.learner = TaskLearner.build(self.config)
         digest = hashlib.sha256(json.dumps(card["config"], sort_keys=True).encode())
         digest.update(self.to_bytes())
         self.version = digest.hexdigest()[:16]

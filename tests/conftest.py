@@ -19,7 +19,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from cli import private_redis, tether
 from tests.waiting import PATIENCE_S, until_line
 

@@ -84,3 +84,67 @@ def test_image_is_given_every_package_that_is_installed() -> None:
     installed = {name.removesuffix("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     given = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert installed <= given
+
+
+# The way of an image's bytes through the app, each part importing those before it alone.
+WAY = ("app.images.files", "app.images.forms", "app.images.pool", "app.inference", "app.services", "app.routes")
+# Besides: what none of these parts may import.
+BACKWARDS = {
+    "app.store": ("app.http", "app.images", "app.inference", "app.services", "app.routes"),
+    "app.images": ("app.http.auth", "app.inference", "app.services", "app.routes", "app.store"),
+    "app.inference": ("app.http.auth", "app.services", "app.routes"),
+    "app.http": ("app.routes",),
+}
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def project_modules() -> dict[str, Path]:
+    packages = ("app", "benchmarks", "cli", "lamanas_client", "lamanas_core", "workers")
+    return {module_of(path): path for package in packages for path in (ROOT / package).rglob("*.py")}
+
+
+def test_the_bytes_of_an_image_go_one_way_through_the_app() -> None:
+    later = {part: WAY[place + 1 :] for place, part in enumerate(WAY)}
+    for part, forbidden in (*later.items(), *BACKWARDS.items()):
+        files = [path for name, path in project_modules().items() if within(name, part)]
+        assert files, part
+        crossed = [
+            f"{path.relative_to(ROOT)} imports {name}"
+            for path in files
+            for name in imported(path)
+            if any(within(name, one) for one in forbidden)
+        ]
+        assert not crossed
+
+
+def at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: none inside functions, none that are for type checkers alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from at_import(node)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = project_modules()
+    needs: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        names: set[str] = set()
+        for node in at_import(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                full = (f"{node.module}.{alias.name}" for alias in node.names)
+                names |= {name if name in modules else node.module for name in full}
+        needs[name] = {found for found in names if found in modules and found != name}
+    while free := {name for name, needed in needs.items() if not needed & needs.keys()}:
+        needs = {name: needed for name, needed in needs.items() if name not in free}
+    assert not needs, f"in circles, or behind one: {', '.join(sorted(needs))}"

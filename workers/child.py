@@ -1,4 +1,4 @@
-"""What one pool process keeps between its tasks."""
+"""What a pool process keeps between its tasks."""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Literal, cast
 
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from workers.learner import Learner
 
 NAME = "LAMANAS_WORKER_NAME"
@@ -15,7 +15,7 @@ QUEUE = "LAMANAS_WORKER_QUEUE"
 
 @dataclass(frozen=True)
 class Child:
-    """Made once in each pool process; the worker's parent told it its queue and name by the environment."""
+    """Created once in each pool process, whose parent passes its queue and name in the environment."""
 
     settings: Settings
     store: SyncStore

@@ -1,4 +1,4 @@
-"""Holding a claim: its heartbeat, how the work on it may end, and what to do while Redis is away."""
+"""Work on a claimed job: its lease is renewed meanwhile, and however the work ends, the claim is ended in the store."""
 
 import logging
 import threading
@@ -7,37 +7,38 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from app.store.claims import Claim, LeaseStatus
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE, NotFound
 from app.store.keys import QUEUE_OF, Kind
-from app.store.sync_store import Beat, Claim, SyncStore
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-BEAT_S = 1.0
-# A result is worth waiting for Redis this long; after that the work is done again by whoever claims it.
-PATIENCE_S = 60.0
-LOOK_AGAIN_S = 0.25
+RENEW_S = 1.0
+# How long a result is kept while Redis is unavailable; after that, the next worker with a claim repeats the work.
+RETRY_FOR_S = 60.0
+RETRY_EVERY_S = 0.25
 
 
 class ClaimLostError(Exception):
-    """Somebody else has the claim now, or what it was for is gone: whatever we do is refused."""
+    """Another worker has claimed the job, or it is gone: the store refuses whatever this worker writes for it."""
 
 
 class StoppedError(Exception):
-    """The work was stopped on the way, as the heartbeat's state asked for."""
+    """The work was stopped before its end, because the job was cancelled or the worker is shutting down."""
 
 
-class Heartbeat:
-    """Renews a claim's lease from a thread while the block runs; ``state`` is what the last beat heard."""
+class LeaseRenewal:
+    """Renews a claim's lease in a thread while the block runs; ``status`` is the store's last answer."""
 
     def __init__(self, store: SyncStore, claim: Claim) -> None:
         self._store = store
         self._claim = claim
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"beat-{claim.id}", daemon=True)
-        self.state: Beat = "held"
+        self._thread = threading.Thread(target=self._run, name=f"lease-{claim.id}", daemon=True)
+        self.status: LeaseStatus = "valid"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -50,73 +51,73 @@ class Heartbeat:
         self._thread.join()
 
     def check(self) -> None:
-        """Raises ClaimLostError if work on it is in vain."""
-        if self.state == "lost":
+        """Raises ClaimLostError if the result would be refused."""
+        if self.status == "lost":
             raise ClaimLostError(f"{self._claim.kind} {self._claim.id}, fence {self._claim.fence}")
 
     def _run(self) -> None:
-        while self.state != "lost" and not self._ended.wait(BEAT_S):
+        while self.status != "lost" and not self._ended.wait(RENEW_S):
             try:
-                self.state = self._store.beat(self._claim)
+                self.status = self._store.claims.renew(self._claim)
             except UNAVAILABLE as error:
-                # The reconciler waits for a restarted Redis as long as a lease lasts: beating on keeps the claim.
-                log.warning("no beat for %s %s: %s", self._claim.kind, self._claim.id, error)
+                # After a restart of Redis, the reconciler waits as long as a lease lasts: going on keeps the claim.
+                log.warning("lease of %s %s not renewed: %s", self._claim.kind, self._claim.id, error)
             except Exception:
-                # Without this thread the work would go on beside whoever claims it next.
-                log.exception("no beat for %s %s, trying again", self._claim.kind, self._claim.id)
+                # Without this thread, the work would continue while another worker does the same.
+                log.exception("lease of %s %s not renewed, trying again", self._claim.kind, self._claim.id)
 
 
-def work_on(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, Heartbeat], None]) -> None:
-    """Claims it and does ``work``, which commits. Does nothing if somebody else has it or it has ended: wake-ups may
-    come twice. Whatever ``work`` raises ends the claim in the store."""
-    claim = patiently(lambda: store.claim(kind, id, worker))
+def run_job(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, LeaseRenewal], None]) -> None:
+    """Claims the job and calls ``work``, which commits the result. Does nothing if the job has ended or another worker
+    has claimed it, since wake-ups may come twice. Whatever ``work`` raises ends the claim in the store."""
+    claim = retrying(lambda: store.claims.claim(kind, id, worker))
     if claim is None:
         return
     record = claim.record
     with (
         logs.working_on(**{kind: id}, request_id=record.request_id),
         tracing.span(f"lamanas.{QUEUE_OF[kind]}", record.traceparent, **{kind: id}),
-        Heartbeat(store, claim) as heartbeat,
+        LeaseRenewal(store, claim) as lease,
     ):
         try:
-            work(claim, heartbeat)
+            work(claim, lease)
         except ClaimLostError as error:
-            log.warning("dropped: %s", error)
+            log.warning("claim lost: %s", error)
         except StoppedError:
-            _stopped(store, claim, heartbeat)
+            _release_stopped(store, claim, lease)
         except (ValueError, NotFound) as error:
-            # What was asked cannot be done: another try would end the same way.
+            # The request cannot be fulfilled: another attempt would end in the same way.
             log.warning("%s %s failed: %s", kind, id, error)
             reason = str(error)
-            patiently(lambda: store.fail(claim, reason))
+            retrying(lambda: store.claims.fail(claim, reason))
         except Exception as error:
             log.exception("%s %s: attempt %d failed", kind, id, claim.record.attempts)
             reason = f"{type(error).__name__}: {error}"
-            patiently(lambda: store.retry(claim, reason))
+            retrying(lambda: store.claims.retry(claim, reason))
 
 
-def _stopped(store: SyncStore, claim: Claim, heartbeat: Heartbeat) -> None:
-    if heartbeat.state == "cancel":
+def _release_stopped(store: SyncStore, claim: Claim, lease: LeaseRenewal) -> None:
+    if lease.status == "cancel":
         log.info("%s %s cancelled", claim.kind, claim.id)
-        patiently(lambda: store.cancelled(claim))
-    elif heartbeat.state == "drain":
+        retrying(lambda: store.claims.cancelled(claim))
+    elif lease.status == "drain":
         log.info("%s %s handed back", claim.kind, claim.id)
-        patiently(lambda: store.hand_back(claim))
+        retrying(lambda: store.claims.hand_back(claim))
 
 
-def tell(store: SyncStore, claim: Claim, fields: dict[str, Any], *, epoch: int = 0) -> None:
-    """Writes the progress. Raises ClaimLostError."""
-    if not patiently(lambda: store.progress(claim, fields, epoch=epoch)):
+def report_progress(store: SyncStore, claim: Claim, fields: dict[str, Any], *, epoch: int = 0) -> None:
+    """Stores the progress. Raises ClaimLostError."""
+    if not retrying(lambda: store.claims.report_progress(claim, fields, epoch=epoch)):
         raise ClaimLostError(f"{claim.kind} {claim.id}: its progress was refused")
 
 
-def patiently(call: Callable[[], Result], patience_s: float = PATIENCE_S) -> Result:
-    """The call's result; while Redis is away it is made again, and its error raised after ``patience_s``."""
-    deadline = time.monotonic() + patience_s
+def retrying(call: Callable[[], Result], seconds: float = RETRY_FOR_S) -> Result:
+    """The call's result. While Redis is unavailable the call is repeated, and its error raised after ``seconds``."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return call()
         except UNAVAILABLE:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(LOOK_AGAIN_S)
+            time.sleep(RETRY_EVERY_S)

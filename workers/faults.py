@@ -1,9 +1,10 @@
-"""Where a test may hold a worker: the moments at which losing it is hardest to get right.
+"""Fault points: where a test can stop a worker, at the moments when losing it is hardest to handle.
 
-A process that reaches an armed point stops (SIGSTOP, all its threads) until the test kills or continues it. The
-environment alone arms nothing: ``LAMANAS_TEST_FAULTS`` names a folder, and a point is armed while a file of its name
-lies there, with the id that it is for, or empty for any. Whoever reaches it takes the file away, so each file holds one
-process once, and leaves ``<point>.held`` with its process id and the episode's id.
+A process that reaches an armed point is stopped (SIGSTOP, all its threads) until the test kills or continues it. The
+environment variable alone arms nothing: ``LAMANAS_TEST_FAULTS`` names a folder, and a point is armed by a file with its
+name there, which contains the id of an episode, or nothing for any episode. The process that reaches the point renames
+the file, so that each file stops one process once, and writes its process id and the episode's id to
+``<point>.stopped``.
 """
 
 import logging
@@ -18,7 +19,7 @@ Point = Literal["adapted", "committed"]
 
 
 def reach(point: Point, id: str) -> None:
-    """Goes on at once unless a test armed this point for this id."""
+    """Returns at once unless a test has armed this point for this id."""
     folder = os.environ.get(VARIABLE)
     if not folder:
         return
@@ -29,9 +30,9 @@ def reach(point: Point, id: str) -> None:
         armed.rename(armed.with_suffix(".taken"))  # only one of several processes succeeds
     except FileNotFoundError:
         return
-    log.warning("held by a test at %r with %s", point, id)
-    held = armed.with_suffix(".held")
+    log.warning("stopped by a test at %r with %s", point, id)
+    stopped = armed.with_suffix(".stopped")
     draft = armed.with_suffix(".draft")
     draft.write_text(f"{os.getpid()} {id}")
-    draft.rename(held)
+    draft.rename(stopped)
     os.kill(os.getpid(), signal.SIGSTOP)

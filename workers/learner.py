@@ -1,4 +1,4 @@
-"""The one place where the workers touch what learns. Importing this module is cheap; calling it imports torch."""
+"""The workers' only use of lamanas_core. Importing this module is cheap; calling it imports torch."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.records import EpisodeRecord, TrainingRecord
-from app.store.sync_store import SyncStore
 from workers.claims import StoppedError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MODELS_KEPT = 2
 
 
 class Learner:
-    """Meta-models by version, on one device, with a fixed number of threads: results depend on nothing else."""
+    """Meta-models by version, on one device and with a fixed number of threads, since results depend on both."""
 
     def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
         import torch
@@ -36,7 +36,7 @@ class Learner:
         self.device = "cuda" if available and settings.device != "cpu" else "cpu"
 
     def register_shipped(self) -> None:
-        """Makes the model of the package known to the store."""
+        """Registers the model that is shipped with the package."""
         from lamanas_core.meta_model import MetaModel, shipped
 
         register(self._store, MetaModel.from_bytes(*shipped()))
@@ -46,8 +46,8 @@ class Learner:
         from lamanas_core.meta_model import MetaModel
 
         if version not in self._models:
-            record = self._store.get_model(version)
-            self._models[version] = MetaModel.from_bytes(self._store.model_weights(version), record.card)
+            record = self._store.models.get(version)
+            self._models[version] = MetaModel.from_bytes(self._store.models.weights(version), record.card)
             while len(self._models) > MODELS_KEPT:
                 self._models.popitem(last=False)
         self._models.move_to_end(version)
@@ -79,8 +79,9 @@ class Learner:
         should_stop: Callable[[], bool],
     ) -> tuple[str, bytes, dict[str, Any]]:
         """Version, weights and card of the finished model. Resumes from the checkpoint in ``run_dir``; raises
-        StoppedError once ``should_stop`` says so."""
-        from lamanas_core.train.loop import TrainingConfig, TrainingStopped, train
+        StoppedError once ``should_stop`` returns True."""
+        from lamanas_core.config import TrainingConfig
+        from lamanas_core.train.loop import TrainingStopped, train
 
         try:
             model = train(
@@ -97,8 +98,8 @@ class Learner:
 
 
 def register(store: SyncStore, model: "MetaModel") -> None:
-    """Makes it a version that episodes can be adapted from; once, however often called."""
-    store.register_model(model.version, model.to_bytes(), _card(model))
+    """Makes it a version that episodes can be adapted from, once, however often it is called."""
+    store.models.register(model.version, model.to_bytes(), _card(model))
 
 
 def _card(model: "MetaModel") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How workers log and trace."""
+"""Logs and traces of workers."""
 
 import logging
 import os
@@ -11,6 +11,6 @@ def set_up() -> None:
     name = os.environ.get("LAMANAS_WORKER_NAME", "worker")
     logs.set_up(name)
     tracing.set_up(name)
-    # Celery tells of every received wake-up; the tasks themselves say what came of it.
+    # Celery logs every wake-up that it receives; the tasks themselves log what they did.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)

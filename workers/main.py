@@ -21,7 +21,7 @@ from workers.child import NAME, QUEUE
 from workers.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
-# Nobody who asks for a prediction waits for an adaptation to be worked on, and no client for a training run.
+# Predictions have priority over adaptations, and both over training runs.
 NICE: dict[Queue, int] = {"adapt": 10, "train": 15}
 
 
@@ -33,18 +33,18 @@ def worker_app(settings: Settings) -> Celery:
 
 
 def run(app: Celery, settings: Settings, queue: Queue) -> int:
-    """Works until SIGTERM or SIGINT, then finishes what runs (a training run is handed back). Returns the exit code.
+    """Works until SIGTERM or SIGINT, then finishes its job (a training run is handed back). Returns the exit code.
 
     Celery's parent never imports torch; each pool process does, with this environment.
     """
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     os.environ |= {NAME: name, QUEUE: queue}
     threads = settings.adapt_threads if queue == "adapt" else settings.train_threads
-    # Read by the numerical libraries when they are loaded.
+    # The numerical libraries read these when they are loaded.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     give_way(NICE[queue])
     logs.set_up()
-    # Celery warns of pickle under root; nothing here reads pickle.
+    # Celery warns of pickle when it runs as root; nothing here reads pickle.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     reconciler = Reconciler(settings, queue, name)
     handlers = _connect(reconciler)
@@ -67,19 +67,19 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
 
 
 def give_way(nice: int) -> None:
-    """Makes this process, and what it starts, wait for the app and Redis where there is not enough processor for all.
+    """Gives this process, and those it starts, a lower priority than the app and Redis.
 
-    Linux shares processors out among sessions first (sched_autogroup), and niceness counts within one alone: a session
-    of our own is niced as a whole.
+    Linux distributes processor time among sessions first (sched_autogroup), and niceness only counts within one: if
+    this process leads a session, the whole session is niced.
     """
     os.nice(nice)
     if os.getsid(0) == os.getpid():
-        with suppress(OSError):  # a kernel without such groups
+        with suppress(OSError):  # a kernel without autogroups
             Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _connect(reconciler: Reconciler) -> list[Any]:
-    """Celery holds its signal handlers weakly: keep what this returns."""
+    """Celery keeps weak references to signal handlers: keep what this returns."""
 
     def ready(**_: object) -> None:
         reconciler.start()
@@ -93,7 +93,7 @@ def _connect(reconciler: Reconciler) -> list[Any]:
             reconciler.child_died(sender.name, args[0])
 
     def no_logging(**_: object) -> None:
-        """Connected, so that Celery leaves logging as it is."""
+        """Keeps Celery from configuring logging."""
 
     signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(draining)

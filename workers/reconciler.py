@@ -1,4 +1,4 @@
-"""What a worker's parent process does beside feeding its pool: beat, and send the wake-ups that are due."""
+"""What a worker's parent process does besides running its pool: send heartbeats, and the wake-ups that are due."""
 
 import logging
 import threading
@@ -9,19 +9,20 @@ from kombu.exceptions import OperationalError
 
 from app.queue import celery_app, wake
 from app.settings import Settings
+from app.store.claims import LEASE_S
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
 from app.store.keys import QUEUE_OF
 from app.store.records import Queue, WorkerRecord
-from app.store.sync_store import LEASE_S, SyncStore
 
 log = logging.getLogger(__name__)
 RECONCILE_S = 0.25
-# Each time is a write that Redis syncs to the disk.
-PRESENT_S = 1.0
+# Each heartbeat is a write that Redis syncs to its disk.
+HEARTBEAT_S = 1.0
 
 
 class Reconciler:
-    """A thread. Every worker runs one for all queues: the scripts let only one of them act on each thing."""
+    """A thread, which every worker runs for all queues: the scripts let only one worker act on each job."""
 
     def __init__(self, settings: Settings, queue: Queue, name: str) -> None:
         self._settings = settings
@@ -32,68 +33,68 @@ class Reconciler:
         self._worker: WorkerRecord | None = None
         self._ended = threading.Event()
         self._draining = threading.Event()
-        self._told = False
-        self._present_at = -PRESENT_S
+        self._removed = False
+        self._heartbeat_at = -HEARTBEAT_S
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def drain(self) -> None:
-        """The worker is to end: it counts as absent, and its children hand back what takes long. Safe to call from a
-        signal handler."""
+        """The worker is to shut down: its heartbeat ends, and its pool processes hand back what takes long. Safe to
+        call from a signal handler."""
         self._draining.set()
 
     def stop(self) -> None:
         self._ended.set()
-        if self._thread.is_alive():  # a worker may have to end before it was ready
+        if self._thread.is_alive():  # a worker may be stopped before it is ready
             self._thread.join(timeout=5)
         self._store.close()
 
     def child_died(self, task: str, id: str) -> None:
-        """A pool process was lost while it ran this task."""
+        """A pool process died while it ran this task."""
         for kind in QUEUE_OF:
             if task.endswith(QUEUE_OF[kind]):
                 try:
-                    self._store.expire_lease(kind, id, self._name)
+                    self._store.reconciliation.expire_lease(kind, id, self._name)
                 except UNAVAILABLE as error:
-                    log.warning("lease of %s %s not ended, it runs out by itself: %s", kind, id, error)
+                    log.warning("lease of %s %s not ended, it will expire: %s", kind, id, error)
 
     def _run(self) -> None:
-        away = False
+        unavailable = False
         while not self._ended.wait(RECONCILE_S):
             try:
-                self._beat()
-                # Live workers must get the time of a lease to beat after Redis was away. (+1: uptime is rounded down.)
-                if self._store.uptime() >= LEASE_S["episode"] + 1:
+                self._send_heartbeat()
+                # After a restart of Redis, workers have the time of a lease to renew it. (+1: uptime is rounded down.)
+                if self._store.reconciliation.uptime() >= LEASE_S["episode"] + 1:
                     self._reconcile()
-                away = False
+                unavailable = False
             except (*UNAVAILABLE, OperationalError) as error:
-                if not away:
-                    log.warning("Redis is away: %s", error)
-                away = True
+                if not unavailable:
+                    log.warning("Redis is unavailable: %s", error)
+                unavailable = True
             except Exception:
-                # This thread is what brings lost work back: it must not end.
+                # This thread brings back the jobs of dead workers: it must not end.
                 log.exception("reconciling failed, trying again")
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         if self._draining.is_set():
-            if not self._told:
-                self._store.drain(self._name, self._settings.drain_seconds + 60)
-                self._store.absent(self._queue, self._name)
-                self._told = True
+            if not self._removed:
+                self._store.workers.drain(self._name, self._settings.drain_seconds + 60)
+                self._store.workers.remove(self._queue, self._name)
+                self._removed = True
             return
-        if time.monotonic() < self._present_at + PRESENT_S:
+        if time.monotonic() < self._heartbeat_at + HEARTBEAT_S:
             return
-        # The first one to tell that this worker is there is its child, once it is warm.
-        self._worker = self._store.get_worker(self._queue, self._name) or self._worker
+        # The first heartbeat comes from its pool process, once that has loaded the meta-model.
+        self._worker = self._store.workers.get(self._queue, self._name) or self._worker
         if self._worker is not None:
-            self._store.present(self._worker)
-            self._present_at = time.monotonic()
+            self._store.workers.heartbeat(self._worker)
+            self._heartbeat_at = time.monotonic()
 
     def _reconcile(self) -> None:
         for kind in QUEUE_OF:
-            for id in self._store.due(kind):
-                log.info("waking a worker up for %s %s again", kind, id)
+            for id in self._store.reconciliation.due(kind):
+                log.info("sending another wake-up for %s %s", kind, id)
                 wake(self._celery, kind, id)
-        self._store.sweep()
+        self._store.reconciliation.sweep()

@@ -1,4 +1,4 @@
-"""Celery's tasks: they get an id, everything else is in the store."""
+"""Celery's tasks. They are passed an id; everything else is in the store."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from app.queue import TASKS
 from app.store.records import WorkerRecord
 from workers import adapt, logs, train
 from workers.child import Child
-from workers.claims import patiently
+from workers.claims import retrying
 
 log = logging.getLogger(__name__)
 _child: Child | None = None
@@ -24,38 +24,38 @@ def _start(**_: object) -> None:
     try:
         _child = _warmed_up(Child.make())
     except Exception:
-        # A pool process that cannot work would be replaced by another one for ever: the whole worker ends instead.
+        # Celery would start one pool process after the other, and none could work: the whole worker ends instead.
         log.exception("this worker cannot start")
         os.kill(os.getppid(), signal.SIGTERM)
 
 
 def _warmed_up(child: Child) -> Child:
-    """Torch and the active meta-model are loaded before a client comes. A trainer imports torch at its first run only:
-    it waits most of its life."""
+    """Loads torch and the active meta-model before the first episode. A train worker imports torch at its first run,
+    since it is idle most of the time."""
     device: str = child.settings.device
     if child.queue == "adapt":
-        patiently(child.learner.register_shipped)
-        active = patiently(child.store.active_version)
+        retrying(child.learner.register_shipped)
+        active = retrying(child.store.models.active_version)
         if active is not None:
-            patiently(lambda: child.learner.model(active))
+            retrying(lambda: child.learner.model(active))
         device = child.learner.device
-    patiently(lambda: child.store.present(WorkerRecord.now(child.queue, child.name, device)))
+    retrying(lambda: child.store.workers.heartbeat(WorkerRecord.now(child.queue, child.name, device)))
     return child
 
 
 @shared_task(name=TASKS["episode"])  # type: ignore[untyped-decorator]
 def adapt_episode(id: str) -> None:
-    """Wakes an adapt worker up for one episode."""
+    """The wake-up for one episode."""
     adapt.run(_started(), id)
 
 
 @shared_task(name=TASKS["training"])  # type: ignore[untyped-decorator]
 def train_model(id: str) -> None:
-    """Wakes a train worker up for one run."""
+    """The wake-up for one training run."""
     train.run(_started(), id)
 
 
 def _started() -> Child:
     if _child is None:
-        raise RuntimeError("this process did not start up (see the log above)")
+        raise RuntimeError("this pool process could not start (see the log above)")
     return _child

@@ -1,4 +1,4 @@
-"""One training run: claim it, train from its last checkpoint on, register the model."""
+"""One training run: claim it, train from its last checkpoint on, register the model version."""
 
 import logging
 import time
@@ -6,10 +6,10 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.store.claims import Claim
 from app.store.records import TrainingRecord
-from app.store.sync_store import Claim
 from workers.child import Child
-from workers.claims import ClaimLostError, Heartbeat, patiently, tell, work_on
+from workers.claims import ClaimLostError, LeaseRenewal, report_progress, retrying, run_job
 
 if TYPE_CHECKING:
     from lamanas_core.train.loop import TrainingProgress
@@ -20,36 +20,36 @@ LOSSES_KEPT = 200
 
 
 def run(child: Child, id: str) -> None:
-    """One wake-up: trains unless there is nothing to do."""
-    work_on(child.store, "training", id, child.name, lambda claim, heartbeat: _train(child, claim, heartbeat))
+    """Trains, unless there is nothing to do."""
+    run_job(child.store, "training", id, child.name, lambda claim, lease: _train(child, claim, lease))
 
 
-def _train(child: Child, claim: Claim, heartbeat: Heartbeat) -> None:
+def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     record = claim.record
     assert isinstance(record, TrainingRecord)
     data = dataset_folder(child.settings.datasets_dir, record.dataset)
     run_dir = child.settings.runs_dir / record.id
     run_dir.mkdir(parents=True, exist_ok=True)
-    # A stopped process that wakes up late may still write a checkpoint beside its successor's before it hears that its
-    # claim is lost. Checkpoints replace each other whole, so either is one to resume from.
+    # A process that was suspended may still write a checkpoint, next to its successor's, before it learns that its
+    # claim is lost. Checkpoints are replaced as a whole, so that either is one to resume from.
     losses: deque[float] = deque(record.losses, maxlen=LOSSES_KEPT)
     last = record.epoch
-    told = 0.0
+    reported_at = 0.0
 
     def on_progress(progress: "TrainingProgress") -> None:
-        nonlocal told, last
-        heartbeat.check()
+        nonlocal reported_at, last
+        lease.check()
         for _ in range(min(len(losses), last - progress.epoch + 1)):
-            losses.pop()  # of an epoch since the checkpoint, which is gone through again
+            losses.pop()  # of an epoch after the checkpoint, which is repeated
         last = progress.epoch
         losses.append(float(progress.loss))
         now = time.monotonic()
-        if now - told >= PROGRESS_S or progress.epoch == progress.epochs:
-            told = now
-            tell(child.store, claim, _progress(progress, losses), epoch=progress.epoch)
+        if now - reported_at >= PROGRESS_S or progress.epoch == progress.epochs:
+            reported_at = now
+            report_progress(child.store, claim, _progress(progress, losses), epoch=progress.epoch)
 
-    version, weights, card = child.learner.train(record, data, run_dir, on_progress, lambda: heartbeat.state != "held")
-    if not patiently(lambda: child.store.commit_training(claim, version, weights, card)):
+    version, weights, card = child.learner.train(record, data, run_dir, on_progress, lambda: lease.status != "valid")
+    if not retrying(lambda: child.store.claims.commit_training(claim, version, weights, card)):
         raise ClaimLostError(f"training {claim.id}: the result came too late and was refused")
     log.info("training %s finished: model %s", claim.id, version)
 
@@ -66,7 +66,7 @@ def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, A
 
 
 def dataset_folder(datasets: Path, name: str) -> Path:
-    """The folder of this name among the operator's data sets. Raises ValueError, with the names there are."""
+    """The folder of this name among the operator's data sets. Raises ValueError, which lists the names there are."""
     folder = datasets / name
     if folder.parent != datasets or name in {"", ".", ".."} or not folder.is_dir():
         known = sorted(path.name for path in datasets.iterdir() if path.is_dir()) if datasets.is_dir() else []

@@ -1,15 +1,14 @@
 """Who asks, and what they may: tokens with scopes, sent as a bearer token or kept by a browser in a cookie."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Protocol, cast
+from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from app.http.problems import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, RATE_LIMITED, Problem
-from app.settings import Settings
-from app.store.async_store import Store
+from app.services import CurrentServices, Services
 from app.store.errors import Gone, NotFound
 from app.store.records import EpisodeRecord, KeyRecord, Scope
 
@@ -33,22 +32,6 @@ session_cookie = APIKeyCookie(
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUESTED_WITH = "lamanas"
 
-
-class Access(Protocol):
-    """The part of the app's services that decides who may do what."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def store(self) -> Store: ...
-
-
-async def _access(request: Request) -> Access:
-    return cast(Access, request.app.state.services)
-
-
-AccessDep = Annotated[Access, Depends(_access)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 SessionCookie = Annotated[str | None, Security(session_cookie)]
 
@@ -67,40 +50,40 @@ def _token(request: Request, credentials: HTTPAuthorizationCredentials | None, c
     return cookie
 
 
-async def _key(request: Request, access: AccessDep, credentials: Bearer, cookie: SessionCookie) -> KeyRecord:
-    return await _found(request, access, _token(request, credentials, cookie))
+async def _key(request: Request, services: CurrentServices, credentials: Bearer, cookie: SessionCookie) -> KeyRecord:
+    return await _found(request, services, _token(request, credentials, cookie))
 
 
-async def predict_key(request: Request, access: Access) -> KeyRecord:
+async def predict_key(request: Request, services: Services) -> KeyRecord:
     """What the dependency ``PredictKey`` gives, found without FastAPI. Raises Problem."""
     scheme, sent = get_authorization_scheme_param(request.headers.get("authorization"))
     is_bearer = bool(sent) and scheme.lower() == "bearer"
     credentials = HTTPAuthorizationCredentials(scheme=scheme, credentials=sent) if is_bearer else None
     cookie = None if is_bearer else request.cookies.get(SESSION_COOKIE)
-    return _with_scope(await _found(request, access, _token(request, credentials, cookie)), "predict")
+    return _with_scope(await _found(request, services, _token(request, credentials, cookie)), "predict")
 
 
-async def _found(request: Request, access: Access, token: str) -> KeyRecord:
+async def _found(request: Request, services: Services, token: str) -> KeyRecord:
     # A prediction's URL names its episode: both are asked for in one round trip.
     episode = request.query_params.get("episode_id", "")
-    key, state = await access.store.access.find_key_and_state(token, episode)
+    key, state = await services.store.api_keys.find_with_state(token, episode)
     if key is None:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas", error="invalid_token"'}
         raise Problem(INVALID_TOKEN, "the bearer token is unknown or was revoked", headers=challenge)
     request.state.key = key.id
     request.state.episode_state = state
-    await _take(access, key)
+    await _take(services, key)
     return key
 
 
-async def _take(access: Access, key: KeyRecord) -> None:
+async def _take(services: Services, key: KeyRecord) -> None:
     """Counts the request against the key's rate. Raises Problem."""
-    rate = access.settings.rate
+    rate = services.settings.rate
     if rate is None:
         return
-    seconds = await access.store.access.take(key.id, rate)
+    seconds = await services.store.api_keys.take(key.id, rate)
     if seconds:
-        text = f"a key may send {access.settings.rate_limit}; the next request is taken in {seconds} s"
+        text = f"a key may send {services.settings.rate_limit}; the next request is taken in {seconds} s"
         raise Problem(RATE_LIMITED, text, headers={"Retry-After": str(seconds)})
 
 
@@ -132,10 +115,10 @@ def owner_filter(key: KeyRecord) -> str | None:
     return None if "admin" in key.scopes else key.tenant
 
 
-async def visible_episode(id: str, access: Access, key: KeyRecord) -> EpisodeRecord:
+async def visible_episode(id: str, services: Services, key: KeyRecord) -> EpisodeRecord:
     """Raises Gone, and NotFound for another's episode, deleted or not, in the words for one that never was."""
     try:
-        episode = await access.store.get_episode(id)
+        episode = await services.store.episodes.get(id)
         owner, gone = episode.owner, None
     except Gone as error:
         owner, gone = error.owner, error
@@ -146,8 +129,8 @@ async def visible_episode(id: str, access: Access, key: KeyRecord) -> EpisodeRec
     return episode
 
 
-async def _visible_episode(id: str, access: AccessDep, key: EpisodesKey) -> EpisodeRecord:
-    return await visible_episode(id, access, key)
+async def _visible_episode(id: str, services: CurrentServices, key: EpisodesKey) -> EpisodeRecord:
+    return await visible_episode(id, services, key)
 
 
 VisibleEpisode = Annotated[EpisodeRecord, Depends(_visible_episode)]

@@ -9,8 +9,7 @@ from fastapi import Request
 
 from app.http.problems import INVALID_REQUEST, Problem
 from app.images.files import LabelledFile, check_counts, check_label, check_labels, check_number, digest
-from app.images.forms import form_files, form_options, json_files, read_form, read_json, require
-from app.images.multipart import Part
+from app.images.forms import Part, form_files, form_options, json_files, read_form, read_json, require
 from app.schemas import CorrectionBody, CorrectionOptions
 from app.settings import Settings
 

@@ -1,4 +1,4 @@
-"""Image files of a request with their labels, and the limits on their numbers: read by the forms, not yet decoded."""
+"""The image files of a request as the client named them: their labels, their numbers, and the limits of both."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ MAX_LABEL = 200
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The bytes of one image file and its place in the request, in the words that the client would use."""
+    """The bytes of one image file and where in the request it stood, as the client would call it."""
 
     data: bytes | bytearray
     where: str
@@ -68,9 +68,6 @@ def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
         total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
         total.update(file.file.data)
     return total.hexdigest()
-
-
-# ---------------------------------------------------------------------- checks
 
 
 def check_number(images: int, field: str, settings: Settings) -> None:

@@ -3,29 +3,48 @@
 import asyncio
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.http.problems import (
     INVALID_BASE64,
     INVALID_REQUEST,
     LABELS_MISMATCH,
+    MALFORMED_BODY,
     UNKNOWN_FIELD,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
     invalid,
 )
-from app.images import archive, multipart
+from app.images import archive
 from app.images.files import ImageFile, LabelledFile, SupportSet, check_counts, check_labels, check_number
-from app.images.multipart import Part
 from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 Body = TypeVar("Body", bound=BaseModel)
+
+
+@dataclass
+class Part:
+    """One part: its form field, the name of the file if it is one, its bytes."""
+
+    name: str = ""
+    filename: str | None = None
+    data: bytearray = field(default_factory=bytearray)
+
+    def text(self) -> str:
+        """Raises Problem unless it is UTF-8."""
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            raise Problem(INVALID_REQUEST, f"{self.name}: not UTF-8 text", field=self.name) from None
 
 
 # ---------------------------------------------------------------------- reading a request
@@ -55,7 +74,7 @@ async def read_support(request: Request, settings: Settings) -> SupportSet:
 async def read_form(request: Request, settings: Settings, *, many: set[str], one: set[str]) -> dict[str, list[Part]]:
     """The parts of a form by their field; those in ``one`` are there once at most. Raises Problem."""
     most = 2 * settings.max_images + 100
-    parts = await multipart.read(request.headers["content-type"], request.stream(), max_parts=most)
+    parts = await read_parts(request.headers["content-type"], request.stream(), max_parts=most)
     return _by_field(parts, many=many, one=one)
 
 
@@ -93,9 +112,7 @@ async def read_queries(request: Request, settings: Settings) -> tuple[str, list[
         body = await read_json(request, PredictBody)
         episode_id, files = body.episode_id, of_base64(body.images, "images", settings)
     else:
-        parts = await multipart.read(
-            request.headers["content-type"], request.stream(), max_parts=settings.max_images + 100
-        )
+        parts = await read_parts(request.headers["content-type"], request.stream(), max_parts=settings.max_images + 100)
         fields = _by_field(parts, many={"images"}, one={"episode_id"})
         if "episode_id" not in fields:
             raise Problem(INVALID_REQUEST, "episode_id: Field required", field="episode_id")
@@ -181,3 +198,69 @@ def _of_base64(text: str, where: str) -> ImageFile:
         raise Problem(INVALID_BASE64, f"{where}: not base64", image=where)
     padded = digits + "=" * (-len(digits) % 4)
     return ImageFile(base64.b64decode(padded.encode(), altchars=b"-_"), where)  # '+' and '/' stay what they are
+
+
+# ---------------------------------------------------------------------- multipart/form-data
+
+
+class _Reader:
+    """The callbacks of the parser."""
+
+    def __init__(self, max_parts: int) -> None:
+        self.parts: list[Part] = []
+        self.ended = False
+        self._max_parts = max_parts
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+
+    def on_part_begin(self) -> None:
+        if len(self.parts) >= self._max_parts:
+            raise Problem(INVALID_REQUEST, f"more than {self._max_parts} parts")
+        self.parts.append(Part())
+        self._disposition = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise Problem(MALFORMED_BODY, f"part {len(self.parts)} has no name")
+        part = self.parts[-1]
+        part.name = options[b"name"].decode(errors="replace")
+        if b"filename" in options:
+            part.filename = options[b"filename"].decode(errors="replace")
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self.parts[-1].data += data[start:end]
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+async def read_parts(content_type: str, body: AsyncIterator[bytes], *, max_parts: int) -> list[Part]:
+    """All parts in the order sent. Raises Problem for a body that is not multipart or has too many parts."""
+    _, options = parse_options_header(content_type)
+    if not options.get(b"boundary"):
+        raise Problem(MALFORMED_BODY, "multipart/form-data without a boundary")
+    reader = _Reader(max_parts)
+    names = ("on_part_begin", "on_part_data", "on_header_field", "on_header_value", "on_header_end")
+    callbacks = {name: getattr(reader, name) for name in (*names, "on_headers_finished", "on_end")}
+    try:
+        parser = MultipartParser(options[b"boundary"], callbacks)  # type: ignore[arg-type]
+        async for chunk in body:
+            parser.write(chunk)
+    except FormParserError as error:
+        raise Problem(MALFORMED_BODY, f"not multipart/form-data: {error}") from None
+    if not reader.ended:
+        raise Problem(MALFORMED_BODY, "the multipart body ends before its last boundary")
+    return reader.parts

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.telemetry.metrics import Metrics
 from lamanas_core.artifact import Classifier
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class OpenClassifier:
     """An open classifier, the SHA-256 of its artifact in hexadecimal, whose episode it is of, and the processor time in
     seconds that it takes for an image."""
 
@@ -30,7 +30,7 @@ class Loaded:
     seconds: float
 
     @classmethod
-    def from_bytes(cls, artifact: bytes, owner: str) -> "Loaded":
+    def from_bytes(cls, artifact: bytes, owner: str) -> "OpenClassifier":
         classifier = Classifier.from_bytes(artifact)
         blank = np.zeros((1, *classifier.image.shape), np.uint8)
         classifier.answers(blank)  # the first one sets memory aside
@@ -40,20 +40,20 @@ class Loaded:
         return cls(classifier, hashlib.sha256(artifact).hexdigest(), owner, seconds)
 
 
-class Predictor:
+class ClassifierCache:
     """Whether the episode still exists is for the caller to ask: what is open here may outlive it."""
 
     def __init__(self, store: Store, metrics: Metrics, *, capacity: int) -> None:
         self._store = store
         self._metrics = metrics
         self._capacity = capacity
-        self._open: OrderedDict[str, asyncio.Task[Loaded]] = OrderedDict()
+        self._open: OrderedDict[str, asyncio.Task[OpenClassifier]] = OrderedDict()
         self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="predict")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def opened(self, id: str) -> Loaded | None:
+    def opened(self, id: str) -> OpenClassifier | None:
         """The classifier of an episode, if it is open; whose it is, is for the caller to compare."""
         task = self._open.get(id)
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
@@ -62,7 +62,7 @@ class Predictor:
         self._open.move_to_end(id)
         return task.result()
 
-    async def loaded(self, id: str, owner: str) -> Loaded:
+    async def loaded(self, id: str, owner: str) -> OpenClassifier:
         """The classifier of an episode of this owner, opened once for however many ask at a time.
 
         Raises what ``Store.get_artifact`` raises.
@@ -86,10 +86,10 @@ class Predictor:
         """``work`` in one of the few threads that predictions run in."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _load(self, id: str, owner: str) -> Loaded:
-        artifact = await self._store.get_artifact(id)
-        return await self.run(lambda: Loaded.from_bytes(artifact, owner))
+    async def _load(self, id: str, owner: str) -> OpenClassifier:
+        artifact = await self._store.episodes.artifact(id)
+        return await self.run(lambda: OpenClassifier.from_bytes(artifact, owner))
 
-    def _forget_if_failed(self, id: str, task: asyncio.Task[Loaded]) -> None:
+    def _forget_if_failed(self, id: str, task: asyncio.Task[OpenClassifier]) -> None:
         if (task.cancelled() or task.exception() is not None) and self._open.get(id) is task:
             del self._open[id]

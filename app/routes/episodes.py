@@ -1,23 +1,38 @@
-"""Episodes: make one from a support set, follow it, take its classifier away, delete it."""
+"""Episodes: make one from a support set, follow it, download its classifier, correct its images, delete it."""
 
+import asyncio
+import base64
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
 from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
 from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
+from app.images import edits
+from app.images.edits import Corrected, Correction
 from app.images.files import SupportSet
 from app.images.forms import read_support
-from app.openapi import EPISODE_EXAMPLE, EPISODE_FORM, body, problems
+from app.openapi import CORRECTION_EXAMPLE, CORRECTION_FORM, EPISODE_EXAMPLE, EPISODE_FORM, body, problems
 from app.routes.common import not_ready
-from app.schemas import Episode, EpisodeBody, EpisodePage, PageQuery, Progress
-from app.services import Services, ServicesDep
+from app.schemas import (
+    CorrectionBody,
+    Episode,
+    EpisodeBody,
+    EpisodePage,
+    PageQuery,
+    Progress,
+    StoredImage,
+    StoredSupport,
+)
+from app.services import CurrentServices, Services
 from app.store.errors import NotReady
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
 from lamanas_core.image_spec import ImageSpec
+from lamanas_core.images import UInt8Array, to_png
 
 router = APIRouter(tags=["episodes"])
 
@@ -50,7 +65,7 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the
 async def create(
     request: Request,
     response: Response,
-    services: ServicesDep,
+    services: CurrentServices,
     key: EpisodesKey,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
@@ -66,7 +81,7 @@ async def told(
     """The answer to a request for an episode: at once, or when it is finished, as ``prefer`` says."""
     seconds = sse.preferred_wait(prefer)
     if seconds:
-        record = await sse.last_within(services.store.watch_episode(record.id), seconds, services.draining) or record
+        record = await sse.last_within(services.store.episodes.watch(record.id), seconds, services.draining) or record
         response.headers["Preference-Applied"] = f"wait={seconds}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
@@ -81,13 +96,13 @@ async def told(
 async def _store(
     services: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    model = await services.store.active_model()
+    model = await services.store.models.active()
     if model is None:
         text = "no meta-model is registered yet; the first worker to start registers the one that ships"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
     config = model.card["config"]
     images = await services.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
-    return await services.store.create_episode(
+    return await services.store.episodes.create(
         owner=key.tenant,
         name=support.options.name,
         classes=list(support.shots),
@@ -112,8 +127,8 @@ def checked_steps(asked: int | None, model: ModelRecord) -> int:
 
 
 @router.get("/episodes", summary="List episodes, newest first", responses=problems(401, 403, 422))
-async def page(services: ServicesDep, key: EpisodesKey, query: Annotated[PageQuery, Query()]) -> EpisodePage:
-    records, cursor = await services.store.list_episodes(owner_filter(key), query.limit, query.cursor)
+async def page(services: CurrentServices, key: EpisodesKey, query: Annotated[PageQuery, Query()]) -> EpisodePage:
+    records, cursor = await services.store.episodes.page(owner_filter(key), query.limit, query.cursor)
     return EpisodePage(episodes=[Episode.of(record) for record in records], next_cursor=cursor)
 
 
@@ -132,8 +147,8 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
     summary="The same as server-sent events: `progress`, then `ready` or `failed`",
     responses=problems(401, 403, 404, 410),
 )
-async def events(services: ServicesDep, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
-    records = services.store.watch_episode(episode.id)
+async def events(services: CurrentServices, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
+    records = services.store.episodes.watch(episode.id)
     stream = sse.events(records, services.draining, running=RUNNING, progress=_progress, finished=Episode.of)
     async for event in stream:
         yield event
@@ -152,11 +167,11 @@ def _progress(record: EpisodeRecord) -> Progress:
         **problems(401, 403, 404, 409, 410),
     },
 )
-async def artifact(services: ServicesDep, episode: VisibleEpisode) -> Response:
+async def artifact(services: CurrentServices, episode: VisibleEpisode) -> Response:
     try:
-        data = await services.store.get_artifact(episode.id)
+        data = await services.store.episodes.artifact(episode.id)
     except NotReady:
-        raise not_ready(await services.store.get_episode(episode.id)) from None
+        raise not_ready(await services.store.episodes.get(episode.id)) from None
     disposition = f'attachment; filename="{episode.id}.onnx"'
     return Response(data, media_type=ONNX, headers={"Content-Disposition": disposition})
 
@@ -167,6 +182,87 @@ async def artifact(services: ServicesDep, episode: VisibleEpisode) -> Response:
     summary="Delete an episode and all that belongs to it",
     responses=problems(401, 403, 404, 410),
 )
-async def delete(services: ServicesDep, episode: VisibleEpisode) -> None:
-    await services.store.delete_episode(episode.id)
-    services.predictor.forget(episode.id)
+async def delete(services: CurrentServices, episode: VisibleEpisode) -> None:
+    await services.store.episodes.delete(episode.id)
+    services.classifiers.forget(episode.id)
+
+
+@router.get(
+    "/episodes/{id}/support", summary="The images that an episode was made of", responses=problems(401, 403, 404, 410)
+)
+async def stored(services: CurrentServices, episode: VisibleEpisode) -> StoredSupport:
+    images, labels = await services.store.episodes.support(episode.id)
+    spec = _spec(await services.store.models.get(episode.model_version))
+    return await asyncio.to_thread(_shown, images, [episode.classes[label] for label in labels], spec)
+
+
+def _shown(images: UInt8Array, labels: list[str], spec: ImageSpec) -> StoredSupport:
+    files = [base64.b64encode(to_png(image, spec)).decode() for image in images]
+    return StoredSupport(
+        images=[StoredImage(label=label, image=file) for label, file in zip(labels, files, strict=True)]
+    )
+
+
+@router.post(
+    "/episodes/{id}/support",
+    status_code=202,
+    summary="Correct an episode's images and adapt again: a new episode, the old one stays",
+    responses={
+        201: {"model": Episode, "description": "Ready within the time of `Prefer: wait=N`", "headers": LOCATION},
+        202: {"description": "Accepted: it is stored and will be adapted", "headers": LOCATION},
+        **problems(400, 401, 403, 404, 409, 410, 415, 422),
+    },
+    openapi_extra=body(CorrectionBody, CORRECTION_EXAMPLE, CORRECTION_FORM),
+)
+async def correct(
+    request: Request,
+    response: Response,
+    services: CurrentServices,
+    key: EpisodesKey,
+    episode: VisibleEpisode,
+    prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Episode:
+    """Adapts from the model version of the parent, whose stored images are prepared for that one."""
+    correction = await edits.read(request, services.settings)
+    if episode.state in RUNNING:
+        raise not_ready(episode)
+    record, created = await _store_corrected(services, key, episode, correction, idempotency_key)
+    return await told(services, response, record, created=created, prefer=prefer)
+
+
+async def _store_corrected(
+    services: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
+) -> tuple[EpisodeRecord, bool]:
+    model = await services.store.models.get(parent.model_version)
+    options = correction.options
+    steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
+    images, labels = await services.store.episodes.support(parent.id)
+    support = edits.corrected(correction, parent.classes, labels, services.settings)
+    return await services.store.episodes.create(
+        owner=key.tenant,
+        name=parent.name if options.name is None else options.name,
+        classes=list(support.shots),
+        shots=list(support.shots.values()),
+        support=await _images(services, images, support, correction, _spec(model)),
+        labels=support.labels,
+        steps=steps,
+        seed=parent.seed if options.seed is None else options.seed,
+        model_version=parent.model_version,
+        parent=parent.id,
+        idempotency_key=idempotency_key,
+        request_digest=correction.digest(parent.id),
+    )
+
+
+async def _images(
+    services: Services, before: UInt8Array, support: Corrected, correction: Correction, spec: ImageSpec
+) -> UInt8Array:
+    kept = before[list(support.kept)]
+    if not correction.added:
+        return kept
+    return np.concatenate([kept, await services.decoder.arrays([file.file for file in correction.added], spec)])
+
+
+def _spec(model: ModelRecord) -> ImageSpec:
+    return ImageSpec(**model.card["config"]["image"])

@@ -5,14 +5,14 @@ from fastapi import APIRouter
 from app.http.auth import AdminKey, AnyKey
 from app.openapi import problems
 from app.schemas import Model, Models
-from app.services import ServicesDep
+from app.services import CurrentServices
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get("", summary="List versions, newest first", responses=problems(401))
-async def versions(services: ServicesDep, _: AnyKey) -> Models:
-    return Models(models=[Model.of(record) for record in await services.store.list_models()])
+async def versions(services: CurrentServices, _: AnyKey) -> Models:
+    return Models(models=[Model.of(record) for record in await services.store.models.all()])
 
 
 @router.post(
@@ -20,5 +20,5 @@ async def versions(services: ServicesDep, _: AnyKey) -> Models:
     summary="Adapt new episodes from this version; running ones keep theirs",
     responses=problems(401, 403, 404),
 )
-async def activate(version: str, services: ServicesDep, _: AdminKey) -> Model:
-    return Model.of(await services.store.activate_model(version))
+async def activate(version: str, services: CurrentServices, _: AdminKey) -> Model:
+    return Model.of(await services.store.models.activate(version))

@@ -1,4 +1,4 @@
-"""Predictions, from the classifiers of finished episodes."""
+"""Predictions, from the artifacts of finished episodes."""
 
 from typing import Annotated, Any
 
@@ -8,12 +8,12 @@ from app.http import sse
 from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
 from app.http.direct import DirectRoute, given_by, read_query
 from app.images.forms import of_base64, read_queries
-from app.inference.answers import etag, matches
-from app.inference.cache import Loaded
+from app.inference.answers import answer, etag_of
+from app.inference.cache import OpenClassifier
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.routes.common import not_ready
 from app.schemas import PredictBody, Predictions, PredictQuery, WaitQuery
-from app.services import Services, ServicesDep, get_services
+from app.services import CurrentServices, Services, current_services
 from app.store.errors import Gone, NotReady
 from app.store.records import KeyRecord
 
@@ -23,15 +23,15 @@ ETAG = {"ETag": {"schema": {"type": "string"}, "description": "changes with the 
 
 
 async def _url_arguments(request: Request) -> dict[str, Any]:
-    services = await get_services(request)
-    key = await predict_key(request, services)  # first: a client without the right learns nothing else
+    services = await current_services(request)
+    key = await predict_key(request, services)  # first: who may not ask is told nothing else
     query = read_query(request, PredictQuery)
     sent = request.headers.get("if-none-match")
     return {"request": request, "services": services, "key": key, "query": query, "if_none_match": sent}
 
 
 async def _body_arguments(request: Request) -> dict[str, Any]:
-    services = await get_services(request)
+    services = await current_services(request)
     key = await predict_key(request, services)
     return {"request": request, "services": services, "key": key, "query": read_query(request, WaitQuery)}
 
@@ -49,19 +49,22 @@ async def _body_arguments(request: Request) -> dict[str, Any]:
 @given_by(_url_arguments)
 async def in_url(
     request: Request,
-    services: ServicesDep,
+    services: CurrentServices,
     key: PredictKey,
     query: Annotated[PredictQuery, Query()],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     files = of_base64(query.image, "image", services.settings)
     loaded = await _ready(services, key, query.episode_id, query.wait, request.state.episode_state)
-    tag = etag(query.episode_id, loaded, files)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
-    if matches(if_none_match, tag):
+    etag = etag_of(query.episode_id, loaded, files)
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
+    if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
-    answer = await services.answers.body(query.episode_id, loaded, files)
-    return Response(answer, media_type=JSON, headers=headers)
+    return Response(
+        await answer(services.decoder, services.metrics, query.episode_id, loaded, files),
+        media_type=JSON,
+        headers=headers,
+    )
 
 
 @router.post(
@@ -73,36 +76,39 @@ async def in_url(
 )
 @given_by(_body_arguments)
 async def in_body(
-    request: Request, services: ServicesDep, key: PredictKey, query: Annotated[WaitQuery, Query()]
+    request: Request, services: CurrentServices, key: PredictKey, query: Annotated[WaitQuery, Query()]
 ) -> Response:
     episode_id, files = await read_queries(request, services.settings)
-    loaded = await _ready(services, key, episode_id, query.wait, await services.store.episode_state(episode_id))
-    return Response(await services.answers.body(episode_id, loaded, files), media_type=JSON)
+    loaded = await _ready(services, key, episode_id, query.wait, await services.store.episodes.state(episode_id))
+    return Response(await answer(services.decoder, services.metrics, episode_id, loaded, files), media_type=JSON)
 
 
-async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> Loaded:
-    """The episode's classifier. Raises Problem and Gone.
-
-    ``state`` is the episode's, as read during this request, since an episode may end while its classifier is open.
-    Unless that and the open classifier settle the matter, the whole record is read."""
+async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> OpenClassifier:
+    """The episode's classifier. ``state``: of the episode, asked for during this request, for it may end while its
+    classifier is open; where that and what is open do not settle it, everything is read and told."""
     if state == "ready":
-        opened = services.predictor.opened(id)
+        opened = services.classifiers.opened(id)
         if opened is not None and owner_filter(key) in (None, opened.owner):
             return opened
     try:
         episode = await visible_episode(id, services, key)
         if episode.state == "ready":
             try:
-                return await services.predictor.loaded(id, episode.owner)
+                return await services.classifiers.loaded(id, episode.owner)
             except NotReady:  # dropped to save memory; it is being adapted again
-                episode = await services.store.get_episode(id)
+                episode = await services.store.episodes.get(id)
         if wait and episode.state in ("queued", "adapting"):
-            episode = await sse.last_within(services.store.watch_episode(id), wait, services.draining) or episode
+            episode = await sse.last_within(services.store.episodes.watch(id), wait, services.draining) or episode
         if episode.state != "ready":
             raise not_ready(episode)
-        return await services.predictor.loaded(id, episode.owner)
+        return await services.classifiers.loaded(id, episode.owner)
     except NotReady:
-        raise not_ready(await services.store.get_episode(id)) from None
+        raise not_ready(await services.store.episodes.get(id)) from None
     except Gone:
-        services.predictor.forget(id)
+        services.classifiers.forget(id)
         raise
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    sent = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in sent or "*" in sent

@@ -13,7 +13,7 @@ from app.images.forms import read_json
 from app.openapi import body, problems
 from app.routes.episodes import IdempotencyKey
 from app.schemas import PageQuery, TrainBody, Training, TrainingPage
-from app.services import ServicesDep
+from app.services import CurrentServices
 from app.settings import Settings
 from app.store.records import TrainingRecord
 
@@ -31,12 +31,16 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the
     openapi_extra=body(TrainBody, {"dataset": "symbols", "meta_epochs": 20, "ways": 5, "shots": 1}),
 )
 async def start(
-    request: Request, response: Response, services: ServicesDep, key: AdminKey, idempotency_key: IdempotencyKey = None
+    request: Request,
+    response: Response,
+    services: CurrentServices,
+    key: AdminKey,
+    idempotency_key: IdempotencyKey = None,
 ) -> Training:
     asked = await read_json(request, TrainBody)
     _require_dataset(services.settings, asked.dataset)
     options = asked.model_dump(exclude={"dataset"}, exclude_none=True)
-    record = await services.store.create_training(
+    record = await services.store.trainings.create(
         owner=key.tenant, dataset=asked.dataset, options=options, idempotency_key=idempotency_key
     )
     response.headers["Location"] = f"/train/{record.id}"
@@ -54,18 +58,18 @@ def _require_dataset(settings: Settings, name: str) -> None:
 
 
 @router.get("", summary="List runs, newest first", responses=problems(401, 403, 422))
-async def page(services: ServicesDep, _: AdminKey, query: Annotated[PageQuery, Query()]) -> TrainingPage:
-    records, cursor = await services.store.list_trainings(query.limit, query.cursor)
+async def page(services: CurrentServices, _: AdminKey, query: Annotated[PageQuery, Query()]) -> TrainingPage:
+    records, cursor = await services.store.trainings.page(None, query.limit, query.cursor)
     return TrainingPage(trainings=[Training.of(record) for record in records], next_cursor=cursor)
 
 
 @router.get("/{id}", summary="How far a run is", responses=problems(401, 403, 404))
-async def one(id: str, services: ServicesDep, _: AdminKey) -> Training:
-    return Training.of(await services.store.get_training(id))
+async def one(id: str, services: CurrentServices, _: AdminKey) -> Training:
+    return Training.of(await services.store.trainings.get(id))
 
 
-async def _existing(id: str, services: ServicesDep, _: AdminKey) -> TrainingRecord:
-    return await services.store.get_training(id)
+async def _existing(id: str, services: CurrentServices, _: AdminKey) -> TrainingRecord:
+    return await services.store.trainings.get(id)
 
 
 @router.get(
@@ -75,9 +79,9 @@ async def _existing(id: str, services: ServicesDep, _: AdminKey) -> TrainingReco
     responses=problems(401, 403, 404),
 )
 async def events(
-    services: ServicesDep, training: Annotated[TrainingRecord, Depends(_existing)]
+    services: CurrentServices, training: Annotated[TrainingRecord, Depends(_existing)]
 ) -> AsyncIterator[ServerSentEvent]:
-    records = services.store.watch_training(training.id)
+    records = services.store.trainings.watch(training.id)
     stream = sse.events(records, services.draining, running=RUNNING, progress=Training.of, finished=Training.of)
     async for event in stream:
         yield event
@@ -86,8 +90,8 @@ async def events(
 @router.post(
     "/{id}/cancel", status_code=202, summary="Stop a run; its last checkpoint stays", responses=problems(401, 403, 404)
 )
-async def cancel(id: str, services: ServicesDep, _: AdminKey) -> Training:
-    return Training.of(await services.store.cancel_training(id))
+async def cancel(id: str, services: CurrentServices, _: AdminKey) -> Training:
+    return Training.of(await services.store.trainings.cancel(id))
 
 
 @router.post(
@@ -96,5 +100,5 @@ async def cancel(id: str, services: ServicesDep, _: AdminKey) -> Training:
     summary="Go on with a failed or cancelled run from its last checkpoint; one that goes on stays as it is",
     responses=problems(401, 403, 404, 409),
 )
-async def resume(id: str, services: ServicesDep, _: AdminKey) -> Training:
-    return Training.of(await services.store.resume_training(id))
+async def resume(id: str, services: CurrentServices, _: AdminKey) -> Training:
+    return Training.of(await services.store.trainings.resume(id))

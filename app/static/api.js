@@ -34,6 +34,9 @@ export const examples = () => request("GET", "/examples");
 export const models = () => request("GET", "/models");
 export const activate = (version) => request("POST", `/models/${encodeURIComponent(version)}/activate`);
 
+/** The names that `POST /train` takes as a preset, from the API's own description. */
+export const presets = async () => (await request("GET", "/openapi.json")).components.schemas.TrainBody.properties.preset.enum;
+
 export const queues = () => request("GET", "/queues");
 export const trainings = (limit) => request("GET", `/train?limit=${limit}`);
 export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}`);

@@ -93,6 +93,8 @@ export class Operate {
       return h("div", { class: "field" }, h("label", { for: input.id }, label), input);
     };
     const number = { type: "number", min: 1, inputmode: "numeric" };
+    const preset = h("select", { id: "train-preset", name: "preset" });
+    api.presets().then((names) => preset.append(...names.map((name) => h("option", {}, name))), (error) => showError(wrong, error));
     const form = h("form", { class: "start", onsubmit: async (event) => {
       event.preventDefault();
       showError(wrong, null);
@@ -107,7 +109,7 @@ export class Operate {
     } },
       field("dataset", "Data set", "", { required: true, spellcheck: "false", "aria-describedby": "train-hint" }),
       h("div", { class: "field" }, h("label", { for: "train-preset" }, "Preset"),
-        h("select", { id: "train-preset", name: "preset" }, ["serving", "rgb84", "tiny", "paper"].map((name) => h("option", {}, name)))),
+        preset),
       field("meta_epochs", "Meta-epochs", "", { ...number, placeholder: "preset" }),
       field("ways", "Classes", "", { ...number, min: 2, placeholder: "preset" }),
       field("shots", "Images each", "", { ...number, placeholder: "preset" }),

@@ -1,1 +1,1 @@
-"""The state of everything in Redis: Celery's messages only wake workers up."""
+"""The state of everything, in Redis. Celery's messages only wake workers up."""

@@ -1,70 +1,130 @@
-"""Who may ask, and how often: keys by their tokens, and the rate of each."""
+"""API keys: who may ask, and how often. The app finds them by their tokens, the operator creates and revokes them."""
 
 import hmac
 import math
+import secrets
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
-from redis.asyncio import Redis
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from app.settings import Rate
-from app.store import codec, keys, scripts
-from app.store.errors import unwrapped
-from app.store.lookup_cache import Standings
-from app.store.records import KeyRecord
+from app.store import keys
+from app.store.errors import NotFound, refusals_named
+from app.store.lookup_cache import LookupCache
+from app.store.records import SCOPES, KeyRecord, Scope, text, to_json
+from app.store.registry import run, run_async, script
 
-KEYS_KEPT = 1024
+_CREATE = script("create_api_key")
+_TAKE_TOKEN = script("take_token")
+MAX_CACHED_KEYS = 1024
 
 
-class Access:
-    """Every method may raise ``errors.UNAVAILABLE``."""
+class ApiKeys:
+    """The asynchronous half. Every method may raise ``errors.UNAVAILABLE``."""
 
-    def __init__(self, client: Redis, standings: Standings) -> None:
+    def __init__(self, redis: AsyncRedis, lookups: LookupCache) -> None:
         # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
-        self._redis: Any = client
-        self._standings = standings
-        self._take: Any = client.register_script(scripts.TAKE)
-        # By the digest of the token, the one asked for longest ago first.
-        self._known: OrderedDict[str, KeyRecord] = OrderedDict()
+        self._redis: Any = redis
+        self._lookups = lookups
+        # By the digest of the token, least recently used first.
+        self._cached: OrderedDict[str, KeyRecord] = OrderedDict()
 
-    async def find_key(self, token: str) -> KeyRecord | None:
-        """The key whose token this is; None for an unknown or revoked one."""
-        return (await self.find_key_and_state(token, ""))[0]
+    async def find(self, token: str) -> KeyRecord | None:
+        """The key that has this token; None for an unknown or revoked one."""
+        return (await self.find_with_state(token, ""))[0]
 
-    async def find_key_and_state(self, token: str, episode: str) -> tuple[KeyRecord | None, str | None]:
-        """As ``find_key``, and the state of this episode: None if there is none, or if the key is not one that was
-        found here before.
+    async def find_with_state(self, token: str, episode: str) -> tuple[KeyRecord | None, str | None]:
+        """As ``find``, and the state of this episode: None if there is no such episode, or if the key was not found by
+        this process before.
 
-        What never changes of a key is kept; ``Standings`` tells whether it still counts.
+        What never changes about a key is cached here; whether it is revoked is looked up (see ``LookupCache``).
         """
         digest = keys.token_digest(token)
-        known = self._known.get(digest)
+        known = self._cached.get(digest)
         if known is None:
-            return await self._first_found(token, digest), None
-        seen, revoked, state = await self._standings.of(known.id, episode)
-        if not hmac.compare_digest(seen or b"", digest.encode()) or revoked == b"1":
+            return await self._read(token, digest), None
+        stored, revoked, state = await self._lookups.lookup(known.id, episode)
+        if not hmac.compare_digest(stored or b"", digest.encode()) or revoked == b"1":
             return None, None
-        if digest in self._known:  # still: others were found meanwhile
-            self._known.move_to_end(digest)
-        return known, codec.text(state)
+        if digest in self._cached:  # it may have been dropped while this waited
+            self._cached.move_to_end(digest)
+        return known, text(state)
 
     async def take(self, key_id: str, rate: Rate) -> int:
-        """Counts a request against the key's rate; 0, or the seconds until the next one is taken."""
-        with unwrapped():
-            milliseconds: int = await self._take([keys.bucket(key_id)], [rate.requests, rate.ms_per_request])
+        """Counts a request against the key's rate. Returns 0, or how many seconds until the next one is accepted."""
+        call = _TAKE_TOKEN(bucket=keys.bucket(key_id), capacity=rate.requests, ms_per_token=rate.ms_per_request)
+        milliseconds: int = await run_async(self._redis, call)
         return math.ceil(milliseconds / 1000)
 
-    async def _first_found(self, token: str, digest: str) -> KeyRecord | None:
-        id = await self._redis.get(keys.key_by_token(token))
+    async def _read(self, token: str, digest: str) -> KeyRecord | None:
+        id = await self._redis.get(keys.api_key_by_token(token))
         if id is None:
             return None
-        hash = await self._redis.hgetall(keys.key(id.decode()))
+        hash = await self._redis.hgetall(keys.api_key(id.decode()))
         if not hmac.compare_digest(hash.get(b"digest", b""), digest.encode()):
             return None
-        record = codec.key(id.decode(), hash)
+        record = KeyRecord.from_hash(id.decode(), hash)
         if record.revoked:
             return None
-        self._known[digest] = record
-        while len(self._known) > KEYS_KEPT:
-            self._known.popitem(last=False)
+        self._cached[digest] = record
+        while len(self._cached) > MAX_CACHED_KEYS:
+            self._cached.popitem(last=False)
         return record
+
+
+class SyncApiKeys:
+    """The blocking half. Every method may raise ``errors.UNAVAILABLE``."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+
+    def create(
+        self, name: str, scopes: Iterable[Scope], token: str | None = None, tenant: str | None = None
+    ) -> tuple[KeyRecord, str]:
+        """A new key and its token, which cannot be read again later. If ``token`` has a key already, that key.
+
+        Keys of one ``tenant`` share their episodes; without one, a key is its own tenant, named by its id.
+        """
+        wanted = frozenset(scopes)
+        if not wanted or not wanted <= SCOPES:
+            raise ValueError(f"scopes must be some of {', '.join(sorted(SCOPES))}")
+        token = token or new_token()
+        id = keys.new_id()
+        call = _CREATE(
+            api_key=keys.api_key(id),
+            by_token=keys.api_key_by_token(token),
+            all_keys=keys.API_KEYS,
+            id=id,
+            name=name,
+            tenant=tenant or id,
+            scopes=to_json(sorted(wanted)),
+            digest=keys.token_digest(token),
+        )
+        return self.get(run(self._redis, call).decode()), token
+
+    def get(self, id: str) -> KeyRecord:
+        """Raises NotFound."""
+        hash = self._redis.hgetall(keys.api_key(id))
+        if not hash:
+            raise NotFound(f"there is no key {id}")
+        return KeyRecord.from_hash(id, hash)
+
+    def all(self) -> list[KeyRecord]:
+        """Oldest first, revoked ones included."""
+        return [self.get(id.decode()) for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
+
+    @refusals_named()
+    def revoke(self, id: str) -> KeyRecord:
+        """Its token is refused from now on; its episodes stay until they expire. Raises NotFound."""
+        self.get(id)
+        with self._redis.pipeline() as both:
+            both.hset(keys.api_key(id), "revoked", "1").publish(keys.CHANGES, f"key:{id}").execute()
+        return self.get(id)
+
+
+def new_token() -> str:
+    """256 random bits."""
+    return "lam_" + secrets.token_urlsafe(32)

@@ -1,4 +1,4 @@
-"""What the store says when it cannot do what was asked."""
+"""The errors of the store."""
 
 import math
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, R
 
 
 class NotSavedError(ResponseError):
-    """Redis could not save to its disk, and takes no writes until it can. (redis-py has no name for MISCONF.)"""
+    """Redis cannot save to its disk, and takes no writes until it can. (redis-py has no name for MISCONF.)"""
 
 
-# Redis answers and takes no writes.
+# Redis answers, but takes no writes.
 REFUSING = (OutOfMemoryError, ReadOnlyError, NotSavedError)
-# Redis is gone, still loading, or refusing. Raised as they are by every method of the stores; the app answers 503.
+# Redis is gone, still loading, or refusing. Every method of the stores may raise these; the app answers 503.
 UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING)
 
 
 @contextmanager
-def unwrapped() -> Iterator[None]:
-    """Around a command or a script: raises what it was refused for. Redis before 7 tells that in an error of the
-    script's own."""
+def refusals_named() -> Iterator[None]:
+    """Around a command or a script: raises one of REFUSING where that is the cause. Redis before 7 wraps the cause in
+    an error of the script."""
     try:
         yield
     except REFUSING:
@@ -35,15 +35,15 @@ def unwrapped() -> Iterator[None]:
 
 
 class StoreError(Exception):
-    """Base of the refusals below; the text is for the user."""
+    """Base of the errors below; the text is for the user."""
 
 
 class NotFound(StoreError):  # noqa: N818
-    """There never was such a thing, or it is long gone."""
+    """There is no such record, and has been none within the last day."""
 
 
 class Gone(StoreError):  # noqa: N818
-    """It existed and was deleted or expired within the last day; whose it was."""
+    """It was deleted or expired within the last day. ``owner``: whose it was."""
 
     def __init__(self, text: str, owner: str) -> None:
         super().__init__(text)
@@ -55,7 +55,7 @@ class NotReady(StoreError):  # noqa: N818
 
 
 class Conflict(StoreError):  # noqa: N818
-    """The thing's state does not allow this, e.g. resuming a run that is finished."""
+    """Its state does not allow this, e.g. to resume a run that is finished."""
 
 
 class IdempotencyConflict(Conflict):
@@ -63,7 +63,7 @@ class IdempotencyConflict(Conflict):
 
 
 class StoreFull(StoreError):  # noqa: N818
-    """The images of the episodes that there are take all the memory that they may."""
+    """The support sets that are stored take all the memory that is meant for them."""
 
     retry_after = 60
 
@@ -72,7 +72,7 @@ class StoreFull(StoreError):  # noqa: N818
 
 
 class QueueFull(StoreError):  # noqa: N818
-    """Too much waits already. ``retry_after``: seconds; ``own``: it is this owner's share that is full."""
+    """Too many jobs wait. ``retry_after``: seconds; ``own``: it is this owner's limit that is reached."""
 
     def __init__(self, retry_after: int, *, own: bool = False) -> None:
         what = "too many of your episodes are unfinished" if own else "the queue is full"
@@ -82,5 +82,5 @@ class QueueFull(StoreError):  # noqa: N818
 
     @classmethod
     def behind(cls, waiting: int, *, own: bool = False) -> "QueueFull":
-        """To come back in about the time in which one worker, at a second each, does a tenth of those that wait."""
+        """Retry after about the time in which one worker finishes a tenth of those that wait, at a second each."""
         return cls(max(1, min(60, math.ceil(waiting / 10))), own=own)

@@ -1,8 +1,9 @@
-"""The names of everything we keep in Redis."""
+"""The names of everything that is kept in Redis: the only place that knows their prefix."""
 
 import hashlib
 import os
 import time
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 Kind = Literal["episode", "training"]
@@ -12,14 +13,17 @@ CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a r
 EXPIRY = PREFIX + "expiry"  # zset: "<id> <owner>" by the time its episode expires
 MODELS = PREFIX + "models"  # zset: versions by time of registration
 ACTIVE_MODEL = PREFIX + "models:active"
-KEYS = PREFIX + "keys"  # zset: key ids by time of making
+API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
+SUPPORT_BYTES = PREFIX + "held"  # hash: the bytes that each episode's support set is counted for, and their total
+ARTIFACTS = PREFIX + "artifacts"  # zset: ids of the episodes whose classifier is stored, by the time of its commit (ms)
+MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id() -> str:
-    """26 characters: 48 bits of time and 80 of chance, so that ids sort by age and none can be guessed."""
+    """26 characters: 48 bits of time and 80 random bits, so that ids sort by age and cannot be guessed."""
     number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
@@ -35,22 +39,22 @@ def index(kind: Kind, owner: str | None = None) -> str:
 
 
 def queued(kind: Kind) -> str:
-    """zset: ids that wait for a worker, by the time their wake-up was last sent (ms)."""
+    """zset: ids of the jobs that wait for a worker, by the time when their last wake-up was sent (ms)."""
     return f"{PREFIX}queued:{QUEUE_OF[kind]}"
 
 
 def unfinished(owner: str) -> str:
-    """set: ids of one owner's episodes, of which those that have ended are taken out when it is full."""
+    """set: ids of one owner's unfinished episodes; those that have ended are removed when it is full."""
     return f"{PREFIX}unfinished:{owner}"
 
 
 def bucket(key_id: str) -> str:
-    """hash: tokens, at (ms); a key's requests are counted against it."""
+    """hash: tokens, at (ms); the token bucket that limits the rate of an API key's requests."""
     return f"{PREFIX}bucket:{key_id}"
 
 
 def leases(kind: Kind) -> str:
-    """zset: ids that a worker holds, by the time its lease ends (ms)."""
+    """zset: ids of the jobs that a worker has claimed, by the time when its lease expires (ms)."""
     return f"{PREFIX}leases:{QUEUE_OF[kind]}"
 
 
@@ -59,25 +63,23 @@ def broker_queue(kind: Kind) -> str:
     return f"lamanas.{QUEUE_OF[kind]}"
 
 
-# What memory.py counts: hash of the bytes that each episode's support set takes, and their total; and zset of the ids
-# whose classifier is there, by the time it was written (ms).
-HELD = PREFIX + "held"
-ARTIFACTS = PREFIX + "artifacts"
-
-
 def support(id: str) -> str:
+    """string: the images of an episode, as bytes."""
     return f"{PREFIX}support:{id}"
 
 
 def artifact(id: str) -> str:
+    """string: an episode's classifier (ONNX)."""
     return f"{PREFIX}artifact:{id}"
 
 
 def tombstone(kind: Kind, id: str) -> str:
+    """string: whose it was; outlives the record by a day."""
     return f"{PREFIX}tombstone:{kind}:{id}"
 
 
 def idempotency(owner: str, key: str) -> str:
+    """string: "<id> <digest of the request>" that the idempotency key was first used for."""
     return f"{PREFIX}idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
@@ -86,24 +88,40 @@ def model(version: str) -> str:
     return f"{PREFIX}model:{version}"
 
 
-def key(id: str) -> str:
+def api_key(id: str) -> str:
+    """hash: name, tenant, scopes (JSON), digest, created_at (ms), revoked."""
     return f"{PREFIX}key:{id}"
 
 
 def token_digest(token: str) -> str:
-    """The SHA-256 of a token, all that is kept of it. (Tokens are 256 bits of chance: nothing slower is needed.)"""
+    """The SHA-256 of a token, all that is stored of it. (A token is 256 random bits: no slow hash is needed.)"""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def key_by_token(token: str) -> str:
-    """Names the key's id by a quarter of its token's digest. How long a look-up takes may tell about these 64 bits;
-    the whole digest is in the key's record, to be compared in constant time."""
+def api_key_by_token(token: str) -> str:
+    """string: the id of the API key. The name has a quarter of the token's digest: the time that a lookup takes may
+    reveal these 64 bits. The whole digest is in the key's record, and compared in constant time."""
     return f"{PREFIX}key-by-token:{token_digest(token)[:16]}"
 
 
 def worker(queue: str, name: str) -> str:
+    """string: a WorkerRecord (JSON), which expires unless its worker sends a heartbeat."""
     return f"{PREFIX}worker:{queue}:{name}"
 
 
 def draining(name: str) -> str:
+    """string, empty: it exists while this worker is shutting down."""
     return f"{PREFIX}draining:{name}"
+
+
+# What the scripts name by themselves, as ``key.<name>`` (see registry.py): each either a name, or a function whose
+# result contains its arguments as they are.
+LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
+    "CHANGES": CHANGES,
+    "SUPPORT_BYTES": SUPPORT_BYTES,
+    "ARTIFACTS": ARTIFACTS,
+    "record": record,
+    "index": index,
+    "support": support,
+    "artifact": artifact,
+}

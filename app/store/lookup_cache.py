@@ -1,5 +1,7 @@
-"""Whether keys still count and what episodes are at: all that is asked at a time, in one round trip, or from what was
-read less than a second ago and has not changed since."""
+"""Lookups for each request: whether an API key is still valid, and the state of an episode.
+
+Those that are asked for at the same time share one round trip, and an answer is used again for a second unless a notice
+says that it has changed."""
 
 import asyncio
 import time
@@ -7,11 +9,12 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from app.store import keys, scripts
+from app.store import keys
+from app.store.registry import run_async, script
 
 
-class Standing(NamedTuple):
-    """What Redis holds of a key and of an episode; None: not there (any more)."""
+class Lookup(NamedTuple):
+    """What Redis stores of a key and of an episode; None where there is nothing (any more)."""
 
     digest: bytes | None
     revoked: bytes | None
@@ -19,50 +22,51 @@ class Standing(NamedTuple):
 
 
 Question = tuple[str, str]
-Kept = tuple[bytes | None, ...]
-# A round trip beyond this many would keep Redis from the others for long.
-MOST = 256
-# Redis tells of each change within a millisecond; should a notice be lost, an answer is no older than this. (To ask
-# each time takes longer than it seems: Redis syncs each write to the disk, 4 ms, and answers nobody meanwhile.)
-KEPT_S = 1.0
-MOST_KEPT = 4096
+Fields = tuple[bytes | None, ...]
+_LOOKUP = script("lookup")
+# A longer round trip would keep Redis from its other clients for too long.
+MAX_BATCH = 256
+# A notice of each change arrives within a millisecond; if it is lost, no answer is older than this. (A round trip for
+# each request costs more than it seems: while Redis syncs a write to its disk, 4 ms, it answers nobody.)
+MAX_AGE_S = 1.0
+MAX_ENTRIES = 4096
 
 
-class Standings:
-    """Who asks while Redis answers others waits for the next round, which is for all of those together; a single one
-    costs as much as many. ``changed`` is to be told of every change of a key or episode that is there. (New ones have
-    ids that nobody can have asked for.)"""
+class LookupCache:
+    """A question that comes while a round trip is under way waits for the next one, which asks all that wait together:
+    it costs as much as a single one. ``invalidate`` must be called for every change of an existing key or episode.
+    (Nobody can have asked for one that did not exist, since its id cannot be guessed.)"""
 
     def __init__(self, redis: Redis) -> None:
-        self._script = redis.register_script(scripts.STANDINGS)
-        self._asked: dict[Question, asyncio.Future[Standing]] = {}
+        self._redis = redis
+        self._asked: dict[Question, asyncio.Future[Lookup]] = {}
         self._task: asyncio.Task[None] | None = None
         # By "key:<id>" and "episode:<id>": when it was asked for, and the answer.
-        self._kept: dict[str, tuple[float, Kept]] = {}
-        # What has changed since the round began that is under way.
-        self._meanwhile: set[str | None] = set()
+        self._entries: dict[str, tuple[float, Fields]] = {}
+        # What was invalidated since the current round trip began.
+        self._invalidated: set[str | None] = set()
 
-    def changed(self, what: str | None) -> None:
-        """``"<kind>:<id>"`` is not what it was; None: anything may have changed."""
+    def invalidate(self, what: str | None) -> None:
+        """``"<kind>:<id>"`` has changed; None: anything may have changed."""
         if what is None:
-            self._kept.clear()
+            self._entries.clear()
         else:
-            self._kept.pop(what, None)
+            self._entries.pop(what, None)
         if self._task is not None:
-            self._meanwhile.add(what)
+            self._invalidated.add(what)
 
-    async def of(self, key_id: str, episode: str) -> Standing:
+    async def lookup(self, key_id: str, episode: str) -> Lookup:
         """Either may be empty. May raise ``errors.UNAVAILABLE``."""
-        kept = self._still_kept(key_id, episode)
-        if kept is not None:
-            return kept
+        cached = self._cached(key_id, episode)
+        if cached is not None:
+            return cached
         question = (key_id, episode)
         answer = self._asked.get(question)
         if answer is None:
             answer = self._asked[question] = asyncio.get_running_loop().create_future()
             if self._task is None:
-                self._task = asyncio.create_task(self._ask(), name="standings")
-        # Shielded: one client that hangs up does not take the answer from the others.
+                self._task = asyncio.create_task(self._ask(), name="lookups")
+        # Shielded: a client that disconnects does not cancel the lookup of the others.
         return await asyncio.shield(answer)
 
     async def close(self) -> None:
@@ -72,47 +76,47 @@ class Standings:
         for answer in self._asked.values():
             answer.cancel()
 
-    def _still_kept(self, key_id: str, episode: str) -> Standing | None:
-        oldest = time.monotonic() - KEPT_S
-        of_key, of_episode = self._kept.get(f"key:{key_id}"), self._kept.get(f"episode:{episode}")
+    def _cached(self, key_id: str, episode: str) -> Lookup | None:
+        oldest = time.monotonic() - MAX_AGE_S
+        of_key, of_episode = self._entries.get(f"key:{key_id}"), self._entries.get(f"episode:{episode}")
         if of_key is None or of_episode is None or min(of_key[0], of_episode[0]) < oldest:
             return None
-        return Standing(*of_key[1], *of_episode[1])
+        return Lookup(*of_key[1], *of_episode[1])
 
-    def _keep(self, question: Question, asked_at: float, answer: Standing) -> None:
-        if None in self._meanwhile:
+    def _store(self, question: Question, asked_at: float, answer: Lookup) -> None:
+        if None in self._invalidated:
             return
-        if len(self._kept) >= MOST_KEPT:  # nearly all of it is too old
-            self._kept.clear()
-        for what, parts in ((f"key:{question[0]}", answer[:2]), (f"episode:{question[1]}", answer[2:])):
-            if what not in self._meanwhile:
-                self._kept[what] = (asked_at, parts)
+        if len(self._entries) >= MAX_ENTRIES:  # nearly all of them are too old
+            self._entries.clear()
+        for what, fields in ((f"key:{question[0]}", answer[:2]), (f"episode:{question[1]}", answer[2:])):
+            if what not in self._invalidated:
+                self._entries[what] = (asked_at, fields)
 
     async def _ask(self) -> None:
         try:
             while self._asked:
-                questions = list(self._asked)[:MOST]
+                questions = list(self._asked)[:MAX_BATCH]
                 await self._answer({question: self._asked.pop(question) for question in questions})
         finally:
             self._task = None
 
-    async def _answer(self, asked: dict[Question, asyncio.Future[Standing]]) -> None:
-        self._meanwhile.clear()
+    async def _answer(self, asked: dict[Question, asyncio.Future[Lookup]]) -> None:
+        self._invalidated.clear()
         asked_at = time.monotonic()
-        names = [name for key, episode in asked for name in (keys.key(key), keys.record("episode", episode))]
+        names = [name for key, episode in asked for name in (keys.api_key(key), keys.record("episode", episode))]
         try:
-            found: list[Any] = await self._script(names)
+            found: list[Any] = await run_async(self._redis, _LOOKUP(pairs_of_keys=names))
         except BaseException as error:
             for future in asked.values():
                 if isinstance(error, Exception):
                     future.set_exception(error)
-                    future.exception()  # seen, even if nobody is left who waits for it
+                    future.exception()  # marks it as retrieved, even if nobody waits for it any more
                 else:
                     future.cancel()
             if not isinstance(error, Exception):
                 raise
             return
         for at, (question, future) in enumerate(asked.items()):
-            answer = Standing(*found[3 * at : 3 * at + 3])
-            self._keep(question, asked_at, answer)
+            answer = Lookup(*found[3 * at : 3 * at + 3])
+            self._store(question, asked_at, answer)
             future.set_result(answer)

@@ -1,8 +1,11 @@
-"""What the store keeps, as plain immutable data. Times are seconds since 1970 (UTC)."""
+"""What the store keeps, as plain immutable data, and how it is read from Redis: a job's hash has three JSON fields (the
+request, the progress, the result) and a few plain ones. Times are seconds since 1970 (UTC)."""
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 EpisodeState = Literal["queued", "adapting", "ready", "failed"]
 TrainingState = Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -10,13 +13,15 @@ Scope = Literal["predict", "episodes", "admin"]
 Queue = Literal["adapt", "train"]
 
 SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "admin"})
+Hash = Mapping[bytes, bytes]
 EPISODE_ENDS: frozenset[str] = frozenset({"ready", "failed"})
 TRAINING_ENDS: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
+_EPISODE_TUPLES = ("classes", "shots", "losses", "warnings")
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """One episode: what was asked (classes in the order of their label numbers), how far it is, what came out."""
+    """One episode: what was asked for (classes in the order of their label numbers), the progress, the result."""
 
     id: str
     owner: str
@@ -44,6 +49,16 @@ class EpisodeRecord:
     request_id: str | None = None
     traceparent: str | None = None
 
+    @classmethod
+    def from_hash(cls, hash: Hash) -> Self:
+        """From its hash in Redis."""
+        fields = _job_fields(hash) | {"expires_at": int(hash[b"expires_at"]) / 1000}
+        for name in _EPISODE_TUPLES:
+            if name in fields:
+                fields[name] = tuple(fields[name])
+        fields.pop("labels", None)
+        return cls(**fields)
+
 
 @dataclass(frozen=True)
 class TrainingRecord:
@@ -68,6 +83,14 @@ class TrainingRecord:
     traceparent: str | None = None
     cancelling: bool = False
 
+    @classmethod
+    def from_hash(cls, hash: Hash) -> Self:
+        """From its hash in Redis."""
+        fields = _job_fields(hash)
+        if "losses" in fields:
+            fields["losses"] = tuple(fields["losses"])
+        return cls(**fields, cancelling=hash.get(b"cancel") == b"1")
+
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -78,10 +101,15 @@ class ModelRecord:
     active: bool
     created_at: float
 
+    @classmethod
+    def from_fields(cls, version: str, card: bytes, created_at: bytes, active: str | None) -> Self:
+        """From fields of its hash in Redis; ``active`` is the active version."""
+        return cls(version, json.loads(card), version == active, int(created_at) / 1000)
+
 
 @dataclass(frozen=True)
 class KeyRecord:
-    """One API key; of its token only the SHA-256 is kept. Keys of one tenant share their episodes."""
+    """One API key; of its token only the SHA-256 is stored. Keys of one tenant share their episodes."""
 
     id: str
     name: str
@@ -90,10 +118,22 @@ class KeyRecord:
     created_at: float
     revoked: bool = False
 
+    @classmethod
+    def from_hash(cls, id: str, hash: Hash) -> Self:
+        """From its hash in Redis."""
+        return cls(
+            id=id,
+            name=hash[b"name"].decode(),
+            tenant=hash.get(b"tenant", id.encode()).decode(),  # keys from before there were tenants have none
+            scopes=frozenset(json.loads(hash[b"scopes"])),
+            created_at=int(hash[b"created_at"]) / 1000,
+            revoked=hash.get(b"revoked") == b"1",
+        )
+
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """One live worker process group: its queue, its name, the device it computes on, when it started."""
+    """One worker, a parent and its pool processes: its queue, its name, the device it computes on, when it started."""
 
     queue: Queue
     name: str
@@ -101,5 +141,31 @@ class WorkerRecord:
     started_at: float
 
     @classmethod
-    def now(cls, queue: Queue, name: str, device: str) -> "WorkerRecord":
+    def now(cls, queue: Queue, name: str, device: str) -> Self:
         return cls(queue, name, device, time.time())
+
+
+def episode_labels(hash: Hash) -> list[int]:
+    """The label number of each support image, in the order of the images."""
+    return list(json.loads(hash[b"spec"])["labels"])
+
+
+def to_json(value: Any) -> str:
+    """As it is stored. Raises ValueError for a float that JSON does not have."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def text(value: bytes | None) -> str | None:
+    """A stored text; None where there is none."""
+    return None if value is None else value.decode()
+
+
+def _job_fields(hash: Hash) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for part in (b"spec", b"progress", b"result"):
+        fields |= json.loads(hash.get(part) or b"{}")
+    fields["state"] = hash[b"state"].decode()
+    fields["attempts"] = int(hash.get(b"attempts", 0))
+    fields["error"] = hash[b"error"].decode() if hash.get(b"error") else None
+    fields["created_at"] = int(hash[b"created_at"]) / 1000
+    return fields

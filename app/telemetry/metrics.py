@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import SHARED
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.store.errors import UNAVAILABLE
 from app.store.measures import BUCKETS, Figures, Name
 from app.store.records import Queue, TrainingRecord
@@ -74,11 +74,11 @@ class Metrics:
         try:
             await store.ping()
             self._state.by_queue = {
-                "queue_length": await store.observed.queue_lengths(),
-                "running": await store.observed.running(),
-                "workers": {queue: len(workers) for queue, workers in (await store.observed.workers()).items()},
+                "queue_length": await store.workers.queue_lengths(),
+                "running": await store.workers.running(),
+                "workers": {queue: len(workers) for queue, workers in (await store.workers.alive()).items()},
             }
-            self._state.figures = await store.observed.figures()
+            self._state.figures = await store.workers.figures()
             self._state.redis = True
         except UNAVAILABLE:
             self._state.redis = False

@@ -8,17 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lamanas_core.adapt import onnx as onnx_graph
+from lamanas_core.adapt import onnx
 from lamanas_core.adapt.batches import balanced, drawn
-from lamanas_core.adapt.inner import Learner, steps
-from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Config, NetworkConfig
+from lamanas_core.adapt.inner import TaskLearner, steps
+from lamanas_core.adapt.parameters import Parameters
+from lamanas_core.config import Config
 from lamanas_core.data.episodes import Episode, to_float
 from lamanas_core.genotype import Genotype
-from lamanas_core.heads import Head, fitted_head, leave_one_out_logits
+from lamanas_core.heads import FittedHead
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import cell_weights, genotype
-from lamanas_core.search.normalisation import Statistics
+from lamanas_core.search.network import NetworkMoments
 
 # Images a step learns from at most: keeps 50 classes of 20 images under 4 GB.
 LARGEST_BATCH = 250
@@ -26,31 +26,40 @@ LARGEST_BATCH = 250
 
 @dataclass(frozen=True)
 class AdaptedNetwork:
-    """*The* adapted network: parameters after K steps, what α keeps of them, statistics and head of the support set.
+    """*The* adapted network: parameters after K steps, what α keeps of them, moments and head of the support set.
 
     ``features``: of the support images, float (n, d).
     """
 
-    learner: Learner
+    learner: TaskLearner
     parameters: Parameters
-    statistics: Statistics
+    moments: NetworkMoments
     features: Tensor
-    head: Head
+    head: FittedHead
+
+    def embed(self, images: Tensor) -> Tensor:
+        """float images (n, c, h, w) in 0..1 -> features (n, d)."""
+        theta, alpha = self.parameters.theta, self.parameters.alpha
+        return self.learner.embed(theta, alpha, images, self.moments)[0]
 
     def logits(self, images: Tensor) -> Tensor:
         """float images (n, c, h, w) in 0..1 -> (n, ways)."""
-        features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
-        return self.head.logits(features)
+        return self.head.logits(self.embed(images))
 
-    def log_distance_ratio(self, images: Tensor) -> Tensor:
-        """float images (n, c, h, w) in 0..1 -> (n,): see ``Head.log_distance_ratio``."""
-        features = self.learner.embed(self.parameters.theta, self.parameters.alpha, images, self.statistics)
-        return self.head.log_distance_ratio(features)
+    def log_distance_ratio(self, images: Tensor) -> Tensor | None:
+        """float images (n, c, h, w) in 0..1 -> (n,): see ``FittedHead.log_distance_ratio``."""
+        return self.head.log_distance_ratio(self.embed(images))
+
+    def parameters_kept(self) -> int:
+        """How many numbers of θ it still uses."""
+        network = self.learner.config.network
+        alpha, threshold = self.parameters.alpha, network.prune_threshold
+        weights = cell_weights(alpha, network, temperature=network.temperature, threshold=threshold)
+        return self.learner.network.kept_cost(weights)
 
     def artifact(self, classes: Sequence[str], model_version: str) -> bytes:
         """The same network as an ONNX file."""
-        config = self.learner.config
-        return onnx_graph.build(config, self.parameters, self.statistics, self.head, classes, model_version)
+        return onnx.build(self.learner, self.parameters, self.moments, self.head, classes, model_version)
 
 
 @dataclass(frozen=True)
@@ -69,12 +78,11 @@ class Adapted:
 
 
 @torch.no_grad()
-def finish(learner: Learner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
-    """Fix θ and α; recompute statistics and head on the support set, float (n, c, h, w), with what is left."""
-    statistics = Statistics(len(support))
-    features = learner.embed(parameters.theta, parameters.alpha, support, statistics)
-    head = fitted_head(learner.config, parameters.theta, parameters.log_scale, features, labels, ways)
-    return AdaptedNetwork(learner, parameters, statistics.freeze(), features, head)
+def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
+    """Fix θ and α; recompute moments and head on the support set, float (n, c, h, w), with what is left."""
+    features, moments = learner.embed(parameters.theta, parameters.alpha, support)
+    head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
+    return AdaptedNetwork(learner, parameters, moments, features, head)
 
 
 def adapt(
@@ -96,8 +104,9 @@ def adapt(
     config = meta_model.config
     if support.shape[1:] != config.network.image.shape:
         raise ValueError(f"images of shape {support.shape[1:]} for a meta-model of {config.network.image.shape}")
-    if config.network.head == "linear" and len(classes) > config.network.ways:
-        raise ValueError(f"{len(classes)} classes for a meta-model whose head has {config.network.ways}")
+    most = meta_model.learner.head.classes()
+    if most is not None and len(classes) > most:
+        raise ValueError(f"{len(classes)} classes for a meta-model whose head has {most}")
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     learner = meta_model.learner
     images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
@@ -105,13 +114,12 @@ def adapt(
     count = config.task_learner.steps if steps is None else steps
     batches = minibatches(config, targets.cpu(), len(classes), count, torch.Generator().manual_seed(seed))
     network, losses = _run(learner, parameters, images, targets, len(classes), batches, on_step)
-    kept = kept_parameters(network.parameters.theta, network.parameters.alpha, config.network)
     fitted = network.head.logits(network.features)
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
         genotype=genotype(network.parameters.alpha, config.network),
-        parameters_kept=kept,
+        parameters_kept=network.parameters_kept(),
         parameters_total=sum(value.numel() for value in parameters.theta.values()),
         support_accuracy=_accuracy(fitted, targets),
         leave_one_out_accuracy=_leave_one_out_accuracy(network, targets),
@@ -135,7 +143,7 @@ def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed
 
 
 def _run(
-    learner: Learner,
+    learner: TaskLearner,
     parameters: Parameters,
     images: Tensor,
     labels: Tensor,
@@ -163,26 +171,13 @@ def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator
     return balanced(labels, ways, count, LARGEST_BATCH, generator)
 
 
-def kept_parameters(theta: Tensors, alpha: Tensors, config: NetworkConfig) -> int:
-    """How many numbers of θ the adapted network still uses."""
-    weights = cell_weights(alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
-    total = 0
-    for name, value in theta.items():
-        path = name.split(".")
-        if len(path) > 3 and path[2] == "edges":
-            kept = weights.kinds[config.cells[int(path[1])]].kept[int(path[3])]
-            if int(path[4]) not in kept:
-                continue
-        total += value.numel()
-    return total
-
-
 def _leave_one_out_accuracy(network: AdaptedNetwork, labels: Tensor) -> float | None:
     """None where no class has two images, or where the head is not made of the images."""
     repeated = torch.bincount(labels)[labels] > 1
-    if network.learner.config.network.head == "linear" or not bool(repeated.any()):
+    if not network.learner.head.leaves_one_out or not bool(repeated.any()):
         return None
-    held_out = leave_one_out_logits(network.features, labels, int(labels.max()) + 1, 1.0)
+    head, theta = network.learner.head, network.parameters.theta
+    held_out = head.support_logits(theta, network.features, labels, int(labels.max()) + 1, 1.0)
     return _accuracy(held_out[repeated], labels[repeated])
 
 

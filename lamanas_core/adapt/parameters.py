@@ -7,23 +7,23 @@ import torch
 from torch import Tensor
 
 from lamanas_core.config import Config
-from lamanas_core.losses.invariant import LearnedLoss
-from lamanas_core.losses.paper import PaperLoss
+from lamanas_core.heads import make_head
 from lamanas_core.search.alpha import initial_alpha
-from lamanas_core.search.network import Supernet, initialise
+from lamanas_core.search.network import Network
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """All that is meta-learned: θ, α, φ, step sizes (logarithms, (steps, tensors)) and the head's scale (as log)."""
+    """All that is meta-learned: θ, α, φ, the logarithms of the step sizes λ and ξ, each (steps, tensors), and of the
+    head's scale."""
 
     theta: Tensors
     alpha: Tensors
     phi: Tensors
-    theta_rates: Tensor
-    alpha_rates: Tensor
+    theta_log_rates: Tensor
+    alpha_log_rates: Tensor
     log_scale: Tensor
 
     def named(self) -> Tensors:
@@ -32,8 +32,8 @@ class Parameters:
             **{f"theta.{name}": value for name, value in self.theta.items()},
             **{f"alpha.{name}": value for name, value in self.alpha.items()},
             **{f"phi.{name}": value for name, value in self.phi.items()},
-            "rates.theta": self.theta_rates,
-            "rates.alpha": self.alpha_rates,
+            "rates.theta": self.theta_log_rates,
+            "rates.alpha": self.alpha_log_rates,
             "scale": self.log_scale,
         }
 
@@ -50,26 +50,22 @@ class Parameters:
         rates = named["rates.theta"], named["rates.alpha"]
         return cls(part("theta."), part("alpha."), part("phi."), *rates, named["scale"])
 
+    def log_rates(self, k: int) -> tuple[Tensor, Tensor]:
+        """The logarithms of λ and ξ of step ``k``, one a tensor. Steps beyond those learned for take the last."""
+        learned = min(k, len(self.theta_log_rates) - 1)
+        return self.theta_log_rates[learned], self.alpha_log_rates[learned]
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "Parameters":
         """``function`` applied to every tensor."""
         return Parameters.from_named({name: function(value) for name, value in self.named().items()})
 
 
-def make_loss(config: Config, generator: torch.Generator | None = None) -> LearnedLoss | PaperLoss:
-    """φ's module: the paper's own form for its linear head, the one for any number of classes for prototypes."""
-    task, network = config.task_learner, config.network
-    if network.head == "linear" and task.loss != "cross_entropy":
-        return PaperLoss(task.loss, task.residual, task.hidden, network.ways, generator)
-    return LearnedLoss(task.loss, task.residual, task.hidden, generator)
-
-
 def initial_parameters(config: Config, seed: int) -> Parameters:
     """θ, φ at random from ``seed``, α near 0, rates and scale as the config says."""
     generator = torch.Generator().manual_seed(seed)
-    network, task = Supernet(config.network), config.task_learner
-    initialise(network, generator)
-    loss = make_loss(config, generator)
-    theta = {name: p.detach().clone() for name, p in network.named_parameters()}
+    task = config.task_learner
+    theta = Network(config.network).initial_theta(generator)
+    loss = make_head(config.network).loss_network(task, generator)
     alpha = initial_alpha(config.network)
     return Parameters(
         theta,

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lamanas_core.image_spec import ImageSpec
+from lamanas_core.recipe import Affine, Styles
 
 
-def random_affine(images: Tensor, spec: ImageSpec, generator: torch.Generator) -> Tensor:
-    """float (n, c, h, w): each image turned (12 degrees), scaled (15 %), sheared (0.15) and shifted (8 %) at random.
+def random_affine(images: Tensor, spec: ImageSpec, recipe: Affine, generator: torch.Generator) -> Tensor:
+    """float (n, c, h, w): each image turned, scaled, sheared and shifted at random, up to the limits of ``recipe``.
 
     Beyond its edge lies the background, 0, where ``spec`` knows one; a photo has none and goes on mirrored.
     """
@@ -19,61 +20,68 @@ def random_affine(images: Tensor, spec: ImageSpec, generator: torch.Generator) -
     def uniform(limit: float) -> Tensor:
         return (torch.rand(n, generator=generator) * 2 - 1) * limit
 
-    angle, shear = uniform(math.radians(12)), uniform(0.15)
-    scale_x, scale_y = 1 + uniform(0.15), 1 + uniform(0.15)
+    angle, shear = uniform(math.radians(recipe.degrees)), uniform(recipe.shear)
+    scale_x, scale_y = 1 + uniform(recipe.scale), 1 + uniform(recipe.scale)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    rows = torch.stack(
-        [cos * scale_x, -sin * scale_y + shear, uniform(0.16), sin * scale_x, cos * scale_y, uniform(0.16)], dim=1
-    )
+    across = [cos * scale_x, -sin * scale_y + shear, uniform(recipe.shift)]
+    rows = torch.stack([*across, sin * scale_x, cos * scale_y, uniform(recipe.shift)], dim=1)
     grid = F.affine_grid(rows.view(n, 2, 3).to(images.device), list(images.shape), align_corners=False)
     padding = "zeros" if spec.normalise_polarity else "reflection"
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
-def restyled(images: Tensor, spec: ImageSpec, generator: torch.Generator) -> Tensor:
+def restyled(images: Tensor, spec: ImageSpec, recipe: Styles, generator: torch.Generator) -> Tensor:
     """float (n, c, h, w) in 0..1: the same images in one random style, common to all of them. All in 0..1.
 
     Where ``spec`` knows ink from background these are drawings, ink high; otherwise photos.
     """
-    return _redrawn(images, generator) if spec.normalise_polarity else _retaken(images, generator)
+    return (_redrawn if spec.normalise_polarity else _retaken)(images, recipe, generator)
 
 
-def _redrawn(images: Tensor, generator: torch.Generator) -> Tensor:
+def _redrawn(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
     """Each with its own chance: a thicker pen, a coarse scan, stretched and sheared as a whole, another contrast,
     grain."""
-    if _uniform(0, 1, generator) < 0.5:
+    if chance(recipe.thicker_pen, generator):
         kernel = ((3, 3), (3, 1), (1, 3))[int(torch.randint(3, (), generator=generator))]
         images = F.max_pool2d(images, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
-    if _uniform(0, 1, generator) < 0.5:
-        images = _coarse(images, generator)
-    if _uniform(0, 1, generator) < 0.5:
-        across = [_uniform(0.6, 1.6, generator), _uniform(-0.3, 0.3, generator), 0.0]
-        rows = [across, [0.0, _uniform(0.6, 1.6, generator), 0.0]]
+    if chance(recipe.coarse, generator):
+        images = _coarse(images, recipe, generator)
+    if chance(recipe.stretched, generator):
+        across = [_uniform(*recipe.stretch, generator), _uniform(-recipe.slant, recipe.slant, generator), 0.0]
+        rows = [across, [0.0, _uniform(*recipe.stretch, generator), 0.0]]
         grid = F.affine_grid(torch.tensor([rows]), [1, *images.shape[1:]], align_corners=False)
         images = F.grid_sample(images, grid.expand(len(images), -1, -1, -1), align_corners=False)
-    if _uniform(0, 1, generator) < 0.3:
-        images = images.clamp(0, 1) ** _uniform(0.4, 2.5, generator)
-    if _uniform(0, 1, generator) < 0.2:
-        images = images + _uniform(0.02, 0.15, generator) * torch.randn(images.shape, generator=generator)
+    if chance(recipe.contrast, generator):
+        images = images.clamp(0, 1) ** _uniform(*recipe.contrast_power, generator)
+    if chance(recipe.grain, generator):
+        strength = _uniform(*recipe.grain_strength, generator)
+        images = images + strength * torch.randn(images.shape, generator=generator)
     return images.clamp(0, 1)
 
 
-def _retaken(images: Tensor, generator: torch.Generator) -> Tensor:
+def _retaken(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
     """Each with its own chance: a coarse camera, light of another colour (less of each), another exposure."""
-    if _uniform(0, 1, generator) < 0.5:
-        images = _coarse(images, generator)
-    if _uniform(0, 1, generator) < 0.5:
-        images = images * (0.5 + 0.5 * torch.rand(images.shape[1], 1, 1, generator=generator))
-    if _uniform(0, 1, generator) < 0.5:
-        images = images.clamp(0, 1) ** _uniform(0.5, 2.0, generator)
+    if chance(recipe.coarse, generator):
+        images = _coarse(images, recipe, generator)
+    if chance(recipe.coloured_light, generator):
+        span = 1 - recipe.darkest_light
+        images = images * (recipe.darkest_light + span * torch.rand(images.shape[1], 1, 1, generator=generator))
+    if chance(recipe.exposure, generator):
+        images = images.clamp(0, 1) ** _uniform(*recipe.exposure_power, generator)
     return images.clamp(0, 1)
 
 
-def _coarse(images: Tensor, generator: torch.Generator) -> Tensor:
-    """As from a device with 7 to 14 pixels a side for every 28."""
+def _coarse(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
+    """As from a device with few pixels a side."""
     side = images.shape[-1]
-    small = F.interpolate(images, size=(int(_uniform(7, 15, generator)) * side // 28,) * 2, mode="area")
+    pixels = int(_uniform(recipe.coarsest, recipe.finest, generator)) * side // 28
+    small = F.interpolate(images, size=(pixels, pixels), mode="area")
     return F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def chance(probability: float, generator: torch.Generator) -> bool:
+    """True with this probability."""
+    return bool(torch.rand((), generator=generator) < probability)
 
 
 def _uniform(low: float, high: float, generator: torch.Generator) -> float:

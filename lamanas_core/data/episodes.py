@@ -11,14 +11,16 @@ from lamanas_core.data.folders import ImageClasses
 
 @dataclass(frozen=True)
 class Episode:
-    """One task. Images uint8 (n, c, h, w); labels int64 (n,) in 0..ways-1; ``classes``: which of the split's."""
+    """One task. Images (n, c, h, w), uint8 as they are drawn or float in 0..1 as the network takes them; labels int64
+    (n,) in 0..ways-1; ``classes``: which of the split's they are, where they are of a split.
+    """
 
     support: Tensor
     support_labels: Tensor
-    query: Tensor
+    queries: Tensor
     query_labels: Tensor
     ways: int
-    classes: tuple[int, ...]
+    classes: tuple[int, ...] = ()
 
 
 def sample_episode(
@@ -75,17 +77,17 @@ def to_float(images: Tensor) -> Tensor:
     return images.float() / 255
 
 
-def with_strangers(
+def with_out_of_class(
     classes: ImageClasses, ways: int, shots: int, queries: int, episodes: int, seed: int
 ) -> Iterator[tuple[Episode, Tensor]]:
     """Episodes of ``ways`` classes, each with as many images (uint8) of classes outside it as it has queries."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(episodes):
         episode = sample_episode(classes, ways, shots, queries, generator)
-        yield episode, strangers(classes, episode, len(episode.query), generator)
+        yield episode, out_of_class(classes, episode, len(episode.queries), generator)
 
 
-def strangers(classes: ImageClasses, episode: Episode, count: int, generator: torch.Generator) -> Tensor:
+def out_of_class(classes: ImageClasses, episode: Episode, count: int, generator: torch.Generator) -> Tensor:
     """``count`` images uint8 (count, c, h, w) of classes that are not in ``episode``, drawn with repetition."""
     outside = torch.cat([members for i, members in enumerate(classes.members) if i not in episode.classes])
     return classes.images[outside[torch.randint(len(outside), (count,), generator=generator)]]

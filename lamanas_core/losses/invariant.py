@@ -1,13 +1,12 @@
 """The learned loss L_φ for any number of classes, in any order (preset ``serving``)."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LossKind = Literal["cross_entropy", "fnn", "lstm"]
-State = tuple[Tensor, Tensor] | None
+from lamanas_core.config import LossKind
+
+LossState = tuple[Tensor, Tensor] | None
 FEATURES = 10
 ALONE = -3.0  # log of the strength that the only image of a class starts out with
 
@@ -22,16 +21,17 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     int64 (n,).
     """
     ways = logits.shape[1]
-    counts = torch.bincount(labels, minlength=ways).to(logits)[labels]
-    own = F.one_hot(labels, ways).bool()
-    true = logits[own]
-    others = logits[~own].view(len(labels), ways - 1)
+    counts = (labels[:, None] == torch.arange(ways, device=labels.device)).sum(0).to(logits)[labels]
+    true = logits.gather(1, labels[:, None]).squeeze(1)
+    # The columns of all classes but the true one, in order.
+    columns = torch.arange(ways - 1, device=labels.device).expand(len(labels), -1)
+    others = logits.gather(1, columns + (columns >= labels[:, None]))
     rest = others.logsumexp(1)
     entropy = F.cross_entropy(logits, labels, reduction="none")
     average = entropy.mean().expand_as(entropy)
     spread = (others - others.mean(1, keepdim=True)).square().mean(1)
     constant = torch.ones_like(true)
-    columns = [
+    seen = [
         (true - rest) / 5,
         (true - others.amax(1)) / 5,
         entropy,
@@ -43,7 +43,19 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
         1 / counts,
         (counts == 1).to(true),
     ]
-    return torch.stack(columns, dim=1)
+    return torch.stack(seen, dim=1)
+
+
+def lstm_cell(cell: nn.LSTMCell, x: Tensor, state: LossState) -> tuple[Tensor, Tensor]:
+    """``cell(x, state)`` of operations that ``torch.func.vmap`` can batch and that have second derivatives everywhere.
+
+    x (n, inputs); the state None, which is zeros, or h and c, each (n, hidden); the same out.
+    """
+    h, c = state if state is not None else (x.new_zeros(len(x), cell.hidden_size),) * 2
+    gates = F.linear(h, cell.weight_hh, cell.bias_hh) + F.linear(x, cell.weight_ih, cell.bias_ih)
+    into, forget, value, out = gates.chunk(4, dim=1)
+    c = forget.sigmoid() * c + into.sigmoid() * value.tanh()
+    return out.sigmoid() * c.tanh(), c
 
 
 class LearnedLoss(nn.Module):
@@ -75,7 +87,7 @@ class LearnedLoss(nn.Module):
             self.gate.weight.zero_()
             self.gate.weight[0, -1] = ALONE
 
-    def forward(self, logits: Tensor, labels: Tensor, progress: float, state: State) -> tuple[Tensor, State]:
+    def forward(self, logits: Tensor, labels: Tensor, progress: float, state: LossState) -> tuple[Tensor, LossState]:
         entropy = F.cross_entropy(logits, labels, reduction="none")
         if self.kind == "cross_entropy":
             return entropy.mean(), None
@@ -83,7 +95,7 @@ class LearnedLoss(nn.Module):
         strength = self.gate(seen).squeeze(1).exp()
         embedded = F.elu(self.embedding(seen))
         if isinstance(self.hidden, nn.LSTMCell):
-            state = self.hidden(embedded, state)
+            state = lstm_cell(self.hidden, embedded, state)
             embedded = state[0]
         else:
             embedded = F.elu(self.hidden(embedded))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lamanas_core.losses.invariant import State
+from lamanas_core.losses.invariant import LossState, lstm_cell
 
 LSTM_LAYERS = 5
 
@@ -32,13 +32,13 @@ class PaperLoss(nn.Module):
             else:
                 nn.init.zeros_(parameter)
 
-    def forward(self, logits: Tensor, labels: Tensor, progress: float, state: State) -> tuple[Tensor, State]:
+    def forward(self, logits: Tensor, labels: Tensor, progress: float, state: LossState) -> tuple[Tensor, LossState]:
         label = labels.to(logits)[:, None]
         hidden = F.elu(self.embedding(torch.cat([logits, label], dim=1)))
         for layer in self.layers:
             if isinstance(layer, nn.LSTMCell):
-                start = label.expand_as(hidden).contiguous()
-                hidden = layer(hidden, (start, start))[0]
+                start = label.expand_as(hidden)
+                hidden = lstm_cell(layer, hidden, (start, start))[0]
             else:
                 hidden = F.elu(layer(hidden))
         value = self.output(hidden).squeeze(1)

@@ -9,7 +9,7 @@ from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.losses.paper import PaperLoss
 
 
-def mend_slope(loss: LearnedLoss | PaperLoss) -> bool:
+def turn_slope(loss: LearnedLoss | PaperLoss) -> bool:
     """Turn φ's output over if L_φ starts out falling where cross-entropy rises; True if it had to be.
 
     Where the loss is far from 0 its ELU bends it, and both ways may fall; so it is made smaller until one does not.

@@ -38,8 +38,8 @@ def variants(model: MetaModel) -> dict[str, Variant]:
     """No steps; K steps of L_φ on θ and α, θ alone, α alone; K steps of cross-entropy at each rate."""
     parameters = model.parameters
     still = {
-        "theta_only": replace(parameters, alpha_rates=torch.full_like(parameters.alpha_rates, -torch.inf)),
-        "alpha_only": replace(parameters, theta_rates=torch.full_like(parameters.theta_rates, -torch.inf)),
+        "theta_only": replace(parameters, alpha_log_rates=torch.full_like(parameters.alpha_log_rates, -torch.inf)),
+        "alpha_only": replace(parameters, theta_log_rates=torch.full_like(parameters.theta_log_rates, -torch.inf)),
     }
     found = {"none": Variant(model, 0), "learned": Variant(model, None)}
     found |= {name: Variant(MetaModel(part, model.card), None) for name, part in still.items()}
@@ -50,8 +50,8 @@ def variants(model: MetaModel) -> dict[str, Variant]:
         at_rate = replace(
             parameters,
             phi={},
-            theta_rates=parameters.theta_rates + shift,
-            alpha_rates=parameters.alpha_rates + shift,
+            theta_log_rates=parameters.theta_log_rates + shift,
+            alpha_log_rates=parameters.alpha_log_rates + shift,
         )
         found[name] = Variant(MetaModel(at_rate, card), None)
     return found

@@ -7,40 +7,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.adapt.adapted import adapt_to
+from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to
 from lamanas_core.config import Calibration
-from lamanas_core.data.episodes import to_float, with_strangers
+from lamanas_core.data.episodes import to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.meta_model import MetaModel
+from lamanas_core.recipe import CalibrationEpisodes
 
-EPISODES, WAYS, SHOTS, QUERIES = 40, 20, 5, 5
 
-
-def calibrated(model: MetaModel, classes: ImageClasses, seed: int) -> MetaModel:
+def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: CalibrationEpisodes) -> MetaModel:
     """The same model with the temperature and the novelty scale that fit ``classes`` (the validation split) best.
 
     Unchanged where a linear head gives no distances, or where there are fewer than three classes.
     """
-    ways = min(WAYS, len(classes) - 1)
-    if model.config.network.head == "linear" or ways < 2:
+    ways = min(recipe.ways, len(classes) - 1)
+    if not model.learner.head.measures_novelty or ways < 2:
         return model
     plain = replace(model.config, calibration=Calibration())
-    fitted = _fit(MetaModel(model.parameters, model.card | {"config": plain.to_json()}), classes, ways, seed)
+    uncalibrated = MetaModel(model.parameters, model.card | {"config": plain.to_json()})
+    fitted = _fit(uncalibrated, classes, replace(recipe, ways=ways), seed)
     return MetaModel(model.parameters, model.card | {"config": replace(plain, calibration=fitted).to_json()})
 
 
-def _fit(model: MetaModel, classes: ImageClasses, ways: int, seed: int) -> Calibration:
+def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, seed: int) -> Calibration:
     logits, labels, known, novel = [], [], [], []
-    for number, (episode, strange) in enumerate(with_strangers(classes, ways, SHOTS, QUERIES, EPISODES, seed)):
+    drawn = with_out_of_class(classes, recipe.ways, recipe.shots, recipe.queries, recipe.episodes, seed)
+    for number, (episode, foreign) in enumerate(drawn):
         network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
         with torch.no_grad():
-            logits.append(network.logits(to_float(episode.query)))
-            known.append(network.log_distance_ratio(to_float(episode.query)))
-            novel.append(network.log_distance_ratio(to_float(strange)))
+            logits.append(network.logits(to_float(episode.queries)))
+            known.append(_ratios(network, to_float(episode.queries)))
+            novel.append(_ratios(network, to_float(foreign)))
         labels.append(episode.query_labels)
     temperature = _fitted_temperature(torch.cat(logits), torch.cat(labels))
     centre, slope = _fitted_novelty(torch.cat(known), torch.cat(novel))
     return Calibration(temperature, centre, slope)
+
+
+def _ratios(network: AdaptedNetwork, images: Tensor) -> Tensor:
+    ratios = network.log_distance_ratio(images)
+    if ratios is None:
+        raise ValueError("this head cannot tell how far an image is from all classes")
+    return ratios
 
 
 def _fitted_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from lamanas_core.adapt.adapted import Adapted, adapt_to
 from lamanas_core.artifact import Classifier
-from lamanas_core.data.episodes import Episode, sample_episode, strangers
+from lamanas_core.data.episodes import Episode, out_of_class, sample_episode
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.measure.metrics import auroc, expected_calibration_error, mean_and_interval
 from lamanas_core.meta_model import MetaModel
@@ -62,19 +62,19 @@ def evaluate(
     """Adapt to each of ``config.episodes`` episodes of ``classes`` and classify its queries through the artifact."""
     accuracies, kept, total = [], 0, 0
     asked, truth, known, novel = [], [], [], []
-    strange = torch.Generator().manual_seed(config.seed + 1)
+    foreign = torch.Generator().manual_seed(config.seed + 1)
     started = time.perf_counter()
     for number, episode in enumerate(sampled(classes, config)):
         adapted = adapt_to(meta_model, episode, steps=config.steps, seed=number, device=config.device)
         artifact = Classifier.from_bytes(adapted.artifact)
-        probabilities, novelty = artifact.answers(episode.query.numpy())
+        probabilities, novelty = artifact.answers(episode.queries.numpy())
         right = probabilities.argmax(1) == episode.query_labels.numpy()
         accuracies.append(float(right.mean()))
         asked.append(probabilities.max(1))
         truth.append(right)
         if novelty is not None and len(classes) > episode.ways:
             known.append(novelty)
-            novel.append(artifact.novelty(strangers(classes, episode, len(episode.query), strange).numpy()))
+            novel.append(artifact.novelty(out_of_class(classes, episode, len(episode.queries), foreign).numpy()))
         kept, total = kept + adapted.parameters_kept, adapted.parameters_total
         on_episode(number + 1)
     seconds = (time.perf_counter() - started) / config.episodes
@@ -108,6 +108,6 @@ def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode
 
 def measured_on(adapted: Adapted, episode: Episode) -> tuple[float, float]:
     """Of the episode's queries, each asked of the artifact alone: the share it gets right, and their cross-entropy."""
-    logits = torch.from_numpy(Classifier.from_bytes(adapted.artifact).logits(episode.query.numpy()))
+    logits = torch.from_numpy(Classifier.from_bytes(adapted.artifact).logits(episode.queries.numpy()))
     right = (logits.argmax(1) == episode.query_labels).float().mean()
     return float(right), float(torch.nn.functional.cross_entropy(logits, episode.query_labels))

@@ -21,15 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.adapt.inner import Learner, learned_loss
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.data.episodes import sample_episode, to_float
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import Split
-from lamanas_core.heads import support_logits
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.search.normalisation import Statistics
 
 Array = npt.NDArray[np.float32]
 
@@ -64,7 +62,7 @@ def support_set(
 
 @torch.no_grad()
 def loss_landscape(
-    learner: Learner,
+    learner: TaskLearner,
     parameters: Parameters,
     phis: Mapping[str, Tensors],
     support: Tensor,
@@ -74,14 +72,14 @@ def loss_landscape(
     points: int = 21,
 ) -> Landscape:
     """The surfaces of every φ of ``phis`` (by name) around a support set, float (n, c, h, w), labels (n,)."""
-    features = learner.embed(parameters.theta, parameters.alpha, support, Statistics(len(support)))
-    logits = support_logits(learner.config, parameters.theta, parameters.log_scale, features, labels, ways)
+    features, _ = learner.embed(parameters.theta, parameters.alpha, support)
+    logits = learner.support_logits(parameters.theta, parameters.log_scale, features, labels, ways)
     directions, explained, reach = _plane(logits, labels)
     steps = torch.linspace(-reach, reach, points)
     moved = [[logits + a * directions[0] + b * directions[1] for a in steps] for b in steps]
 
     def loss_by(phi: Tensors) -> Callable[[Tensor], Tensor]:
-        return lambda z: learned_loss(learner, phi, z, labels, 0.0)[0]
+        return lambda z: learner.learned_loss(phi, z, labels, 0.0)[0]
 
     learned = {name: _surface(moved, loss_by(phi)) for name, phi in phis.items()}
     entropy = _surface(moved, lambda z: F.cross_entropy(z, labels))

@@ -10,15 +10,13 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from lamanas_core.adapt.inner import learned_loss
+from lamanas_core.config import LossKind, Proxy, TrainingConfig
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.files import write_whole
-from lamanas_core.losses.invariant import LossKind
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.measure.metrics import mean_and_interval
-from lamanas_core.meta.reptile import Proxy
 from lamanas_core.meta_model import MetaModel, read, write
-from lamanas_core.train.loop import TrainingConfig, train
+from lamanas_core.train.loop import train
 from lamanas_core.train.provenance import provenance
 from lamanas_core.train.run_folder import kept_phi
 
@@ -185,8 +183,8 @@ def with_prototypes(model: MetaModel) -> MetaModel:
     """The same θ without its linear layer, behind it a head made of prototypes."""
     config = replace(model.config, network=replace(model.config.network, head="prototypes"))
     theta = {name: value for name, value in model.parameters.theta.items() if not name.startswith("head.")}
-    rates = model.parameters.theta_rates[:, : len(theta)]  # of no use without steps
-    parameters = replace(model.parameters, theta=theta, theta_rates=rates)
+    rates = model.parameters.theta_log_rates[:, : len(theta)]  # of no use without steps
+    parameters = replace(model.parameters, theta=theta, theta_log_rates=rates)
     return MetaModel(parameters, model.card | {"config": config.to_json()})
 
 
@@ -196,7 +194,7 @@ def direction_changed(model: MetaModel, folder: Path) -> float:
     ways = model.config.network.ways
     logits = torch.randn(64, ways, generator=torch.Generator().manual_seed(0)).requires_grad_()
     slopes = [
-        torch.autograd.grad(learned_loss(model.learner, phi, logits, torch.arange(64) % ways, 0.0)[0], logits)[0]
+        torch.autograd.grad(model.learner.learned_loss(phi, logits, torch.arange(64) % ways, 0.0)[0], logits)[0]
         for phi in (kept[0], kept[-1])
     ]
     return 1 - float(F.cosine_similarity(slopes[0].flatten(), slopes[1].flatten(), dim=0))

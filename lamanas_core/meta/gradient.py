@@ -7,21 +7,10 @@ import torch
 from torch import Tensor
 
 from lamanas_core.adapt.batches import drawn
-from lamanas_core.adapt.inner import Learner, Order, Step, steps
+from lamanas_core.adapt.inner import Order, Step, TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.heads import fitted_head
-from lamanas_core.search.normalisation import Statistics
-
-
-@dataclass(frozen=True)
-class Task:
-    """An episode ready for the network: images float (n, c, h, w), labels int64 (n,)."""
-
-    support: Tensor
-    support_labels: Tensor
-    query: Tensor
-    query_labels: Tensor
-    ways: int
+from lamanas_core.data.episodes import Episode
+from lamanas_core.search.normalisation import Batch
 
 
 @dataclass(frozen=True)
@@ -32,12 +21,14 @@ class MetaGradient:
     loss: float
 
 
-def query_logits(learner: Learner, parameters: Parameters, theta: Tensors, alpha: Tensors, task: Task) -> Tensor:
-    """Logits of the query images under θ, α, statistics and head taken from the support set."""
-    images = torch.cat([task.support, task.query])
-    n = len(task.support)
-    features = learner.embed(theta, alpha, images, Statistics(n))
-    head = fitted_head(learner.config, theta, parameters.log_scale, features[:n], task.support_labels, task.ways)
+def query_logits(
+    learner: TaskLearner, parameters: Parameters, theta: Tensors, alpha: Tensors, episode: Episode
+) -> Tensor:
+    """Logits of the queries under θ, α, with moments and head taken from the support set alone."""
+    images = torch.cat([episode.support, episode.queries])
+    n = len(episode.support)
+    features, _ = learner.embed(theta, alpha, images, batch=Batch(support=n))
+    head = learner.fitted_head(theta, parameters.log_scale, features[:n], episode.support_labels, episode.ways)
     return head.logits(features[n:])
 
 
@@ -49,9 +40,9 @@ def meta_gradient(loss: Tensor, live: Parameters, penalty: Tensor | float = 0.0)
 
 
 def inner_steps(
-    learner: Learner,
+    learner: TaskLearner,
     parameters: Parameters,
-    task: Task,
+    episode: Episode,
     count: int,
     generator: torch.Generator,
     order: Order,
@@ -61,13 +52,13 @@ def inner_steps(
     size = learner.config.task_learner.batch
     batches = None
     if size is not None:
-        batches = [rows.to(task.support.device) for rows in drawn(task.support_labels, count, size, generator)]
+        batches = [rows.to(episode.support.device) for rows in drawn(episode.support_labels, count, size, generator)]
     return steps(
         learner,
         parameters,
-        task.support,
-        task.support_labels,
-        task.ways,
+        episode.support,
+        episode.support_labels,
+        episode.ways,
         count,
         order=order,
         batches=batches,

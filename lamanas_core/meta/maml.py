@@ -5,15 +5,16 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
-from lamanas_core.meta.gradient import MetaGradient, Task, inner_steps, meta_gradient, query_logits
+from lamanas_core.data.episodes import Episode
+from lamanas_core.meta.gradient import MetaGradient, inner_steps, meta_gradient, query_logits
 
 
 def maml(
-    learner: Learner,
+    learner: TaskLearner,
     parameters: Parameters,
-    task: Task,
+    episode: Episode,
     count: int,
     generator: torch.Generator,
     order: Literal["first", "second"] = "second",
@@ -27,7 +28,7 @@ def maml(
         raise ValueError("Algorithm 1 needs a task learner by SGD; this one is by Adam")
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
     theta, alpha = live.theta, live.alpha
-    for step in inner_steps(learner, live, task, count, generator, order):
+    for step in inner_steps(learner, live, episode, count, generator, order):
         theta, alpha = step.theta, step.alpha
-    loss = F.cross_entropy(query_logits(learner, live, theta, alpha, task), task.query_labels)
+    loss = F.cross_entropy(query_logits(learner, live, theta, alpha, episode), episode.query_labels)
     return meta_gradient(loss, live)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lamanas_core.config import NetworkConfig
-from lamanas_core.genotype import Edge, Genotype
-from lamanas_core.genotype import Operation as ChosenOperation
+from lamanas_core.genotype import ChosenOperation, Edge, Genotype
+from lamanas_core.search.operations import operation_type
 
 KINDS = ("normal", "reduction")
 
@@ -74,15 +74,20 @@ def cell_weights(
     temperature: float,
     threshold: float,
     dropping: torch.Generator | None = None,
+    masked: bool = False,
 ) -> CellWeights:
     """Weights of every operation; inputs, then operations with a share under ``threshold`` are dropped.
 
     What is left of an edge (and of a node's inputs) is not rescaled; the largest of each always stays. With
-    ``dropping`` paths are dropped at random (training only): see ``drop_paths``.
+    ``dropping`` paths are dropped at random (training only): see ``drop_paths``. ``masked``: what is dropped is
+    computed all the same, at a weight of 0, so that which operations those are can differ under ``torch.func.vmap``.
     """
     kinds = {}
     for kind in KINDS:
         operations, inputs = shares(alpha, kind, config.nodes, temperature)
+        if masked:
+            kinds[kind] = _masked(operations, inputs, threshold)
+            continue
         kept_inputs = inputs.detach() >= threshold
         kept: list[tuple[int, ...]] = []
         for row, kept_input in zip(operations.detach(), kept_inputs.tolist(), strict=True):
@@ -94,14 +99,22 @@ def cell_weights(
     return CellWeights(kinds)
 
 
+def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights:
+    largest = operations == operations.amax(1, keepdim=True)
+    stays = ((operations >= threshold) | largest) & (inputs >= threshold)[:, None]
+    weights = operations * inputs[:, None]
+    every = tuple(range(operations.shape[1]))
+    return EdgeWeights(torch.where(stays, weights, torch.zeros_like(weights)), (every,) * len(operations))
+
+
 def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Generator) -> EdgeWeights:
-    """Leave out each operation but skips with probability ``drop_path``; scale the others up to match.
+    """Leave out each operation that may be with probability ``drop_path``; scale those that are left up to match.
 
     Drawn once for the whole batch, so that what is left out is not computed. A node whose operations would all be gone
     keeps them all.
     """
     share = config.drop_path
-    safe = torch.tensor([name == "skip" for name in config.operations])
+    safe = torch.tensor([not operation_type(name).may_be_dropped for name in config.operations])
     stays = (torch.rand(weights.weights.shape, generator=generator) >= share) | safe
     of_node = torch.tensor([node for node, _ in edges(config.nodes)])
     there = torch.zeros_like(stays)

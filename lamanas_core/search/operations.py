@@ -1,16 +1,22 @@
-"""The candidate operations of an edge. Each maps (n, C, h, w) to (n, C, h / stride, w / stride)."""
+"""The candidate operations of an edge. Each maps (n, C, h, w) to (n, C, h / stride, w / stride).
+
+A new one is a class here, or in a file of its own, and a line in ``OPERATIONS``.
+"""
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lamanas_core.search.normalisation import Normalisation, Statistics
+from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
+from lamanas_core.search.normalisation import Batch, Normalisation, PartMoments
 
 
-class State:
+class CellState:
     """A cell's state, ``value`` (n, C, h, w), and what several edges need of it: each computed once, when first asked.
 
     Every edge out of a state pools the same tensor; only what the edge's normalisation makes of it differs.
@@ -38,11 +44,34 @@ class State:
 
 
 class Operation(nn.Module, ABC):
-    """One way from a state to a node."""
+    """One way from a state to a node. Made by ``make(channels, stride)``; its parameters belong to θ."""
+
+    # Whether dropped paths may leave it out in training.
+    may_be_dropped: ClassVar[bool] = True
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels, self.stride = channels, stride
+
+    @classmethod
+    def make(cls, channels: int, stride: int) -> "Operation":
+        """The operation on ``channels`` channels with this stride (1 or 2)."""
+        return cls(channels, stride)
 
     @abstractmethod
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        """The operation on ``state`` times its ``weight`` in the mix."""
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        """The operation on ``state`` times its ``weight`` (a scalar) in the mix, and the moments of its normalisations,
+        which are ``moments`` or, where that is None, come of ``batch``."""
+
+    @abstractmethod
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        """Write ``forward`` under fixed ``moments``; the name of its result."""
+
+    def cost(self) -> int:
+        """How many numbers of θ it needs."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
 
 class PointwiseConvolution(nn.Conv2d):
@@ -88,116 +117,200 @@ class DilatedDepthwiseConvolution(nn.Conv2d):
 class Convolution(Operation):
     """ReLU, convolution k x k, normalisation."""
 
-    def __init__(self, channels: int, kernel: int, stride: int) -> None:
-        super().__init__()
+    kernel: ClassVar[int] = 3
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__(channels, stride)
         self.conv = (
             PointwiseConvolution(channels, channels, stride)
-            if kernel == 1
-            else nn.Conv2d(channels, channels, kernel, stride, kernel // 2, bias=False)
+            if self.kernel == 1
+            else nn.Conv2d(channels, channels, self.kernel, stride, self.kernel // 2, bias=False)
         )
         self.norm = Normalisation(channels)
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.conv(state.active), statistics, weight)
-        return normalised
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        y, own = self.norm(self.conv(state.active), _only(moments), batch, weight)
+        return y, (own,)
+
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        folded = self.norm.folded(moments[0])
+        strides = (self.stride, self.stride)
+        return writer.convolution(state.active, array(self.conv.weight), folded, stride=strides, gain=gain)
 
 
 class FactorisedConvolution(Operation):
     """ReLU, convolution 1 x 5, convolution 5 x 1, normalisation."""
 
     def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
+        super().__init__(channels, stride)
         self.wide = nn.Conv2d(channels, channels, (1, 5), (1, stride), (0, 2), bias=False)
         self.tall = nn.Conv2d(channels, channels, (5, 1), (stride, 1), (2, 0), bias=False)
         self.norm = Normalisation(channels)
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.tall(self.wide(state.active)), statistics, weight)
-        return normalised
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        y, own = self.norm(self.tall(self.wide(state.active)), _only(moments), batch, weight)
+        return y, (own,)
+
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        wide = writer.convolution(state.active, array(self.wide.weight), stride=(1, self.stride))
+        folded = self.norm.folded(moments[0])
+        return writer.convolution(wide, array(self.tall.weight), folded, stride=(self.stride, 1), gain=gain)
 
 
 class SeparableConvolution(Operation):
-    """ReLU, depthwise convolution 3 x 3 (``dilated``: seeing 5 x 5), pointwise convolution, normalisation."""
+    """ReLU, depthwise convolution 3 x 3, pointwise convolution, normalisation."""
 
-    def __init__(self, channels: int, stride: int, *, dilated: bool = False) -> None:
-        super().__init__()
+    dilation: ClassVar[int] = 1
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__(channels, stride)
         self.depthwise = (
             nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False)
-            if not dilated
+            if self.dilation == 1
             else DilatedDepthwiseConvolution(channels, stride)
         )
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = Normalisation(channels)
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.pointwise(self.depthwise(state.active)), statistics, weight)
-        return normalised
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        y, own = self.norm(self.pointwise(self.depthwise(state.active)), _only(moments), batch, weight)
+        return y, (own,)
+
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        depthwise = array(self.depthwise.weight)
+        strides = (self.stride, self.stride)
+        x = writer.convolution(state.active, depthwise, stride=strides, groups=len(depthwise), dilation=self.dilation)
+        return writer.convolution(x, array(self.pointwise.weight), self.norm.folded(moments[0]), gain=gain)
+
+
+class DilatedSeparableConvolution(SeparableConvolution):
+    """A separable convolution whose depthwise part sees 5 x 5, every second position."""
+
+    dilation = 2
 
 
 class DoubleSeparableConvolution(Operation):
     """Two separable convolutions, one behind the other; the first has the stride (DARTS's ``sep_conv``)."""
 
     def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
+        super().__init__(channels, stride)
         self.first = SeparableConvolution(channels, stride)
         self.second = SeparableConvolution(channels, 1)
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        between: Tensor = self.first(state, statistics, torch.ones_like(weight))
-        result: Tensor = self.second(State(between), statistics, weight)
-        return result
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        first, second = (None, None) if moments is None else (moments[:1], moments[1:])
+        between, of_first = self.first(state, torch.ones_like(weight), first, batch)
+        y, of_second = self.second(CellState(between), weight, second, batch)
+        return y, (*of_first, *of_second)
+
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        between = OnnxState(writer, self.first.onnx(writer, state, moments[:1], 1.0))
+        return self.second.onnx(writer, between, moments[1:], gain)
 
 
 class Pooling(Operation):
     """Maximum or average of 3 x 3, then normalisation."""
 
-    def __init__(self, channels: int, kind: str, stride: int) -> None:
-        super().__init__()
-        self.kind, self.stride = kind, stride
+    kind: ClassVar[str]
+    onnx_operator: ClassVar[str]
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__(channels, stride)
         self.norm = Normalisation(channels)
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(state.pooled(self.kind, self.stride), statistics, weight)
-        return normalised
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        y, own = self.norm(state.pooled(self.kind, self.stride), _only(moments), batch, weight)
+        return y, (own,)
+
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        strides = [self.stride, self.stride]
+        pooled = writer.node(self.onnx_operator, [state.value], kernel_shape=[3, 3], strides=strides, pads=[1] * 4)
+        # Not folded forward: behind it there is padding and ReLU.
+        scale, shift = self.norm.folded(moments[0])
+        return writer.scaled(pooled, scale * np.float32(gain), shift * np.float32(gain))
 
 
-class Identity(Operation):
-    """The input itself."""
+class MaxPooling(Pooling):
+    """Maximum of 3 x 3, then normalisation."""
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        return state.value * weight
+    kind, onnx_operator = "max", "MaxPool"
+
+
+class AveragePooling(Pooling):
+    """Average of 3 x 3, then normalisation."""
+
+    kind, onnx_operator = "avg", "AveragePool"
+
+
+class Skip(Operation):
+    """The input itself; with stride 2 ``make`` gives a strided convolution in its place."""
+
+    may_be_dropped = False
+
+    @classmethod
+    def make(cls, channels: int, stride: int) -> Operation:
+        return cls(channels, stride) if stride == 1 else StridedSkip(channels, stride)
+
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        return state.value * weight, ()
+
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        return writer.scaled(state.value, np.full(self.channels, gain, np.float32))
+
+
+class StridedSkip(Convolution):
+    """ReLU, convolution 1 x 1 on every second position, normalisation."""
+
+    may_be_dropped = False
+    kernel = 1
 
 
 class Nothing(Operation):
     """Zero: α's way of choosing no operation at all."""
 
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
+    def forward(
+        self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
+    ) -> tuple[Tensor, PartMoments]:
+        return state.value[:, :, :: self.stride, :: self.stride] * 0 * weight, ()
 
-    def forward(self, state: State, statistics: Statistics, weight: Tensor) -> Tensor:
-        return state.value[:, :, :: self.stride, :: self.stride] * 0 * weight
+    def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
+        nothing = writer.node("Mul", [state.value, writer.number(0.0)])
+        return writer.node("MaxPool", [nothing], kernel_shape=[1, 1], strides=[self.stride, self.stride])
 
 
-def make_operation(name: str, channels: int, stride: int) -> Operation:
-    """The operation called ``name``; a skip with stride 2 is a strided 1 x 1 convolution. Raises ValueError."""
-    match name:
-        case "max_pool_3x3":
-            return Pooling(channels, "max", stride)
-        case "avg_pool_3x3":
-            return Pooling(channels, "avg", stride)
-        case "skip":
-            return Identity() if stride == 1 else Convolution(channels, 1, stride)
-        case "conv_3x3":
-            return Convolution(channels, 3, stride)
-        case "conv_1x5_5x1":
-            return FactorisedConvolution(channels, stride)
-        case "sep_conv_3x3":
-            return SeparableConvolution(channels, stride)
-        case "double_sep_conv_3x3":
-            return DoubleSeparableConvolution(channels, stride)
-        case "dil_conv_3x3":
-            return SeparableConvolution(channels, stride, dilated=True)
-        case "none":
-            return Nothing(stride)
-    raise ValueError(f"no operation is called {name!r}")
+def _only(moments: PartMoments | None) -> tuple[Tensor, Tensor] | None:
+    """Those of the one normalisation that an operation has."""
+    return None if moments is None else moments[0]
+
+
+# By the names that configurations and genotypes use.
+OPERATIONS: dict[str, type[Operation]] = {
+    "none": Nothing,
+    "max_pool_3x3": MaxPooling,
+    "avg_pool_3x3": AveragePooling,
+    "skip": Skip,
+    "conv_1x5_5x1": FactorisedConvolution,
+    "conv_3x3": Convolution,
+    "sep_conv_3x3": SeparableConvolution,
+    "double_sep_conv_3x3": DoubleSeparableConvolution,
+    "dil_conv_3x3": DilatedSeparableConvolution,
+}
+
+
+def operation_type(name: str) -> type[Operation]:
+    """The operation called ``name``. Raises ValueError, which names those that there are."""
+    if name not in OPERATIONS:
+        raise ValueError(f"no operation is called {name!r}; there are {', '.join(sorted(OPERATIONS))}")
+    return OPERATIONS[name]

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.backbones import load_pretrained
 from lamanas_core.config import Config
-from lamanas_core.losses.slope import mend_slope
+from lamanas_core.losses.slope import turn_slope
 from lamanas_core.meta_model import MetaModel, read, shipped
 
 
@@ -18,7 +18,7 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
     Without ``start`` the stem can be that of a trained ResNet-18, from the safetensors file ``pretrained``.
     Raises ValueError where the network is another one, FileNotFoundError, MetaModelError.
     """
-    fresh = _with_mended_slope(initial_parameters(config, seed), config)
+    fresh = _with_rising_slope(initial_parameters(config, seed), config)
     if start is None:
         return fresh if pretrained is None else replace(fresh, theta=load_pretrained(fresh.theta, Path(pretrained)))
     before = load_start(start)
@@ -39,9 +39,9 @@ def load_start(start: str) -> MetaModel:
     return MetaModel.from_bytes(*shipped()) if start == "shipped" else read(Path(start))
 
 
-def _with_mended_slope(parameters: Parameters, config: Config) -> Parameters:
-    learner = Learner.build(config)
+def _with_rising_slope(parameters: Parameters, config: Config) -> Parameters:
+    learner = TaskLearner.build(config)
     learner.loss.load_state_dict(parameters.phi)
-    if not mend_slope(learner.loss):
+    if not turn_slope(learner.loss):
         return parameters
     return replace(parameters, phi={name: value.detach().clone() for name, value in learner.loss.named_parameters()})

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.records import Scope
-from app.store.sync_store import SyncStore
 from cli import private_redis
 from tests.app.playing import CARD, Worker
 from tests.conftest import PrivateRedis, test_settings
@@ -40,7 +40,7 @@ def settings(server: PrivateRedis) -> Settings:
 @pytest.fixture
 def sync_store(settings: Settings) -> Iterator[SyncStore]:
     store = SyncStore.open(settings)
-    store.register_model("0123456789abcdef", b"weights", CARD)
+    store.models.register("0123456789abcdef", b"weights", CARD)
     yield store
     store.close()
 
@@ -55,7 +55,7 @@ def token(sync_store: SyncStore) -> Callable[..., str]:
     """Makes a key with these scopes and gives its token."""
 
     def make(*scopes: Scope, tenant: str | None = None) -> str:
-        return sync_store.make_key("test", scopes, tenant=tenant)[1]
+        return sync_store.api_keys.create("test", scopes, tenant=tenant)[1]
 
     return make
 

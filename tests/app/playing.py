@@ -11,8 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from app.store.claims import Claim
+from app.store.clients import SyncStore
 from app.store.records import EpisodeRecord, WorkerRecord
-from app.store.sync_store import Claim, SyncStore
 from lamanas_core.artifact import FORMAT
 from lamanas_core.image_spec import ImageSpec
 
@@ -106,15 +107,15 @@ class Worker:
         self.store = store
 
     def arrive(self) -> None:
-        self.store.present(WorkerRecord(queue="adapt", name="played", device="cpu", started_at=0.0))
+        self.store.workers.heartbeat(WorkerRecord(queue="adapt", name="played", device="cpu", started_at=0.0))
 
     def claim(self, id: str) -> Claim:
-        claim = self.store.claim("episode", id, "played")
+        claim = self.store.claims.claim("episode", id, "played")
         assert claim is not None
         return claim
 
     def step(self, claim: Claim, losses: list[float]) -> None:
-        assert self.store.progress(claim, {"step": len(losses), "losses": losses})
+        assert self.store.claims.report_progress(claim, {"step": len(losses), "losses": losses})
 
     def finish(self, claim: Claim) -> None:
         record = claim.record
@@ -130,10 +131,10 @@ class Worker:
         }
         losses = [0.3, 0.2, 0.1]
         progress = {"step": 3, "losses": losses}
-        assert self.store.commit_episode(claim, progress, result, classifier(record.classes))
+        assert self.store.claims.commit_episode(claim, progress, result, classifier(record.classes))
 
     def adapt(self, id: str) -> None:
         self.finish(self.claim(id))
 
     def fail(self, id: str, error: str) -> None:
-        assert self.store.fail(self.claim(id), error)
+        assert self.store.claims.fail(self.claim(id), error)

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.records import Scope
-from app.store.sync_store import SyncStore
 from tests.app.playing import Worker, b64, png
 from tests.app.test_episodes import as_json, made
 from tests.app.test_predict import IMAGE
@@ -88,8 +88,8 @@ def test_every_route_is_in_the_table(settings: Settings) -> None:
 
 @pytest.mark.parametrize("route", CLOSED)
 def test_without_a_known_token_a_route_is_401(route: str, anonymous: TestClient, sync_store: SyncStore) -> None:
-    key, revoked = sync_store.make_key("old", SCOPES)
-    sync_store.revoke_key(key.id)
+    key, revoked = sync_store.api_keys.create("old", SCOPES)
+    sync_store.api_keys.revoke(key.id)
     for sent in (None, "", "Basic YTpi", f"Basic {revoked}"):
         answer = call(anonymous, route, sent)
         assert (answer.status_code, answer.json()["type"]) == (401, "/problems/missing-token")

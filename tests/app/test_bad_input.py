@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from tests.app.playing import b64, png, support
 from tests.conftest import PrivateRedis
 from tests.images.test_images import png_of_claimed_size

@@ -17,7 +17,7 @@ from PIL import Image
 from app.main import create_app
 from app.settings import Settings
 from app.store import keys
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from lamanas_core.artifact import Classifier
 from lamanas_core.images import preprocess
 from tests.app.playing import SPEC, Worker, b64, pixels, png, support
@@ -68,7 +68,7 @@ def test_each_form_stores_the_same_support_set_in_the_order_sent(
     assert answer.headers["retry-after"] == "1"
     assert episode["classes"] == ["beta", "alpha"]
     assert episode["shots"] == {"beta": 3, "alpha": 2}
-    images, labels = sync_store.support(worker.claim(episode["id"]))
+    images, labels = sync_store.claims.support(worker.claim(episode["id"]))
     assert labels.tolist() == [0, 1, 0, 1, 0]
     expected = np.stack([preprocess(Image.fromarray(pixels(kind)), SPEC) for _, kind in LABELLED])
     np.testing.assert_array_equal(images, expected)
@@ -328,7 +328,7 @@ def test_events_of_an_episode_that_is_deleted_meanwhile_end_with_gone(live: str,
 
 def test_redis_away_is_503_with_a_time_to_come_back(redis_server: PrivateRedis) -> None:
     store = SyncStore.open(redis_server.settings)
-    _, token = store.make_key("test", ["episodes"])
+    _, token = store.api_keys.create("test", ["episodes"])
     store.close()
     with TestClient(create_app(redis_server.settings), headers={"Authorization": f"Bearer {token}"}) as client:
         redis_server.stop()

@@ -18,7 +18,7 @@ from app.main import create_app
 from app.services import Services
 from app.settings import Settings
 from app.store import keys
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from tests.app.playing import Worker, support
 from tests.app.test_episodes import made
 from tests.conftest import PrivateRedis, test_settings
@@ -44,8 +44,8 @@ def test_not_ready_while_draining_but_alive(settings: Settings, worker: Worker) 
     app = create_app(settings)
     with TestClient(app) as client:
         assert client.get("/readyz").status_code == 200
-        held: Services = app.state.services
-        held.draining.set()
+        services: Services = app.state.services
+        services.draining.set()
         assert client.get("/readyz").json()["checks"]["not_draining"] is False
         assert client.get("/healthz").json() == {"status": "ok"}
 
@@ -55,7 +55,7 @@ def test_not_ready_without_redis_nor_without_a_beat_but_alive(
 ) -> None:
     worker.arrive()
     with TestClient(create_app(settings)) as client:
-        sync_store.absent("adapt", "played")
+        sync_store.workers.remove("adapt", "played")
         assert client.get("/readyz").json()["checks"]["adapt_worker"] is False
     # As if Redis had gone: nobody listens on this socket.
     with TestClient(create_app(test_settings(short_folder))) as client:
@@ -134,7 +134,7 @@ def test_an_error_of_our_own_is_a_problem_without_its_insides(
     async def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("app.store.async_store.Store.list_episodes", broken)
+    monkeypatch.setattr("app.store.jobs.Jobs.page", broken)
     answer = client.get("/episodes")
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
     assert "secret" not in answer.text
@@ -146,7 +146,7 @@ def test_an_error_of_our_own_is_counted_marked_and_logged_as_any_answer(
     async def broken(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("app.store.async_store.Store.list_episodes", broken)
+    monkeypatch.setattr("app.store.jobs.Jobs.page", broken)
     answer = client.get("/episodes", headers={"X-Request-ID": "mine"})
     assert answer.headers["x-request-id"] == "mine"
     assert answer.headers["x-content-type-options"] == "nosniff"

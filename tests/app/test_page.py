@@ -5,7 +5,7 @@ from base64 import b64decode
 
 from fastapi.testclient import TestClient
 
-from app.routes.page import FOLDER
+from app.routes.pages import FOLDER
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app.http.problems import Problem
 from app.http.sse import preferred_wait
-from app.images import archive, multipart
+from app.images import archive
+from app.images.forms import Part, read_parts
 
 Entries = dict[str, bytes]
 
@@ -64,13 +65,13 @@ def test_expansion_is_limited_by_what_comes_out(one: int, other: int) -> None:
     assert (found is None) == (one + other > 2000)
 
 
-def parts_of(body: bytes, chunk: int, max_parts: int = 20) -> list[multipart.Part] | None:
+def parts_of(body: bytes, chunk: int, max_parts: int = 20) -> list[Part] | None:
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(body), chunk):
             yield body[start : start + chunk]
 
     try:
-        return asyncio.run(multipart.read("multipart/form-data; boundary=x", chunks(), max_parts=max_parts))
+        return asyncio.run(read_parts("multipart/form-data; boundary=x", chunks(), max_parts=max_parts))
     except Problem:
         return None
 

@@ -4,7 +4,6 @@ import asyncio
 import io
 import os
 import signal
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from PIL import Image
 
 from app.http.problems import Problem
 from app.images.files import ImageFile
-from app.images.pool import Decoder, _Child
-from lamanas_core.images import load
+from app.images.pool import PROCESSES, Decoder
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.images import UInt8Array, load
 from tests.app.playing import SPEC, png
 from tests.waiting import until_gone
 
@@ -64,9 +64,9 @@ def test_it_gives_what_training_reads(decoder: Decoder) -> None:
 def test_a_decode_that_takes_too_long_is_killed_and_named(impatient: Decoder) -> None:
     decoded(impatient, png(0))
     (before,) = children_of(impatient)
-    with pytest.raises(Problem, match=r"images\[1\]: decoding takes too long") as met:
-        decoded(impatient, png(0), slow_jpeg(), png(1))
-    assert (met.value.kind.name, met.value.more["image"]) == ("decoding-too-slow", "images[1]")
+    with pytest.raises(Problem, match=r"images\[0\]: decoding takes too long") as met:
+        decoded(impatient, slow_jpeg())
+    assert (met.value.kind.name, met.value.more["image"]) == ("decoding-too-slow", "images[0]")
     until_gone([before])
     assert decoded(impatient, png(0)).shape == (1, *SPEC.shape)
     assert children_of(impatient) != [before]
@@ -100,15 +100,47 @@ def test_a_decoder_that_dies_on_an_image_refuses_it_alone(decoder: Decoder) -> N
     assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
 
 
-def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder) -> None:
-    class Taken(deque[_Child]):
-        def append(self, child: _Child) -> None:
-            child.at.value = 7  # another request has it at once
-            super().append(child)
+def test_the_first_refused_image_is_named_although_a_later_one_is_refused_sooner(decoder: Decoder) -> None:
+    large = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8)).save(large, "PNG")
+    damaged = large.getvalue()[:-200]  # read for a while before it is refused
+    for _ in range(3):
+        with pytest.raises(Problem, match=r"images\[1\]: ") as met:
+            decoded(decoder, png(0), damaged, b"nothing", png(1))
+        assert met.value.more["image"] == "images[1]"
 
-    decoder._idle = Taken()
-    with pytest.raises(Problem, match=r"images\[1\]: not a PNG"):
-        decoded(decoder, png(0), b"nothing", png(1))
+
+def test_a_request_of_many_images_lets_one_of_another_request_pass(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many images of the first wait, the other's is next when one of those that are being decoded is ready."""
+    started: list[str] = []
+    decode = decoder._decoded
+
+    def noted(file: ImageFile, spec: ImageSpec, deadline: float) -> UInt8Array:
+        started.append(file.where)
+        return decode(file, spec, deadline)
+
+    monkeypatch.setattr(decoder, "_decoded", noted)
+    many = [ImageFile(png(0), f"many[{number}]") for number in range(200)]
+
+    async def both() -> None:
+        upload = asyncio.create_task(decoder.arrays(many, SPEC))
+        while not started:  # noqa: ASYNC110  # it tells nobody when it takes the first
+            await asyncio.sleep(0)
+        before = len(started)
+        await decoder.then([ImageFile(png(1), "other")], SPEC, lambda images: images)
+        assert started.index("other") <= before + 2 * PROCESSES
+        assert not upload.done()
+        assert len(await upload) == len(many)
+
+    asyncio.run(both())
+
+
+def test_images_of_a_request_come_back_in_the_order_sent(decoder: Decoder) -> None:
+    files = [png(kind % 4) for kind in range(40)]
+    expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
+    assert np.array_equal(decoded(decoder, *files), expected)
 
 
 def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from app.main import create_app
 from app.settings import Settings
 from app.store import keys
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from tests.app import playing
 from tests.app.playing import Worker, b64, pixels, png, support
 from tests.app.test_episodes import made, when_queued

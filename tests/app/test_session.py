@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.http.auth import SESSION_COOKIE
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from tests.app.playing import Worker
 from tests.app.test_episodes import as_json, made
 
@@ -71,8 +71,8 @@ def test_signing_out_takes_the_cookie(signed_in: TestClient) -> None:
 
 
 def test_revoked_key_ends_its_session(anonymous: TestClient, sync_store: SyncStore) -> None:
-    key, token = sync_store.make_key("laptop", ["predict"])
+    key, token = sync_store.api_keys.create("laptop", ["predict"])
     anonymous.post("/session", headers={"Authorization": f"Bearer {token}"})
     assert anonymous.get("/session").status_code == 200
-    sync_store.revoke_key(key.id)
+    sync_store.api_keys.revoke(key.id)
     assert anonymous.get("/session").status_code == 401

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.settings import Settings
 from app.store import keys
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from lamanas_core.images import load
 from tests.app.playing import SPEC, Worker, b64, png
 from tests.app.test_episodes import LABELLED, made
@@ -70,7 +70,7 @@ def test_a_correction_is_a_new_episode_of_the_images_that_are_left_and_added(
     assert (
         (child["seed"], child["model_version"]) == (before["seed"], before["model_version"]) == (7, "0123456789abcdef")
     )
-    images, labels = sync_store.support(worker.claim(child["id"]))
+    images, labels = sync_store.claims.support(worker.claim(child["id"]))
     assert labels.tolist() == [0, 1, 1, 1, 2]
     sent = [png(LABELLED[place][1]) for place in (0, 1, 3, 4)] + [png(3, 9)]
     np.testing.assert_array_equal(images, [load(data, SPEC, max_pixels=1000) for data in sent])

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from app.telemetry import logs, tracing
 from tests.app.playing import Worker
 from tests.app.test_episodes import as_json, made
@@ -76,7 +76,7 @@ def test_what_watches_the_service_fills_no_log(anonymous: TestClient, lines: Lin
 
 def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient, sync_store: SyncStore) -> None:
     answer = client.post("/episodes", **as_json(), headers={"X-Request-ID": "mine-2"})
-    claim = sync_store.claim("episode", answer.json()["id"], "played")
+    claim = sync_store.claims.claim("episode", answer.json()["id"], "played")
     assert claim is not None
     assert claim.record.request_id == "mine-2"
     assert "mine-2" not in answer.text
@@ -107,8 +107,9 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
 
 def test_what_workers_measure_is_told_by_the_app(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
     worker.arrive()
-    sync_store.observe({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
-    sync_store.observe({"queue_wait": [7.0], "adapt_step": [], "adapt": [0.7]})
+    add = sync_store.workers.add_measurements
+    add({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
+    add({"queue_wait": [7.0], "adapt_step": [], "adapt": [0.7]})
     told = samples(client)
     assert told["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
     assert told["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
@@ -124,9 +125,10 @@ def test_what_workers_measure_is_told_by_the_app(client: TestClient, sync_store:
 def test_a_training_run_shows_how_far_it_is(admin: TestClient, sync_store: SyncStore) -> None:
     assert str(samples(admin)[("lamanas_training_epoch",)]) == "nan"
     id = admin.post("/train", json={"dataset": "symbols"}).json()["id"]
-    claim = sync_store.claim("training", id, "played")
+    claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
-    sync_store.progress(claim, {"epoch": 2, "epochs": 3, "loss": 0.5, "validation_accuracy": 0.9}, epoch=2)
+    progress = {"epoch": 2, "epochs": 3, "loss": 0.5, "validation_accuracy": 0.9}
+    sync_store.claims.report_progress(claim, progress, epoch=2)
     told = samples(admin)
     names = ("epoch", "epochs", "loss", "validation_accuracy")
     assert [told[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from app.schemas import TrainBody
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from tests.app.playing import CARD
 from tests.app.test_episodes import made, read_event
 
@@ -43,15 +43,15 @@ def test_a_run_is_started_once_however_often_it_is_sent(admin: TestClient) -> No
 
 def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
     id = started(admin).json()["id"]
-    claim = sync_store.claim("training", id, "played")
+    claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
     progress = {"epoch": 2, "epochs": 3, "loss": 0.5, "losses": [0.7, 0.5], "validation_accuracy": 0.9}
-    sync_store.progress(claim, progress | {"eta_seconds": 12.5}, epoch=2)
+    sync_store.claims.report_progress(claim, progress | {"eta_seconds": 12.5}, epoch=2)
     run = admin.get(f"/train/{id}").json()
     assert run["state"] == "running"
     assert {name: run[name] for name in progress} == progress
     assert run["eta_seconds"] == 12.5
-    assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
+    assert sync_store.claims.commit_training(claim, "fedcba9876543210", b"weights", CARD)
     run = admin.get(f"/train/{id}").json()
     assert (run["state"], run["model_version"]) == ("finished", "fedcba9876543210")
     versions = {model["version"]: model for model in admin.get("/models").json()["models"]}
@@ -74,9 +74,9 @@ def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_
     first, again = (admin.post(f"/train/{id}/resume") for _ in range(2))
     assert (first.status_code, first.json()["state"]) == (202, "queued")
     assert (again.status_code, again.json()) == (202, first.json())
-    claim = sync_store.claim("training", id, "played")
+    claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
-    assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
+    assert sync_store.claims.commit_training(claim, "fedcba9876543210", b"weights", CARD)
     refused = admin.post(f"/train/{id}/resume")
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/conflict")
 
@@ -126,7 +126,7 @@ def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store:
     old = made(admin)["id"]
     newer = json.loads(json.dumps(CARD))
     newer["config"]["steps"] = 7
-    sync_store.register_model("fedcba9876543210", b"weights", newer)
+    sync_store.models.register("fedcba9876543210", b"weights", newer)
     assert [(m["version"], m["active"]) for m in admin.get("/models").json()["models"]] == [
         ("fedcba9876543210", False),
         ("0123456789abcdef", True),
@@ -139,8 +139,7 @@ def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store:
 
 
 def test_what_can_be_asked_is_what_the_trainer_knows() -> None:
-    from lamanas_core.config import PRESETS
-    from lamanas_core.train.loop import TrainingConfig
+    from lamanas_core.config import PRESETS, TrainingConfig
 
     properties = TrainBody.model_json_schema()["properties"]
 

@@ -8,7 +8,7 @@ from benchmarks.plain_reference import PlainLearner
 from lamanas_core.adapt.inner import steps
 from lamanas_core.config import PAPER, Config
 from lamanas_core.image_spec import ImageSpec
-from tests.learning.helpers import float64_learner, float64_task
+from tests.learning.helpers import float64_episode, float64_learner
 
 SMALL = replace(PAPER, network=replace(PAPER.network, image=ImageSpec(size=8), channels=2, ways=3))
 
@@ -21,7 +21,7 @@ def test_the_reference_takes_the_steps_of_the_task_learner() -> None:
     # The last cell's inputs differ in size, as in the whole network.
     config = without_pruning(replace(SMALL, network=replace(SMALL.network, cells=("normal", "reduction", "normal"))))
     learner, parameters = float64_learner(config)
-    task = float64_task(ways=3, shots=2)
+    task = float64_episode(ways=3, shots=2)
     batches = [torch.arange(6), torch.tensor([0, 2, 3, 5]), torch.arange(6)]
 
     taken = list(steps(learner, parameters, task.support, task.support_labels, 3, len(batches), batches=batches))
@@ -38,6 +38,6 @@ def test_the_reference_takes_the_steps_of_the_task_learner() -> None:
 def test_the_reference_leaves_the_parameters_that_it_was_given_alone() -> None:
     _, parameters = float64_learner(SMALL)
     before = {name: value.clone() for name, value in parameters.named().items()}
-    task = float64_task(ways=3, shots=2)
+    task = float64_episode(ways=3, shots=2)
     PlainLearner(SMALL, parameters).adapt(task.support, task.support_labels, [torch.arange(6)])
     assert all(torch.equal(value, before[name]) for name, value in parameters.named().items())

@@ -9,7 +9,7 @@ from lamanas_core.config import PAPER
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import reptile
-from tests.learning.helpers import float64_learner, float64_task
+from tests.learning.helpers import float64_episode, float64_learner
 
 NETWORK = replace(
     PAPER.network,
@@ -29,7 +29,7 @@ BATCHES = [torch.arange(6)] * 2
 def test_algorithm_2_moves_phi_theta_and_alpha_as_the_meta_learner_does() -> None:
     config = replace(PAPER, network=NETWORK, task_learner=TASK_LEARNER)
     learner, parameters = float64_learner(config)
-    task = float64_task(ways=3, shots=2)
+    task = float64_episode(ways=3, shots=2)
     asked = reptile(learner, parameters, task, 2, torch.Generator(), "inner_product", 0.1).gradients
 
     plain = PlainTrainer(config, parameters)
@@ -46,8 +46,8 @@ def test_algorithm_1_finds_the_meta_gradient_where_queries_leave_the_statistics_
     rates = replace(TASK_LEARNER, optimizer="sgd", theta_rate=0.1, alpha_rate=0.1)
     config = replace(PAPER, network=NETWORK, task_learner=rates)
     learner, parameters = float64_learner(config)
-    task = float64_task(ways=3, shots=2)
-    task = replace(task, query=task.support)
+    task = float64_episode(ways=3, shots=2)
+    task = replace(task, queries=task.support)
     asked = maml(learner, parameters, task, 2, torch.Generator()).gradients
 
     found = PlainTrainer(config, parameters).algorithm_1(task, BATCHES)

@@ -17,8 +17,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
-from app.store.sync_store import SyncStore
 from cli import admin, private_redis, tether
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS
@@ -138,7 +138,7 @@ class Installation:
         self.redis.start()
         until(lambda: self.answers_redis(), "Redis answers", START_S)
         model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
-        self.store.register_model(model.version, model.to_bytes(), model.card)
+        self.store.models.register(model.version, model.to_bytes(), model.card)
         for part in (self.app, *self.adapters, *([self.trainer] if trainer else [])):
             part.start()
         until(self.ready, "the app is ready", START_S)
@@ -146,7 +146,7 @@ class Installation:
 
     def until_workers(self, count: int) -> None:
         host = os.uname().nodename
-        until(lambda: self.store.workers_on("adapt", host) >= count, f"{count} adapt workers", START_S)
+        until(lambda: self.store.workers.count_on_host("adapt", host) >= count, f"{count} adapt workers", START_S)
 
     def answers_redis(self) -> bool:
         try:

@@ -132,7 +132,7 @@ class Storm:
             os.kill(pid, signal.SIGCONT)
 
     def _taken(self, point: Point) -> tuple[int, str]:
-        held = self.installation.faults / f"{point}.held"
+        held = self.installation.faults / f"{point}.stopped"
         until(held.exists, f"a worker reaches {point!r}")
         pid, id = held.read_text().split()
         held.unlink()

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from cli.main import main
 from tests.conftest import ROOT, PrivateRedis
 
@@ -31,7 +31,7 @@ def test_key_is_made_listed_without_its_token_and_revoked(
     kept = [redis_server.client.dump(name) for name in redis_server.client.scan_iter("*")]
     assert all(token.encode() not in value for value in kept if isinstance(value, bytes))
     assert main(["keys", "revoke", id]) == 0
-    assert sync_store.get_key(id).revoked
+    assert sync_store.api_keys.get(id).revoked
 
 
 def test_key_without_more_may_all_but_administer_and_is_a_tenant_of_its_own(
@@ -39,7 +39,7 @@ def test_key_without_more_may_all_but_administer_and_is_a_tenant_of_its_own(
 ) -> None:
     assert main(["keys", "make", "laptop"]) == 0
     _, id = token_and_id(capsys.readouterr().out)
-    key = sync_store.get_key(id)
+    key = sync_store.api_keys.get(id)
     assert (sorted(key.scopes), key.tenant) == (["episodes", "predict"], id)
 
 
@@ -70,7 +70,7 @@ def test_the_commands_of_the_operators_page_work(
     commands = re.findall(r"^lamanas (keys .*)$", page, re.MULTILINE)
     assert len(commands) >= 3
     for command in commands:
-        words = [sync_store.list_keys()[0].id if word == "ID" else word for word in command.split()]
+        words = [sync_store.api_keys.all()[0].id if word == "ID" else word for word in command.split()]
         assert main(words) == 0
     assert "revoked" in capsys.readouterr().out
 

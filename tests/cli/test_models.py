@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.meta_model import MetaModel, write
@@ -32,14 +32,14 @@ def test_a_trained_model_becomes_a_version_that_workers_can_use(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Learner(installation, sync_store, threads=1).register_shipped()
-    shipped = sync_store.active_version()
+    shipped = sync_store.models.active_version()
     for _ in range(2):
         assert main(["models", "add", str(tmp_path / "run")]) == 0
         assert f"lamanas models activate {trained.version}" in capsys.readouterr().out
-    record = sync_store.get_model(trained.version)
+    record = sync_store.models.get(trained.version)
     assert record.card["metrics"] == {"validation_accuracy": 0.5}
     assert set(record.card["architecture"]) == {"normal", "reduction"}
-    assert sync_store.active_version() == shipped != trained.version
+    assert sync_store.models.active_version() == shipped != trained.version
     assert Learner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
 
 
@@ -82,7 +82,7 @@ def test_what_is_no_model_is_refused_in_one_line(
     assert str(tmp_path / "run") in said
     assert words in said
     assert said.count("\n") == 1
-    assert sync_store.active_version() is None
+    assert sync_store.models.active_version() is None
 
 
 def test_weights_of_another_network_are_refused(

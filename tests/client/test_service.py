@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from lamanas_client import Client, Episode, ProblemError, Progress
 from tests.app.playing import CARD, Worker, classifier, png
 from tests.client.asking import Asking
@@ -96,7 +96,7 @@ def test_who_one_is_and_may_do(live: str, token: Callable[..., str]) -> None:
 
 
 def test_versions_and_training(ask_blocking: Callable[..., Any], sync_store: SyncStore) -> None:
-    sync_store.register_model("fedcba9876543210", b"weights", CARD)
+    sync_store.models.register("fedcba9876543210", b"weights", CARD)
     assert ask_blocking("activate_model", "fedcba9876543210").active
     assert {model.version: model.active for model in ask_blocking("list_models")} == {
         "0123456789abcdef": False,

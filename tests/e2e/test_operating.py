@@ -5,7 +5,8 @@ from collections.abc import Callable
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
+from lamanas_core.config import PRESETS
 from lamanas_core.data.sources.glyphs import write_folders
 from tests.conftest import Service, test_settings
 from tests.e2e.journey import button
@@ -32,6 +33,7 @@ def test_operator_trains_a_model_activates_it_and_rolls_back(page: Page, service
     expect(page.get_by_role("alert")).to_contain_text("there is no data set 'none-such'; there are: ")
     for label, value in (("Data set", "glyphs-to-watch"), ("Meta-epochs", "2"), ("Classes", "3"), ("Images each", "1")):
         page.get_by_label(label).fill(value)
+    assert page.get_by_label("Preset").locator("option").all_inner_texts() == list(PRESETS)
     page.get_by_label("Preset").select_option("tiny")
     button(page, "Start training").click()
     run = page.locator(".run").first
@@ -54,7 +56,7 @@ def test_operator_trains_a_model_activates_it_and_rolls_back(page: Page, service
 
 def test_who_is_no_admin_has_no_operators_view(visit: Callable[..., Page], service: Service) -> None:
     store = SyncStore.open(test_settings(service.data_dir))
-    _, token = store.make_key("laptop", ["episodes", "predict"])
+    _, token = store.api_keys.create("laptop", ["episodes", "predict"])
     store.close()
     page = visit(f"/#token={token}")
     expect(page.get_by_label("Drawing pad")).to_be_visible()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-TEST_SPLIT = ROOT / "lamanas_core" / "learning" / "splits" / "test.txt"
+TEST_SPLIT = ROOT / "lamanas_core" / "data" / "vinyals" / "test.txt"
 DRAWINGS = 20
 
 

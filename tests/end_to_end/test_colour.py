@@ -1,7 +1,6 @@
 """Colour images at 84 x 84: trained on a folder, added to a running service, adapted and asked through the API."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,22 +9,17 @@ import pytest
 
 from cli.main import main
 from lamanas_core.data.sources.glyphs import colours, draw, glyph_class, png, write_folders
-from lamanas_core.measure.evaluate import evaluate
 from lamanas_core.train import loop as training
 from tests.conftest import Service
 from tests.end_to_end.client import adapt, predict
+from tests.learning.brief_training import brief_recipe
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What ``lamanas train`` leaves of preset ``rgb84`` after a step of warm-up and one of meta-training."""
     write_folders(tmp_path / "colours", classes=6, images=3, seed=0, colour=True)
-    monkeypatch.setattr(training, "STEPS_PER_EPOCH", 1)
-    monkeypatch.setattr(
-        training,
-        "evaluate",
-        lambda model, classes, chosen, told: evaluate(model, classes, replace(chosen, episodes=1), told),
-    )
+    monkeypatch.setattr(training, "RECIPE", brief_recipe(steps=1))
     few = ["--warm-up-epochs", "1", "--meta-epochs", "1", "--meta-batch", "1", "--ways", "2", "--shots", "1"]
     data, folder = tmp_path / "colours", tmp_path / "run"
     assert main(["train", "--data", str(data), "--run", str(folder), "--preset", "rgb84", *few]) == 0

@@ -17,8 +17,8 @@ from typing import Any
 
 from app.settings import Settings
 from app.store import keys
+from app.store.clients import SyncStore
 from app.store.errors import NotFound
-from app.store.sync_store import SyncStore
 from cli import private_redis
 from tests.app.playing import CARD, Worker
 from tests.conftest import ROOT, PrivateRedis, free_port, test_settings
@@ -57,9 +57,9 @@ def serving(**environment: str) -> Iterator[Target]:
     server = PrivateRedis(settings, private_redis.start(settings))
     server.client.ping()
     store = SyncStore.open(settings)
-    store.register_model("0123456789abcdef", b"weights", CARD)
+    store.models.register("0123456789abcdef", b"weights", CARD)
     Worker(store).arrive()
-    _, token = store.make_key("hostile", ["admin"])
+    _, token = store.api_keys.create("hostile", ["admin"])
     try:
         with _working(store, server), _app(settings, environment) as (process, url):
             yield Target(url, token, process.pid, settings)
@@ -136,11 +136,11 @@ def _working(store: SyncStore, server: PrivateRedis) -> Iterator[None]:
 
 
 def _do(worker: Worker, kind: Any, id: str) -> None:
-    claim = worker.store.claim(kind, id, "played")
+    claim = worker.store.claims.claim(kind, id, "played")
     if claim is None:  # deleted or cancelled meanwhile
         return
     if kind == "training":
-        worker.store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
+        worker.store.claims.commit_training(claim, "fedcba9876543210", b"weights", CARD)
         return
     with suppress(AssertionError, NotFound):  # deleted meanwhile
         worker.finish(claim)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from lamanas_core.adapt.inner import Learner, Step, steps
-from lamanas_core.adapt.parameters import Parameters, initial_parameters
+from lamanas_core.adapt.inner import Step, TaskLearner, steps
+from lamanas_core.adapt.parameters import Parameters, Tensors, initial_parameters
 from lamanas_core.config import PRESETS, Config, NetworkConfig
+from lamanas_core.data.episodes import Episode
 from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
-from lamanas_core.meta.gradient import Task
 
 MINIATURE = Config(
     "tiny",
@@ -20,29 +20,42 @@ MINIATURE = Config(
 )
 
 
-def float64_learner(config: Config = MINIATURE, seed: int = 0) -> tuple[Learner, Parameters]:
+def float64_learner(config: Config = MINIATURE, seed: int = 0) -> tuple[TaskLearner, Parameters]:
     """A network of a few hundred parameters whose gradients can be checked by finite differences."""
-    learner = Learner.build(config)
-    learner.network.double()
-    learner.loss.double()
-    return learner, initial_parameters(config, seed).map(lambda tensor: tensor.double())
+    return TaskLearner.build(config), initial_parameters(config, seed).map(lambda tensor: tensor.double())
 
 
-def float64_task(seed: int = 0, ways: int = 3, shots: int = 2) -> Task:
+def float64_episode(seed: int = 0, ways: int = 3, shots: int = 2) -> Episode:
     """Random images of side 8."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(ways).repeat_interleave(shots)
     shape = (len(labels), 1, 8, 8)
     support, query = (torch.rand(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    return Task(support, labels, query, labels, ways)
+    return Episode(support, labels, query, labels, ways)
 
 
 def first_step(
-    learner: Learner, parameters: Parameters, task: Task, count: int = 1, dropping: torch.Generator | None = None
+    learner: TaskLearner, parameters: Parameters, task: Episode, count: int = 1, dropping: torch.Generator | None = None
 ) -> Step:
     """The first of ``count`` steps, its graph kept."""
     support, labels = task.support, task.support_labels
     return next(steps(learner, parameters, support, labels, task.ways, count, dropping=dropping, keep_graphs=True))
+
+
+def with_shares(parameters: Parameters, shares: list[float], temperature: float = 1.0) -> Parameters:
+    """Every edge's operations with these shares at this temperature."""
+    alpha = dict(parameters.alpha)
+    for kind in ("normal", "reduction"):
+        old = alpha[f"{kind}.operations"]
+        alpha[f"{kind}.operations"] = temperature * torch.tensor(shares).to(old).clamp(min=1e-9).log().repeat(
+            len(old), 1
+        )
+    return replace(parameters, alpha=alpha)
+
+
+def operations_in(theta: Tensors) -> set[int]:
+    """The places of the operations that have a value other than 0 in any cell."""
+    return {int(name.split(".")[4]) for name, value in theta.items() if ".edges." in name and bool(value.any())}
 
 
 def glyph_support(ways: int, shots: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -44,9 +44,9 @@ def test_each_variant_moves_what_its_name_says() -> None:
 
 def test_cross_entropy_is_tried_down_to_steps_too_short_to_matter() -> None:
     found = variants(model())
-    base = model().parameters.theta_rates.exp()
+    base = model().parameters.theta_log_rates.exp()
     for name, factor in CROSS_ENTROPY_RATES.items():
-        torch.testing.assert_close(found[name].model.parameters.theta_rates.exp(), factor * base)
+        torch.testing.assert_close(found[name].model.parameters.theta_log_rates.exp(), factor * base)
         assert found[name].model.config.task_learner.loss == "cross_entropy"
     assert min(CROSS_ENTROPY_RATES.values()) <= 1 / 30
 
@@ -88,5 +88,17 @@ def test_all_variants_are_measured_on_every_episode(tmp_path: Path) -> None:
     assert result["variants"].keys() == variants(model()).keys()
     best = result["best_cross_entropy"]["by_accuracy"]
     assert result["variants"][best]["over_best_cross_entropy"] == [0.0, 0.0]
-    assert 0 <= result["genotype_moved"] <= 1
-    assert result["genotype_pairs_differ"] in (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("alpha_rate", "expected"), [(0.0, 0.0), (1e3, 1.0)])
+def test_the_genotype_counts_as_moved_where_the_steps_change_its_operations(
+    tmp_path: Path, alpha_rate: float, expected: float
+) -> None:
+    write_folders(tmp_path, classes=8, images=3, seed=0)
+    classes = load_dataset(tmp_path, ImageSpec())["train"]
+    parameters = initial_parameters(CONFIG, 0)
+    rates = torch.full_like(parameters.alpha_log_rates, alpha_rate).log()
+    moving = MetaModel(replace(parameters, alpha_log_rates=rates), {"config": CONFIG.to_json()})
+    asked = EvaluationConfig(ways=3, shots=1, queries=2, episodes=2)
+    result = ablate(moving, classes, asked, lambda number: None)
+    assert (result["genotype_moved"], result["genotype_pairs_differ"]) == (expected, expected)

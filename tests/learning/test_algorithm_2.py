@@ -7,18 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.adapt.inner import Learner, learned_loss
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Config
-from lamanas_core.meta.gradient import Task
-from lamanas_core.meta.reptile import Proxy, proxy_value, reptile
-from lamanas_core.search.normalisation import Statistics
-from lamanas_core.train.loop import TrainingConfig, _apply, _begin
-from tests.learning.helpers import MINIATURE, first_step, float64_learner, float64_task
+from lamanas_core.config import Config, Proxy, TrainingConfig
+from lamanas_core.data.episodes import Episode
+from lamanas_core.meta.reptile import proxy_value, reptile
+from lamanas_core.recipe import Recipe
+from lamanas_core.train.loop import _apply, _begin
+from tests.learning.helpers import MINIATURE, first_step, float64_episode, float64_learner
 from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
 
 
-def by_double_backward(learner: Learner, parameters: Parameters, task: Task, count: int, proxy: Proxy) -> Parameters:
+def by_double_backward(
+    learner: TaskLearner, parameters: Parameters, task: Episode, count: int, proxy: Proxy
+) -> Parameters:
     """θ_K, α_K and φ_K of one task, as Algorithm 2 is printed, by torch's own optimizers."""
     theta, alpha, phi = (
         {n: v.clone().requires_grad_() for n, v in part.items()}
@@ -28,10 +30,10 @@ def by_double_backward(learner: Learner, parameters: Parameters, task: Task, cou
     of_phi = torch.optim.Adam(phi.values(), lr=0.01)
     variables = [*theta.values(), *alpha.values()]
     for k in range(count):
-        features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(k, count, None))
+        features, _ = learner.embed(theta, alpha, task.support, mixing=learner.mixing(k, count, None))
         logits = features @ theta["head.weight"].T + theta["head.bias"]
         entropy = F.cross_entropy(logits, task.support_labels)
-        moving = learned_loss(learner, phi, logits, task.support_labels, k / count)[0]
+        moving = learner.learned_loss(phi, logits, task.support_labels, k / count)[0]
         if proxy == "mse":
             value = (moving - entropy.detach()).square()
         else:
@@ -40,7 +42,7 @@ def by_double_backward(learner: Learner, parameters: Parameters, task: Task, cou
             value = -torch.stack([(a * b).sum() for a, b in zip(slopes, fixed, strict=True)]).sum()
         of_phi.zero_grad()
         torch.autograd.backward(value, inputs=list(phi.values()), retain_graph=True)
-        loss = learned_loss(learner, parameters.phi, logits, task.support_labels, k / count)[0]
+        loss = learner.learned_loss(parameters.phi, logits, task.support_labels, k / count)[0]
         inner.zero_grad()
         torch.autograd.backward(loss, inputs=variables)
         of_phi.step()
@@ -52,8 +54,8 @@ def by_double_backward(learner: Learner, parameters: Parameters, task: Task, cou
 @pytest.mark.parametrize("proxy", ["mse", "inner_product"])
 def test_algorithm_2_goes_where_a_plain_loop_goes(proxy: Proxy, loss: str) -> None:
     learner, parameters = float64_learner(with_loss(SMALL, loss))
-    task = float64_task()
-    asked = reptile(learner, parameters, task, 3, generator(), proxy).gradients
+    task = float64_episode()
+    asked = reptile(learner, parameters, task, 3, generator(), proxy, 0.01).gradients
     plain = by_double_backward(learner, parameters, task, 3, proxy).named()
     for name, old in parameters.named().items():
         torch.testing.assert_close(old - asked[name], plain[name].detach(), rtol=1e-6, atol=1e-6, msg=name)
@@ -61,16 +63,16 @@ def test_algorithm_2_goes_where_a_plain_loop_goes(proxy: Proxy, loss: str) -> No
 
 def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() -> None:
     config = TrainingConfig(preset="tiny", meta="reptile")
-    run = _begin(config, with_loss(MINIATURE, "fnn"), "cpu")
+    run = _begin(config, with_loss(MINIATURE, "fnn"), Recipe(), "cpu")
     before = {name: value.detach().clone() for name, value in run.parameters.named().items()}
-    learner = Learner.build(with_loss(MINIATURE, "fnn"))
-    tasks = [float64_task(seed) for seed in (0, 1)]
-    tasks = [replace(task, support=task.support.float(), query=task.query.float()) for task in tasks]
+    learner = TaskLearner.build(with_loss(MINIATURE, "fnn"))
+    tasks = [float64_episode(seed) for seed in (0, 1)]
+    tasks = [replace(task, support=task.support.float(), queries=task.queries.float()) for task in tasks]
     start = run.parameters.map(lambda value: value.detach().clone())
-    asked = [reptile(learner, start, task, 2, generator(), "mse") for task in tasks]
+    asked = [reptile(learner, start, task, 2, generator(), "mse", 0.01) for task in tasks]
     # Long ways: were they slopes, they would be cut to a length of 5.
     asked = [replace(one, gradients={n: 100 * v for n, v in one.gradients.items()}) for one in asked]
-    _apply(run, run.meta, asked, 0.5)
+    _apply(run, run.meta, asked, 0.5, Recipe())
     for name, value in run.parameters.named().items():
         size = {"theta": 1.0, "alpha": 0.6, "phi": 1.0}.get(name.split(".")[0], 0.0)
         mean = (asked[0].gradients[name] + asked[1].gradients[name]) / 2
@@ -81,11 +83,14 @@ def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() ->
 def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
     """⟨∇L_φ, (λ ∇_θ H, ξ ∇_α H)⟩, over the mean of λ."""
     learner, parameters = float64_learner(with_loss(SMALL, "fnn"))
-    task = float64_task()
+    task = float64_episode()
 
     def value(theta_rate: float, alpha_rate: float) -> float:
-        rates = torch.full_like(parameters.theta_rates, theta_rate), torch.full_like(parameters.alpha_rates, alpha_rate)
-        at = replace(parameters, theta_rates=rates[0].log(), alpha_rates=rates[1].log())
+        rates = (
+            torch.full_like(parameters.theta_log_rates, theta_rate),
+            torch.full_like(parameters.alpha_log_rates, alpha_rate),
+        )
+        at = replace(parameters, theta_log_rates=rates[0].log(), alpha_log_rates=rates[1].log())
         return float(proxy_value(learner, at, task, "inner_product", first_step(learner, at, task)).detach())
 
     of_theta = value(0.1, 0.0)
@@ -97,7 +102,7 @@ def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
 
 def test_equation_8_refuses_a_step_whose_forward_pass_was_another() -> None:
     learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=0.5)))
-    task = float64_task()
+    task = float64_episode()
     step = first_step(learner, parameters, task, 1, generator())
     other = replace(step, mixing=replace(step.mixing, dropped=None))
     with pytest.raises(AssertionError, match="its dropped paths or statistics differ"):
@@ -130,21 +135,21 @@ def test_meta_training_turns_a_loss_that_pulls_the_wrong_way_and_its_steps_then_
     assert gain(learner, start) < 0 < gain(learner, now)
 
 
-def gain(learner: Learner, at: Parameters) -> float:
+def gain(learner: TaskLearner, at: Parameters) -> float:
     """How much one step lowers the cross-entropy of the query images, over five tasks kept apart."""
     unseen = [same_images(100 + seed) for seed in range(5)]
     return sum(query_loss(learner, at, t, 0) - query_loss(learner, at, t, 1) for t in unseen) / len(unseen)
 
 
-def slope(learner: Learner, phi: Tensors) -> Tensor:
+def slope(learner: TaskLearner, phi: Tensors) -> Tensor:
     """∂L_φ/∂z on fixed logits."""
     logits = torch.randn(12, 3, generator=generator(), dtype=torch.float64).requires_grad_()
-    value = learned_loss(learner, phi, logits, torch.arange(12) % 3, 0.0)[0]
+    value = learner.learned_loss(phi, logits, torch.arange(12) % 3, 0.0)[0]
     return torch.autograd.grad(value, logits)[0].flatten()
 
 
-def same_images(seed: int) -> Task:
+def same_images(seed: int) -> Episode:
     """Random images to tell apart; the queries are the support images with a little noise."""
-    task = float64_task(seed)
+    task = float64_episode(seed)
     noise = torch.randn(task.support.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return replace(task, query=task.support + 0.02 * noise)
+    return replace(task, queries=task.support + 0.02 * noise)

@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from lamanas_core.adapt.adapted import kept_parameters
 from lamanas_core.config import NetworkConfig
-from lamanas_core.meta.warm_up import ANNEALED_BY, PASS_COST, size, temperature
-from lamanas_core.search.alpha import cell_weights, edges, genotype, initial_alpha, pairs, shares
-from lamanas_core.search.network import Supernet
+from lamanas_core.meta.warm_up import size, temperature
+from lamanas_core.recipe import WarmUp
+from lamanas_core.search.alpha import CellWeights, cell_weights, edges, genotype, initial_alpha, pairs, shares
+from lamanas_core.search.network import Network
 
+RECIPE = WarmUp()
 CONFIG = NetworkConfig(nodes=2, channels=4, operations=("skip", "conv_3x3"), cells=("normal",), prune_threshold=0.05)
 
 
@@ -45,37 +46,43 @@ def test_what_falls_under_the_threshold_is_dropped_and_the_rest_is_told_by_the_g
     assert [edge.source for edge in nodes[1]] == ["input0", "input1"]
 
 
+def pruned(alpha: dict[str, torch.Tensor]) -> CellWeights:
+    return cell_weights(alpha, CONFIG, temperature=CONFIG.temperature, threshold=CONFIG.prune_threshold)
+
+
 def test_parameters_kept_by_hand() -> None:
     alpha = initial_alpha(CONFIG)
-    theta = {name: value.detach() for name, value in Supernet(CONFIG).named_parameters()}
-    total = sum(value.numel() for value in theta.values())
+    network = Network(CONFIG)
+    total = sum(value.numel() for value in network.initial_theta(torch.Generator()).values())
+    assert network.kept_cost(pruned(alpha)) == total
     alpha["normal.operations"][0] = torch.tensor([9.0, 0.0])
     # One convolution 3 x 3 of 4 channels and its normalisation less.
-    assert kept_parameters(theta, alpha, CONFIG) == total - (4 * 4 * 9 + 8)
+    assert network.kept_cost(pruned(alpha)) == total - (4 * 4 * 9 + 8)
     # Node 1 without its third input: that edge's convolution less as well, though its share of the edge is a half.
     alpha["normal.pairs.1"] = torch.tensor([9.0, 0.0, 0.0])
-    assert kept_parameters(theta, alpha, CONFIG) == total - 2 * (4 * 4 * 9 + 8)
+    assert network.kept_cost(pruned(alpha)) == total - 2 * (4 * 4 * 9 + 8)
 
 
 def test_the_temperature_falls_to_its_end_and_stays() -> None:
-    assert temperature(0.0) == 1.0
-    assert temperature(ANNEALED_BY) == pytest.approx(0.05)
-    assert temperature(1.0) == pytest.approx(0.05)
-    assert temperature(ANNEALED_BY / 2) == pytest.approx(math.sqrt(0.05))
+    assert temperature(0.0, RECIPE) == 1.0
+    assert temperature(RECIPE.annealed_by, RECIPE) == pytest.approx(0.05)
+    assert temperature(1.0, RECIPE) == pytest.approx(0.05)
+    assert temperature(RECIPE.annealed_by / 2, RECIPE) == pytest.approx(math.sqrt(0.05))
 
 
 def test_the_size_by_hand_counts_one_whole_operation_less_than_two_halves() -> None:
     alpha = initial_alpha(CONFIG)
-    theta = {name: value.detach() for name, value in Supernet(CONFIG).named_parameters()}
+    network = Network(CONFIG)
+    theta = network.initial_theta(torch.Generator())
     always = sum(value.numel() for name, value in theta.items() if "edges" not in name)
     convolution = 4 * 4 * 9 + 8
     for name in ("normal.operations", "reduction.operations"):
         alpha[name][:, 1] = 90.0
     alpha["normal.pairs.1"][0] = 90.0
-    whole = size(theta, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), CONFIG)
+    whole = size(network, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), RECIPE)
     # The convolution on the four chosen edges of five, over both operations on all five.
-    expected = (always + 4 * (convolution + PASS_COST)) / (always + 5 * (convolution + 2 * PASS_COST))
+    expected = (always + 4 * (convolution + RECIPE.pass_cost)) / (always + 5 * (convolution + 2 * RECIPE.pass_cost))
     assert float(whole) == pytest.approx(expected)
     alpha["normal.operations"][0] = 0.0
-    halves = size(theta, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), CONFIG)
+    halves = size(network, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), RECIPE)
     assert halves > whole

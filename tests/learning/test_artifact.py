@@ -122,9 +122,28 @@ def test_adapting_leaves_the_meta_model_as_it_was_to_the_byte(model: MetaModel) 
 def test_the_adaptation_tells_what_it_kept(model: MetaModel) -> None:
     adapted = run(model, *glyph_support(3, [2, 1, 3], seed=9))
     assert 0 < adapted.parameters_kept < adapted.parameters_total
-    assert 0 <= adapted.support_accuracy <= 1
-    assert adapted.leave_one_out_accuracy is not None
     assert len(adapted.losses) == model.config.task_learner.steps
+
+
+def test_support_images_are_classified_as_served_and_leave_one_out_without_each(model: MetaModel) -> None:
+    """Of characters that have nothing in common but their label, and one that has two labels."""
+    support, _ = glyph_support(8, [1] * 8, seed=12)
+    support[3] = support[0]
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, 3])
+    adapted = run(model, support, labels, 0)
+    answers = Classifier.from_bytes(adapted.artifact).logits(support).argmax(1)
+    assert adapted.support_accuracy == pytest.approx((answers == labels).mean())
+    features = adapted.network.features.numpy()
+    recognised = []
+    for i in np.flatnonzero(labels < 3):  # an only image cannot be left out
+        others = np.arange(len(labels)) != i
+        centres = np.stack([features[others & (labels == label)].mean(0) for label in range(4)])
+        recognised.append(np.square(centres - features[i]).sum(1).argmin() == labels[i])
+    assert adapted.leave_one_out_accuracy == pytest.approx(np.mean(recognised))
+    assert float(np.mean(recognised)) < adapted.support_accuracy < 1
+
+
+def test_classes_of_one_image_each_have_no_leave_one_out_accuracy(model: MetaModel) -> None:
     assert run(model, *glyph_support(3, [1, 1, 1], seed=9)).leave_one_out_accuracy is None
 
 

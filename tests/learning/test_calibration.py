@@ -7,19 +7,23 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lamanas_core.adapt.adapted import adapt, adapt_to
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration
-from lamanas_core.data.episodes import to_float, with_strangers
+from lamanas_core.data.episodes import out_of_class, to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.heads import Head, fitted_head
-from lamanas_core.image_spec import ImageSpec
-from lamanas_core.measure.calibrate import QUERIES, SHOTS, calibrated
+from lamanas_core.heads import FittedHead, FittedPrototypes
+from lamanas_core.measure.calibrate import calibrated
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
+from lamanas_core.recipe import CalibrationEpisodes
 from tests.learning.helpers import MINIATURE
+
+RECIPE = CalibrationEpisodes()
 
 
 def test_the_calibration_error_by_hand() -> None:
@@ -39,15 +43,15 @@ def test_the_area_under_the_curve_by_hand() -> None:
 def test_the_distance_ratio_by_hand() -> None:
     config = replace(MINIATURE, calibration=Calibration(temperature=2.0))
     features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0]]), torch.arange(3)
-    head = fitted_head(config, {}, torch.tensor(3.0).log(), features, labels, 3)
+    head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
+    assert isinstance(head, FittedPrototypes)
     # Nearest others lie at 16, 16 and 36 (squared), over two features.
     assert head.spread().item() == pytest.approx((8 + 8 + 18) / 3)
     asked = torch.tensor([[1.0, 1.0]])
     assert head.log_distance_ratio(asked).item() == pytest.approx(math.log(1.0 / (34 / 3)), rel=1e-4)
     logits = head.logits(asked)[0]
     assert (logits[0] - logits[1]).item() == pytest.approx(3.0 / 2 * (10 - 2) / 2)
-    with pytest.raises(ValueError, match="no prototypes"):
-        Head(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(asked)
+    assert FittedHead(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(asked) is None
 
 
 def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty() -> None:
@@ -57,10 +61,10 @@ def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty(
     members = tuple(torch.arange(12 * i, 12 * i + 12) for i in range(6))
     classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
-    fitted = calibrated(model, classes, seed=0)
+    fitted = calibrated(model, classes, seed=0, recipe=RECIPE)
     assert fitted.config.calibration != Calibration()
     assert fitted.version != model.version
-    assert calibrated(fitted, classes, seed=0).config.calibration == fitted.config.calibration
+    assert calibrated(fitted, classes, seed=0, recipe=RECIPE).config.calibration == fitted.config.calibration
     assert query_entropy(fitted, classes) < query_entropy(model, classes)
     support = images[[0, 1, 12, 13, 24, 25]].numpy()
     adapted = adapt(
@@ -69,6 +73,7 @@ def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty(
     asked = images[[5, 17, 40]]
     calibration = fitted.config.calibration
     ratio = adapted.network.log_distance_ratio(asked.float() / 255)
+    assert ratio is not None
     expected = torch.sigmoid(calibration.novelty_slope * (ratio - calibration.novelty_centre))
     novelty = Classifier.from_bytes(adapted.artifact).novelty(asked.numpy())
     np.testing.assert_allclose(novelty, expected.detach().numpy(), atol=1e-4)
@@ -78,9 +83,9 @@ def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty(
 def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
     """Mean cross-entropy of the queries of the first episodes that ``calibrated`` looks at."""
     found = []
-    for number, (episode, _) in enumerate(with_strangers(classes, 5, SHOTS, QUERIES, 4, seed=0)):
+    for number, (episode, _) in enumerate(with_out_of_class(classes, 5, RECIPE.shots, RECIPE.queries, 4, seed=0)):
         network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
-        found.append(F.cross_entropy(network.logits(to_float(episode.query)), episode.query_labels))
+        found.append(F.cross_entropy(network.logits(to_float(episode.queries)), episode.query_labels))
     return float(torch.stack(found).mean())
 
 
@@ -88,5 +93,23 @@ def test_too_few_classes_leave_a_model_as_it_is() -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
-    assert calibrated(model, classes, 0) is model
-    assert ImageSpec(size=8) == MINIATURE.network.image
+    assert calibrated(model, classes, 0, RECIPE) is model
+
+
+def test_out_of_class_are_of_every_class_outside_the_episode_and_of_none_inside() -> None:
+    """Each class has images of one value, its number."""
+    images = torch.arange(6, dtype=torch.uint8).repeat_interleave(3)[:, None, None, None].expand(-1, 1, 8, 8)
+    members = tuple(torch.arange(3 * i, 3 * i + 3) for i in range(6))
+    classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
+    for episode, strange in with_out_of_class(classes, 3, 1, 2, 20, seed=0):
+        inside = values(episode.support)
+        assert values(episode.queries) == inside
+        assert len(strange) == len(episode.queries)
+        assert not inside & values(strange)
+    episode, _ = next(with_out_of_class(classes, 3, 1, 2, 1, seed=0))
+    many = out_of_class(classes, episode, 100, torch.Generator().manual_seed(0))
+    assert values(many) == set(range(6)) - values(episode.support)
+
+
+def values(images: Tensor) -> set[int]:
+    return set(images.flatten().tolist())

@@ -27,7 +27,7 @@ def drawn(seed: int, ways: int, shots: int, **options: bool) -> Episode:
 @given(st.integers(0, 2**31 - 1), st.integers(1, CLASSES), st.integers(1, IMAGES - 1), st.booleans())
 def test_no_image_is_there_twice_and_each_has_its_class(seed: int, ways: int, shots: int, uneven: bool) -> None:
     episode = drawn(seed, ways, shots, uneven=uneven)
-    numbers = torch.cat([episode.support, episode.query])[:, 0, 0, 0].long()
+    numbers = torch.cat([episode.support, episode.queries])[:, 0, 0, 0].long()
     labels = torch.cat([episode.support_labels, episode.query_labels])
     assert len(set(numbers.tolist())) == len(numbers)
     assert len(set(episode.classes)) == ways == episode.ways

@@ -91,7 +91,7 @@ def test_novelty_is_measured_on_classes_outside_the_episode_where_there_are_any(
     assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 0.5
     given.clear()
     bright = torch.full((4, 1, 8, 8), 9, dtype=torch.uint8)
-    monkeypatch.setattr(evaluation, "strangers", lambda *_: bright)
+    monkeypatch.setattr(evaluation, "out_of_class", lambda *_: bright)
     assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 1.0
 
 
@@ -105,7 +105,7 @@ def test_the_document_tells_the_steps_that_were_taken(given: list[dict[str, obje
 
 
 def test_accuracy_and_cross_entropy_of_one_adaptation_by_hand(given: list[dict[str, object]]) -> None:
-    episode = SimpleNamespace(query=torch.zeros(4, 1, 8, 8), query_labels=torch.tensor([0, 0, 1, 1]))
+    episode = SimpleNamespace(queries=torch.zeros(4, 1, 8, 8), query_labels=torch.tensor([0, 0, 1, 1]))
     accuracy, entropy = measured_on(SimpleNamespace(artifact=bytes([1])), episode)  # type: ignore[arg-type]
     assert accuracy == 0.25
     assert entropy == pytest.approx(-(np.log(SURE) + 3 * np.log(1 - SURE)) / 4)

@@ -10,21 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from lamanas_core.adapt.inner import Learner, steps
+from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.heads import leave_one_out_logits
 from lamanas_core.meta.gradient import query_logits
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import proxy_value, reptile
-from lamanas_core.search.normalisation import Statistics
-from tests.learning.helpers import MINIATURE, first_step, float64_learner, float64_task
+from tests.learning.helpers import MINIATURE, first_step, float64_episode, float64_learner
 
 STEP = 1e-6
 
 
-def outer_loss(learner: Learner, parameters: Parameters, count: int) -> float:
+def outer_loss(learner: TaskLearner, parameters: Parameters, count: int) -> float:
     """The query loss after ``count`` steps, computed without meta-gradients."""
-    task = float64_task()
+    task = float64_episode()
     theta, alpha = parameters.theta, parameters.alpha
     for step in steps(learner, parameters, task.support, task.support_labels, task.ways, count):
         theta, alpha = step.theta, step.alpha
@@ -35,7 +34,7 @@ def outer_loss(learner: Learner, parameters: Parameters, count: int) -> float:
 def test_maml_gradients_equal_finite_differences_through_all_steps(loss: str) -> None:
     config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss=loss))  # type: ignore[arg-type]
     learner, parameters = float64_learner(config)
-    gradients = maml(learner, parameters, float64_task(), 3, torch.Generator()).gradients
+    gradients = maml(learner, parameters, float64_episode(), 3, torch.Generator()).gradients
     generator = torch.Generator().manual_seed(1)
     for part in ("theta.", "alpha.", "phi.", "rates.theta", "rates.alpha", "scale"):
         names = [name for name in gradients if name.startswith(part)]
@@ -53,19 +52,19 @@ def test_maml_gradients_equal_finite_differences_through_all_steps(loss: str) ->
 
 def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apart() -> None:
     learner, parameters = float64_learner()
-    task = float64_task()
+    task = float64_episode()
     step = next(steps(learner, parameters, task.support, task.support_labels, task.ways, 1))
     scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
 
     def loss(theta: dict[str, Tensor], alpha: dict[str, Tensor]) -> Tensor:
-        features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
+        features, _ = learner.embed(theta, alpha, task.support)
         logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
         value: Tensor = functional_call(learner.loss, parameters.phi, (logits, task.support_labels, 0.0, None))[0]
         return value
 
     for old, new, rates in (
-        (parameters.theta, step.theta, parameters.theta_rates),
-        (parameters.alpha, step.alpha, parameters.alpha_rates),
+        (parameters.theta, step.theta, parameters.theta_log_rates),
+        (parameters.alpha, step.alpha, parameters.alpha_log_rates),
     ):
         leaves = {name: value.clone().requires_grad_() for name, value in old.items()}
         value = loss(leaves, parameters.alpha) if old is parameters.theta else loss(parameters.theta, leaves)
@@ -77,7 +76,7 @@ def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apar
 @pytest.mark.parametrize("proxy", ["inner_product", "cosine"])
 def test_the_proxys_value_and_gradient_equal_double_backward(proxy: Literal["inner_product", "cosine"]) -> None:
     learner, parameters = float64_learner()
-    task = float64_task()
+    task = float64_episode()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
     forward_mode = proxy_value(learner, live, task, proxy, first_step(learner, parameters, task))
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
@@ -86,7 +85,7 @@ def test_the_proxys_value_and_gradient_equal_double_backward(proxy: Literal["inn
     entropy = F.cross_entropy(query_logits(learner, parameters, theta, alpha, task), task.query_labels)
     fixed = [g.detach() for g in torch.autograd.grad(entropy, variables, materialize_grads=True)]
     scale = parameters.log_scale.exp() * learner.config.task_learner.logit_scale
-    features = learner.embed(theta, alpha, task.support, Statistics(len(task.support)))
+    features, _ = learner.embed(theta, alpha, task.support)
     logits = leave_one_out_logits(features, task.support_labels, task.ways, scale)
     loss: Tensor = functional_call(learner.loss, live.phi, (logits, task.support_labels, 0.0, None))[0]
     slopes = torch.autograd.grad(loss, variables, create_graph=True, materialize_grads=True)
@@ -118,7 +117,7 @@ def change_along(direction: Sequence[Tensor], logits: Tensor, variables: Sequenc
 @pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
 def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
     learner, parameters = float64_learner()
-    asked = reptile(learner, parameters, float64_task(), 2, torch.Generator(), proxy, 0.01).gradients  # type: ignore[arg-type]
+    asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), proxy, 0.01).gradients  # type: ignore[arg-type]
     for part in ("theta.", "alpha.", "phi."):
         assert any(bool(value.abs().max() > 0) for name, value in asked.items() if name.startswith(part)), part
         assert all(bool(value.isfinite().all()) for value in asked.values())
@@ -126,7 +125,7 @@ def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
 
 def test_reptile_trains_the_loss_with_the_state_that_runs_along_the_steps() -> None:
     learner, parameters = float64_learner()
-    asked = reptile(learner, parameters, float64_task(), 2, torch.Generator(), "cosine", 0.01).gradients
+    asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), "cosine", 0.01).gradients
     assert asked["phi.hidden.weight_hh"].abs().max() > 0
 
 
@@ -134,17 +133,35 @@ def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
     learner, parameters = float64_learner(
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy"))
     )
-    task = float64_task()
+    task = float64_episode()
     asked = reptile(learner, parameters, task, 3, torch.Generator(), "mse", 0.01).gradients
     last = list(steps(learner, parameters, task.support, task.support_labels, task.ways, 3))[-1]
     for name, value in parameters.theta.items():
         torch.testing.assert_close(asked[f"theta.{name}"], value - last.theta[name])
 
 
+@pytest.mark.parametrize("algorithm", [1, 2])
+def test_the_outer_loss_classifies_each_query_alone(algorithm: int) -> None:
+    """Its statistics are the support set's: it is the mean of what each query has without the others."""
+    learner, parameters = float64_learner()
+    task = float64_episode()
+
+    def loss(rows: list[int]) -> float:
+        asked = replace(task, queries=task.queries[rows], query_labels=task.query_labels[rows])
+        if algorithm == 1:
+            return maml(learner, parameters, asked, 1, torch.Generator()).loss
+        return reptile(learner, parameters, asked, 1, torch.Generator(), "mse", 0.01).loss
+
+    everything = list(range(len(task.queries)))
+    alone = [loss([row]) for row in everything]
+    assert max(alone) - min(alone) > 0.1
+    assert loss(everything) == pytest.approx(sum(alone) / len(alone))
+
+
 def test_the_loss_network_stays_as_it_is_while_adapting() -> None:
     learner, parameters = float64_learner()
     before = {name: value.clone() for name, value in parameters.phi.items()}
-    task = float64_task()
+    task = float64_episode()
     for _ in steps(learner, parameters, task.support, task.support_labels, task.ways, 3):
         pass
     assert all(torch.equal(before[name], value) for name, value in parameters.phi.items())

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.heads import leave_one_out_logits, prototype_head
+from lamanas_core.config import NetworkConfig
+from lamanas_core.heads import PrototypeHead, leave_one_out_logits
 from lamanas_core.losses.invariant import ALONE, LearnedLoss
 
 
@@ -72,6 +73,7 @@ def test_leave_one_out_equals_prototypes_made_without_each_image(seed: int, shot
     for i, label in enumerate(labels.tolist()):
         others = torch.arange(len(labels)) != i
         rest = others if shots[label] > 1 else torch.ones_like(others)
-        head = prototype_head(features[rest], labels[rest], len(shots), torch.tensor(3.0, dtype=torch.float64))
+        scale = torch.tensor(3.0, dtype=torch.float64)
+        head = PrototypeHead(NetworkConfig()).fit({}, features[rest], labels[rest], len(shots), scale)
         expected = head.logits(features[i : i + 1])[0]
         torch.testing.assert_close(result[i] - result[i].mean(), expected - expected.mean())

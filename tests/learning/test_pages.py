@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,9 @@ from torch.distributed.run import get_args_parser
 
 from cli.main import main
 from lamanas_core.config import PRESETS
-from lamanas_core.measure.evaluate import evaluate
 from lamanas_core.train import loop as training
 from tests.conftest import ROOT, PrivateRedis
+from tests.learning.brief_training import brief_recipe
 from tests.learning.helpers import MINIATURE
 
 
@@ -25,15 +24,11 @@ def commands(page: str) -> list[list[str]]:
 def test_the_commands_of_the_pages_run_in_their_order(
     tmp_path: Path, redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def few(model, classes, chosen, told):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        return evaluate(model, classes, replace(chosen, episodes=1, ways=2), told)
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
-    monkeypatch.setattr(training, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(training, "evaluate", few)
+    monkeypatch.setattr(training, "RECIPE", brief_recipe(validate=False))
     for command in [*commands("training-on-your-data.md"), *commands("plots.md")]:
         if command[0] == "torchrun":
             # What it starts is run here as one process; several are tested beside this.

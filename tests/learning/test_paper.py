@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,20 +11,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lamanas_core.adapt.adapted import adapt
-from lamanas_core.adapt.inner import Adam, Learner, learned_loss, steps
+from lamanas_core.adapt.inner import TaskLearner, adam, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.backbones import RESNET_NAMES, load_pretrained
-from lamanas_core.config import PAPER, PRESETS, Config, NetworkConfig, OperationName
+from lamanas_core.config import PAPER, PRESETS, Config, NetworkConfig
+from lamanas_core.data.episodes import Episode
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.losses.paper import PaperLoss
-from lamanas_core.meta.gradient import Task, query_logits
+from lamanas_core.meta.gradient import query_logits
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import proxy_value, reptile
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import EdgeWeights, drop_paths
-from lamanas_core.search.normalisation import Statistics
-from tests.learning.helpers import first_step, float64_learner, float64_task
+from lamanas_core.search.operations import OPERATIONS
+from tests.learning.helpers import first_step, float64_episode, float64_learner
 
 NETWORK = replace(
     PAPER.network, image=ImageSpec(size=8), channels=2, nodes=2, cells=("normal", "reduction"), ways=3, drop_path=0.0
@@ -45,7 +45,7 @@ def with_loss(config: Config, loss: str, residual: bool = True) -> Config:
 
 
 def after(
-    learner: Learner, parameters: Parameters, task: Task, count: int
+    learner: TaskLearner, parameters: Parameters, task: Episode, count: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     theta, alpha = parameters.theta, parameters.alpha
     for step in steps(learner, parameters, task.support, task.support_labels, task.ways, count):
@@ -53,7 +53,7 @@ def after(
     return theta, alpha
 
 
-def query_loss(learner: Learner, parameters: Parameters, task: Task, count: int) -> float:
+def query_loss(learner: TaskLearner, parameters: Parameters, task: Episode, count: int) -> float:
     theta, alpha = after(learner, parameters, task, count)
     predicted = query_logits(learner, parameters, theta, alpha, task)
     return float(F.cross_entropy(predicted, task.query_labels).detach())
@@ -62,7 +62,7 @@ def query_loss(learner: Learner, parameters: Parameters, task: Task, count: int)
 @pytest.mark.parametrize("loss", ["cross_entropy", "fnn", "lstm"])
 def test_algorithm_1_is_the_derivative_through_all_steps(loss: str) -> None:
     learner, parameters = float64_learner(with_loss(BY_SGD, loss))
-    task = float64_task()
+    task = float64_episode()
     gradients = maml(learner, parameters, task, 3, generator()).gradients
     source = torch.Generator().manual_seed(1)
     for part in ("theta.", "alpha.", "phi.", "rates.theta", "rates.alpha"):
@@ -85,14 +85,14 @@ def test_no_meta_gradient_is_nan_with_dead_units_and_skipped_operations() -> Non
     learner, parameters = float64_learner(BY_SGD)
     parameters.theta["stem.weight"][0] = 0.0
     parameters.alpha["normal.operations"][:, 0] = 9.0
-    gradients = maml(learner, parameters, float64_task(), 3, generator()).gradients
+    gradients = maml(learner, parameters, float64_episode(), 3, generator()).gradients
     assert all(bool(value.isfinite().all()) for value in gradients.values())
     assert any(bool((value == 0).all()) for name, value in gradients.items() if name.startswith("theta.cells"))
 
 
 def test_first_order_leaves_out_how_gradients_depend_on_weights_but_still_trains_the_loss() -> None:
     learner, parameters = float64_learner(BY_SGD)
-    task = float64_task()
+    task = float64_episode()
     first = maml(learner, parameters, task, 2, generator(), "first").gradients
     theta, alpha = after(learner, parameters, task, 2)
     leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
@@ -106,13 +106,13 @@ def test_first_order_leaves_out_how_gradients_depend_on_weights_but_still_trains
 def test_algorithm_1_refuses_a_task_learner_that_no_gradient_flows_through() -> None:
     learner, parameters = float64_learner(SMALL)
     with pytest.raises(ValueError, match="needs a task learner by SGD"):
-        maml(learner, parameters, float64_task(), 1, generator())
+        maml(learner, parameters, float64_episode(), 1, generator())
 
 
 @pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
 def test_a_proxys_gradient_equals_finite_differences_and_both_products_share_their_logits(proxy: str) -> None:
     learner, parameters = float64_learner(SMALL)
-    task = float64_task()
+    task = float64_episode()
     live = replace(parameters, phi={n: v.clone().requires_grad_() for n, v in parameters.phi.items()})
     value = proxy_value(learner, live, task, proxy, first_step(learner, parameters, task))  # type: ignore[arg-type]
     gradients = torch.autograd.grad(value, list(live.phi.values()), materialize_grads=True)
@@ -130,17 +130,17 @@ def test_a_proxys_gradient_equals_finite_differences_and_both_products_share_the
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
 def test_the_printed_inner_product_is_that_of_the_two_gradients_of_the_step(drop_path: float) -> None:
     learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=drop_path)))
-    task = float64_task()
+    task = float64_episode()
     step = first_step(learner, parameters, task, 3, generator())
     whole = first_step(learner, parameters, task, 3).logits
     assert torch.equal(step.logits, whole) == (drop_path == 0)
     theta = {n: v.clone().requires_grad_() for n, v in parameters.theta.items()}
     alpha = {n: v.clone().requires_grad_() for n, v in parameters.alpha.items()}
-    features = learner.embed(theta, alpha, task.support, Statistics(6), learner.mixing(0, 3, generator()))
+    features, _ = learner.embed(theta, alpha, task.support, mixing=learner.mixing(0, 3, generator()))
     logits = features @ theta["head.weight"].T + theta["head.bias"]
     variables = [*theta.values(), *alpha.values()]
     losses = (
-        learned_loss(learner, parameters.phi, logits, task.support_labels, 0.0)[0],
+        learner.learned_loss(parameters.phi, logits, task.support_labels, 0.0)[0],
         F.cross_entropy(logits, task.support_labels),
     )
     a, b = (torch.autograd.grad(loss, variables, retain_graph=True, materialize_grads=True) for loss in losses)
@@ -205,11 +205,11 @@ def test_the_papers_networks_can_learn_where_cross_entropy_rises(kind: str, rate
 
 def test_adam_without_momentum_makes_the_first_step_the_sign() -> None:
     gradient = torch.tensor([3.0, -0.5, 0.0])
-    torch.testing.assert_close(Adam()((gradient,))[0], torch.tensor([1.0, -1.0, 0.0]))
+    torch.testing.assert_close(adam((gradient,), None, 1)[0][0], torch.tensor([1.0, -1.0, 0.0]))
 
 
 def test_the_temperature_falls_linearly_over_the_steps() -> None:
-    learner = Learner.build(SMALL)
+    learner = TaskLearner.build(SMALL)
     assert [learner.mixing(k, 5, None).temperature for k in range(5)] == pytest.approx([1, 0.7625, 0.525, 0.2875, 0.05])
 
 
@@ -226,13 +226,13 @@ def test_paths_are_dropped_in_training_only_and_what_stays_is_scaled() -> None:
     assert seen == {((0, 1), (0, 1)), ((0,), (0, 1)), ((0, 1), (0,)), ((0,), (0,))}
     alone = EdgeWeights(torch.full((2, 2), 0.5), ((1,), ()))
     assert all(drop_paths(alone, config, source).kept == ((1,), ()) for _ in range(10))
-    learner = Learner.build(replace(SMALL, network=replace(NETWORK, drop_path=0.2)))
+    learner = TaskLearner.build(replace(SMALL, network=replace(NETWORK, drop_path=0.2)))
     assert learner.mixing(0, 1, None).dropped is None
     assert learner.mixing(0, 1, source).dropped != learner.mixing(0, 1, source).dropped
 
 
-@pytest.mark.parametrize("operation", get_args(OperationName))
-def test_the_artifact_of_each_operation_equals_the_network(operation: OperationName) -> None:
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_the_artifact_of_each_operation_equals_the_network(operation: str) -> None:
     check_artifact(replace(SMALL, network=replace(NETWORK, operations=(operation,), temperature=0.05)))
 
 
@@ -249,9 +249,9 @@ def test_the_small_resnet_preset_takes_a_task_of_algorithm_2() -> None:
     """With 8 channels behind the stem; a strided 1 x 1 convolution ended the process here."""
     preset = PRESETS["paper_resnet18_small"]
     preset = replace(preset, network=replace(preset.network, ways=2))
-    learner, parameters = Learner.build(preset), initial_parameters(preset, 0)
+    learner, parameters = TaskLearner.build(preset), initial_parameters(preset, 0)
     images, labels = torch.rand(4, 1, 28, 28, generator=generator()), torch.arange(4) % 2
-    asked = reptile(learner, parameters, Task(images, labels, images, labels, 2), 1, generator(), "mse", 0.01)
+    asked = reptile(learner, parameters, Episode(images, labels, images, labels, 2), 1, generator(), "mse", 0.01)
     assert all(bool(value.isfinite().all()) for value in asked.gradients.values())
     assert bool(asked.gradients["theta.cells.1.edges.0.2.conv.weight"].abs().max() > 0)
 

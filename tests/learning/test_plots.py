@@ -1,7 +1,6 @@
 """Pictures: drawn from what a run and a model leave, as PNG and SVG."""
 
 from pathlib import Path
-from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -11,14 +10,13 @@ from PIL import Image
 from torch.func import functional_call
 
 from cli.main import main
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import OperationName
 from lamanas_core.heads import leave_one_out_logits
 from lamanas_core.measure.landscape import loss_landscape
 from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.plots import curves, genotype
-from lamanas_core.search.normalisation import Statistics
+from lamanas_core.search.operations import OPERATIONS
 from lamanas_core.train.run_folder import Curves, keep_phi
 from tests.learning.helpers import MINIATURE
 
@@ -109,19 +107,31 @@ def test_neither_one_easy_epoch_nor_the_noise_of_a_validation_sets_the_scale() -
 
 
 def test_each_operation_has_a_colour_of_its_own() -> None:
-    assert genotype.OPERATIONS.keys() == set(get_args(OperationName))
+    assert genotype.OPERATIONS.keys() == OPERATIONS.keys()
     assert len(set(genotype.OPERATIONS.values())) == len(genotype.OPERATIONS)
 
 
 def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:
-    learner, parameters = Learner.build(MINIATURE), initial_parameters(MINIATURE, 0)
+    learner, parameters = TaskLearner.build(MINIATURE), initial_parameters(MINIATURE, 0)
     labels = torch.arange(5).repeat_interleave(3)
     images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = loss_landscape(learner, parameters, {"now": parameters.phi}, images, labels, 5, points=5)
-    features = learner.embed(parameters.theta, parameters.alpha, images, Statistics(15))
+    features, _ = learner.embed(parameters.theta, parameters.alpha, images)
     logits = leave_one_out_logits(features, labels, 5, parameters.log_scale.exp())  # the miniature's are not tempered
     assert found.entropy[2, 2] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
     learned = functional_call(learner.loss, parameters.phi, (logits, labels, 0.0, None))[0]
     assert found.learned["now"][2, 2] == pytest.approx(float(learned), rel=1e-4)
     assert found.entropy.shape == found.learned["now"].shape == (5, 5)
     assert 0 < found.explained[1] <= found.explained[0] <= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_surface_falls_to_the_right_and_upwards_where_the_true_class_gains(seed: int) -> None:
+    learner, parameters = TaskLearner.build(MINIATURE), initial_parameters(MINIATURE, seed)
+    labels = torch.arange(5).repeat_interleave(3)
+    images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    found = loss_landscape(learner, parameters, {}, images, labels, 5, points=5)
+    middle = found.entropy[2]
+    assert found.a[0] < 0 < found.a[-1]
+    assert bool((middle[1:] < middle[:-1]).all())
+    assert found.entropy[-1, 2] < found.entropy[0, 2]

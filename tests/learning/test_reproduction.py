@@ -29,6 +29,7 @@ from lamanas_core.measure.table1 import (
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.train import loop as training
 from lamanas_core.train.starting import starting_parameters
+from tests.learning.brief_training import brief_recipe
 
 TINY = replace(
     BUDGETS["small"],
@@ -121,7 +122,7 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_its_seeds_apart(tmp_path
 def test_rows_start_from_one_warm_up_with_the_same_weights_and_a_loss_of_their_own(
     miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(training, "RECIPE", brief_recipe(validate=False))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
     budget, run = replace(TINY, warm_up_epochs=1), tmp_path / "run"
     start = warmed_up(budget, tmp_path / "glyphs", run)

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lamanas_core.adapt.inner import Learner
-from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PAPER, Config
+from lamanas_core.adapt.inner import TaskLearner
+from lamanas_core.adapt.parameters import Parameters, initial_parameters
+from lamanas_core.config import PAPER, Config, LossKind
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.losses.invariant import LossKind
 from lamanas_core.losses.slope import slope_along_entropy
 from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.train.starting import starting_parameters
@@ -21,28 +20,37 @@ PAPER_IN_SMALL = replace(
 )
 
 
+def earlier() -> Parameters:
+    """Of a trained model: no part of them is as a fresh one's."""
+    parameters = initial_parameters(MINIATURE, 1)
+    rates = parameters.theta_log_rates - 1, parameters.alpha_log_rates - 1
+    return replace(parameters, theta_log_rates=rates[0], alpha_log_rates=rates[1], log_scale=parameters.log_scale + 1)
+
+
 @pytest.fixture
 def before(tmp_path: Path) -> Path:
-    write(MetaModel(initial_parameters(MINIATURE, 1), {"config": MINIATURE.to_json()}), tmp_path)
+    write(MetaModel(earlier(), {"config": MINIATURE.to_json()}), tmp_path)
     return tmp_path
 
 
 def test_everything_goes_on_from_a_model_of_the_same_configuration(before: Path) -> None:
     started = starting_parameters(MINIATURE, str(before), seed=0).named()
-    assert all(torch.equal(value, started[name]) for name, value in initial_parameters(MINIATURE, 1).named().items())
+    assert all(torch.equal(value, started[name]) for name, value in earlier().named().items())
 
 
 def test_tensors_read_back_keep_the_order_that_step_sizes_and_optimizers_go_by(before: Path) -> None:
-    started, fresh = starting_parameters(MINIATURE, str(before), seed=0), initial_parameters(MINIATURE, 1)
-    assert list(started.named()) == list(fresh.named())
+    started = starting_parameters(MINIATURE, str(before), seed=0)
+    assert list(started.named()) == list(earlier().named())
 
 
 def test_loss_and_step_sizes_start_anew_for_another_task_learner(before: Path) -> None:
     other = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"))
     started = starting_parameters(other, str(before), seed=0)
-    old = initial_parameters(MINIATURE, 1)
-    assert all(torch.equal(value, started.theta[name]) for name, value in old.theta.items())
-    assert started.phi.keys() == initial_parameters(other, 0).phi.keys()
+    found, old, fresh = started.named(), earlier().named(), initial_parameters(other, 0).named()
+    assert found.keys() == fresh.keys()
+    for name, value in found.items():
+        anew = name.startswith(("phi.", "rates."))
+        torch.testing.assert_close(value, (fresh if anew else old)[name], rtol=0, atol=0, msg=name)
 
 
 def test_a_model_with_another_network_is_refused(before: Path) -> None:
@@ -55,7 +63,7 @@ def test_a_model_with_another_network_is_refused(before: Path) -> None:
 @pytest.mark.parametrize("config", [MINIATURE, PAPER_IN_SMALL], ids=["serving", "paper"])
 def test_no_loss_starts_out_falling_where_cross_entropy_rises(config: Config, kind: LossKind) -> None:
     config = replace(config, task_learner=replace(config.task_learner, loss=kind, residual=False))
-    learner = Learner.build(config)
+    learner = TaskLearner.build(config)
     falling = []
     for seed in range(40):
         learner.loss.load_state_dict(initial_parameters(config, seed).phi)

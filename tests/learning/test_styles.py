@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lamanas_core.data.augment import restyled
 from lamanas_core.image_spec import ImageSpec
+from lamanas_core.recipe import Styles
 
 DRAWINGS = ImageSpec()
 PHOTOS = ImageSpec(channels=3, normalise_polarity=False)
@@ -17,18 +18,18 @@ SPECS = [DRAWINGS, ImageSpec(channels=3), PHOTOS]
 @given(seed=st.integers(0, 2**31 - 1), spec=st.sampled_from(SPECS))
 def test_images_stay_images(seed: int, spec: ImageSpec) -> None:
     images = torch.rand(3, *spec.shape, generator=torch.Generator().manual_seed(seed))
-    styled = restyled(images, spec, torch.Generator().manual_seed(seed))
+    styled = restyled(images, spec, Styles(), torch.Generator().manual_seed(seed))
     assert styled.shape == images.shape
     assert styled.min() >= 0
     assert styled.max() <= 1
-    assert torch.equal(styled, restyled(images, spec, torch.Generator().manual_seed(seed)))
+    assert torch.equal(styled, restyled(images, spec, Styles(), torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_one_style_is_common_to_all_images(spec: ImageSpec) -> None:
     image = torch.rand(1, *spec.shape)
     for seed in range(30):
-        styled = restyled(image.repeat(2, 1, 1, 1), spec, torch.Generator().manual_seed(seed))
+        styled = restyled(image.repeat(2, 1, 1, 1), spec, Styles(), torch.Generator().manual_seed(seed))
         grain = (styled[0] - styled[1]).abs().mean()
         assert grain < 0.2, "apart from grain, the same image stays the same"
 
@@ -36,7 +37,9 @@ def test_one_style_is_common_to_all_images(spec: ImageSpec) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 def test_most_styles_change_something(spec: ImageSpec) -> None:
     image = torch.rand(1, *spec.shape)
-    same = sum(torch.equal(image, restyled(image, spec, torch.Generator().manual_seed(seed))) for seed in range(50))
+    same = sum(
+        torch.equal(image, restyled(image, spec, Styles(), torch.Generator().manual_seed(seed))) for seed in range(50)
+    )
     assert same < 15
 
 
@@ -45,6 +48,6 @@ def test_a_style_of_photos_makes_nothing_of_what_is_dark_or_bright() -> None:
     photo = torch.full((1, *PHOTOS.shape), 0.9)
     photo[:, :, 8:20, 8:20] = 0.2
     for seed in range(30):
-        styled = restyled(photo, PHOTOS, torch.Generator().manual_seed(seed))
+        styled = restyled(photo, PHOTOS, Styles(), torch.Generator().manual_seed(seed))
         halfway = (styled[:, :, 14, 14] + styled[:, :, 0, 0])[..., None, None] / 2
         assert ((styled < halfway).sum((2, 3)) - 144).abs().max() <= 36  # the coarsest camera; a pen takes 44 off

@@ -18,6 +18,7 @@ from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.meta_model import read
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves
+from tests.learning.brief_training import brief_recipe
 from tests.learning.helpers import MINIATURE
 
 BRIEF = ("--preset", "tiny", "--warm-up-epochs", "0", "--meta-epochs", "2", "--ways", "2", "--shots", "1")
@@ -29,7 +30,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """``lamanas train`` on a few drawings, in epochs in which nothing is learned and each of which has a checkpoint."""
     write_folders(tmp_path / "data", classes=8, images=3, seed=0)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(training, "RECIPE", brief_recipe())
     monkeypatch.setattr(training, "_epoch", lambda *arguments: 0.0)
     monkeypatch.setattr(training, "_validate", lambda *arguments: 0.5)
     monkeypatch.setattr(training, "calibrated", lambda model, *arguments: model)

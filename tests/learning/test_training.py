@@ -1,22 +1,21 @@
 """Training goes on where it was stopped, and says early what it cannot learn from."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PRESETS
-from lamanas_core.data.folders import ImageClasses, load_all, load_dataset
+from lamanas_core.config import PRESETS, TrainingConfig
+from lamanas_core.data.folders import load_all, load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import DatasetError
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.measure.evaluate import Evaluation, EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.train import loop as training
-from lamanas_core.train.loop import TrainingConfig, TrainingProgress, TrainingStopped, train
+from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
+from tests.learning.brief_training import brief_recipe
 from tests.learning.helpers import MINIATURE
 
 STEPS_PER_EPOCH = 2
@@ -32,17 +31,10 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, a miniature, a checkpoint after each second of very short epochs, few episodes of validation."""
-
-    def few(
-        model: MetaModel, classes: ImageClasses, chosen: EvaluationConfig, told: Callable[[int], None]
-    ) -> Evaluation:
-        return evaluate(model, classes, replace(chosen, episodes=2), told)
-
-    monkeypatch.setattr(training, "evaluate", few)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(training, "STEPS_PER_EPOCH", STEPS_PER_EPOCH)
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    recipe = brief_recipe(STEPS_PER_EPOCH, validate=False, save_every=2)
+    monkeypatch.setattr(training, "RECIPE", recipe)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     yield
     torch.set_num_threads(threads)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,21 +10,21 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lamanas_core import devices
-from lamanas_core.adapt.inner import Learner
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PRESETS
+from lamanas_core.config import TrainingConfig
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import DatasetError
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.warm_up import warm_up_gradient
-from lamanas_core.search.normalisation import Statistics
+from lamanas_core.recipe import Recipe, WarmUp
 from lamanas_core.train import checkpoint, provenance
-from lamanas_core.train.loop import TrainingConfig, _check_same
+from lamanas_core.train.loop import _check_same
 from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
-from lamanas_core.train.tasks import task_images
-from tests.learning.helpers import MINIATURE, float64_task
+from lamanas_core.train.tasks import TaskSource
+from tests.learning.helpers import MINIATURE, float64_episode
 
 
 def test_the_split_that_was_written_down_is_kept(tmp_path: Path) -> None:
@@ -92,9 +92,17 @@ def test_kept_losses_come_back_in_the_order_of_their_epochs(tmp_path: Path) -> N
 def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path: Path) -> None:
     config = TrainingConfig(ways=7)
     saved = json.loads(json.dumps({"ways": 7, "preset": "serving"}))
-    _check_same(config, saved, tmp_path)
+    _check_same(config, Recipe(), {"config": saved}, tmp_path)
     with pytest.raises(ValueError, match="another configuration"):
-        _check_same(config, saved | {"warm_up_batch": 2}, tmp_path)
+        _check_same(config, Recipe(), {"config": saved | {"warm_up_batch": 2}}, tmp_path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    config, recipe = TrainingConfig(), Recipe()
+    saved = json.loads(json.dumps({"config": {}, "recipe": recipe.to_json()}))
+    _check_same(config, recipe, saved, tmp_path)
+    with pytest.raises(ValueError, match="another recipe"):
+        _check_same(config, replace(recipe, meta_average_decay=0.5), saved, tmp_path)
 
 
 def test_the_commit_of_a_tree_is_known_where_there_is_git(tmp_path: Path) -> None:
@@ -103,34 +111,18 @@ def test_the_commit_of_a_tree_is_known_where_there_is_git(tmp_path: Path) -> Non
     assert set(found) == {"date", "lamanas", "torch", "commit"}
 
 
-def test_bfloat16_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    entered: list[tuple[object, ...]] = []
-
-    def autocast(*what: object) -> AbstractContextManager[None]:
-        entered.append(what)
-        return nullcontext()
-
-    monkeypatch.setattr(torch, "autocast", autocast)
-    devices.precision("cuda:1")
-    assert entered == [("cuda", torch.bfloat16)]
-    devices.precision("cpu")
-    assert len(entered) == 1
-    network = torch.nn.Linear(2, 2)
-    devices.use_mixed_precision(network, "cpu")
-    assert "forward" not in vars(network)
-    devices.use_mixed_precision(network, "cuda")
-    assert "forward" in vars(network)
+def test_half_precision_is_for_cuda_alone() -> None:
+    assert devices.half_precision("cuda:1")
+    assert not devices.half_precision("cpu")
 
 
-def test_gradients_come_through_bfloat16_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_come_through_bfloat16_in_float32() -> None:
     """On the CPU's autocast: where this runs there may be no GPU."""
-    monkeypatch.setattr(devices, "precision", lambda device: torch.autocast("cpu", torch.bfloat16))
-    task = float64_task(ways=3, shots=2)
-    task = type(task)(task.support.float(), task.support_labels, task.query.float(), task.query_labels, task.ways)
+    task = float64_episode(ways=3, shots=2)
+    task = type(task)(task.support.float(), task.support_labels, task.queries.float(), task.query_labels, task.ways)
     parameters = initial_parameters(MINIATURE, 0)
-    whole, mixed = Learner.build(MINIATURE), Learner.build(MINIATURE)
-    devices.use_mixed_precision(mixed.network, "cuda")
-    exact, rough = (of.embed(parameters.theta, parameters.alpha, task.support, Statistics(6)) for of in (whole, mixed))
+    whole, mixed = (TaskLearner.build(MINIATURE, half_precision=half) for half in (False, True))
+    exact, rough = (of.embed(parameters.theta, parameters.alpha, task.support)[0] for of in (whole, mixed))
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).norm() < 0.1 * exact.norm()
     # One step from this seed: through more, or from others, so small a network amplifies rounding.
@@ -139,15 +131,20 @@ def test_gradients_come_through_bfloat16_in_float32(monkeypatch: pytest.MonkeyPa
     ]
     exact, rough = (torch.cat([g.flatten() for n, g in of.items() if n.startswith("theta.")]) for of in of_both)
     assert torch.cosine_similarity(exact, rough, dim=0) > 0.9
-    for asked in (maml(mixed, parameters, task, 2, torch.Generator()), warm_up_gradient(mixed, parameters, task, 0.5)):
+    warm_up = warm_up_gradient(mixed, parameters, task, 0.5, WarmUp())
+    for asked in (maml(mixed, parameters, task, 2, torch.Generator()), warm_up):
         assert {value.dtype for value in asked.gradients.values()} == {torch.float32}
         assert all(bool(value.isfinite().all()) for value in asked.gradients.values())
         assert any(bool(value.any()) for name, value in asked.gradients.items() if name.startswith("theta."))
 
 
-def test_larger_images_make_smaller_tasks_and_photos_are_not_turned() -> None:
-    assert task_images(PRESETS["serving"].network) == 160
-    assert task_images(PRESETS["rgb84"].network) == 40
+def test_larger_images_make_smaller_tasks_and_photos_are_not_turned(tmp_path: Path) -> None:
+    data = tmp_path / "glyphs"
+    write_folders(data, classes=6, images=2, seed=0)
+    classes = load_dataset(data, ImageSpec(size=8))["train"]
+    for preset, images in (("serving", 160), ("rgb84", 40)):
+        options = TrainingConfig.from_request({"preset": preset})
+        assert TaskSource(options, options.model_config(), Recipe(), classes, "cpu").most_images() == images
     assert TrainingConfig.from_request({}).rotations
     assert not TrainingConfig.from_request({"preset": "rgb84"}).rotations
     assert TrainingConfig.from_request({"preset": "rgb84", "rotations": True}).rotations

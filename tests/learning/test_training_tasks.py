@@ -1,21 +1,22 @@
 """What a run trains on: drawings on a known background stay as they always were, photos stay photos."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.data.augment import random_affine
+from lamanas_core.data.episodes import Episode
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.meta.gradient import Task
-from lamanas_core.train.loop import TrainingConfig
-from lamanas_core.train.tasks import meta_task, warm_up_task
+from lamanas_core.recipe import Affine, Recipe
+from lamanas_core.train.tasks import TaskSource
 
 PHOTOS = PRESETS["rgb84"].network.image
 CLASSES, EACH = 8, 6
-Draw = Callable[[TrainingConfig, ImageClasses, int, str], Task]
+Draw = Callable[[TaskSource, int], Episode]
 
 
 def classes_of(images: Tensor) -> ImageClasses:
@@ -29,44 +30,60 @@ def noise(channels: int, side: int) -> Tensor:
     return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
-def print_of(task: Task) -> float:
+def source(options: TrainingConfig, images: Tensor) -> TaskSource:
+    """Tasks of classes of these images."""
+    return TaskSource(options, options.model_config(), Recipe(), classes_of(images), "cpu")
+
+
+def print_of(task: Episode) -> float:
     """A number that says which value every pixel of the task has."""
-    pixels = torch.cat([task.support, task.query]).double().flatten()
+    pixels = torch.cat([task.support, task.queries]).double().flatten()
     return float(pixels @ torch.linspace(0, 1, len(pixels), dtype=torch.double))
 
 
 @pytest.mark.parametrize(
     ("draw", "prints"),
     [
-        (warm_up_task, [2849.468, 2147.619, 2776.538, 2785.033, 5634.749, 4332.608]),
-        (meta_task, [2521.495, 2141.284, 5189.179, 1590.114, 4114.718, 11150.96]),
+        (TaskSource.warm_up_task, [2849.468, 2147.619, 2776.538, 2785.033, 5634.749, 4332.608]),
+        (TaskSource.adaptation_task, [2521.495, 2141.284, 5189.179, 1590.114, 4114.718, 11150.96]),
     ],
 )
 def test_drawings_make_the_tasks_that_the_shipped_model_was_trained_on(draw: Draw, prints: list[float]) -> None:
     # Of the very bits that an interrupted run must go on with; told by a number that any CPU rounds alike.
     config = TrainingConfig(ways=CLASSES)
-    drawn = [print_of(draw(config, classes_of(noise(1, 28)), seed, "cpu")) for seed in range(len(prints))]
+    drawn = [print_of(draw(source(config, noise(1, 28)), seed)) for seed in range(len(prints))]
     assert drawn == pytest.approx(prints, abs=2e-3)
+
+
+def test_a_linear_head_is_meta_trained_on_tasks_of_all_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = PRESETS["paper"]
+    monkeypatch.setitem(PRESETS, "paper", replace(paper, network=replace(paper.network, ways=6)))
+    config = TrainingConfig(preset="paper", ways=3, shots=2)
+    for seed in range(5):
+        task = source(config, noise(1, 28)).adaptation_task(seed)
+        assert task.ways == 6
+        assert torch.bincount(task.support_labels).tolist() == [2] * 6
+        assert torch.bincount(task.query_labels).tolist() == [2] * 6
 
 
 def test_a_bent_photo_of_one_colour_keeps_it_in_its_corners() -> None:
     colour = torch.tensor([0.8, 0.5, 0.2])[:, None, None].expand(20, 3, 84, 84)
-    bent = random_affine(colour, PHOTOS, torch.Generator().manual_seed(0))
+    bent = random_affine(colour, PHOTOS, Affine(), torch.Generator().manual_seed(0))
     assert torch.allclose(bent, colour, atol=1e-5)
 
 
-@pytest.mark.parametrize("draw", [warm_up_task, meta_task])
+@pytest.mark.parametrize("draw", [TaskSource.warm_up_task, TaskSource.adaptation_task])
 def test_no_task_of_photos_has_an_edge_or_a_pen_that_the_photos_have_not(draw: Draw) -> None:
     plain = noise(3, 1).expand(-1, -1, 84, 84)
     for seed in range(20):
-        task = draw(TrainingConfig(preset="rgb84", rotations=False), classes_of(plain), seed, "cpu")
-        images = torch.cat([task.support, task.query])
+        task = draw(source(TrainingConfig(preset="rgb84", rotations=False), plain), seed)
+        images = torch.cat([task.support, task.queries])
         assert torch.allclose(images.amin((2, 3)), images.amax((2, 3)), atol=1e-5)
 
 
 def test_most_tasks_of_photos_are_taken_in_another_light_than_the_photos() -> None:
     plain = torch.full((CLASSES * EACH, 3, 84, 84), 128, dtype=torch.uint8)
     config = TrainingConfig(preset="rgb84", rotations=False)
-    means = [meta_task(config, classes_of(plain), seed, "cpu").support.mean() for seed in range(40)]
+    means = [source(config, plain).adaptation_task(seed).support.mean() for seed in range(40)]
     changed = sum(abs(float(mean) - 128 / 255) > 0.01 for mean in means)
     assert 12 <= changed <= 30  # 7 of 10 in a style of their own, 3 of 4 of which change the light

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ import pytest
 import torch
 import torch._dynamo  # an optimiser's first step imports it: here once, before processes are forked
 
-from lamanas_core.config import PRESETS
-from lamanas_core.data.folders import ImageClasses
-from lamanas_core.measure.evaluate import Evaluation, EvaluationConfig, evaluate
-from lamanas_core.meta_model import MetaModel, write
+from lamanas_core.config import PRESETS, TrainingConfig
+from lamanas_core.meta_model import write
 from lamanas_core.train import checkpoint
-from lamanas_core.train import loop as training
 from lamanas_core.train.distributed import joined
-from lamanas_core.train.loop import TrainingConfig, train
+from lamanas_core.train.loop import train
+from tests.learning.brief_training import brief_recipe
 from tests.learning.helpers import MINIATURE
 
 OPTIONS: dict[str, Any] = {
@@ -32,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "shots": 1,
 }
 BEGINS = b"."
+RECIPE = brief_recipe(validate=False)
 
 
 def run(
@@ -48,10 +46,6 @@ def run(
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()  # for good: the process is one of its own
     patch.setitem(PRESETS, "tiny", MINIATURE)
-    patch.setattr(training, "STEPS_PER_EPOCH", 2)
-    patch.setattr(training, "CHECKPOINT_EVERY", 1)
-    patch.setattr(training, "VALIDATE_EVERY", {"warm_up": 100, "meta": 100})
-    patch.setattr(training, "evaluate", _evaluate_briefly)
     if die_writing is not None:
         patch.setattr(os, "fsync", _dying(die_writing, os.fsync))
 
@@ -63,16 +57,17 @@ def run(
     chosen = TrainingConfig.from_request(OPTIONS)
     with joined("cpu") as ranks:
         model = train(
-            chosen, data, run_dir, device="cpu", on_progress=lambda told: None, should_stop=begins, ranks=ranks
+            chosen,
+            data,
+            run_dir,
+            device="cpu",
+            on_progress=lambda told: None,
+            should_stop=begins,
+            ranks=ranks,
+            recipe=RECIPE,
         )
     if ranks.first:
         write(model, run_dir)
-
-
-def _evaluate_briefly(
-    model: MetaModel, classes: ImageClasses, chosen: EvaluationConfig, told: Callable[[int], None]
-) -> Evaluation:
-    return evaluate(model, classes, replace(chosen, episodes=2), told)
 
 
 def _dying(number: int, whole: Callable[[int], None]) -> Callable[[int], None]:

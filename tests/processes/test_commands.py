@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from cli import admin, app
 from cli.errors import CommandError
 from cli.main import COMMANDS, main
@@ -48,15 +48,15 @@ def test_minting_twice_keeps_the_first_token(tmp_path: Path) -> None:
 
 def test_a_start_does_not_announce_a_token_whose_key_is_revoked(settings: Settings, sync_store: SyncStore) -> None:
     admin.ensure(settings, sync_store)
-    [key] = sync_store.list_keys()
+    [key] = sync_store.api_keys.all()
     admin.ensure(settings, sync_store)  # a second start
-    sync_store.revoke_key(key.id)
+    sync_store.api_keys.revoke(key.id)
     with pytest.raises(CommandError, match=rf"{settings.admin_token_file} is revoked: .* or delete it"):
         admin.ensure(settings, sync_store)
     app.ensure_admin(settings)  # one more process of an app that others have keys of comes up all the same
     settings.admin_token_file.unlink()
     admin.ensure(settings, sync_store)
-    assert [one.revoked for one in sync_store.list_keys()] == [True, False]
+    assert [one.revoked for one in sync_store.api_keys.all()] == [True, False]
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from app.settings import Settings
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.store.records import EpisodeRecord
 
 SUPPORT = (np.arange(4 * 28 * 28) % 251).astype(np.uint8).reshape(4, 1, 28, 28)
@@ -25,7 +25,7 @@ async def create(store: Store, **changed: Any) -> tuple[EpisodeRecord, bool]:
         "seed": 0,
         "model_version": "0123456789abcdef",
     }
-    return await store.create_episode(**(given | changed))
+    return await store.episodes.create(**(given | changed))
 
 
 async def submit(settings: Settings, **changed: Any) -> EpisodeRecord:
@@ -42,7 +42,7 @@ def get(settings: Settings, id: str) -> EpisodeRecord:
     async def read() -> EpisodeRecord:
         store = await Store.open(settings)
         try:
-            return await store.get_episode(id)
+            return await store.episodes.get(id)
         finally:
             await store.close()
 

@@ -10,10 +10,10 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from app.settings import Settings
 from app.store import keys, lookup_cache
-from app.store.async_store import Store
+from app.store.claims import Claim
+from app.store.clients import Store, SyncStore
 from app.store.errors import UNAVAILABLE, Gone, IdempotencyConflict, NotFound, NotReady, NotSavedError, QueueFull
-from app.store.notifications import Changes
-from app.store.sync_store import Claim, SyncStore
+from app.store.notifications import Notifications
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
@@ -33,12 +33,12 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> 
 def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lookup_cache, "KEPT_S", 3600.0)
+    monkeypatch.setattr(lookup_cache, "MAX_AGE_S", 3600.0)
     operator = SyncStore.open(settings)
-    key, token = operator.make_key("test", ["predict"])
+    key, token = operator.api_keys.create("test", ["predict"])
 
     async def noticed(store: Store, what: str, act: Callable[[], Any]) -> None:
-        with store._changes.waiting(what) as event:
+        with store.changes.waiting(what) as event:
             event.clear()
             await asyncio.to_thread(act)
             async with asyncio.timeout(60):
@@ -47,20 +47,20 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
     async def body(store: Store) -> None:
         await noticed(store, "the subscription", lambda: None)
         episode = (await create(store))[0]
-        await store.access.find_key(token)
-        found, state = await store.access.find_key_and_state(token, episode.id)
-        assert (found is not None, state, await store.episode_state(episode.id)) == (True, "queued", "queued")
+        await store.api_keys.find(token)
+        found, state = await store.api_keys.find_with_state(token, episode.id)
+        assert (found is not None, state, await store.episodes.state(episode.id)) == (True, "queued", "queued")
         record = keys.record("episode", episode.id)
         redis_server.client.hset(record, "state", "other")  # no notice
-        assert await store.episode_state(episode.id) == "queued"
+        assert await store.episodes.state(episode.id) == "queued"
         await noticed(store, "the subscription", lambda: redis_server.client.client_kill_filter(_type="pubsub"))
-        assert await store.episode_state(episode.id) == "other"
-        await noticed(store, f"key:{key.id}", lambda: operator.revoke_key(key.id))
-        assert await store.access.find_key(token) is None
+        assert await store.episodes.state(episode.id) == "other"
+        await noticed(store, f"key:{key.id}", lambda: operator.api_keys.revoke(key.id))
+        assert await store.api_keys.find(token) is None
         await noticed(
-            store, f"episode:{episode.id}", lambda: with_store(settings, lambda o: o.delete_episode(episode.id))
+            store, f"episode:{episode.id}", lambda: with_store(settings, lambda o: o.episodes.delete(episode.id))
         )
-        assert await store.episode_state(episode.id) is None
+        assert await store.episodes.state(episode.id) is None
 
     with_store(settings, body)
 
@@ -68,7 +68,7 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
 def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         told: asyncio.Queue[str | None] = asyncio.Queue()
-        changes = Changes(store._redis, told.put_nowait)
+        changes = Notifications(store._redis, told.put_nowait)
         changes.start()
         try:
             async with asyncio.timeout(60):
@@ -78,7 +78,7 @@ def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, se
                 for _ in range(2):
                     await told.get()
                 redis_server.client.acl_setuser("default", enabled=True, channels=["*"])
-                while not redis_server.client.publish("lam:changes", "episode:x"):
+                while not redis_server.client.publish(keys.CHANGES, "episode:x"):
                     await told.get()
                 while await told.get() != "episode:x":
                     pass
@@ -127,7 +127,7 @@ def test_redis_that_cannot_save_to_its_disk_is_told_as_unavailable(
 
     with_store(settings, body)
     worker = SyncStore.open(settings)
-    for call in (worker.ping, lambda: worker.drain("one", 60)):
+    for call in (worker.ping, lambda: worker.workers.drain("one", 60)):
         with pytest.raises(NotSavedError):
             call()
     worker.close()
@@ -139,9 +139,9 @@ def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
         assert created
         assert (record.state, record.classes, record.shots, record.steps) == ("queued", ("a", "b"), (2, 2), 3)
         assert record.expires_at - record.created_at == settings.episode_ttl_seconds
-        assert await store.observed.queue_lengths() == {"adapt": 1, "train": 0}
+        assert await store.workers.queue_lengths() == {"adapt": 1, "train": 0}
         with pytest.raises(NotReady, match="queued"):
-            await store.get_artifact(record.id)
+            await store.episodes.artifact(record.id)
 
     with_store(settings, body)
 
@@ -194,7 +194,7 @@ def test_full_queue_refuses_and_stores_nothing(redis_server: PrivateRedis) -> No
 
 async def watch(store: Store, id: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
     """Watches to the end; calls ``then`` at each record."""
-    async for _ in store.watch_episode(id):
+    async for _ in store.episodes.watch(id):
         if then is not None:
             await then()
 
@@ -206,15 +206,15 @@ async def redis_client_keys(server: PrivateRedis) -> set[Any]:
 def test_deleted_is_told_from_unknown(settings: Settings) -> None:
     async def body(store: Store) -> None:
         record, _ = await create(store)
-        await store.delete_episode(record.id)
+        await store.episodes.delete(record.id)
         with pytest.raises(Gone):
-            await store.get_episode(record.id)
+            await store.episodes.get(record.id)
         with pytest.raises(Gone):
-            await store.get_artifact(record.id)
+            await store.episodes.artifact(record.id)
         with pytest.raises(NotFound):
-            await store.get_episode(keys.new_id())
-        assert await store.list_episodes(None, 10) == ([], None)
-        assert await store.observed.queue_lengths() == {"adapt": 0, "train": 0}
+            await store.episodes.get(keys.new_id())
+        assert await store.episodes.page(None, 10) == ([], None)
+        assert await store.workers.queue_lengths() == {"adapt": 0, "train": 0}
 
     with_store(settings, body)
 
@@ -228,8 +228,8 @@ def test_expired_episode_is_gone_and_leaves_nothing_but_its_tombstone(redis_serv
         # The watcher looks again by itself, so the expiry ends it even though nobody announces it.
         with pytest.raises(Gone):
             await watch(store, record.id)
-        sweeper.sweep()
-        assert await store.list_episodes("owner1", 10) == ([], None)
+        sweeper.reconciliation.sweep()
+        assert await store.episodes.page("owner1", 10) == ([], None)
         left = {name.decode() for name in await redis_client_keys(redis_server) if record.id in name.decode()}
         assert left == {keys.tombstone("episode", record.id)}
 
@@ -240,18 +240,18 @@ def test_pages_go_through_all_of_an_owners_episodes_newest_first(settings: Setti
     async def body(store: Store) -> None:
         made = [(await create(store))[0].id for _ in range(7)]
         await create(store, owner="owner2")
-        await store.delete_episode(made[3])
+        await store.episodes.delete(made[3])
         seen: list[str] = []
         cursor = None
         while True:
-            page, cursor = await store.list_episodes("owner1", 2, cursor)
+            page, cursor = await store.episodes.page("owner1", 2, cursor)
             seen += [record.id for record in page]
             if cursor is None:
                 break
         del made[3]
         assert sorted(seen, reverse=True) == seen
         assert set(seen) == set(made)
-        assert len((await store.list_episodes(None, 100))[0]) == 7
+        assert len((await store.episodes.page(None, 100))[0]) == 7
 
     with_store(settings, body)
 
@@ -264,20 +264,20 @@ def test_watcher_sees_progress_and_the_end_also_across_a_restart_of_redis(redis_
         worker = SyncStore.open(settings)
         seen: list[tuple[str, int]] = []
         claim: Claim | None = None
-        async for seen_now in store.watch_episode(record.id):
+        async for seen_now in store.episodes.watch(record.id):
             seen.append((seen_now.state, seen_now.step))
             if len(seen) == 1:
-                claim = worker.claim("episode", record.id, "one")
+                claim = worker.claims.claim("episode", record.id, "one")
             elif len(seen) == 2:
                 assert claim is not None
-                worker.progress(claim, {"step": 1, "losses": [2.0]})
+                worker.claims.report_progress(claim, {"step": 1, "losses": [2.0]})
             elif len(seen) == 3:
                 await asyncio.to_thread(redis_server.restart)
                 worker = SyncStore.open(settings)
                 assert claim is not None
-                worker.commit_episode(claim, {"step": 2, "losses": [2.0, 1.0]}, {}, b"onnx")
+                worker.claims.commit_episode(claim, {"step": 2, "losses": [2.0, 1.0]}, {}, b"onnx")
         assert seen == [("queued", 0), ("adapting", 0), ("adapting", 1), ("ready", 2)]
-        assert await store.get_artifact(record.id) == b"onnx"
+        assert await store.episodes.artifact(record.id) == b"onnx"
 
     with_store(settings, body)
 
@@ -286,24 +286,24 @@ def test_deleting_ends_a_watch(settings: Settings) -> None:
     async def body(store: Store) -> None:
         record, _ = await create(store)
         with pytest.raises(Gone):
-            await watch(store, record.id, lambda: store.delete_episode(record.id))
+            await watch(store, record.id, lambda: store.episodes.delete(record.id))
 
     with_store(settings, body)
 
 
 def test_first_model_becomes_active_and_others_wait_to_be_activated(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
-        assert await store.active_model() is None
-        sync_store.register_model("v1", b"1", {"config": {}})
-        sync_store.register_model("v1", b"1", {"config": {}})
-        sync_store.register_model("v2", b"2", {"config": {}})
-        assert [(model.version, model.active) for model in await store.list_models()] == [("v2", False), ("v1", True)]
-        assert (await store.activate_model("v2")).active
-        active = await store.active_model()
+        assert await store.models.active() is None
+        sync_store.models.register("v1", b"1", {"config": {}})
+        sync_store.models.register("v1", b"1", {"config": {}})
+        sync_store.models.register("v2", b"2", {"config": {}})
+        assert [(model.version, model.active) for model in await store.models.all()] == [("v2", False), ("v1", True)]
+        assert (await store.models.activate("v2")).active
+        active = await store.models.active()
         assert active is not None
         assert active.version == "v2"
         with pytest.raises(NotFound):
-            await store.activate_model("v3")
+            await store.models.activate("v3")
 
     with_store(settings, body)
 
@@ -312,12 +312,12 @@ def test_key_is_found_by_its_token_until_it_is_revoked(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     async def body(store: Store) -> None:
-        record, token = sync_store.make_key("ci", {"predict"})
-        assert await store.access.find_key(token) == record
-        assert sync_store.make_key("again", {"predict"}, token)[0] == record
-        assert await store.access.find_key(token + "x") is None
+        record, token = sync_store.api_keys.create("ci", {"predict"})
+        assert await store.api_keys.find(token) == record
+        assert sync_store.api_keys.create("again", {"predict"}, token)[0] == record
+        assert await store.api_keys.find(token + "x") is None
         assert token not in str(await redis_client_keys(redis_server))
-        sync_store.revoke_key(record.id)
-        assert await store.access.find_key(token) is None
+        sync_store.api_keys.revoke(record.id)
+        assert await store.api_keys.find(token) is None
 
     with_store(settings, body)

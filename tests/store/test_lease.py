@@ -7,9 +7,9 @@ import pytest
 
 from app.settings import Settings
 from app.store import keys
-from app.store.async_store import Store
+from app.store.claims import MAX_ATTEMPTS, Claim
+from app.store.clients import Store, SyncStore
 from app.store.errors import Gone
-from app.store.sync_store import MAX_ATTEMPTS, Claim, SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 
@@ -20,7 +20,7 @@ def id(settings: Settings) -> str:
 
 
 def claimed(store: SyncStore, id: str, worker: str = "one") -> Claim:
-    claim = store.claim("episode", id, worker)
+    claim = store.claims.claim("episode", id, worker)
     assert claim is not None
     return claim
 
@@ -31,15 +31,15 @@ def let_lease_run_out(server: PrivateRedis, id: str) -> None:
 
 def test_only_one_worker_claims(sync_store: SyncStore, id: str) -> None:
     claimed(sync_store, id)
-    assert sync_store.claim("episode", id, "two") is None
+    assert sync_store.claims.claim("episode", id, "two") is None
 
 
 def test_unknown_episode_is_not_claimed(sync_store: SyncStore) -> None:
-    assert sync_store.claim("episode", "nothing", "one") is None
+    assert sync_store.claims.claim("episode", "nothing", "one") is None
 
 
 def test_claim_carries_the_support_set(sync_store: SyncStore, id: str) -> None:
-    images, labels = sync_store.support(claimed(sync_store, id))
+    images, labels = sync_store.claims.support(claimed(sync_store, id))
     assert images.dtype == np.uint8
     assert images.shape == (4, 1, 28, 28)
     assert images.flatten()[:5].tolist() == [0, 1, 2, 3, 4]
@@ -51,15 +51,17 @@ def test_claim_whose_lease_ran_out_goes_to_another_and_the_first_is_refused(
 ) -> None:
     first = claimed(sync_store, id, "one")
     let_lease_run_out(redis_server, id)
-    assert sync_store.due("episode") == [id]
+    assert sync_store.reconciliation.due("episode") == [id]
     second = claimed(sync_store, id, "two")
     assert second.fence > first.fence
-    assert sync_store.beat(first) == "lost"
-    assert not sync_store.progress(first, {"step": 9, "losses": []})
-    assert not sync_store.commit_episode(first, {}, {}, b"late")
-    assert not sync_store.fail(first, "late")
-    assert sync_store.commit_episode(second, {"step": 2, "losses": [1.0, 0.5]}, {"support_accuracy": 1.0}, b"right")
-    assert not sync_store.commit_episode(second, {}, {}, b"twice")
+    assert sync_store.claims.renew(first) == "lost"
+    assert not sync_store.claims.report_progress(first, {"step": 9, "losses": []})
+    assert not sync_store.claims.commit_episode(first, {}, {}, b"late")
+    assert not sync_store.claims.fail(first, "late")
+    assert sync_store.claims.commit_episode(
+        second, {"step": 2, "losses": [1.0, 0.5]}, {"support_accuracy": 1.0}, b"right"
+    )
+    assert not sync_store.claims.commit_episode(second, {}, {}, b"twice")
     assert redis_server.client.get(keys.artifact(id)) == b"right"
     record = get(settings, id)
     assert (record.state, record.step, record.losses, record.support_accuracy) == ("ready", 2, (1.0, 0.5), 1.0)
@@ -68,8 +70,8 @@ def test_claim_whose_lease_ran_out_goes_to_another_and_the_first_is_refused(
 def test_beat_keeps_the_lease(redis_server: PrivateRedis, sync_store: SyncStore, id: str) -> None:
     claim = claimed(sync_store, id)
     let_lease_run_out(redis_server, id)
-    assert sync_store.beat(claim) == "held"
-    assert sync_store.due("episode") == []
+    assert sync_store.claims.renew(claim) == "valid"
+    assert sync_store.reconciliation.due("episode") == []
 
 
 def test_work_that_kills_its_workers_is_given_up_in_words(
@@ -78,35 +80,35 @@ def test_work_that_kills_its_workers_is_given_up_in_words(
     for _ in range(MAX_ATTEMPTS):
         claimed(sync_store, id)
         let_lease_run_out(redis_server, id)
-        sync_store.due("episode")
+        sync_store.reconciliation.due("episode")
     record = get(settings, id)
     assert record.state == "failed"
     assert record.attempts == MAX_ATTEMPTS
     assert record.error is not None
     assert "died 3 times" in record.error
-    assert sync_store.due("episode") == []
+    assert sync_store.reconciliation.due("episode") == []
 
 
 def test_retry_comes_back_until_the_last_attempt(settings: Settings, sync_store: SyncStore, id: str) -> None:
     for _ in range(MAX_ATTEMPTS - 1):
-        assert sync_store.retry(claimed(sync_store, id), "disk full")
-        assert sync_store.due("episode") == [id]
-    assert sync_store.retry(claimed(sync_store, id), "disk full")
+        assert sync_store.claims.retry(claimed(sync_store, id), "disk full")
+        assert sync_store.reconciliation.due("episode") == [id]
+    assert sync_store.claims.retry(claimed(sync_store, id), "disk full")
     assert (get(settings, id).state, get(settings, id).error) == ("failed", "disk full")
 
 
 def test_handing_back_is_not_counted(settings: Settings, sync_store: SyncStore, id: str) -> None:
-    assert sync_store.hand_back(claimed(sync_store, id))
+    assert sync_store.claims.hand_back(claimed(sync_store, id))
     assert (get(settings, id).state, get(settings, id).attempts) == ("queued", 0)
-    assert sync_store.due("episode") == [id]
+    assert sync_store.reconciliation.due("episode") == [id]
 
 
 def test_lease_of_a_dead_child_ends_at_once_but_only_its_own(sync_store: SyncStore, id: str) -> None:
     claimed(sync_store, id, "one")
-    assert not sync_store.expire_lease("episode", id, "another")
-    assert sync_store.due("episode") == []
-    assert sync_store.expire_lease("episode", id, "one")
-    assert sync_store.due("episode") == [id]
+    assert not sync_store.reconciliation.expire_lease("episode", id, "another")
+    assert sync_store.reconciliation.due("episode") == []
+    assert sync_store.reconciliation.expire_lease("episode", id, "one")
+    assert sync_store.reconciliation.due("episode") == [id]
 
 
 def test_waiting_episode_is_woken_again_only_when_its_message_must_be_lost(
@@ -115,18 +117,18 @@ def test_waiting_episode_is_woken_again_only_when_its_message_must_be_lost(
     redis = redis_server.client
     two_seconds_ago = redis.time()[0] * 1000 - 2000
     redis.zadd(keys.queued("episode"), {id: two_seconds_ago})
-    assert sync_store.due("episode") == []  # its message lies in the list still
+    assert sync_store.reconciliation.due("episode") == []  # its message lies in the list still
     redis.delete(keys.broker_queue("episode"))
-    assert sync_store.due("episode") == [id]
-    assert sync_store.due("episode") == []  # woken just now
+    assert sync_store.reconciliation.due("episode") == [id]
+    assert sync_store.reconciliation.due("episode") == []  # woken just now
 
 
 def test_draining_worker_is_told_by_its_next_beat(sync_store: SyncStore, id: str) -> None:
     claim = claimed(sync_store, id, "one")
-    sync_store.drain("two", 60)
-    assert sync_store.beat(claim) == "held"
-    sync_store.drain("one", 60)
-    assert sync_store.beat(claim) == "drain"
+    sync_store.workers.drain("two", 60)
+    assert sync_store.claims.renew(claim) == "valid"
+    sync_store.workers.drain("one", 60)
+    assert sync_store.claims.renew(claim) == "drain"
 
 
 def test_deleting_a_running_episode_drops_its_result(
@@ -137,13 +139,13 @@ def test_deleting_a_running_episode_drops_its_result(
     async def delete() -> None:
         store = await Store.open(settings)
         try:
-            await store.delete_episode(id)
+            await store.episodes.delete(id)
         finally:
             await store.close()
 
     asyncio.run(delete())
-    assert sync_store.beat(claim) == "lost"
-    assert not sync_store.commit_episode(claim, {}, {}, b"late")
+    assert sync_store.claims.renew(claim) == "lost"
+    assert not sync_store.claims.commit_episode(claim, {}, {}, b"late")
     assert redis_server.client.get(keys.artifact(id)) is None
     with pytest.raises(Gone):
         get(settings, id)
@@ -154,4 +156,4 @@ def test_accepted_episode_survives_the_death_of_redis(
 ) -> None:
     redis_server.restart()
     assert get(settings, id).state == "queued"
-    sync_store.support(claimed(SyncStore.open(settings), id))
+    sync_store.claims.support(claimed(SyncStore.open(settings), id))

@@ -7,9 +7,8 @@ import pytest
 
 from app.settings import Settings
 from app.store import keys
-from app.store.async_store import Store
+from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady, QueueFull, StoreFull
-from app.store.sync_store import SyncStore
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
 from tests.store.test_async_store import with_store
@@ -25,9 +24,9 @@ def bounded(redis_server: PrivateRedis) -> Settings:
 
 
 def adapt(worker: SyncStore, id: str, artifact: bytes = ARTIFACT) -> None:
-    claim = worker.claim("episode", id, "one")
+    claim = worker.claims.claim("episode", id, "one")
     assert claim is not None
-    assert worker.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+    assert worker.claims.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
 
 
 def used(server: PrivateRedis) -> int:
@@ -46,7 +45,7 @@ def test_oldest_classifiers_make_room_for_new_ones(redis_server: PrivateRedis, b
         kept = [bool(redis_server.client.exists(keys.artifact(id))) for id in ids]
         assert kept == sorted(kept)  # the oldest ones are the ones that went
         assert 8 < sum(kept) < 16
-        assert {(await store.get_episode(id)).state for id in ids} == {"ready"}
+        assert {(await store.episodes.get(id)).state for id in ids} == {"ready"}
 
     with_store(bounded, body)
 
@@ -59,13 +58,13 @@ def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: Privat
         redis_server.client.delete(keys.artifact(id))
         for _ in range(2):  # whoever asks meanwhile changes nothing
             with pytest.raises(NotReady, match="queued"):
-                await store.get_artifact(id)
-        again = await store.get_episode(id)
+                await store.episodes.artifact(id)
+        again = await store.episodes.get(id)
         assert (again.state, again.support_accuracy, again.attempts) == ("queued", 1.0, 0)
-        assert (await store.observed.queue_lengths())["adapt"] == 1
+        assert (await store.workers.queue_lengths())["adapt"] == 1
         adapt(worker, id, b"the classifier")
-        assert await store.get_artifact(id) == b"the classifier"
-        assert (await store.get_episode(id)).state == "ready"
+        assert await store.episodes.artifact(id) == b"the classifier"
+        assert (await store.episodes.get(id)).state == "ready"
 
     with_store(bounded, body)
 
@@ -80,8 +79,8 @@ def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
         redis_server.client.delete(keys.artifact(id))
         await create(store)
         with pytest.raises(QueueFull):
-            await store.get_artifact(id)
-        assert (await store.get_episode(id)).state == "ready"
+            await store.episodes.artifact(id)
+        assert (await store.episodes.get(id)).state == "ready"
 
     with_store(settings, body)
 
@@ -100,15 +99,15 @@ def test_owner_with_too_much_unfinished_has_nothing_adapted_again(redis_server: 
             redis_server.client.delete(keys.artifact(id))
         for id in dropped[:2]:
             with pytest.raises(NotReady):
-                await store.get_artifact(id)
-        for ask in (lambda: store.get_artifact(dropped[2]), lambda: create(store)):
+                await store.episodes.artifact(id)
+        for ask in (lambda: store.episodes.artifact(dropped[2]), lambda: create(store)):
             with pytest.raises(QueueFull) as refused:
                 await ask()
             assert refused.value.own
         await create(store, owner="owner2")
         adapt(worker, dropped[0])
         with pytest.raises(NotReady, match="queued"):
-            await store.get_artifact(dropped[2])
+            await store.episodes.artifact(dropped[2])
 
     with_store(settings, body)
 
@@ -119,7 +118,7 @@ def test_unfinished_are_counted_as_long_as_there_are_any(redis_server: PrivateRe
         adapt(SyncStore.open(bounded), id)
         redis_server.client.delete(keys.artifact(id), keys.unfinished("owner1"))  # as when the others have expired
         with pytest.raises(NotReady):
-            await store.get_artifact(id)
+            await store.episodes.artifact(id)
         assert redis_server.client.smembers(keys.unfinished("owner1")) == {id.encode()}
         counted = redis_server.client.pttl(keys.unfinished("owner1"))
         assert counted + 1000 > redis_server.client.pttl(keys.record("episode", id)) > 0
@@ -138,7 +137,7 @@ def test_images_are_refused_past_their_share_until_others_go(redis_server: Priva
         with pytest.raises(StoreFull):
             await another()
         assert used(redis_server) < BOUND
-        await store.delete_episode(ids[0])
+        await store.episodes.delete(ids[0])
         await another()
 
     with_store(bounded, body)
@@ -152,10 +151,10 @@ def test_nothing_is_counted_of_episodes_that_are_gone(redis_server: PrivateRedis
         deleted, expired = (await create(store))[0].id, (await create(store))[0].id
         for id in (deleted, expired):
             adapt(worker, id)
-        await store.delete_episode(deleted)
+        await store.episodes.delete(deleted)
         redis_server.client.zadd(keys.EXPIRY, {f"{expired} owner1": 1}, xx=True)
-        assert worker.sweep() == 1
-        assert redis_server.client.hgetall(keys.HELD) == {b"total": b"0"}
+        assert worker.reconciliation.sweep() == 1
+        assert redis_server.client.hgetall(keys.SUPPORT_BYTES) == {b"total": b"0"}
         assert redis_server.client.zcard(keys.ARTIFACTS) == 0
 
     with_store(settings, body)
@@ -165,8 +164,8 @@ def test_wake_ups_do_not_pile_up_while_nobody_takes_them(redis_server: PrivateRe
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         redis_server.client.zadd(keys.queued("episode"), {id: 1})  # woken long ago
-        assert sync_store.due("episode") == []
+        assert sync_store.reconciliation.due("episode") == []
         redis_server.client.delete(keys.broker_queue("episode"))
-        assert sync_store.due("episode") == [id]
+        assert sync_store.reconciliation.due("episode") == [id]
 
     with_store(redis_server.settings, body)

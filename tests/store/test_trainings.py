@@ -7,30 +7,30 @@ import pytest
 
 from app.settings import Settings
 from app.store import keys
-from app.store.async_store import Store
+from app.store.claims import MAX_ATTEMPTS, Claim
+from app.store.clients import Store, SyncStore
 from app.store.errors import Conflict
 from app.store.records import TrainingRecord
-from app.store.sync_store import MAX_ATTEMPTS, Claim, SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.test_async_store import with_store
 
 
 async def running(store: Store, sync_store: SyncStore) -> tuple[TrainingRecord, Claim]:
     """A run as it was asked for, and a worker's claim on it."""
-    record = await store.create_training(owner="owner1", dataset="shapes", options={})
-    claim = sync_store.claim("training", record.id, "one")
+    record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
+    claim = sync_store.claims.claim("training", record.id, "one")
     assert claim is not None
     return record, claim
 
 
 def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={"ways": 5})
+        record = await store.trainings.create(owner="owner1", dataset="shapes", options={"ways": 5})
         assert (record.state, record.options) == ("queued", {"ways": 5})
-        assert (await store.cancel_training(record.id)).state == "cancelled"
-        assert (await store.observed.queue_lengths())["train"] == 0
-        assert (await store.resume_training(record.id)).state == "queued"
-        assert [run.id for run in (await store.list_trainings())[0]] == [record.id]
+        assert (await store.trainings.cancel(record.id)).state == "cancelled"
+        assert (await store.workers.queue_lengths())["train"] == 0
+        assert (await store.trainings.resume(record.id)).state == "queued"
+        assert [run.id for run in (await store.trainings.page(None, 100))[0]] == [record.id]
 
     with_store(settings, body)
 
@@ -39,15 +39,15 @@ def test_resuming_a_run_again_changes_nothing(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
-        await store.cancel_training(record.id)
-        first = await store.resume_training(record.id)
+        record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
+        await store.trainings.cancel(record.id)
+        first = await store.trainings.resume(record.id)
         messages = redis_server.client.llen(keys.broker_queue("training"))
-        assert await store.resume_training(record.id) == first
-        claim = sync_store.claim("training", record.id, "one")
+        assert await store.trainings.resume(record.id) == first
+        claim = sync_store.claims.claim("training", record.id, "one")
         assert claim is not None
-        assert (await store.resume_training(record.id)).state == "running"
-        assert sync_store.beat(claim) == "held"
+        assert (await store.trainings.resume(record.id)).state == "running"
+        assert sync_store.claims.renew(claim) == "valid"
         assert redis_server.client.llen(keys.broker_queue("training")) == messages
 
     with_store(settings, body)
@@ -56,12 +56,12 @@ def test_resuming_a_run_again_changes_nothing(
 def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
-        await store.cancel_training(record.id)
+        await store.trainings.cancel(record.id)
         with pytest.raises(Conflict, match="being cancelled"):
-            await store.resume_training(record.id)
-        assert sync_store.commit_training(claim, "v2", b"weights", {})
+            await store.trainings.resume(record.id)
+        assert sync_store.claims.commit_training(claim, "v2", b"weights", {})
         with pytest.raises(Conflict, match="finished"):
-            await store.resume_training(record.id)
+            await store.trainings.resume(record.id)
 
     with_store(settings, body)
 
@@ -69,18 +69,18 @@ def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settin
 def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
-        assert sync_store.beat(claim) == "held"
-        assert (await store.cancel_training(record.id)).cancelling
-        assert sync_store.beat(claim) == "cancel"
-        assert sync_store.cancelled(claim)
-        assert (await store.get_training(record.id)).state == "cancelled"
+        assert sync_store.claims.renew(claim) == "valid"
+        assert (await store.trainings.cancel(record.id)).cancelling
+        assert sync_store.claims.renew(claim) == "cancel"
+        assert sync_store.claims.cancelled(claim)
+        assert (await store.trainings.get(record.id)).state == "cancelled"
 
     with_store(settings, body)
 
 
 def lose(server: PrivateRedis, store: SyncStore, claim: Claim) -> None:
     server.client.zadd(keys.leases("training"), {claim.id: 1})
-    store.due("training")
+    store.reconciliation.due("training")
 
 
 def lose_for_the_last_time(server: PrivateRedis, store: SyncStore, claim: Claim) -> None:
@@ -91,12 +91,12 @@ def lose_for_the_last_time(server: PrivateRedis, store: SyncStore, claim: Claim)
 @pytest.mark.parametrize(
     ("end", "state"),
     [
-        (lambda _, store, claim: store.hand_back(claim), "cancelled"),
-        (lambda _, store, claim: store.retry(claim, "disk full"), "cancelled"),
+        (lambda _, store, claim: store.claims.hand_back(claim), "cancelled"),
+        (lambda _, store, claim: store.claims.retry(claim, "disk full"), "cancelled"),
         (lose, "cancelled"),
         (lose_for_the_last_time, "cancelled"),
-        (lambda _, store, claim: store.fail(claim, "no such data"), "failed"),
-        (lambda _, store, claim: store.commit_training(claim, "v2", b"weights", {}), "finished"),
+        (lambda _, store, claim: store.claims.fail(claim, "no such data"), "failed"),
+        (lambda _, store, claim: store.claims.commit_training(claim, "v2", b"weights", {}), "finished"),
     ],
 )
 def test_accepted_cancel_is_carried_out_however_the_claim_ends(
@@ -107,16 +107,16 @@ def test_accepted_cancel_is_carried_out_however_the_claim_ends(
 ) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
-        assert (await store.cancel_training(record.id)).cancelling
-        with store._changes.waiting(f"training:{record.id}") as told:
+        assert (await store.trainings.cancel(record.id)).cancelling
+        with store.changes.waiting(f"training:{record.id}") as told:
             end(redis_server, sync_store, claim)
             async with asyncio.timeout(60):
                 await told.wait()
-        ended = await store.get_training(record.id)
+        ended = await store.trainings.get(record.id)
         assert (ended.state, ended.cancelling) == (state, False)
         assert (ended.error is None) == (state != "failed")
-        assert sync_store.due("training") == []
-        assert sync_store.claim("training", record.id, "two") is None
+        assert sync_store.reconciliation.due("training") == []
+        assert sync_store.claims.claim("training", record.id, "two") is None
 
     with_store(redis_server.settings, body)
 
@@ -124,25 +124,25 @@ def test_accepted_cancel_is_carried_out_however_the_claim_ends(
 def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
-        assert sync_store.commit_training(claim, "v2", b"weights", {"metrics": {}})
-        assert not sync_store.commit_training(claim, "v3", b"others", {})
-        assert [model.version for model in await store.list_models()] == ["v2"]
-        assert (await store.get_training(record.id)).model_version == "v2"
-        assert sync_store.model_weights("v2") == b"weights"
+        assert sync_store.claims.commit_training(claim, "v2", b"weights", {"metrics": {}})
+        assert not sync_store.claims.commit_training(claim, "v3", b"others", {})
+        assert [model.version for model in await store.models.all()] == ["v2"]
+        assert (await store.trainings.get(record.id)).model_version == "v2"
+        assert sync_store.models.weights("v2") == b"weights"
 
     with_store(settings, body)
 
 
 def test_training_that_gets_further_is_not_given_up(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
-        record = await store.create_training(owner="owner1", dataset="shapes", options={})
+        record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
         for epoch in (1, 2, 3, 4, 5, 5, 5):
-            claim = sync_store.claim("training", record.id, "one")
+            claim = sync_store.claims.claim("training", record.id, "one")
             assert claim is not None, f"given up at epoch {epoch}"
-            assert sync_store.progress(claim, {"epoch": epoch, "epochs": 9}, epoch=epoch)
+            assert sync_store.claims.report_progress(claim, {"epoch": epoch, "epochs": 9}, epoch=epoch)
             redis_server.client.zadd(keys.leases("training"), {record.id: 1})
-            sync_store.due("training")
-        failed = await store.get_training(record.id)
+            sync_store.reconciliation.due("training")
+        failed = await store.trainings.get(record.id)
         assert failed.state == "failed"
         assert "without getting any further" in (failed.error or "")
 

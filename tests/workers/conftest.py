@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.store import keys
 from app.store.records import Queue
 from cli import tether
 from tests.conftest import ROOT, PrivateRedis
@@ -78,5 +79,5 @@ def start_worker(redis_server: PrivateRedis) -> Iterator[StartWorker]:
 
 @pytest.fixture
 def control(redis_server: PrivateRedis) -> Iterator[Control]:
-    with changes(redis_server.client, "lam:changes") as changed:
+    with changes(redis_server.client, keys.CHANGES) as changed:
         yield Control(redis_server, changed)

@@ -16,8 +16,8 @@ from redis import Redis
 
 import workers.child
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.records import EpisodeRecord, TrainingRecord
-from app.store.sync_store import SyncStore
 from lamanas_core.genotype import Genotype
 from workers.claims import StoppedError
 
@@ -57,10 +57,10 @@ class FakeLearner:
         self._redis = Redis.from_url(settings.store_url, socket_timeout=None)
 
     def register_shipped(self) -> None:
-        self._store.register_model(VERSION, b"weights", {"config": {"steps": 3, "max_steps": 100}})
+        self._store.models.register(VERSION, b"weights", {"config": {"steps": 3, "max_steps": 100}})
 
     def model(self, version: str) -> None:
-        self._store.get_model(version)
+        self._store.models.get(version)
 
     def adapt(
         self, record: EpisodeRecord, support: np.ndarray, labels: np.ndarray, on_step: Callable[[int, int, float], None]

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from app.store import keys
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 from tests.waiting import PATIENCE_S, until_gone
@@ -17,7 +17,7 @@ from tests.workers.fake_worker import DEAF
 
 
 def submitted(server: PrivateRedis, name: str) -> str:
-    SyncStore.open(server.settings).register_model(VERSION, b"weights", {"config": {}})
+    SyncStore.open(server.settings).models.register(VERSION, b"weights", {"config": {}})
     return asyncio.run(submit(server.settings, name=name, model_version=VERSION)).id
 
 

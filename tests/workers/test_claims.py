@@ -1,4 +1,4 @@
-"""Work goes on only while its claim stands, and a claim stands while there is somebody to renew it."""
+"""Work goes on only while its claim is valid, and the claim is valid while its lease is renewed."""
 
 import asyncio
 import threading
@@ -10,10 +10,10 @@ from redis.exceptions import NoPermissionError
 
 import workers.child
 from app.settings import Settings
-from app.store.async_store import Store
+from app.store.claims import Claim, Claims, LeaseStatus
+from app.store.clients import Store, SyncStore
 from app.store.keys import Kind
 from app.store.records import EpisodeRecord, TrainingRecord
-from app.store.sync_store import Beat, Claim, SyncStore
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 from tests.store.test_async_store import with_store
@@ -21,19 +21,19 @@ from tests.waiting import PATIENCE_S
 from tests.workers.fake_learner import VERSION, Adapted, FakeLearner, Progress
 from workers import adapt, claims, train
 from workers.child import Child
-from workers.claims import Heartbeat
+from workers.claims import LeaseRenewal
 
 
-class Watched(SyncStore):
-    """Says when a beat was refused, and when the worker was told to end."""
+class WatchedClaims(Claims):
+    """Tells when Redis refused a renewal, and when the answer was that the worker is shutting down."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.refused, self.draining = threading.Event(), threading.Event()
 
-    def beat(self, claim: Claim) -> Beat:
+    def renew(self, claim: Claim) -> LeaseStatus:
         try:
-            answer = super().beat(claim)
+            answer = super().renew(claim)
         except NoPermissionError:
             self.refused.set()
             raise
@@ -42,25 +42,26 @@ class Watched(SyncStore):
         return answer
 
 
-def test_beats_go_on_after_redis_refused_one(
+def test_lease_is_renewed_on_after_redis_refused_once(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "BEAT_S", 0.01)
-    store = Watched.open(settings)
+    monkeypatch.setattr(claims, "RENEW_S", 0.01)
+    store = SyncStore.open(settings)
+    store.claims = watched = WatchedClaims(redis_server.client, settings.max_store_bytes)
     id = asyncio.run(submit(settings)).id
-    claim = store.claim("episode", id, "one")
+    claim = store.claims.claim("episode", id, "one")
     assert claim is not None
-    with Heartbeat(store, claim):
+    with LeaseRenewal(store, claim):
         redis_server.client.acl_setuser("default", enabled=True, commands=["-evalsha"])
-        assert store.refused.wait(PATIENCE_S)
+        assert watched.refused.wait(PATIENCE_S)
         redis_server.client.acl_setuser("default", enabled=True, commands=["+evalsha"])
-        store.drain("one", 60)
-        assert store.draining.wait(PATIENCE_S)
+        store.workers.drain("one", 60)
+        assert watched.draining.wait(PATIENCE_S)
     store.close()
 
 
 class Overtaken(FakeLearner):
-    """Another worker claims what this one works on, before any beat tells so; then this one tells its progress."""
+    """Another worker claims the job before this one renews its lease; then this one reports its progress."""
 
     went_on: ClassVar[list[str]] = []
 
@@ -76,14 +77,14 @@ class Overtaken(FakeLearner):
         self.went_on.append(record.id)
 
     def overtake(self, kind: Kind, id: str) -> None:
-        assert self._store.expire_lease(kind, id, "one")
-        assert self._store.due(kind) == [id]
-        assert self._store.claim(kind, id, "two") is not None
+        assert self._store.reconciliation.expire_lease(kind, id, "one")
+        assert self._store.reconciliation.due(kind) == [id]
+        assert self._store.claims.claim(kind, id, "two") is not None
 
 
 @pytest.fixture
 def overtaken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The ids of what was worked on after it was somebody else's."""
+    """The ids of the jobs that were worked on after another worker had claimed them."""
     monkeypatch.setattr(workers.child, "Learner", Overtaken)
     yield Overtaken.went_on
     Overtaken.went_on.clear()
@@ -106,9 +107,9 @@ def test_training_ends_when_its_progress_is_refused(
     (settings.datasets_dir / "shapes").mkdir(parents=True)
 
     async def start(store: Store) -> None:
-        id = (await store.create_training(owner="owner1", dataset="shapes", options={})).id
+        id = (await store.trainings.create(owner="owner1", dataset="shapes", options={})).id
         await asyncio.to_thread(train.run, Child(settings, sync_store, "train", "one"), id)
-        run = await store.get_training(id)
+        run = await store.trainings.get(id)
         assert (run.state, run.epoch) == ("running", 0)
 
     with_store(settings, start)

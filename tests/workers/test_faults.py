@@ -37,7 +37,7 @@ def test_variable_alone_or_another_id_holds_nobody(
     if armed_for is not None:
         (tmp_path / "adapted").write_text(armed_for)
     faults.reach("adapted", "e1")
-    assert not (tmp_path / "adapted.held").exists()
+    assert not (tmp_path / "adapted.stopped").exists()
 
 
 def test_settings_know_of_no_faults() -> None:
@@ -51,7 +51,7 @@ def test_armed_point_holds_one_process_until_it_is_continued(tmp_path: Path, arm
     (tmp_path / "adapted").write_text(armed_for)
     process = reach(tmp_path, "e1")
     os.waitpid(process.pid, os.WUNTRACED)  # returns when it has stopped
-    assert (tmp_path / "adapted.held").read_text() == f"{process.pid} e1"
+    assert (tmp_path / "adapted.stopped").read_text() == f"{process.pid} e1"
     other, _ = reach(tmp_path, "e1").communicate(timeout=60)
     assert other == "went on\n"
     os.kill(process.pid, signal.SIGCONT)

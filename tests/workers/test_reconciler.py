@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
+from app.store.clients import SyncStore
 from app.store.records import WorkerRecord
-from app.store.sync_store import SyncStore
 from tests.conftest import PrivateRedis
 from workers import reconciler
 from workers.reconciler import Reconciler
@@ -21,16 +21,16 @@ def times_set(server: PrivateRedis) -> int:
 def test_presence_is_written_now_and_then_and_its_end_at_once(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "PRESENT_S", 3600.0)
+    monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
     beside = Reconciler(settings, "adapt", "one")
-    sync_store.present(WorkerRecord.now("adapt", "one", "cpu"))
+    sync_store.workers.heartbeat(WorkerRecord.now("adapt", "one", "cpu"))
     before = times_set(redis_server)
     for _ in range(4):
-        beside._beat()
+        beside._send_heartbeat()
     assert times_set(redis_server) == before + 1
     beside.drain()
-    beside._beat()
-    assert sync_store.get_worker("adapt", "one") is None
+    beside._send_heartbeat()
+    assert sync_store.workers.get("adapt", "one") is None
     beside.stop()
 
 

@@ -11,8 +11,8 @@ from redis import Redis
 
 import workers.child
 from app.settings import Settings
-from app.store import measures
-from app.store.sync_store import SyncStore
+from app.store import keys, measures
+from app.store.clients import SyncStore
 from app.telemetry import logs
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
@@ -50,7 +50,7 @@ def test_a_worker_tells_the_requests_id_and_measures_wait_and_steps(
     (line,) = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (line["process"], line["request_id"], line["episode"]) == ("worker-1", "mine-3", record.id)
     client: Redis = redis_server.client
-    measured = measures.histograms(client.hgetall(measures.HASH))  # type: ignore[arg-type]
+    measured = measures.histograms(client.hgetall(keys.MEASUREMENTS))  # type: ignore[arg-type]
     assert sum(measured["queue_wait"].counts) == sum(measured["adapt"].counts) == 1
     assert sum(measured["adapt_step"].counts) == get(settings, record.id).step
     assert measured["queue_wait"].sum >= 0

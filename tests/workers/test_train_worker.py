@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 
 from app.settings import Settings
-from app.store.async_store import Store
+from app.store.clients import Store
 from app.store.records import TrainingRecord
 from tests.conftest import PrivateRedis
 from tests.waiting import PATIENCE_S
@@ -34,11 +34,11 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[Result]]) -
 def run_id(redis_server: PrivateRedis) -> str:
     settings = redis_server.settings
     (settings.datasets_dir / "shapes").mkdir(parents=True)
-    return with_store(settings, lambda store: store.create_training(owner="o", dataset="shapes", options={})).id
+    return with_store(settings, lambda store: store.trainings.create(owner="o", dataset="shapes", options={})).id
 
 
 def get(server: PrivateRedis, id: str) -> TrainingRecord:
-    return with_store(server.settings, lambda store: store.get_training(id))
+    return with_store(server.settings, lambda store: store.trainings.get(id))
 
 
 def until(control: Control, server: PrivateRedis, id: str, holds: Callable[[TrainingRecord], bool], what: str) -> None:
@@ -53,7 +53,7 @@ def test_run_finishes_and_registers_one_model(
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
     run = get(redis_server, run_id)
     assert (run.epoch, run.epochs, run.losses[-1]) == (EPOCHS, EPOCHS, 1 / EPOCHS)
-    models = with_store(redis_server.settings, lambda store: store.list_models())
+    models = with_store(redis_server.settings, lambda store: store.models.all())
     assert [model.version for model in models] == [run.model_version]
 
 
@@ -70,7 +70,7 @@ def test_run_of_a_killed_worker_goes_on_from_its_last_epoch(
     start_worker("train")
     control.go(EPOCHS - 2)
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
-    assert len(with_store(redis_server.settings, lambda store: store.list_models())) == 1
+    assert len(with_store(redis_server.settings, lambda store: store.models.all())) == 1
     losses = get(redis_server, run_id).losses
     assert (losses[0], losses[-1]) == (1, 1 / EPOCHS)
 
@@ -94,9 +94,9 @@ def test_running_run_is_cancelled_and_resumed(
 ) -> None:
     start_worker("train")
     control.started()
-    with_store(redis_server.settings, lambda store: store.cancel_training(run_id))
+    with_store(redis_server.settings, lambda store: store.trainings.cancel(run_id))
     until(control, redis_server, run_id, lambda run: run.state == "cancelled", "run cancelled")
-    with_store(redis_server.settings, lambda store: store.resume_training(run_id))
+    with_store(redis_server.settings, lambda store: store.trainings.resume(run_id))
     control.go(EPOCHS)
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
 

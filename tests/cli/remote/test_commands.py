@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.store import keys
-from app.store.sync_store import SyncStore
+from app.store.clients import SyncStore
 from cli import remote
 from cli.main import main
 from lamanas_client import operations
@@ -185,7 +185,7 @@ def test_what_goes_wrong_is_told_in_one_line(signed_in: Lamanas, folder: Path) -
 
 
 def test_versions_are_listed_and_switched(signed_in: Lamanas, sync_store: SyncStore) -> None:
-    sync_store.register_model("fedcba9876543210", b"weights", CARD)
+    sync_store.models.register("fedcba9876543210", b"weights", CARD)
     assert "0123456789abcdef  active" in signed_in("models")
     assert "new episodes are adapted from fedcba9876543210" in signed_in("models", "activate", "fedcba9876543210")
     assert {one["version"]: one["active"] for one in signed_in.json("models")} == {
@@ -197,11 +197,11 @@ def test_versions_are_listed_and_switched(signed_in: Lamanas, sync_store: SyncSt
 def test_a_run_is_started_watched_to_its_end_and_cancelled(signed_in: Lamanas, sync_store: SyncStore) -> None:
     run = signed_in.json("train", "start", "symbols", "--preset", "tiny", "--meta-epochs", "2", "--no-residual")
     assert run["options"] == {"preset": "tiny", "meta_epochs": 2, "residual": False, "seed": 0}
-    claim = sync_store.claim("training", run["id"], "played")
+    claim = sync_store.claims.claim("training", run["id"], "played")
     assert claim is not None
     progress = {"epoch": 2, "epochs": 2, "loss": 0.5, "losses": [0.7, 0.5], "validation_accuracy": 0.9}
-    sync_store.progress(claim, progress | {"eta_seconds": 0.0}, epoch=2)
-    assert sync_store.commit_training(claim, "fedcba9876543210", b"weights", CARD)
+    sync_store.claims.report_progress(claim, progress | {"eta_seconds": 0.0}, epoch=2)
+    assert sync_store.claims.commit_training(claim, "fedcba9876543210", b"weights", CARD)
     assert "use it:  lamanas models activate fedcba9876543210" in signed_in("train", "watch")
     assert signed_in.error == f"[{'#' * 30}] 2/2  loss 0.5000  val 0.9000     0.0 min left\n"
     other = signed_in.json("train", "--ways", "3", "start", "symbols", "--shots", "2")

@@ -1,0 +1,77 @@
+"""The playground at / and the API reference at /docs, files that the browser runs as they are; and tasks to try."""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+FOLDER = Path(__file__).resolve().parent.parent / "static"
+# Asked for again each time (a 304 if it is the same), so that modules of two versions never meet in one page.
+CACHE = {"Cache-Control": "no-cache"}
+
+
+import base64
+from functools import cache
+
+import numpy as np
+
+from app.openapi import problems
+from app.schemas import Example, ExampleImage, Examples
+from lamanas_core.data.sources import glyphs
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> FileResponse:
+    return FileResponse(FOLDER / "index.html", headers=CACHE)
+
+
+@router.get("/docs")
+async def reference() -> FileResponse:
+    return FileResponse(FOLDER / "docs.html", headers=CACHE)
+
+
+class Static(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(CACHE)
+        return response
+
+
+examples_router = APIRouter(tags=["examples"])
+
+# Title, classes, images of each class to learn from; the seed is the place in this list.
+TASKS = (
+    ("Three symbols, three drawings each", 3, 3),
+    ("Five symbols, one drawing each", 5, 1),
+    ("Ten symbols, five drawings each", 10, 5),
+)
+QUERIES_PER_CLASS = 2
+
+
+@examples_router.get("/examples", summary="Tasks to try", responses=problems())
+async def examples() -> Examples:
+    return _examples()
+
+
+@cache
+def _examples() -> Examples:
+    return Examples(examples=[_example(seed, *task) for seed, task in enumerate(TASKS)])
+
+
+def _example(seed: int, title: str, classes: int, shots: int) -> Example:
+    rng = np.random.default_rng(seed)
+    support, queries = [], []
+    for number in range(classes):
+        strokes = glyphs.glyph_class(rng)
+        drawn = [_drawn(f"glyph {number + 1}", strokes, rng) for _ in range(shots + QUERIES_PER_CLASS)]
+        support += drawn[:shots]
+        queries += drawn[shots:]
+    return Example(title=title, support=support, queries=queries)
+
+
+def _drawn(label: str, strokes: list[np.ndarray], rng: np.random.Generator) -> ExampleImage:
+    return ExampleImage(label=label, image=base64.b64encode(glyphs.png(glyphs.draw(strokes, rng))).decode())

@@ -1,0 +1,72 @@
+"""Health checks, metrics, and what waits in the queues."""
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.http.auth import AdminKey
+from app.http.problems import UNAVAILABLE_NOW, Problem
+from app.openapi import problems
+from app.schemas import Health, Queue, Queues, Readiness, Worker
+from app.services import CurrentServices, Services
+from app.store.errors import UNAVAILABLE
+from app.store.records import WorkerRecord
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz", summary="Whether the process lives", responses=problems())
+async def healthz() -> Health:
+    return Health()
+
+
+@router.get(
+    "/readyz", summary="Whether it can serve: store, meta-model and an adapt worker are there", responses=problems()
+)
+async def readyz(services: CurrentServices) -> Readiness:
+    checks = await _checks(services)
+    if all(checks.values()):
+        return Readiness(checks=checks)
+    missing = ", ".join(name for name, holds in checks.items() if not holds)
+    raise Problem(UNAVAILABLE_NOW, f"not ready: {missing}", checks=checks, headers={"Retry-After": "1"})
+
+
+async def _checks(services: Services) -> dict[str, bool]:
+    """What must hold, by name."""
+    checks = {"not_draining": not services.draining.is_set(), "redis": False, "model": False, "adapt_worker": False}
+    try:
+        await services.store.ping()
+        checks["redis"] = True
+        checks["model"] = await services.store.models.active() is not None
+        checks["adapt_worker"] = bool((await services.store.workers.alive())["adapt"])
+    except UNAVAILABLE:
+        pass  # what was not reached stays False
+    return checks
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="Figures for Prometheus",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
+)
+async def metrics(services: CurrentServices) -> Response:
+    return Response(await services.metrics.exposition(services.store), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/queues", summary="What waits in each queue, and who works on it", responses=problems(401, 403))
+async def queues(services: CurrentServices, _: AdminKey) -> Queues:
+    waiting, running = await services.store.workers.queue_lengths(), await services.store.workers.running()
+    workers = await services.store.workers.alive()
+    return Queues(
+        queues=[
+            Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in there])
+            for name, there in workers.items()
+        ]
+    )
+
+
+def _worker(record: WorkerRecord) -> Worker:
+    started_at = datetime.fromtimestamp(record.started_at, UTC)
+    return Worker(name=record.name, device=record.device, started_at=started_at)

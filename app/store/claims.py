@@ -1,0 +1,175 @@
+"""Claims: how a worker takes a job, keeps it by renewing its lease, and ends it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from redis import Redis
+
+from app.store import keys
+from app.store.errors import NotFound
+from app.store.keys import Kind
+from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, to_json
+from app.store.registry import run, script
+
+# A client waits for an episode. Nobody waits for a training run by the second, and it shares its core with other
+# processes: a machine that is busy for some seconds must not make it start again.
+LEASE_S: dict[Kind, float] = {"episode": 3.0, "training": 15.0}
+MAX_ATTEMPTS = 3
+_RUNNING_STATE: dict[Kind, str] = {"episode": "adapting", "training": "running"}
+_CLAIM = script("claim")
+_RENEW = script("renew_lease")
+_PROGRESS = script("report_progress")
+_COMMIT_EPISODE = script("commit_episode")
+_COMMIT_TRAINING = script("commit_training")
+_RELEASE = script("release_claim")
+
+LeaseStatus = Literal["valid", "lost", "cancel", "drain"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one job, as long as its lease is renewed and no later claim has a higher fence."""
+
+    kind: Kind
+    id: str
+    fence: int
+    worker: str
+    record: EpisodeRecord | TrainingRecord
+    hash: Hash
+
+    @property
+    def running_state(self) -> str:
+        return _RUNNING_STATE[self.kind]
+
+
+class Claims:
+    """What a worker does with a job. Blocking; every method may raise ``errors.UNAVAILABLE``."""
+
+    def __init__(self, redis: Redis, max_bytes: int) -> None:
+        # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
+        self._redis: Any = redis
+        self._max_bytes = max_bytes
+
+    def claim(self, kind: Kind, id: str, worker: str) -> Claim | None:
+        """None if there is nothing to do: another worker has claimed it, or it has ended, was deleted or expired."""
+        call = _CLAIM(
+            record=keys.record(kind, id),
+            queued=keys.queued(kind),
+            leases=keys.leases(kind),
+            kind=kind,
+            id=id,
+            running_state=_RUNNING_STATE[kind],
+            worker=worker,
+            lease_ms=int(LEASE_S[kind] * 1000),
+        )
+        flat = run(self._redis, call)
+        if flat is None:
+            return None
+        hash = dict(zip(flat[::2], flat[1::2], strict=True))
+        record = EpisodeRecord.from_hash(hash) if kind == "episode" else TrainingRecord.from_hash(hash)
+        return Claim(kind, id, int(hash[b"fence"]), worker, record, hash)
+
+    def renew(self, claim: Claim) -> LeaseStatus:
+        """Renews the lease. ``lost``: another worker has claimed the job, or it is gone; ``cancel``: the user wants it
+        to stop; ``drain``: this worker is shutting down."""
+        call = _RENEW(
+            record=keys.record(claim.kind, claim.id),
+            leases=keys.leases(claim.kind),
+            draining=keys.draining(claim.worker),
+            id=claim.id,
+            running_state=claim.running_state,
+            fence=claim.fence,
+            lease_ms=int(LEASE_S[claim.kind] * 1000),
+        )
+        status: LeaseStatus = run(self._redis, call).decode()
+        return status
+
+    def report_progress(self, claim: Claim, fields: dict[str, Any], *, epoch: int = 0) -> bool:
+        """Replaces the record's progress fields; False if the claim is no longer valid."""
+        call = _PROGRESS(
+            record=keys.record(claim.kind, claim.id),
+            kind=claim.kind,
+            id=claim.id,
+            running_state=claim.running_state,
+            fence=claim.fence,
+            progress=to_json(fields),
+            epoch=epoch,
+        )
+        return bool(run(self._redis, call))
+
+    def commit_episode(self, claim: Claim, progress: dict[str, Any], result: dict[str, Any], artifact: bytes) -> bool:
+        """Stores the classifier and ends the episode at once; False, and nothing is stored, if the claim is no longer
+        valid."""
+        call = _COMMIT_EPISODE(
+            record=keys.record("episode", claim.id),
+            leases=keys.leases("episode"),
+            artifact=keys.artifact(claim.id),
+            id=claim.id,
+            fence=claim.fence,
+            progress=to_json(progress),
+            result=to_json(result),
+            classifier=artifact,
+            max_bytes=self._max_bytes,
+        )
+        return bool(run(self._redis, call))
+
+    def commit_training(self, claim: Claim, version: str, weights: bytes, card: dict[str, Any]) -> bool:
+        """Registers the new model version and ends the run at once; False, and nothing is stored, if the claim is no
+        longer valid."""
+        call = _COMMIT_TRAINING(
+            model=keys.model(version),
+            models=keys.MODELS,
+            active=keys.ACTIVE_MODEL,
+            record=keys.record("training", claim.id),
+            leases=keys.leases("training"),
+            version=version,
+            weights=weights,
+            card=to_json(card),
+            id=claim.id,
+            fence=claim.fence,
+            result=to_json({"model_version": version}),
+        )
+        return bool(run(self._redis, call))
+
+    def fail(self, claim: Claim, error: str) -> bool:
+        """The job fails at once: another attempt would end in the same way."""
+        return self._release(claim, "failed", error)
+
+    def retry(self, claim: Claim, error: str) -> bool:
+        """The job is attempted again, or fails with ``error`` after the last attempt."""
+        return self._release(claim, "retry", error)
+
+    def cancelled(self, claim: Claim) -> bool:
+        """The work was stopped because the user cancelled it."""
+        return self._release(claim, "cancelled", "")
+
+    def hand_back(self, claim: Claim) -> bool:
+        """The job goes back into the queue and the attempt is not counted: this worker is shutting down."""
+        return self._release(claim, "hand-back", "")
+
+    def support(self, claim: Claim) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (n, channels, height, width) and int64 (n,). Raises NotFound if the episode was deleted meanwhile."""
+        data = self._redis.get(keys.support(claim.id))
+        if data is None:
+            raise NotFound(f"episode {claim.id} was deleted")
+        shape = json.loads(claim.hash[b"shape"])
+        labels = np.asarray(episode_labels(claim.hash), dtype=np.int64)
+        # Copied, since an array made from bytes is read-only and torch warns of that.
+        return np.frombuffer(data, dtype=np.uint8).reshape(shape).copy(), labels
+
+    def _release(self, claim: Claim, outcome: str, reason: str) -> bool:
+        call = _RELEASE(
+            record=keys.record(claim.kind, claim.id),
+            queued=keys.queued(claim.kind),
+            leases=keys.leases(claim.kind),
+            kind=claim.kind,
+            id=claim.id,
+            running_state=claim.running_state,
+            fence=claim.fence,
+            outcome=outcome,
+            reason=reason,
+            max_attempts=MAX_ATTEMPTS,
+        )
+        return bool(run(self._redis, call))

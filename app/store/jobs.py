@@ -1,0 +1,118 @@
+"""What episodes and training runs have in common for the app: they are read, listed, watched, and woken up for."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
+
+from celery import Celery
+from redis.asyncio import Redis
+
+from app.queue import wake
+from app.store import errors, keys
+from app.store.keys import Kind
+from app.store.notifications import Notifications
+from app.store.records import EpisodeRecord, Hash, TrainingRecord
+from app.telemetry import logs, tracing
+
+log = logging.getLogger(__name__)
+Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
+
+# A watcher reads the record at least this often, in case a notice was lost.
+POLL_S = 2.0
+
+
+class Jobs(Generic[Record]):
+    """The jobs of one kind. Every method may raise ``errors.UNAVAILABLE``."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        decode: Callable[[Hash], Record],
+        final_states: frozenset[str],
+        redis: Redis,
+        celery: Celery,
+        changes: Notifications,
+    ) -> None:
+        # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
+        self._redis: Any = redis
+        self._kind = kind
+        self._decode: Callable[[Hash], Record] = decode
+        self._final_states = final_states
+        self._celery = celery
+        self._changes = changes
+
+    async def get(self, id: str) -> Record:
+        """Raises NotFound; Gone for an episode."""
+        return self._decode(await self._hash(id))
+
+    async def page(self, owner: str | None, limit: int, cursor: str | None = None) -> tuple[list[Record], str | None]:
+        """Up to ``limit`` records, newest first, of one owner or (None) of all, and the cursor of the next page (None
+        after the last one)."""
+        found: list[Record] = []
+        end = f"({cursor}" if cursor else "+"
+        while len(found) < limit:
+            wanted = limit - len(found)
+            ids = await self._redis.zrevrangebylex(keys.index(self._kind, owner), end, "-", start=0, num=wanted)
+            for id in ids:
+                hash = await self._redis.hgetall(keys.record(self._kind, id.decode()))
+                if hash:
+                    found.append(self._decode(hash))
+            if len(ids) < wanted:
+                return found, None
+            end = f"({ids[-1].decode()}"
+        return found, found[-1].id if found else None
+
+    async def watch(self, id: str) -> AsyncIterator[Record]:
+        """The record as it is now, then after each change; ends after a final state. Raises NotFound; Gone for an
+        episode, also when it is deleted meanwhile. Waits while Redis is unavailable."""
+        last = None
+        with self._changes.waiting(f"{self._kind}:{id}") as changed:
+            while True:
+                changed.clear()
+                try:
+                    record: Record | None = await self.get(id)
+                except errors.UNAVAILABLE as error:
+                    log.warning("waiting for Redis: %s", error)
+                    record = last
+                if record is not None and record != last:
+                    last = record
+                    yield record
+                    if record.state in self._final_states:
+                        return
+                try:
+                    async with asyncio.timeout(POLL_S):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+
+    async def _hash(self, id: str) -> Hash:
+        hash: dict[bytes, bytes] = await self._redis.hgetall(keys.record(self._kind, id))
+        if hash:
+            return hash
+        owner = await self._redis.get(keys.tombstone(self._kind, id))
+        if owner is not None:
+            raise errors.Gone(f"{self._kind} {id} expired or was deleted", owner.decode())
+        raise errors.NotFound(f"there is no {self._kind} {id}")
+
+    async def _wake(self, id: str) -> None:
+        # The job is stored already: if its wake-up cannot be sent now, the reconciler sends it.
+        try:
+            await asyncio.to_thread(wake, self._celery, self._kind, id)
+        except Exception as error:  # kombu passes on whatever its transport raised
+            log.warning("wake-up for %s %s not sent, left to the reconciler: %s", self._kind, id, error)
+
+
+def origin() -> dict[str, str | None]:
+    """What connects a worker's logs and traces with those of the request."""
+    return {"request_id": logs.about().get("request_id"), "traceparent": tracing.current()}
+
+
+def raise_if_refused(status: bytes, waiting: Any) -> None:
+    """By the reply of a script that enqueues. Raises QueueFull, StoreFull, IdempotencyConflict."""
+    if status in (b"full", b"own-full"):
+        raise errors.QueueFull.behind(int(waiting), own=status == b"own-full")
+    if status == b"no-room":
+        raise errors.StoreFull
+    if status == b"conflict":
+        raise errors.IdempotencyConflict("this Idempotency-Key was used before with another request")

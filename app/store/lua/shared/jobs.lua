@@ -1,0 +1,14 @@
+-- A job (an episode or a training run) is in the queue, or leased by a worker, or its record has ended: never none of
+-- these. Its fence grows with every claim.
+
+-- Whether the claim with this fence is still the current one.
+local function claim_valid(record, running_state, fence)
+  local seen = redis.call('HMGET', record, 'state', 'fence')
+  return seen[1] == running_state and seen[2] == fence
+end
+
+-- woken_at: when the wake-up for it was sent (ms); 0 makes the reconciler send one next.
+local function enqueue(record, queued, id, woken_at)
+  redis.call('HSET', record, 'state', 'queued', 'queued_at', now)
+  redis.call('ZADD', queued, woken_at, id)
+end

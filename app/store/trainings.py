@@ -1,0 +1,72 @@
+"""Training runs, as the app needs them."""
+
+import hashlib
+import json
+from typing import Any
+
+from celery import Celery
+from redis.asyncio import Redis
+
+from app.settings import Settings
+from app.store import errors, keys
+from app.store.jobs import Jobs, origin, raise_if_refused
+from app.store.notifications import Notifications
+from app.store.records import TRAINING_ENDS, TrainingRecord, to_json
+from app.store.registry import run_async, script
+
+_CREATE = script("create_training")
+_CANCEL = script("cancel_training")
+_RESUME = script("resume_training")
+
+
+class Trainings(Jobs[TrainingRecord]):
+    """Every method may raise ``errors.UNAVAILABLE``."""
+
+    def __init__(self, settings: Settings, redis: Redis, celery: Celery, changes: Notifications) -> None:
+        super().__init__("training", TrainingRecord.from_hash, TRAINING_ENDS, redis, celery, changes)
+        self._max_queue = settings.max_queue
+
+    async def create(
+        self, *, owner: str, dataset: str, options: dict[str, Any], idempotency_key: str | None = None
+    ) -> TrainingRecord:
+        """Stores and enqueues a training run: durable when this returns. If ``idempotency_key`` was used by this owner
+        for the same run before, that run is returned. Raises IdempotencyConflict, QueueFull."""
+        id = keys.new_id()
+        spec = {"id": id, "owner": owner, "dataset": dataset, "options": options} | origin()
+        call = _CREATE(
+            record=keys.record("training", id),
+            queued=keys.queued("training"),
+            index=keys.index("training"),
+            idempotency=keys.idempotency(owner, idempotency_key or ""),
+            id=id,
+            spec=to_json(spec),
+            max_queue=self._max_queue,
+            digest=hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
+            idempotent=idempotency_key is not None,
+        )
+        status, id_or_waiting = await run_async(self._redis, call)
+        raise_if_refused(status, id_or_waiting)
+        if status == b"existing":
+            return await self.get(id_or_waiting.decode())
+        await self._wake(id)
+        return await self.get(id)
+
+    async def cancel(self, id: str) -> TrainingRecord:
+        """A queued run is cancelled at once, a running one within about a second (``cancelling`` until then); one that
+        has ended stays as it is. Raises NotFound."""
+        await self.get(id)
+        call = _CANCEL(record=keys.record("training", id), queued=keys.queued("training"), id=id)
+        await run_async(self._redis, call)
+        return await self.get(id)
+
+    async def resume(self, id: str) -> TrainingRecord:
+        """Enqueues a failed or cancelled run again; it continues from its last checkpoint. A queued or running one
+        stays as it is, since the answer to an earlier call may have been lost. Raises NotFound, Conflict."""
+        await self.get(id)
+        call = _RESUME(record=keys.record("training", id), queued=keys.queued("training"), id=id)
+        status = (await run_async(self._redis, call)).decode()
+        if status in ("finished", "being cancelled"):
+            raise errors.Conflict(f"training {id} is {status}; only a failed or cancelled one can be resumed")
+        if status == "resumed":
+            await self._wake(id)
+        return await self.get(id)

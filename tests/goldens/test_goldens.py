@@ -1,0 +1,102 @@
+"""The stored results come out again: to the bit, or to 1e-6, on the kind of machine that they were stored on, and
+nearly so on others, whose instructions round otherwise."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lamanas_core.meta_model import MetaModel, shipped
+from tests.goldens.episodes import SHOTS, result
+from tests.goldens.machine import machine
+from tests.goldens.record import FOLDER, api, slug
+from tests.goldens.trainings import RUNS, STOPS, digest, weights, write_data
+
+GOLDENS: dict[str, Any] = json.loads((FOLDER / "goldens.json").read_text())
+SAME_MACHINE = GOLDENS["machine"] == machine()
+# Of the largest value. The K steps amplify what one rounding differs from another.
+TOLERANCE = 1e-6 if SAME_MACHINE else 1e-2
+# What the artifact may differ from the network it was written from.
+ARTIFACT = 1e-4
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model() -> MetaModel:
+    return MetaModel.from_bytes(*shipped())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder)
+    return folder
+
+
+def operations(genotype: dict[str, Any]) -> list[Any]:
+    """Which operations stand on which edges, without their weights."""
+    return [
+        [[(edge["source"], [o["name"] for o in edge["operations"]]) for edge in node["inputs"]] for node in cell]
+        for cell in (genotype["normal"], genotype["reduction"])
+    ]
+
+
+def numbers(told: Any) -> list[float]:
+    """Every number in a document, in order."""
+    if isinstance(told, dict):
+        return [number for value in told.values() for number in numbers(value)]
+    if isinstance(told, list):
+        return [number for value in told for number in numbers(value)]
+    return [float(told)] if isinstance(told, int | float) else []
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_an_episode_of_the_shipped_model_gives_the_stored_classifier(model: MetaModel, name: str) -> None:
+    assert model.version == GOLDENS["version"]
+    found, stored = result(model, name), GOLDENS["episodes"][name]
+    told = json.loads(json.dumps(found.told))
+    with np.load(FOLDER / "logits.npz") as arrays:
+        logits = arrays[slug(name)]
+    scale = np.abs(logits).max()
+    assert np.abs(found.logits - logits).max() <= TOLERANCE * scale
+    assert np.abs(found.network_logits - logits).max() <= max(TOLERANCE, ARTIFACT) * scale
+    assert operations(told["genotype"]) == operations(stored["genotype"])
+    np.testing.assert_allclose(numbers(told), numbers(stored), rtol=TOLERANCE, atol=TOLERANCE)
+    for exact in ("parameters_kept", "leave_one_out_accuracy", "support_accuracy", "warnings"):
+        assert told[exact] == stored[exact]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_training_ends_with_the_stored_weights(data: Path, tmp_path: Path, name: str) -> None:
+    ended = weights(name, data, tmp_path)
+    if SAME_MACHINE:
+        assert digest(ended) == GOLDENS["trainings"][name]
+    for entry, value in load_file(FOLDER / f"{slug(name)}.safetensors").items():
+        torch.testing.assert_close(ended[entry], value, rtol=0.0, atol=0.05, msg=entry)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(
+    data: Path, tmp_path: Path, name: str
+) -> None:
+    whole = weights(name, data, tmp_path / "whole")
+    assert digest(weights(name, data, tmp_path / "parts", STOPS[name])) == digest(whole)
+
+
+def test_the_description_of_the_api_is_the_stored_one() -> None:
+    assert api() == (FOLDER / "openapi.json").read_text(), (
+        "the API's description has changed; if it is meant to, `python -m tests.goldens.record` stores it, and the "
+        "diff of tests/goldens/openapi.json says what clients will see"
+    )

@@ -1,0 +1,60 @@
+"""Trainings of a few seconds, undisturbed and interrupted: the bits of the model that they end with."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lamanas_core.config import TrainingConfig
+from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.train.loop import TrainingStopped, train
+from tests.learning.brief_training import brief_recipe, miniature
+
+SMALL: dict[str, Any] = {"preset": "tiny", "meta_batch": 2, "ways": 3, "shots": 2}
+RUNS: dict[str, dict[str, Any]] = {
+    "algorithm 1": SMALL | {"warm_up_epochs": 3, "meta_epochs": 3},
+    "algorithm 2": SMALL | {"warm_up_epochs": 1, "meta_epochs": 2, "meta": "reptile"},
+}
+# After how many tasks of each start it is interrupted: before the first checkpoint, within an epoch of either stage.
+STOPS = {"algorithm 1": (1, 3, 7), "algorithm 2": (1, 3)}
+
+
+def write_data(folder: Path) -> None:
+    """The data set of all trainings."""
+    write_folders(folder, classes=14, images=6, seed=0)
+
+
+def weights(name: str, data: Path, run_dir: Path, stops: tuple[int, ...] = ()) -> dict[str, Tensor]:
+    """What the training called ``name`` ends with; ``stops``: after how many tasks of each start it is interrupted."""
+    for stop in stops:
+        left = iter(range(stop))
+        try:
+            _train(name, data, run_dir, lambda left=left: next(left, None) is None)
+        except TrainingStopped:
+            continue
+        raise AssertionError(f"the training was over before {stop} tasks")
+    return _train(name, data, run_dir, lambda: False)
+
+
+def _train(name: str, data: Path, run_dir: Path, should_stop: Any) -> dict[str, Tensor]:
+    with miniature():
+        chosen = TrainingConfig.from_request(RUNS[name])
+        model = train(
+            chosen,
+            data,
+            run_dir,
+            device="cpu",
+            on_progress=lambda progress: None,
+            should_stop=should_stop,
+            recipe=brief_recipe(),
+        )
+    return {name: value.contiguous().clone() for name, value in model.parameters.named().items()}
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """The same for the same bits under the same names."""
+    total = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        total.update(name.encode() + value.numpy().tobytes())
+    return total.hexdigest()

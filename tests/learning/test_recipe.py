@@ -1,0 +1,41 @@
+"""The numbers of training: where they are stored, and that what is stored is read back."""
+
+import json
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+
+from lamanas_core.meta_model import shipped
+from lamanas_core.recipe import Recipe
+
+
+def test_the_shipped_models_card_holds_the_default_recipe() -> None:
+    _, card = shipped()
+    assert Recipe.from_json(card["recipe"]) == Recipe()
+
+
+def changed(part: Any) -> Any:
+    """The same with every number another one."""
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{one.name: changed(getattr(part, one.name)) for one in fields(part)})
+    if isinstance(part, tuple):
+        return tuple(changed(one) for one in part)
+    return part + 1
+
+
+def test_a_recipe_comes_back_from_json_with_every_number() -> None:
+    other = changed(Recipe())
+    assert other != Recipe()
+    assert Recipe.from_json(json.loads(json.dumps(other.to_json()))) == other
+
+
+def test_a_recipe_with_a_number_too_many_or_too_few_is_refused() -> None:
+    document = Recipe().to_json()
+    del document["warm_up"]["pressure"]
+    with pytest.raises(TypeError, match="WarmUp without pressure"):
+        Recipe.from_json(document)
+    document = Recipe().to_json()
+    document["maml"]["momentum"] = 0.9
+    with pytest.raises(TypeError, match="momentum"):
+        Recipe.from_json(document)

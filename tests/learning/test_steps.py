@@ -1,0 +1,86 @@
+"""What each of the K steps goes by: its own step sizes, how far the steps have come, the operations it computes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lamanas_core.adapt.inner import Step, steps
+from lamanas_core.adapt.parameters import Parameters
+from lamanas_core.config import Config, Proxy
+from lamanas_core.losses.invariant import features
+from lamanas_core.meta.reptile import proxy_value, reptile
+from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, operations_in, with_shares
+
+FNN = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"))
+
+
+def taken(config: Config, parameters: Parameters, count: int, dropping: torch.Generator | None = None) -> list[Step]:
+    """``count`` steps on a task of random images, from these parameters."""
+    learner, _ = float64_learner(config)
+    task = float64_episode()
+    return list(steps(learner, parameters, task.support, task.support_labels, task.ways, count, dropping=dropping))
+
+
+def moved(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:
+    return any(not torch.equal(value, new[name]) for name, value in old.items())
+
+
+@pytest.mark.parametrize(
+    ("still", "expected"),
+    [(0, [False, True, True, True]), (1, [True, False, True, True]), (2, [True, True, False, False])],
+)
+def test_each_step_takes_its_own_step_sizes_and_steps_beyond_them_the_last(still: int, expected: list[bool]) -> None:
+    _, parameters = float64_learner()
+    assert len(parameters.theta_log_rates) == len(parameters.alpha_log_rates) == 3
+    for part in ("theta", "alpha"):
+        rates = getattr(parameters, f"{part}_log_rates").clone()
+        rates[still] = -torch.inf
+        found = taken(MINIATURE, replace(parameters, **{f"{part}_log_rates": rates}), 4)
+        before = [step.before[part == "alpha"] for step in found]
+        assert [moved(old, getattr(step, part)) for old, step in zip(before, found, strict=True)] == expected
+
+
+def only_at_the_first_step(parameters: Parameters) -> Parameters:
+    """With a loss that is cross-entropy before the first step, and nothing once the steps have come any way."""
+    logits, labels = torch.zeros(2, 3), torch.arange(2)
+    of_progress = (features(logits, labels, 0.0) != features(logits, labels, 1.0)).any(0).double()
+    assert of_progress.sum() == 1
+    phi = {name: torch.zeros_like(value) for name, value in parameters.phi.items()}
+    return replace(parameters, phi=phi | {"gate.weight": -1e4 * of_progress[None]})
+
+
+def test_the_loss_is_told_how_far_the_steps_have_come() -> None:
+    _, parameters = float64_learner(FNN)
+    found = taken(FNN, only_at_the_first_step(parameters), 3)
+    assert [step.progress for step in found] == pytest.approx([0, 1 / 3, 2 / 3])
+    assert [moved(step.before[0], step.theta) for step in found] == [True, False, False]
+
+
+@pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
+def test_the_proxys_loss_is_told_how_far_the_steps_have_come(proxy: Proxy) -> None:
+    learner, parameters = float64_learner(FNN)
+    parameters, task = only_at_the_first_step(parameters), float64_episode()
+    second = taken(FNN, parameters, 3)[1]
+    found, at_first = (
+        float(proxy_value(learner, parameters, task, proxy, step).detach())
+        for step in (second, replace(second, progress=0.0))
+    )
+    assert abs(found - at_first) > 1e-3
+    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.01)
+    assert moved(parameters.phi, {name: asked.gradients[f"phi.{name}"] for name in parameters.phi})
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_faint_operation_takes_part_in_a_step_with_dropped_paths_and_in_no_other(training: bool) -> None:
+    """Shares of 0.03 and 0.005, one between the thresholds of training and of serving, and one below both."""
+    config = replace(MINIATURE, network=replace(MINIATURE.network, drop_path=1e-9))
+    assert config.network.train_threshold < 0.03 < config.network.prune_threshold
+    _, parameters = float64_learner(config)
+    parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
+    dropping = torch.Generator().manual_seed(0) if training else None
+    (step,) = taken(config, parameters, 1, dropping)
+    learned = {name: step.theta[name] - value for name, value in parameters.theta.items()}
+    assert operations_in(learned) == ({0, 1, 2} if training else {0, 1})

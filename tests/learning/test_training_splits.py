@@ -1,0 +1,79 @@
+"""A training learns from the train split alone, and is validated and calibrated on the validation split alone."""
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lamanas_core.data.folders import ImageClasses, load_dataset
+from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.data.splits import Split
+from lamanas_core.meta_model import MetaModel
+from lamanas_core.train.run_folder import read_curves
+from tests.learning.brief_training import brief, miniature, trained
+from tests.learning.helpers import MINIATURE
+
+IMAGE = MINIATURE.network.image
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training and the splits that it was run on."""
+
+    model: MetaModel
+    curves: list[dict[str, Any]]
+    splits: dict[Split, ImageClasses]
+
+    def validated(self) -> list[float]:
+        return [row["validation_accuracy"] for row in self.curves]
+
+    def same_weights(self, other: "Run") -> bool:
+        theirs = other.model.parameters.named()
+        return all(torch.equal(value, theirs[name]) for name, value in self.model.parameters.named().items())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """The same training on four data sets: one as it is, and one in which one split has other drawings."""
+    folder = tmp_path_factory.mktemp("splits")
+    write_folders(folder / "glyphs", classes=20, images=4, seed=0)
+    write_folders(folder / "others", classes=20, images=4, seed=1)
+    names = {part: found.names for part, found in load_dataset(folder / "glyphs", IMAGE).items()}
+    done = {}
+    for changed in ("none", "train", "val", "test"):
+        data = shutil.copytree(folder / "glyphs", folder / changed / "data")
+        for part, classes in names.items():
+            for name in classes if part == changed else ():
+                shutil.copytree(folder / "others" / name, data / name, dirs_exist_ok=True)
+        with miniature():
+            model = trained(brief(warm_up_epochs=1, meta_epochs=1), data, folder / changed / "run")
+        done[changed] = Run(model, read_curves(folder / changed / "run"), load_dataset(data, IMAGE))
+    return done
+
+
+def test_the_weights_come_from_the_train_split_alone(runs: dict[str, Run]) -> None:
+    assert runs["val"].same_weights(runs["none"])
+    assert runs["test"].same_weights(runs["none"])
+    assert not runs["train"].same_weights(runs["none"])
+
+
+def test_the_training_is_validated_on_the_validation_split_alone(runs: dict[str, Run]) -> None:
+    assert runs["test"].validated() == runs["none"].validated()
+    assert runs["val"].validated() != runs["none"].validated()
+
+
+def test_the_model_is_calibrated_on_the_validation_split_alone(runs: dict[str, Run]) -> None:
+    fitted = {changed: run.model.config.calibration for changed, run in runs.items()}
+    assert fitted["test"] == fitted["none"]
+    assert fitted["val"] != fitted["none"]
+
+
+def test_the_card_states_the_ink_of_nearly_all_images_of_the_train_split(runs: dict[str, Run]) -> None:
+    for run in runs.values():
+        ink = run.splits["train"].images.numpy().mean((1, 2, 3)) / 255
+        stated = run.model.card["domain"]["ink"]
+        assert stated == pytest.approx(np.quantile(ink, [0.01, 0.99]).tolist(), abs=1e-4)
+    assert runs["train"].model.card["domain"] != runs["none"].model.card["domain"]

@@ -1,0 +1,191 @@
+"""What the warm-up and the meta-training change, by how much, and what they leave as it is."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lamanas_core.adapt.inner import TaskLearner
+from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.config import Config, TrainingConfig
+from lamanas_core.data.folders import load_dataset
+from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
+from lamanas_core.meta.gradient import MetaGradient
+from lamanas_core.meta.maml import maml
+from lamanas_core.meta_model import MetaModel, write
+from lamanas_core.recipe import Recipe
+from lamanas_core.train import checkpoint
+from lamanas_core.train import loop as training
+from lamanas_core.train.loop import _apply, _begin, _Run
+from lamanas_core.train.run_folder import read_curves
+from lamanas_core.train.starting import starting_parameters
+from lamanas_core.train.tasks import TaskSource
+from tests.learning.brief_training import EPISODES, brief, brief_recipe, miniature, trained
+from tests.learning.helpers import MINIATURE
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("glyphs")
+    write_folders(folder, classes=20, images=4, seed=0)
+    return folder
+
+
+def start_of(chosen: TrainingConfig, config: Config = MINIATURE) -> Parameters:
+    """The parameters that a training of this configuration begins with."""
+    with miniature(config):
+        return starting_parameters(chosen.model_config(), chosen.start, chosen.seed)
+
+
+def last_weights(run_dir: Path) -> Tensors:
+    """The weights themselves, not their running average, in the last checkpoint of a run."""
+    saved = checkpoint.load(run_dir)
+    assert saved is not None
+    return {name.removeprefix("now."): value for name, value in saved[0].items() if name.startswith("now.")}
+
+
+WARM_UP_ONLY = brief(warm_up_epochs=1, meta_epochs=0)
+META_ONLY = brief(warm_up_epochs=0, meta_epochs=1, meta_batch=1)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_a_meta_step_goes_down_the_gradient_of_the_order_asked_for(
+    glyphs: Path, tmp_path: Path, first_order: bool
+) -> None:
+    chosen = replace(META_ONLY, first_order=first_order)
+    start = start_of(chosen)
+    with miniature():
+        after = trained(chosen, glyphs, tmp_path).parameters.named()
+        seed = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(chosen.seed)))
+        config = chosen.model_config()
+        classes = load_dataset(glyphs, config.network.image)["train"]
+        task = TaskSource(chosen, config, brief_recipe(), classes, "cpu").adaptation_task(seed)
+
+    def gradients(first: bool) -> Tensors:
+        source = torch.Generator().manual_seed(seed + 1)
+        order = "first" if first else "second"
+        return maml(TaskLearner.build(config), start, task, config.task_learner.steps, source, order).gradients  # type: ignore[arg-type]
+
+    def signs(tensors: Tensors) -> Tensor:
+        return torch.cat([tensors[f"theta.{name}"].sign().flatten() for name in start.theta])
+
+    # Adam's first step goes by the sign of the gradient.
+    moved = signs({name: value - after[name] for name, value in start.named().items()})
+    agreeing = {first: float((moved == signs(gradients(first))).float().mean()) for first in (False, True)}
+    assert agreeing[first_order] > 0.99
+    assert agreeing[not first_order] < 0.8
+
+
+def test_a_fixed_architecture_is_not_meta_learned(glyphs: Path, tmp_path: Path) -> None:
+    for fixed in (False, True):
+        chosen = replace(META_ONLY, fixed_architecture=fixed)
+        start, folder = start_of(chosen), tmp_path / str(fixed)
+        with miniature():
+            after = trained(chosen, glyphs, folder).parameters
+        assert all(torch.equal(value, after.alpha[name]) for name, value in start.alpha.items()) == fixed
+        assert any(not torch.equal(value, after.theta[name]) for name, value in start.theta.items())
+
+
+@pytest.mark.parametrize("chosen", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
+def test_each_stage_trains_the_scale_of_the_head(glyphs: Path, tmp_path: Path, chosen: TrainingConfig) -> None:
+    with miniature():
+        after = trained(chosen, glyphs, tmp_path).parameters
+    assert float(after.log_scale) != float(start_of(chosen).log_scale)
+
+
+def test_a_warm_up_keeps_the_running_average_of_its_weights(glyphs: Path, tmp_path: Path) -> None:
+    start = start_of(WARM_UP_ONLY).named()
+    with miniature():
+        kept = trained(WARM_UP_ONLY, glyphs, tmp_path, steps=1).parameters.named()
+    now = last_weights(tmp_path)
+    assert any(not torch.equal(value, now[name]) for name, value in start.items() if name.startswith("theta."))
+    for name, value in start.items():
+        torch.testing.assert_close(kept[name], torch.lerp(value, now[name], 0.002), msg=name)
+
+
+def test_a_warm_up_from_a_trained_model_leaves_what_its_architecture_dropped(glyphs: Path, tmp_path: Path) -> None:
+    """α chooses one operation an edge; at the temperature that a warm-up begins with it would mix them all again."""
+    start = start_of(WARM_UP_ONLY)
+    chosen_operation = MINIATURE.network.operations.index("conv_3x3")
+    for kind in ("normal", "reduction"):
+        start.alpha[f"{kind}.operations"].zero_()[:, chosen_operation] = 1.0
+    with miniature():
+        write(MetaModel(start, {"config": WARM_UP_ONLY.model_config().to_json()}), tmp_path / "start")
+        trained(replace(WARM_UP_ONLY, start=str(tmp_path / "start")), glyphs, tmp_path / "run", steps=1)
+    now = last_weights(tmp_path / "run")
+    # At 0 in the beginning, where weight decay leaves them: only a gradient can move them.
+    biases = [name for name in now if ".edges." in name and name.endswith("norm.bias")]
+    moved = {name.split(".")[5] for name in biases if bool(now[name].any())}
+    assert len({name.split(".")[5] for name in biases}) > 1
+    assert moved == {str(chosen_operation)}
+
+
+@pytest.mark.parametrize("chosen", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
+def test_validation_adapts_in_the_meta_training_and_not_in_the_warm_up(
+    glyphs: Path, tmp_path: Path, chosen: TrainingConfig
+) -> None:
+    # Steps so long that they change answers.
+    config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, theta_rate=100.0))
+    with miniature(config):
+        model = trained(chosen, glyphs, tmp_path)
+    classes = load_dataset(glyphs, config.network.image)["val"]
+
+    def accuracy(steps: int | None) -> float:
+        asked = EvaluationConfig(len(classes), shots=1, queries=2, episodes=EPISODES, seed=chosen.seed, steps=steps)
+        return evaluate(model, classes, asked, lambda number: None).accuracy
+
+    plain, adapted = accuracy(0), accuracy(None)
+    assert abs(plain - adapted) > 0.1
+    expected = plain if chosen is WARM_UP_ONLY else adapted
+    assert read_curves(tmp_path)[-1]["validation_accuracy"] == pytest.approx(expected)
+
+
+def test_the_learning_rate_rises_and_falls_in_each_stage(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, list[float]]] = []
+
+    def noted(
+        run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+    ) -> None:
+        _apply(run, optimizer, gradients, rate, recipe)
+        warm_up = optimizer is run.warm_up
+        rates = [group["lr"] for group in optimizer.param_groups]
+        asked.append((warm_up, [rate / peak for rate, peak in zip(rates, peaks[warm_up], strict=True)]))
+
+    peaks = {True: [2e-3, 1.5e-2, 1e-2], False: [1e-4, 1e-3, 1e-2, 1e-1, 1e-3]}
+    monkeypatch.setattr(training, "_apply", noted)
+    with miniature():
+        trained(brief(warm_up_epochs=1, meta_epochs=4, meta_batch=1), glyphs, tmp_path)
+    # From nearly nothing to the peak within the first fiftieth, then by half a cosine to a fiftieth of the peak.
+    falling = [0.49 * (1 + math.cos(math.pi * done)) + 0.02 for done in (0.25, 0.5, 0.75)]
+    expected = [(True, 0.05), (True, falling[1]), (False, 0.05), *((False, rate) for rate in falling)]
+    assert [warm_up for warm_up, _ in asked] == [warm_up for warm_up, _ in expected]
+    for (_, shares), (_, rate) in zip(asked, expected, strict=True):
+        assert shares == pytest.approx([rate] * len(shares))
+
+
+@pytest.mark.parametrize("stage", ["warm_up", "meta"])
+def test_long_gradients_are_cut_to_a_length_and_short_ones_are_not(stage: str) -> None:
+    with miniature():
+        run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu")
+    optimizer = run.warm_up if stage == "warm_up" else run.meta
+    parameters = run.parameters
+    rates = [parameters.theta_log_rates, parameters.alpha_log_rates]
+    parts = {"theta": list(parameters.theta.values()), "phi": list(parameters.phi.values()), "rates": rates}
+    limits = {"theta": 5.0, "phi": 1.0, "rates": 1.0}
+    for times, expected in ((100.0, 1.0), (0.5, 0.5)):
+        gradients = {name: torch.zeros_like(value) for name, value in parameters.named().items()}
+        for part, values in parts.items():
+            count = sum(value.numel() for value in values)
+            for name, gradient in gradients.items():
+                if name.startswith(part):
+                    gradient += times * limits[part] / math.sqrt(count)
+        _apply(run, optimizer, [MetaGradient(gradients, 0.0)], 1.0, brief_recipe())
+        for part, values in parts.items():
+            found = torch.cat([value.grad.flatten() for value in values if value.grad is not None]).norm()
+            assert float(found) == pytest.approx(expected * limits[part], rel=1e-4), part

@@ -1,0 +1,65 @@
+"""What the warm-up asks of an architecture: to be trained as far as it counts, and to be small."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lamanas_core.adapt.inner import TaskLearner
+from lamanas_core.adapt.parameters import Parameters
+from lamanas_core.data.episodes import Episode
+from lamanas_core.meta.warm_up import size, temperature, warm_up_gradient
+from lamanas_core.recipe import WarmUp
+from lamanas_core.search.alpha import cell_weights
+from lamanas_core.search.network import Network
+from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, operations_in, with_shares
+
+NETWORK, RECIPE = MINIATURE.network, WarmUp()
+
+
+def test_a_faint_operation_is_trained_until_its_share_falls_under_the_training_threshold() -> None:
+    assert NETWORK.train_threshold < 0.03 < NETWORK.prune_threshold
+    learner, parameters = float64_learner()
+    parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
+    asked = warm_up_gradient(learner, parameters, float64_episode(), 0.0, RECIPE).gradients
+    assert operations_in({name: asked[f"theta.{name}"] for name in parameters.theta}) == {0, 1, 2}
+
+
+def blank() -> Episode:
+    """Images that are all the same, from which no architecture learns anything: only its size counts."""
+    task = float64_episode()
+    return replace(task, support=torch.zeros_like(task.support), queries=torch.zeros_like(task.queries))
+
+
+def size_of(parameters: Parameters, done: float) -> float:
+    weights = cell_weights(
+        parameters.alpha, NETWORK, temperature=temperature(done, RECIPE), threshold=NETWORK.train_threshold
+    )
+    return float(size(Network(NETWORK), weights, RECIPE))
+
+
+def after_a_step(learner: TaskLearner, parameters: Parameters, done: float) -> Parameters:
+    """``parameters`` with α a little down its gradient on blank images."""
+    asked = warm_up_gradient(learner, parameters, blank(), done, RECIPE).gradients
+    alpha = {name: value - 0.01 * asked[f"alpha.{name}"] for name, value in parameters.alpha.items()}
+    return replace(parameters, alpha=alpha)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
+def test_an_architecture_above_its_target_size_is_pressed_to_be_smaller(share: float) -> None:
+    done = share * RECIPE.annealed_by
+    learner, parameters = float64_learner()
+    parameters = with_shares(parameters, [0.4, 0.3, 0.2, 0.1], temperature(done, RECIPE))
+    assert size_of(after_a_step(learner, parameters, done), done) < size_of(parameters, done) - 1e-5
+
+
+def test_size_has_no_price_at_the_beginning_or_below_the_target() -> None:
+    learner, parameters = float64_learner()
+    assert_still(parameters, after_a_step(learner, parameters, 0.0))
+    small = with_shares(parameters, [0.0, 1.0, 0.0, 0.0])
+    assert_still(small, after_a_step(learner, small, RECIPE.annealed_by))
+
+
+def assert_still(before: Parameters, after: Parameters) -> None:
+    for name, value in before.alpha.items():
+        torch.testing.assert_close(after.alpha[name], value, rtol=0, atol=1e-12)

@@ -1,0 +1,150 @@
+"""Which modules get faults, and which tests belong to each: the two tables to edit when files move."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+# The sample has of each area in proportion to its number of places. Globs are relative to the root.
+AREAS: Mapping[str, tuple[str, ...]] = {
+    "lamanas_core": (
+        "lamanas_core/[!_]*.py",
+        *(f"lamanas_core/{part}/**/*.py" for part in ("adapt", "data", "losses", "measure", "meta", "search", "train")),
+    ),
+    "app": ("app/store/**/*.py", "app/images/**/*.py", "app/inference/**/*.py", "app/queue.py"),
+    "workers": ("workers/**/*.py",),
+}
+
+# The longest prefix of a module's path decides. The tests of a row run in its order, up to the first failure: the most
+# specific and fastest first. One string a row: names of files under ``tests/``, without ``test_`` and ``.py``.
+TABLE: Mapping[str, str] = {
+    "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
+    "app/images/archive.py": "app/parsing app/bad_input app/episodes",
+    "app/images/edits.py": "app/support",
+    "app/images/fast_png.py": "app/fast_png app/predict",
+    "app/images/pool.py": "app/pool app/bad_input",
+    "app/images/sandbox.py": "app/pool app/bad_input",
+    "app/inference/": "app/predict app/operation app/telemetry",
+    "app/queue.py": "store/queue store/lease",
+    "app/store/": "store/lease store/memory store/trainings store/async_store store/lookup_cache app/operation",
+    "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",
+    "app/store/claims.py": "store/lease store/trainings workers/claims",
+    "app/store/measures.py": "workers/telemetry app/telemetry",
+    "app/store/notifications.py": "store/async_store app/episodes",
+    "app/store/registry.py": "store/registry store/lease",
+    "app/store/workers.py": "app/telemetry app/operation",
+    "lamanas_core/adapt/adapted.py": (
+        "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
+    ),
+    "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks goldens/goldens",
+    "lamanas_core/adapt/inner.py": (
+        "learning/steps learning/gradients learning/artifact goldens/goldens learning/paper"
+    ),
+    "lamanas_core/adapt/onnx.py": "learning/artifact learning/paper",
+    "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
+    "lamanas_core/adapt/together.py": "learning/together",
+    "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
+    "lamanas_core/backbones.py": (
+        "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
+    ),
+    "lamanas_core/config.py": (
+        "learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
+    ),
+    "lamanas_core/data/augment.py": "learning/styles learning/training_tasks",
+    "lamanas_core/data/episodes.py": "learning/episodes learning/training_tasks learning/calibration",
+    "lamanas_core/data/folders.py": (
+        "learning/episodes learning/training_tasks learning/training_folder learning/training_splits cli/data"
+    ),
+    "lamanas_core/data/sources/omniglot.py": (
+        "cli/bad_command_lines learning/train_command learning/episodes learning/shipped"
+    ),
+    "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
+    "lamanas_core/data/": "cli/data learning/episodes",
+    "lamanas_core/data/sources/glyphs.py": "cli/data goldens/goldens",
+    "lamanas_core/devices.py": "learning/training_folder learning/train_command",
+    "lamanas_core/files.py": "files",
+    "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
+    "lamanas_core/heads.py": (
+        "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
+    ),
+    "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
+    "lamanas_core/image_spec.py": "images/images",
+    "lamanas_core/losses/invariant.py": (
+        "learning/losses learning/gradients learning/together learning/starting learning/paper"
+    ),
+    "lamanas_core/losses/paper.py": "learning/losses learning/paper",
+    "lamanas_core/losses/slope.py": "learning/starting learning/plots",
+    "lamanas_core/measure/ablate.py": "learning/ablation",
+    "lamanas_core/measure/calibrate.py": "learning/calibration learning/training_splits learning/shipped",
+    "lamanas_core/measure/evaluate.py": (
+        "learning/evaluation learning/ablation learning/training_stages learning/shipped"
+    ),
+    "lamanas_core/measure/landscape.py": "learning/plots",
+    "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
+    "lamanas_core/measure/table1.py": "learning/figures learning/reproduction",
+    "lamanas_core/meta/gradient.py": "learning/gradients learning/algorithm_2 learning/paper goldens/goldens",
+    "lamanas_core/meta/maml.py": "learning/gradients learning/training_stages learning/paper goldens/goldens",
+    "lamanas_core/meta/reptile.py": (
+        "learning/algorithm_2 learning/steps learning/gradients learning/paper goldens/goldens"
+    ),
+    "lamanas_core/meta/warm_up.py": "learning/warm_up learning/architecture learning/training_stages goldens/goldens",
+    "lamanas_core/meta_model.py": "learning/artifact learning/starting learning/train_command learning/shipped",
+    "lamanas_core/onnx_writer.py": "learning/artifact learning/registries learning/paper",
+    "lamanas_core/recipe.py": (
+        "learning/recipe learning/training_stages goldens/goldens learning/training_tasks learning/styles"
+    ),
+    "lamanas_core/search/alpha.py": (
+        "learning/architecture learning/plots learning/together learning/paper learning/artifact"
+    ),
+    "lamanas_core/search/batch_norm.py": "learning/batch_norm learning/artifact learning/paper",
+    "lamanas_core/search/network.py": (
+        "learning/architecture learning/operations learning/registries goldens/goldens learning/artifact"
+    ),
+    "lamanas_core/search/normalisation.py": "learning/gradients learning/artifact learning/together learning/paper",
+    "lamanas_core/search/operations.py": (
+        "learning/operations learning/architecture learning/artifact learning/paper goldens/goldens"
+    ),
+    "lamanas_core/train/checkpoint.py": (
+        "learning/training_folder goldens/goldens learning/training learning/training_processes"
+    ),
+    "lamanas_core/train/distributed.py": "learning/training_folder learning/training_processes",
+    "lamanas_core/train/loop.py": (
+        "learning/training_folder learning/training_stages learning/train_command goldens/goldens "
+        "learning/training learning/training_splits learning/training_processes"
+    ),
+    "lamanas_core/train/provenance.py": "learning/training_folder learning/train_command",
+    "lamanas_core/train/run_folder.py": "learning/training_folder learning/train_command learning/training_processes",
+    "lamanas_core/train/starting.py": "learning/starting learning/reproduction",
+    "lamanas_core/train/tasks.py": (
+        "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
+    ),
+    "workers/adapt.py": "workers/telemetry workers/claims workers/adapt_worker",
+    "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
+    "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
+    "workers/faults.py": "workers/faults",
+    "workers/learner.py": "cli/models workers/telemetry processes/commands",
+    "workers/logs.py": "app/telemetry workers/telemetry",
+    "workers/main.py": "workers/telemetry workers/adapt_worker processes/commands",
+    "workers/reconciler.py": "workers/reconciler workers/adapt_worker",
+    "workers/tasks.py": "workers/claims workers/adapt_worker",
+    "workers/train.py": "workers/claims workers/train_worker",
+}
+
+
+def files_of(area: Iterable[str], root: Path = ROOT) -> list[str]:
+    """Paths, relative to the root and sorted, that the globs of an area match."""
+    return sorted({str(path.relative_to(root)) for pattern in area for path in root.glob(pattern)})
+
+
+def row_of(path: str, table: Mapping[str, str] = TABLE) -> str:
+    """The prefix in the table that decides which tests belong to a module; LookupError where there is none."""
+    prefixes = [prefix for prefix in table if path.startswith(prefix)]
+    if not prefixes:
+        raise LookupError(f"no row of the table in tests/mutants/tests_of.py is for {path}")
+    return max(prefixes, key=len)
+
+
+def belonging(path: str, table: Mapping[str, str] = TABLE) -> tuple[str, ...]:
+    """The test files that belong to a module, in the order in which they run."""
+    words = (word.rpartition("/") for word in table[row_of(path, table)].split())
+    return tuple(f"tests/{folder}/test_{name}.py" for folder, _, name in words)
