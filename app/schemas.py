@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
+from lamanas_core.config import PRESETS
 
 # Far beyond every setting: a guard against a list that would fill the memory before it can be counted.
 MOST_ITEMS = 100_000
@@ -14,7 +15,6 @@ MAX_SEED = 2**32 - 1
 MOST_STEPS = 1000
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-from lamanas_core.config import PRESETS
 
 
 def _whole(value: Any) -> Any:

@@ -1,25 +1,22 @@
 """The playground at / and the API reference at /docs, files that the browser runs as they are; and tasks to try."""
 
+import base64
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 from fastapi import APIRouter
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-FOLDER = Path(__file__).resolve().parent.parent / "static"
-# Asked for again each time (a 304 if it is the same), so that modules of two versions never meet in one page.
-CACHE = {"Cache-Control": "no-cache"}
-
-
-import base64
-from functools import cache
-
-import numpy as np
-
 from app.openapi import problems
 from app.schemas import Example, ExampleImage, Examples
 from lamanas_core.data.sources import glyphs
+
+FOLDER = Path(__file__).resolve().parent.parent / "static"
+# Asked for again each time (a 304 if it is the same), so that modules of two versions never meet in one page.
+CACHE = {"Cache-Control": "no-cache"}
 
 router = APIRouter(include_in_schema=False)
 

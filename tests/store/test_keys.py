@@ -1,0 +1,31 @@
+"""The names in Redis: a changed one would lose what an installation has stored."""
+
+from app.store import keys
+
+
+def test_names_are_those_of_installations_that_exist() -> None:
+    assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
+    assert (keys.MODELS, keys.ACTIVE_MODEL) == ("lam:models", "lam:models:active")
+    assert (keys.SUPPORT_BYTES, keys.ARTIFACTS) == ("lam:held", "lam:artifacts")
+    assert keys.MEASUREMENTS == "lam:measures"
+    assert (keys.record("episode", "i"), keys.record("training", "i")) == ("lam:episode:i", "lam:training:i")
+    assert (keys.index("episode"), keys.index("training", "o")) == ("lam:episodes", "lam:trainings:o")
+    assert (keys.queued("episode"), keys.queued("training")) == ("lam:queued:adapt", "lam:queued:train")
+    assert (keys.leases("episode"), keys.leases("training")) == ("lam:leases:adapt", "lam:leases:train")
+    assert keys.broker_queue("episode") == "lamanas.adapt"
+    assert (keys.unfinished("o"), keys.bucket("k")) == ("lam:unfinished:o", "lam:bucket:k")
+    assert (keys.support("i"), keys.artifact("i")) == ("lam:support:i", "lam:artifact:i")
+    assert keys.tombstone("episode", "i") == "lam:tombstone:episode:i"
+    assert (keys.model("v"), keys.api_key("k")) == ("lam:model:v", "lam:key:k")
+    assert (keys.worker("adapt", "h-1"), keys.draining("h-1")) == ("lam:worker:adapt:h-1", "lam:draining:h-1")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of abc
+    assert keys.token_digest("abc") == digest
+    assert keys.api_key_by_token("abc") == f"lam:key-by-token:{digest[:16]}"
+    assert keys.idempotency("o", "abc") == f"lam:idempotency:o:{digest}"
+
+
+def test_ids_sort_by_age_and_differ() -> None:
+    made = [keys.new_id() for _ in range(100)]
+    assert {len(id) for id in made} == {26}
+    assert len(set(made)) == 100
+    assert [id[:9] for id in made] == sorted(id[:9] for id in made)
