@@ -1,19 +1,19 @@
-"""Decodes uploaded images in a few processes beside the app, in limited time."""
+"""Decodes uploaded images in a few processes of their own, under limits, and in turns between requests."""
 
 import asyncio
+import ctypes
 import logging
 import multiprocessing
 import multiprocessing.forkserver
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
 
 import numpy as np
 
@@ -23,28 +23,36 @@ from app.images.files import ImageFile
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 PROCESSES = 2
+# Of decoding, and of waiting for a process, that one request may take in all.
 SECONDS = 20.0
+# What one turn may send: the first file whatever its size, then others up to this. A round trip costs as much as
+# decoding three small drawings; files that a turn had no time for are sent again.
+TURN_BYTES = 256 * 1024
 
-# A server that has loaded the image libraries and forks: a new process is there in milliseconds.
+# A server that has loaded the image libraries and forks: a new process starts in milliseconds.
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([sandbox.__name__])
 
 
 @dataclass(frozen=True, eq=False)
 class _Child:
+    """``at``: the number of the file in its turn that it is decoding, in memory that outlives the process. Read it only
+    while no other thread can use this child."""
+
     process: BaseProcess
     connection: Connection
+    at: ctypes.c_int
 
     @classmethod
     def start(cls, max_pixels: int) -> "_Child":
         ours, theirs = _context.Pipe()
-        process = _context.Process(target=sandbox.serve, args=(theirs, max_pixels), name="decoding", daemon=True)
+        at = _context.RawValue(ctypes.c_int)
+        process = _context.Process(target=sandbox.serve, args=(theirs, at, max_pixels), name="decoding", daemon=True)
         process.start()
         theirs.close()
-        return cls(process, ours)
+        return cls(process, ours, at)
 
     def end(self) -> int | None:
         """Its exit code."""
@@ -54,9 +62,32 @@ class _Child:
         return self.process.exitcode
 
 
+@dataclass
+class _Work:
+    """The images of one request: which are decoded, and the seconds that it may still decode and wait."""
+
+    files: Sequence[ImageFile]
+    spec: ImageSpec
+    decoding_left: float
+    waiting_left: float
+    queued_at: float = 0.0
+    decoded: list[UInt8Array] = field(default_factory=list)
+    done: int = 0
+
+    def next_files(self) -> Sequence[ImageFile]:
+        """The files of the next turn: one at least, and no more than TURN_BYTES together otherwise."""
+        end, total = self.done + 1, len(self.files[self.done].data)
+        while end < len(self.files) and total + len(self.files[end].data) <= TURN_BYTES:
+            total += len(self.files[end].data)
+            end += 1
+        return self.files[self.done : end]
+
+
 class Decoder:
-    """A job is one image, and a request has as many jobs at a time as there are processes: however many images it has,
-    others wait for a few of them alone. Processes start when they are first needed, and again after one was lost.
+    """Processes start when they are first needed, and again after one was lost.
+
+    A request has one turn at a time and goes to the end of the queue after it, so that neither one request of 1,000
+    images nor several keep another's single image waiting for more than a turn each.
     """
 
     def __init__(self, *, max_pixels: int, seconds: float = SECONDS) -> None:
@@ -68,7 +99,7 @@ class Decoder:
         multiprocessing.forkserver.ensure_running()
 
     def close(self) -> None:
-        """Stops running jobs, too."""
+        """Stops the processes, whatever they are doing."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for child in list(self._children):
             child.process.kill()
@@ -77,83 +108,75 @@ class Decoder:
             self._idle.pop().end()
 
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
-        """uint8 (n, *spec.shape). Raises Problem, naming the image, for the first one that cannot be read."""
-        deadline = time.monotonic() + self._seconds
-        images = np.empty((len(files), *spec.shape), np.uint8)
-        refused: dict[int, Exception] = {}
-        left = iter(enumerate(files))
-        await asyncio.gather(*(self._some(left, spec, deadline, images, refused) for _ in range(PROCESSES)))
-        if refused:
-            raise refused[min(refused)]
-        return images
+        """uint8 (n, *spec.shape), read-only. Raises Problem, naming the image, for one that cannot be read, and BUSY if
+        the request waited too long for its turns."""
+        work = _Work(files, spec, decoding_left=self._seconds, waiting_left=self._seconds)
+        loop = asyncio.get_running_loop()
+        while work.done < len(files):
+            work.queued_at = time.monotonic()
+            await loop.run_in_executor(self._threads, self._turn, work)  # its queue is first in, first out
+        return work.decoded[0] if len(work.decoded) == 1 else _joined(work.decoded)
 
-    async def then(self, files: Sequence[ImageFile], spec: ImageSpec, work: Callable[[UInt8Array], T]) -> T:
-        """What ``work`` makes of the ``arrays``, in a thread: for a single image the one that waited for it, since to
-        change threads would cost a small image more than its decoding. Raises Problem, too."""
-        if len(files) != 1:
-            images = await self.arrays(files, spec)
-            return await self._run(lambda: work(images))
-        deadline = time.monotonic() + self._seconds
-        return await self._run(lambda: work(self._decoded(files[0], spec, deadline)[None]))
+    def _turn(self, work: _Work) -> None:
+        """Decodes some of the images. Raises Problem."""
+        started = time.monotonic()
+        work.waiting_left -= started - work.queued_at
+        if work.waiting_left <= 0:
+            raise Problem(BUSY, "too many images of other requests wait to be decoded", headers={"Retry-After": "5"})
+        files = work.next_files()
+        answer = self._answer(files, work)
+        work.decoding_left -= time.monotonic() - started
+        if isinstance(answer, tuple):
+            at, words = answer
+            where = files[at].where
+            raise Problem(INVALID_IMAGE, f"{where}: {words}", image=where)
+        work.decoded.append(answer)
+        work.done += len(answer)
 
-    async def _some(
-        self,
-        left: Iterator[tuple[int, ImageFile]],
-        spec: ImageSpec,
-        deadline: float,
-        images: UInt8Array,
-        refused: dict[int, Exception],
-    ) -> None:
-        """Decodes one file after another of those that are ``left``, until one is refused."""
-        for number, file in left:
-            try:
-                images[number] = await self._run(lambda file=file: self._decoded(file, spec, deadline))  # type: ignore[misc]
-            except Exception as error:
-                refused[number] = error
-            if refused:
-                return
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    def _decoded(self, file: ImageFile, spec: ImageSpec, deadline: float) -> UInt8Array:
-        seconds = deadline - time.monotonic()
-        if seconds <= 0:
-            raise Problem(BUSY, "too many other images are waiting to be decoded", headers={"Retry-After": "5"})
-        child = self._given(sandbox.job(spec, seconds=seconds))
+    def _answer(self, files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
+        """What a process makes of these files (``sandbox.read_answer``). Raises Problem if one of them ends it."""
+        order = sandbox.order([len(file.data) for file in files], work.spec, seconds=work.decoding_left)
+        together = b"".join(file.data for file in files)
+        child = self._ordered(order)
         try:
-            child.connection.send_bytes(file.data)
-            answer = child.connection.recv_bytes()
-        except (EOFError, OSError):
-            raise self._lost(child, file.where) from None
+            child.connection.send_bytes(together)
+            answer = sandbox.read_answer(child.connection.recv_bytes(), len(files), work.spec)
+        except (EOFError, OSError, ValueError):
+            # A process that died of a hostile file may have written anything there.
+            at = min(max(child.at.value, 0), len(files) - 1)
+            raise self._lost(child, files[at].where) from None
         self._idle.append(child)
-        if answer[:1] == sandbox.REFUSAL:
-            reason = answer.removeprefix(sandbox.REFUSAL).decode()
-            raise Problem(INVALID_IMAGE, f"{file.where}: {reason}", image=file.where)
-        return np.frombuffer(answer, np.uint8, offset=1).reshape(spec.shape)
+        return answer
 
-    def _given(self, job: bytes) -> _Child:
-        """A process that has the job and no file yet. One that died idle cannot take it and costs nobody anything."""
-        with suppress(IndexError):  # no check before: another thread may take the last one in between
+    def _ordered(self, order: bytes) -> _Child:
+        """A process that has the order and no file yet. One that died while idle is replaced, at nobody's cost."""
+        with suppress(IndexError):  # not checked first: another thread may take the last one in between
             while True:
                 child = self._idle.pop()
-                with suppress(OSError):  # sooner than ``is_alive``, which depends on the server that forked it
-                    child.connection.send_bytes(job)
+                child.at.value = 0
+                with suppress(OSError):  # known sooner than by ``is_alive``, for which the fork server must report it
+                    child.connection.send_bytes(order)
                     return child
                 self._children.discard(child)
                 child.end()
         child = _Child.start(self._max_pixels)
         self._children.add(child)
-        with suppress(OSError):  # should it be dead already, no answer will come
-            child.connection.send_bytes(job)
+        with suppress(OSError):  # if it is dead already, no answer will come
+            child.connection.send_bytes(order)
         return child
 
     def _lost(self, child: _Child, where: str) -> Problem:
-        """The process did not come back from this image."""
+        """The refusal of the image during which the process ended."""
         self._children.discard(child)
         code = child.end()
-        log.warning("a decoding process ended (%s)", code)  # not ``where``, which can contain labels
+        log.warning("a decoding process ended (%s)", code)  # without ``where``: it may hold a label
         if code == -signal.SIGALRM:
             text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
             return Problem(DECODING_TOO_SLOW, text, image=where)
         return Problem(INVALID_IMAGE, f"{where}: the image makes its decoder fail", image=where)
+
+
+def _joined(arrays: Sequence[UInt8Array]) -> UInt8Array:
+    together = np.concatenate(arrays)
+    together.flags.writeable = False
+    return together

@@ -5,7 +5,7 @@ import hashlib
 from app.images import fast_png
 from app.images.files import ImageFile
 from app.images.pool import Decoder
-from app.inference.cache import OpenClassifier
+from app.inference.cache import ClassifierCache, OpenClassifier
 from app.schemas import Prediction, Predictions
 from app.telemetry.metrics import Metrics
 from lamanas_core.images import UInt8Array
@@ -15,18 +15,25 @@ from lamanas_core.images import UInt8Array
 AT_ONCE_S = 0.002
 
 
-async def answer(decoder: Decoder, metrics: Metrics, id: str, loaded: OpenClassifier, files: list[ImageFile]) -> str:
+async def answer(
+    decoder: Decoder,
+    classifiers: ClassifierCache,
+    metrics: Metrics,
+    id: str,
+    loaded: OpenClassifier,
+    files: list[ImageFile],
+) -> str:
     """The body of the answer, in JSON. Raises Problem, naming the image, for one that cannot be read."""
 
     def classified(images: UInt8Array) -> str:
         return _predictions(metrics, id, loaded, images).model_dump_json()
 
     spec = loaded.classifier.image
-    if len(files) * loaded.seconds <= AT_ONCE_S:
-        images = fast_png.decoded(files, spec)
-        if images is not None:
-            return classified(images)
-    return await decoder.then(files, spec, classified)
+    if len(files) * loaded.seconds > AT_ONCE_S:
+        images = await decoder.arrays(files, spec)
+        return await classifiers.run(lambda: classified(images))
+    small = fast_png.decoded(files, spec)
+    return classified(await decoder.arrays(files, spec) if small is None else small)
 
 
 def _predictions(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:

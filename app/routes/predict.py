@@ -61,7 +61,7 @@ async def in_url(
     if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(
-        await answer(services.decoder, services.metrics, query.episode_id, loaded, files),
+        await answer(services.decoder, services.classifiers, services.metrics, query.episode_id, loaded, files),
         media_type=JSON,
         headers=headers,
     )
@@ -80,7 +80,10 @@ async def in_body(
 ) -> Response:
     episode_id, files = await read_queries(request, services.settings)
     loaded = await _ready(services, key, episode_id, query.wait, await services.store.episodes.state(episode_id))
-    return Response(await answer(services.decoder, services.metrics, episode_id, loaded, files), media_type=JSON)
+    return Response(
+        await answer(services.decoder, services.classifiers, services.metrics, episode_id, loaded, files),
+        media_type=JSON,
+    )
 
 
 async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> OpenClassifier:

@@ -1,10 +1,15 @@
 """Decoding beside the app: in limited time and memory, and whatever becomes of the process that does it."""
 
 import asyncio
+import ctypes
 import io
+import itertools
+import json
 import os
+import pickle
 import signal
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +17,9 @@ import pytest
 from PIL import Image
 
 from app.http.problems import Problem
+from app.images import pool, sandbox
 from app.images.files import ImageFile
-from app.images.pool import PROCESSES, Decoder
-from lamanas_core.image_spec import ImageSpec
+from app.images.pool import Decoder, _Child, _Work
 from lamanas_core.images import UInt8Array, load
 from tests.app.playing import SPEC, png
 from tests.waiting import until_gone
@@ -110,37 +115,153 @@ def test_the_first_refused_image_is_named_although_a_later_one_is_refused_sooner
         assert met.value.more["image"] == "images[1]"
 
 
-def test_a_request_of_many_images_lets_one_of_another_request_pass(
+def turns_noted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets the first file of each turn that begins, from now on."""
+    noted: list[str] = []
+    answer = decoder._answer
+
+    def note(files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
+        noted.append(files[0].where)
+        return answer(files, work)
+
+    monkeypatch.setattr(decoder, "_answer", note)
+    return noted
+
+
+async def until_noted(noted: list[str], number: int) -> None:
+    while len(noted) < number:  # noqa: ASYNC110  # turns begin in threads, which report to nobody
+        await asyncio.sleep(0)
+
+
+def test_uploads_of_many_images_let_one_of_another_request_pass(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many images of the first wait, the other's is next when one of those that are being decoded is ready."""
-    started: list[str] = []
-    decode = decoder._decoded
-
-    def noted(file: ImageFile, spec: ImageSpec, deadline: float) -> UInt8Array:
-        started.append(file.where)
-        return decode(file, spec, deadline)
-
-    monkeypatch.setattr(decoder, "_decoded", noted)
+    """However many images of two uploads wait, the other request's is decoded after a turn of each at most."""
+    monkeypatch.setattr(pool, "TURN_BYTES", 1)
+    noted = turns_noted(decoder, monkeypatch)
     many = [ImageFile(png(0), f"many[{number}]") for number in range(200)]
 
-    async def both() -> None:
-        upload = asyncio.create_task(decoder.arrays(many, SPEC))
-        while not started:  # noqa: ASYNC110  # it tells nobody when it takes the first
-            await asyncio.sleep(0)
-        before = len(started)
-        await decoder.then([ImageFile(png(1), "other")], SPEC, lambda images: images)
-        assert started.index("other") <= before + 2 * PROCESSES
-        assert not upload.done()
-        assert len(await upload) == len(many)
+    async def together() -> None:
+        uploads = [asyncio.create_task(decoder.arrays(many, SPEC)) for _ in range(2)]
+        await until_noted(noted, 4)
+        before = len(noted)
+        await decoder.arrays([ImageFile(png(1), "other")], SPEC)
+        assert noted.index("other") <= before + 4
+        assert not any(upload.done() for upload in uploads)
+        assert [len(arrays) for arrays in await asyncio.gather(*uploads)] == [200, 200]
 
-    asyncio.run(both())
+    asyncio.run(together())
+
+
+def test_an_upload_of_many_images_leaves_a_process_to_others(decoder: Decoder) -> None:
+    asyncio.run(decoder.arrays([ImageFile(png(0), "many")] * 1000, SPEC))
+    assert len(children_of(decoder)) == 1
+
+
+def test_a_turn_sends_as_many_files_as_fit_and_one_at_least(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = png(0)
+    sizes: list[int] = []
+    answer = decoder._answer
+
+    def note(files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
+        sizes.append(len(files))
+        return answer(files, work)
+
+    monkeypatch.setattr(decoder, "_answer", note)
+    for limit, expected in ((3 * len(file), [3, 3, 1]), (3 * len(file) - 1, [2, 2, 2, 1]), (1, [1] * 7)):
+        monkeypatch.setattr(pool, "TURN_BYTES", limit)
+        sizes.clear()
+        assert len(decoded(decoder, *[file] * 7)) == 7
+        assert sizes == expected
+
+
+def test_a_turn_ends_after_the_image_that_used_its_time_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = json.loads(sandbox.order([len(png(0))] * 3, SPEC, seconds=10))
+    files = memoryview(png(0) * 3)
+    at = ctypes.c_int()
+    size = int(np.prod(SPEC.shape))
+    whole = sandbox._answer(at, order, files, MAX_PIXELS)
+    assert (len(whole), at.value) == (1 + 3 * size, 2)
+    monkeypatch.setattr(sandbox, "TURN_SECONDS", 0.0)
+    assert sandbox._answer(at, order, files, MAX_PIXELS) == whole[: 1 + size]
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_time_for_decoding_and_for_waiting_is_that_of_all_turns_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "TURN_BYTES", 1)
+    now = itertools.count(step=3)
+    monkeypatch.setattr("app.images.pool.time.monotonic", lambda: float(next(now)))
+    decoder = Decoder(max_pixels=MAX_PIXELS, seconds=10)
+    left: list[float] = []
+
+    def answer(files: Sequence[ImageFile], work: _Work) -> UInt8Array:
+        left.append(work.decoding_left)
+        return np.zeros((1, *SPEC.shape), np.uint8)
+
+    monkeypatch.setattr(decoder, "_answer", answer)
+    # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth comes too late.
+    with pytest.raises(Problem) as met:
+        decoded(decoder, *[png(0)] * 5)
+    assert (met.value.kind.name, left) == ("busy", [10, 7, 4])
+    decoder.close()
+
+
+GOOD = sandbox.ARRAY + bytes(2 * int(np.prod(SPEC.shape)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        sandbox.ARRAY,
+        GOOD + b"\0",
+        GOOD[:-1],
+        GOOD + GOOD[1:],
+        b"?" + GOOD[1:],
+        sandbox.REFUSAL,
+        sandbox.REFUSAL + b"3 words",
+        sandbox.REFUSAL + b"-1 words",
+        sandbox.REFUSAL + b"0 \xff",
+        pickle.dumps(GOOD),
+    ],
+)
+def test_a_process_that_answers_what_no_decoder_says_is_ended(
+    answer: bytes, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded(decoder, png(0))
+    (before,) = children_of(decoder)
+    monkeypatch.setattr(sandbox, "read_answer", lambda _, files, spec: READ(answer, files, spec))
+    with pytest.raises(Problem, match="the image makes its decoder fail"):
+        decoded(decoder, png(0), png(1), png(2))
+    until_gone([before])
+    assert children_of(decoder) == []
+
+
+READ = sandbox.read_answer
+
+
+def test_answers_of_an_honest_process_are_read() -> None:
+    arrays = sandbox.read_answer(GOOD, 2, SPEC)
+    assert isinstance(arrays, np.ndarray)
+    assert arrays.shape == (2, *SPEC.shape)
+    assert sandbox.read_answer(sandbox.REFUSAL + b"2 too large", 3, SPEC) == (2, "too large")
 
 
 def test_images_of_a_request_come_back_in_the_order_sent(decoder: Decoder) -> None:
     files = [png(kind % 4) for kind in range(40)]
     expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
     assert np.array_equal(decoded(decoder, *files), expected)
+
+
+def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder) -> None:
+    class Taken(deque[_Child]):
+        def append(self, child: _Child) -> None:
+            child.at.value = 7  # another request has it at once
+            super().append(child)
+
+    decoder._idle = Taken()
+    with pytest.raises(Problem, match=r"images\[1\]: not a PNG"):
+        decoded(decoder, png(0), b"nothing", png(1))
 
 
 def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> None:
