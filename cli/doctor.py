@@ -19,8 +19,8 @@ from cli import admin, private_redis, remote, serve, show
 from cli.errors import CommandError, wrong_settings
 from lamanas_client import Client, LamanasError
 
-DESCRIPTION = """Check the needs of this installation: Python, packages, torch, GPU, Redis, port, data, model, disk and the
-service that you are signed in to. Exit code 1 if there is a problem.
+DESCRIPTION = """Check what this installation needs: Python, packages, torch, GPU, Redis, port, data, model, disk and
+the service that you are signed in to. Exit code 1 if there is a problem.
 
 example: lamanas doctor"""
 OLDEST_PYTHON = (3, 11)

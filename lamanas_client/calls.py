@@ -21,12 +21,14 @@ OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
 
 @dataclass(frozen=True)
 class Call:
-    """A request. ``arguments`` are httpx's; a status in ``expected`` is returned rather than raised."""
+    """A request. ``arguments`` are httpx's; a status in ``expected`` is returned rather than raised. ``safe``: it
+    changes nothing at the service, whatever its method."""
 
     method: str
     path: str
     arguments: dict[str, Any] = field(default_factory=dict)
     expected: frozenset[int] = frozenset()
+    safe: bool = False
 
     def to_httpx(self, deadline: Deadline) -> dict[str, Any]:
         """The arguments of httpx's ``stream`` for one attempt."""
@@ -35,8 +37,8 @@ class Call:
 
     def again(self, outcome: Outcome) -> bool:
         """Whether it is to be sent again after this."""
-        headers = self.arguments.get("headers", {})
-        return may_retry(outcome, idempotent=self.method in IDEMPOTENT or IDEMPOTENCY_KEY in headers)
+        idempotent = self.safe or self.method in IDEMPOTENT or IDEMPOTENCY_KEY in self.arguments.get("headers", {})
+        return may_retry(outcome, idempotent)
 
     def response(self, outcome: Outcome) -> httpx.Response:
         """The response, if it is a success or expected. Raises LamanasError."""

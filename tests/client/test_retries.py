@@ -142,6 +142,12 @@ def test_a_post_without_a_key_that_may_have_been_processed_is_not_sent_again(
     assert all("idempotency-key" not in request.headers for request in told.asked)
 
 
+def test_predictions_are_requested_again_after_a_broken_connection(asking: Asking, clock: Clock) -> None:
+    told = Told(httpx.ReadError("gone"), httpx.Response(200, json={"predictions": []}))
+    assert asking.ask(told, "predict", "x", [b"1"]) == []
+    assert len(told.asked) == 2
+
+
 def test_a_refusal_is_raised_at_once_in_the_words_of_the_service(asking: Asking, clock: Clock) -> None:
     told = Told(problem(422, "invalid-image", "images[3] (cat.png): empty", image="images[3] (cat.png)"))
     with pytest.raises(ProblemError, match=r"^images\[3\] \(cat\.png\): empty$") as refused:
