@@ -23,6 +23,7 @@ from lamanas_core.meta.maml import maml
 from lamanas_core.meta.warm_up import warm_up_gradient
 from lamanas_core.recipe import Recipe, WarmUp
 from lamanas_core.train import checkpoint, provenance
+from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.loop import _check_same
 from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
 from lamanas_core.train.tasks import TaskSource
@@ -129,11 +130,24 @@ def test_the_commit_of_a_source_tree_says_whether_files_differ_from_it(tmp_path:
     assert provenance.commit(tmp_path) == head + "+"
 
 
+def test_a_folder_with_a_broken_repository_has_no_commit(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: nowhere")
+    assert provenance.commit(tmp_path) is None
+
+
 def test_a_model_card_names_this_tree_and_its_versions() -> None:
     found = provenance.provenance()
     assert found["commit"] == provenance.commit(ROOT)
     assert found["torch"] == torch.__version__
     assert datetime.date.fromisoformat(found["date"] or "").year >= 2026
+
+
+def test_epochs_whose_loss_was_not_stored_are_named_with_those_that_were(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="after meta-epoch 3; it has none"):
+        kept_phi(tmp_path, [3])
+    keep_phi(tmp_path, 20, {"output.bias": torch.zeros(1)})
+    with pytest.raises(ValueError, match="after meta-epoch 3; it has 20"):
+        kept_phi(tmp_path, [20, 3])
 
 
 def test_half_precision_is_for_cuda_alone() -> None:
@@ -173,6 +187,11 @@ def test_larger_images_make_smaller_tasks_and_photos_are_not_turned(tmp_path: Pa
     assert TrainingConfig.from_request({}).rotations
     assert not TrainingConfig.from_request({"preset": "rgb84"}).rotations
     assert TrainingConfig.from_request({"preset": "rgb84", "rotations": True}).rotations
+
+
+def test_only_the_first_process_of_a_run_writes() -> None:
+    assert [Ranks(rank, 3).first for rank in range(3)] == [True, False, False]
+    assert Ranks().first
 
 
 def test_a_written_file_reads_back(tmp_path: Path) -> None:

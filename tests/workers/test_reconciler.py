@@ -1,5 +1,6 @@
 """The thread beside a worker's pool: it tells that the worker is there, and that it ends."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from app.settings import Settings
 from app.store.clients import SyncStore
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
+from tests.store.submitting import submit
 from workers import reconciler
 from workers.reconciler import Reconciler
 
@@ -36,3 +38,17 @@ def test_presence_is_written_now_and_then_and_its_end_at_once(
 
 def test_worker_that_never_got_ready_can_be_stopped(settings: Settings) -> None:
     Reconciler(settings, "adapt", "one").stop()
+
+
+def test_lease_of_a_job_whose_process_died_ends_at_once_and_no_other_does(
+    settings: Settings, sync_store: SyncStore
+) -> None:
+    ids = [asyncio.run(submit(settings)).id for _ in range(2)]
+    for id in ids:
+        assert sync_store.claims.claim("episode", id, "one") is not None
+    beside = Reconciler(settings, "adapt", "one")
+    beside.child_died("lamanas.train", ids[0])
+    assert sync_store.reconciliation.due("episode") == []
+    beside.child_died("lamanas.adapt", ids[0])
+    assert sync_store.reconciliation.due("episode") == [ids[0]]
+    beside.stop()
