@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-# Belongs to every module.
-CONVENTIONS = "tests/test_conventions.py"
+# The key of the tests that belong to every module, after those of its own row.
+EVERY_MODULE = "*"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # The sample has of each area in proportion to its number of places. Globs are relative to the root.
@@ -20,6 +20,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
 # The longest prefix of a module's path decides. The tests of a row run in its order, up to the first failure: the most
 # specific and fastest first. One string a row: names of files under ``tests/``, without ``test_`` and ``.py``.
 TABLE: Mapping[str, str] = {
+    EVERY_MODULE: "conventions",
     "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
     "app/images/archive.py": "app/parsing app/bad_input app/episodes",
     "app/images/edits.py": "app/support",
@@ -154,6 +155,6 @@ def row_of(path: str, table: Mapping[str, str] = TABLE) -> str:
 
 def belonging(path: str, table: Mapping[str, str] = TABLE) -> tuple[str, ...]:
     """The test files that belong to a module, in the order in which they run."""
-    words = (word.rpartition("/") for word in table[row_of(path, table)].split())
-    own = (f"tests/{folder}{slash}test_{name}.py" for folder, slash, name in words)
-    return *own, CONVENTIONS
+    words = (*table[row_of(path, table)].split(), *table.get(EVERY_MODULE, "").split())
+    split = (word.rpartition("/") for word in words)
+    return tuple(f"tests/{folder}{slash}test_{name}.py" for folder, slash, name in split)
