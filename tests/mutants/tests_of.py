@@ -36,6 +36,7 @@ TABLE: Mapping[str, str] = {
     "app/store/claims.py": "store/lease store/trainings workers/claims",
     "app/store/measures.py": "workers/telemetry app/telemetry",
     "app/store/notifications.py": "store/async_store app/episodes",
+    "app/store/lua_names.py": "store/registry",
     "app/store/registry.py": "store/registry store/lease",
     "app/store/workers.py": "app/telemetry app/operation",
     "lamanas_core/adapt/adapted.py": (
@@ -61,7 +62,7 @@ TABLE: Mapping[str, str] = {
         "learning/episodes learning/training_tasks learning/training_folder learning/training_splits cli/data"
     ),
     "lamanas_core/data/sources/omniglot.py": (
-        "cli/bad_command_lines learning/train_command learning/episodes learning/shipped"
+        "learning/training_splits cli/bad_command_lines learning/train_command learning/shipped"
     ),
     "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
     "lamanas_core/data/": "cli/data learning/episodes",
