@@ -54,3 +54,9 @@ def test_turned_classes_are_classes_of_their_own() -> None:
 def test_a_task_within_an_alphabet_has_no_class_of_another() -> None:
     for seed in range(10):
         assert len({numbered().groups[i] for i in drawn(seed, 3, 1, within_group=True).classes}) == 1
+
+
+def test_a_class_of_few_images_keeps_one_for_a_query() -> None:
+    episode = drawn(0, CLASSES, 2 * IMAGES)
+    assert torch.bincount(episode.support_labels).tolist() == [IMAGES - 1] * CLASSES
+    assert torch.bincount(episode.query_labels).tolist() == [1] * CLASSES

@@ -1,11 +1,13 @@
 """A style changes the images of a task, all alike."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.data.augment import restyled
+from lamanas_core.data.augment import _retaken, restyled
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.recipe import Styles
 
@@ -51,3 +53,13 @@ def test_a_style_of_photos_makes_nothing_of_what_is_dark_or_bright() -> None:
         styled = restyled(photo, PHOTOS, Styles(), torch.Generator().manual_seed(seed))
         halfway = (styled[:, :, 14, 14] + styled[:, :, 0, 0])[..., None, None] / 2
         assert ((styled < halfway).sum((2, 3)) - 144).abs().max() <= 36  # the coarsest camera; a pen takes 44 off
+
+
+def test_light_of_another_colour_takes_up_to_the_darkest_share_of_each_channel() -> None:
+    recipe = replace(Styles(), coarse=0.0, exposure=0.0, coloured_light=1.0, darkest_light=0.5)
+    white = torch.ones(1, 3, 4, 4)
+    seen = [_retaken(white, recipe, torch.Generator().manual_seed(seed))[0, :, 0, 0] for seed in range(50)]
+    shares = torch.stack(seen)
+    assert 0.5 <= float(shares.min()) < 0.55
+    assert 0.95 < float(shares.max()) < 1
+    assert all(len(set(light.tolist())) == 3 for light in seen)
