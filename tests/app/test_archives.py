@@ -30,4 +30,4 @@ def test_the_file_that_is_wrong_is_named(data: bytes, image: str | None) -> None
         list(archive.read(bytearray(data), max_images=10, max_bytes=1000))
     assert refused.value.more["field"] == "archive"
     assert refused.value.more.get("image") == image
-    assert str(refused.value).startswith(image or "archive: ")
+    assert str(refused.value.detail).startswith(image or "archive: ")
