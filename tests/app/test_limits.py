@@ -182,7 +182,7 @@ def test_a_body_that_stops_coming_gives_its_room_back() -> None:
             raise AssertionError(message)
 
         scope: Scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"content-length", b"400")]}
-        limits = SizeLimits(app, max_body_bytes=1024, in_flight=held, patience_s=0.01)
+        limits = SizeLimits(app, max_body_bytes=1024, in_flight=held, body_timeout_s=0.01)
         await limits(scope, receive, send)
 
     asyncio.run(client())

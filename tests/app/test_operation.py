@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.http.middleware import OwnErrors
+from app.http.middleware import UnexpectedErrors
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
@@ -86,7 +86,7 @@ def test_store_that_takes_no_writes_is_503_and_not_our_error(client: TestClient,
     finally:
         server.client.config_set("maxmemory", 0)
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
-    assert answer.json()["detail"] == "the store takes no writes at the moment"
+    assert answer.json()["detail"] == "the store currently accepts no writes"
     assert answer.headers["retry-after"] == "2"
     assert client.post("/episodes", json={"support": support()}).status_code == 202
 
@@ -168,7 +168,7 @@ def test_who_left_in_the_middle_of_a_body_is_no_error_of_ours(error: type[Except
     async def send(message: Message) -> None:
         answered.extend([message["status"]] if "status" in message else [])
 
-    asyncio.run(OwnErrors(broken)({"type": "http", "method": "POST"}, receive, send))
+    asyncio.run(UnexpectedErrors(broken)({"type": "http", "method": "POST"}, receive, send))
     assert answered == sent
 
 

@@ -83,7 +83,7 @@ def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient
 
 
 def test_an_exception_is_part_of_its_line(lines: Lines) -> None:
-    with logs.working_on(request_id="r", episode=None):
+    with logs.with_fields(request_id="r", episode=None):
         try:
             raise ValueError("line one\nline two")
         except ValueError:

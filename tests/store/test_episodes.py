@@ -43,7 +43,7 @@ def left(server: PrivateRedis, id: str) -> set[str]:
 
 def test_created_episode_has_all_that_was_asked_for(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        with logs.working_on(request_id="request-7"):
+        with logs.with_fields(request_id="request-7"):
             record, created = await create(store, seed=5, parent="p1")
         assert created
         assert record == EpisodeRecord(

@@ -43,7 +43,7 @@ def test_a_worker_tells_the_requests_id_and_measures_wait_and_steps(
     monkeypatch.setattr(workers.child, "Learner", FakeLearner)
     child = Child(settings, sync_store, "adapt", "worker-1")
     child.learner.register_shipped()
-    with logs.working_on(request_id="mine-3"):
+    with logs.with_fields(request_id="mine-3"):
         record = asyncio.run(submit(settings, name="plain", model_version=VERSION))
     adapt.run(child, record.id)
     assert get(settings, record.id).state == "ready"
