@@ -1,4 +1,4 @@
-"""Fault points: where a test can stop a worker, at the moments when losing it is hardest to handle.
+"""Fault points: places where a test can stop a worker, at the moments when its loss is hardest to handle.
 
 A process that reaches an armed point is stopped (SIGSTOP, all its threads) until the test kills or continues it. The
 environment variable alone arms nothing: ``LAMANAS_TEST_FAULTS`` names a folder, and a point is armed by a file with its

@@ -61,7 +61,7 @@ class Storm:
         with self.installation.client() as client:
             until(lambda: client.get(f"/episodes/{id}").json()["state"] == "ready", f"another worker finished {id}")
         os.kill(pid, signal.SIGCONT)
-        refused = f"episode {id}: the result came too late and was refused"
+        refused = f"episode {id}: the claim was no longer valid when the result was ready"
         until(lambda: part.said(refused), f"the late result of {id} was refused")
         self.say(f"{part.name} stood still past its lease; its late result was refused")
 

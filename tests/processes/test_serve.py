@@ -55,7 +55,7 @@ def test_processes_of_a_service_are_in_sessions_of_their_own(service: Service) -
     assert os.getsid(service.process.pid) not in {os.getsid(child) for child in children}
 
 
-def test_workers_give_way_to_the_app(service: Service) -> None:
+def test_workers_have_a_lower_priority_than_the_app(service: Service) -> None:
     def niceness(part: bytes) -> set[tuple[int, str]]:
         pids = running_with(service.process.pid, part)
         group = [Path(f"/proc/{pid}/autogroup") for pid in pids]
