@@ -113,7 +113,7 @@ Preset = Annotated[str, AfterValidator(_known_preset), Field(json_schema_extra={
 class TrainBody(Request):
     dataset: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="a folder in `<data directory>/datasets`, with one folder of images per class or in Omniglot's layout",
+        description="a folder in `<data directory>/datasets`: a folder of images per class, or Omniglot's layout",
     )
     preset: Preset = "serving"
     meta: Literal["reptile", "maml"] | None = None
