@@ -87,7 +87,7 @@ def test_every_route_is_in_the_table(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("route", CLOSED)
-def test_without_a_known_token_a_route_is_401(route: str, anonymous: TestClient, sync_store: SyncStore) -> None:
+def test_a_missing_or_unknown_token_is_401(route: str, anonymous: TestClient, sync_store: SyncStore) -> None:
     key, revoked = sync_store.api_keys.create("old", SCOPES)
     sync_store.api_keys.revoke(key.id)
     for sent in (None, "", "Basic YTpi", f"Basic {revoked}"):
@@ -102,7 +102,7 @@ def test_without_a_known_token_a_route_is_401(route: str, anonymous: TestClient,
 
 @pytest.mark.parametrize("route", CLOSED)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_each_scope_opens_its_routes_alone(
+def test_a_scope_grants_access_only_to_its_routes(
     scope: Scope, route: str, anonymous: TestClient, token: Callable[..., str]
 ) -> None:
     answer = call(anonymous, route, f"Bearer {token(scope)}")
@@ -114,12 +114,12 @@ def test_each_scope_opens_its_routes_alone(
 
 
 @pytest.mark.parametrize("route", [route for route, access in ROUTES.items() if not access.scopes])
-def test_what_is_open_asks_for_no_token(route: str, anonymous: TestClient) -> None:
+def test_public_routes_need_no_token(route: str, anonymous: TestClient) -> None:
     assert call(anonymous, route, None).status_code in (200, 503)
 
 
 @pytest.mark.parametrize("route", PRIVATE)
-def test_anothers_episode_is_unknown_except_to_an_admin(
+def test_an_episode_of_another_tenant_is_404_except_for_an_admin(
     route: str, client: TestClient, worker: Worker, token: Callable[..., str]
 ) -> None:
     id = made(client)["id"]
@@ -133,7 +133,7 @@ def test_anothers_episode_is_unknown_except_to_an_admin(
         assert call(client, route, allowed, id).status_code in (200, 202, 204)
 
 
-def test_a_list_holds_ones_own_episodes_and_an_admins_everybodys(client: TestClient, token: Callable[..., str]) -> None:
+def test_a_key_lists_its_own_episodes_and_an_admin_lists_all(client: TestClient, token: Callable[..., str]) -> None:
     id = made(client)["id"]
     other, admin = (f"Bearer {token(scope)}" for scope in ("episodes", "admin"))
     assert call(client, "GET /episodes", other).json()["episodes"] == []
@@ -153,6 +153,6 @@ def test_keys_of_one_tenant_share_its_episodes(
     assert call(anonymous, "GET /predict", stranger, id).status_code == 404
 
 
-def test_a_refused_client_is_told_before_its_body_is_read(anonymous: TestClient) -> None:
+def test_an_unauthenticated_request_is_refused_before_its_body_is_read(anonymous: TestClient) -> None:
     answer = anonymous.post("/episodes", content=b"{", headers={"content-type": "application/json"})
     assert answer.status_code == 401

@@ -291,7 +291,7 @@ def part(name: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
-def test_a_wrong_request_is_refused_with_words_and_leaves_nothing(
+def test_an_invalid_request_is_refused_with_a_message_and_stores_nothing(
     bad: Bad, client: TestClient, sync_store: SyncStore, server: PrivateRedis
 ) -> None:
     before = set(server.client.keys("*"))
@@ -306,7 +306,7 @@ def test_a_wrong_request_is_refused_with_words_and_leaves_nothing(
     assert set(server.client.keys("*")) == before
 
 
-def test_the_limits_themselves_are_accepted(client: TestClient, settings: Settings) -> None:
+def test_requests_at_the_limits_are_accepted(client: TestClient, settings: Settings) -> None:
     assert client.post("/episodes", json={"support": support(50, 1)}).status_code == 202
     assert client.post("/episodes", json={"support": support(2, 50)}).status_code == 202
     assert client.post("/episodes", json={"support": support(20, 50)}).status_code == 202
@@ -314,7 +314,7 @@ def test_the_limits_themselves_are_accepted(client: TestClient, settings: Settin
     assert client.post("/episodes", json={"support": full, "steps": 20, "seed": 2**32 - 1}).status_code == 202
 
 
-def test_a_png_with_a_bomb_in_its_text_is_refused_or_harmless(client: TestClient) -> None:
+def test_a_png_with_a_decompression_bomb_in_a_text_chunk_is_refused_or_harmless(client: TestClient) -> None:
     text = zlib.compress(bytes(64 * 2**20))
     body = b"comment\0\0" + text
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))

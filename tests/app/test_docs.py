@@ -43,7 +43,7 @@ def busy_worker(worker: Worker, server: PrivateRedis) -> Iterator[None]:
     thread.join()
 
 
-def test_every_command_of_the_page_works(
+def test_every_command_of_the_page_succeeds(
     live: str, settings: Settings, busy_worker: None, token: Callable[..., str], tmp_path: Path
 ) -> None:
     if shutil.which("curl") is None:
@@ -64,7 +64,7 @@ def test_every_command_of_the_page_works(
     assert "event: ready" in done.stdout
 
 
-def test_the_page_lists_every_type_of_problem_under_its_status() -> None:
+def test_the_page_lists_every_problem_type_with_its_status() -> None:
     rows = dict(re.findall(r"^\| (\d{3}[\d, ]*) \| (.*) \|$", PAGE, re.MULTILINE))
     told = {
         (status, name)

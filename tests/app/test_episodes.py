@@ -58,7 +58,7 @@ def made(client: TestClient, **request: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", [as_json, as_form, as_zip])
-def test_each_form_stores_the_same_support_set_in_the_order_sent(
+def test_each_request_format_stores_the_same_support_set_in_the_order_sent(
     form: Callable[[], dict[str, Any]], client: TestClient, worker: Worker, sync_store: SyncStore
 ) -> None:
     answer = client.post("/episodes", **form())
@@ -74,7 +74,7 @@ def test_each_form_stores_the_same_support_set_in_the_order_sent(
     np.testing.assert_array_equal(images, expected)
 
 
-def test_a_new_episode_says_what_was_asked(client: TestClient) -> None:
+def test_a_new_episode_contains_the_requested_options(client: TestClient) -> None:
     asked = {"support": support(), "steps": 5, "seed": 9, "name": "two symbols"}
     episode = made(client, json=asked)
     assert episode["state"] in ("queued", "adapting")
@@ -88,11 +88,11 @@ def test_a_new_episode_says_what_was_asked(client: TestClient) -> None:
     assert (expires - created).total_seconds() == pytest.approx(86_400, abs=1)
 
 
-def test_steps_default_to_those_of_the_model(client: TestClient) -> None:
+def test_steps_default_to_the_models_steps(client: TestClient) -> None:
     assert made(client)["steps"] == 3
 
 
-def test_a_finished_episode_says_what_came_out(client: TestClient, worker: Worker) -> None:
+def test_a_finished_episode_contains_its_results(client: TestClient, worker: Worker) -> None:
     id = made(client)["id"]
     worker.adapt(id)
     answer = client.get(f"/episodes/{id}")
@@ -122,7 +122,7 @@ def when_queued(server: PrivateRedis) -> str:
     return str(ids[0].decode())
 
 
-def test_prefer_wait_answers_with_the_finished_episode(
+def test_prefer_wait_returns_the_finished_episode(
     client: TestClient, worker: Worker, server: PrivateRedis, in_background: ThreadPoolExecutor
 ) -> None:
     answering = in_background.submit(client.post, "/episodes", **as_json(), headers={"Prefer": "wait=60"})
@@ -134,13 +134,13 @@ def test_prefer_wait_answers_with_the_finished_episode(
     assert answer.headers["preference-applied"] == "wait=60"
 
 
-def test_prefer_wait_is_202_when_time_is_up(client: TestClient) -> None:
+def test_prefer_wait_returns_202_after_a_timeout(client: TestClient) -> None:
     answer = client.post("/episodes", **as_json(), headers={"Prefer": "respond-async, wait=1"})
     assert answer.status_code == 202
     assert answer.json()["state"] == "queued"
 
 
-def test_prefer_wait_tells_a_failure_at_once_and_does_not_call_it_created(
+def test_prefer_wait_returns_a_failure_at_once_and_not_as_201(
     client: TestClient, worker: Worker, server: PrivateRedis, in_background: ThreadPoolExecutor
 ) -> None:
     answering = in_background.submit(client.post, "/episodes", **as_json(), headers={"Prefer": "wait=60"})
@@ -150,11 +150,11 @@ def test_prefer_wait_tells_a_failure_at_once_and_does_not_call_it_created(
     assert (answer.json()["state"], answer.json()["error"]) == ("failed", "no memory left")
 
 
-def test_a_preference_that_makes_no_sense_is_ignored(client: TestClient) -> None:
+def test_an_invalid_preference_is_ignored(client: TestClient) -> None:
     assert client.post("/episodes", **as_json(), headers={"Prefer": "wait=soon"}).status_code == 202
 
 
-def test_the_same_idempotency_key_gives_the_same_episode_however_the_request_is_packed(client: TestClient) -> None:
+def test_the_same_idempotency_key_returns_the_same_episode_in_any_request_format(client: TestClient) -> None:
     headers = {"Idempotency-Key": "k-1"}
     first = client.post("/episodes", **as_json(), headers=headers)
     again = client.post("/episodes", **as_form(), headers=headers)
@@ -165,7 +165,7 @@ def test_the_same_idempotency_key_gives_the_same_episode_however_the_request_is_
     assert len(client.get("/episodes").json()["episodes"]) == 1
 
 
-def test_an_idempotency_key_is_not_for_two_requests(client: TestClient) -> None:
+def test_an_idempotency_key_of_a_different_request_is_refused(client: TestClient) -> None:
     headers = {"Idempotency-Key": "k-1"}
     client.post("/episodes", **as_json(), headers=headers)
     other = client.post("/episodes", json={"support": support()}, headers=headers)
@@ -179,7 +179,7 @@ def test_an_idempotency_key_must_be_visible_ascii(key: str, client: TestClient) 
     assert (answer.status_code, answer.json()["field"]) == (422, "Idempotency-Key")
 
 
-def test_listing_pages_through_all_newest_first(client: TestClient) -> None:
+def test_listing_pages_through_all_episodes_newest_first(client: TestClient) -> None:
     ids = [made(client)["id"] for _ in range(5)]
     seen: list[str] = []
     cursor: str | None = None
@@ -193,12 +193,12 @@ def test_listing_pages_through_all_newest_first(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=*", "offset=3"])
-def test_a_wrong_page_is_refused_by_name(query: str, client: TestClient) -> None:
+def test_an_invalid_page_parameter_is_refused_by_name(query: str, client: TestClient) -> None:
     answer = client.get(f"/episodes?{query}")
     assert (answer.status_code, answer.json()["field"]) == (422, query.partition("=")[0])
 
 
-def test_the_artifact_is_what_the_worker_made(client: TestClient, worker: Worker) -> None:
+def test_the_artifact_is_the_one_that_the_worker_committed(client: TestClient, worker: Worker) -> None:
     id = made(client)["id"]
     early = client.get(f"/episodes/{id}/model.onnx")
     assert (early.status_code, early.json()["state"], early.headers["retry-after"]) == (409, "queued", "1")
@@ -208,7 +208,7 @@ def test_the_artifact_is_what_the_worker_made(client: TestClient, worker: Worker
     assert Classifier.from_bytes(answer.content).classes == ("beta", "alpha")
 
 
-def test_a_failed_episode_has_no_artifact_and_says_why(client: TestClient, worker: Worker) -> None:
+def test_a_failed_episode_has_an_error_and_no_artifact(client: TestClient, worker: Worker) -> None:
     id = made(client)["id"]
     worker.fail(id, "no memory left")
     answer = client.get(f"/episodes/{id}/model.onnx")
@@ -240,7 +240,7 @@ def test_an_unknown_episode_is_404_and_a_deleted_or_expired_one_410(
 
 
 @pytest.mark.parametrize("path", WAYS_IN)
-def test_a_deleted_episode_of_another_never_was(path: str, client: TestClient, token: Callable[..., str]) -> None:
+def test_a_deleted_episode_of_another_tenant_is_404(path: str, client: TestClient, token: Callable[..., str]) -> None:
     id = made(client)["id"]
     client.delete(f"/episodes/{id}")
     stranger = {"Authorization": f"Bearer {token('episodes', 'predict', tenant='others')}"}
@@ -257,7 +257,7 @@ def test_a_deleted_episode_is_not_listed(client: TestClient) -> None:
     assert client.delete(f"/episodes/{id}").status_code == 410
 
 
-def test_a_full_queue_is_503_with_a_time_to_come_back(
+def test_a_full_queue_is_503_with_retry_after(
     settings: Settings, sync_store: SyncStore, token: Callable[..., str]
 ) -> None:
     headers = {"Authorization": f"Bearer {token('episodes')}"}
@@ -268,7 +268,7 @@ def test_a_full_queue_is_503_with_a_time_to_come_back(
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_without_a_model_an_episode_is_refused_for_now(client: TestClient, server: PrivateRedis) -> None:
+def test_without_a_model_a_new_episode_is_503(client: TestClient, server: PrivateRedis) -> None:
     server.client.delete(keys.ACTIVE_MODEL)
     answer = client.post("/episodes", **as_json())
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
@@ -287,7 +287,7 @@ def read_event(lines: Iterator[str]) -> tuple[str, dict[str, Any]]:
     raise AssertionError("the stream ended")
 
 
-def test_events_tell_each_step_and_end_with_the_finished_episode(
+def test_events_report_each_step_and_end_with_the_finished_episode(
     live: str, worker: Worker, token: Callable[..., str]
 ) -> None:
     with httpx.Client(base_url=live, headers={"Authorization": f"Bearer {token('episodes')}"}, timeout=60) as client:
@@ -315,7 +315,7 @@ def test_events_of_a_failed_episode_end_with_its_error(client: TestClient, worke
     assert (name, episode["error"]) == ("failed", "no memory left")
 
 
-def test_events_of_an_episode_that_is_deleted_meanwhile_end_with_gone(live: str, token: Callable[..., str]) -> None:
+def test_events_of_an_episode_that_is_then_deleted_end_with_gone(live: str, token: Callable[..., str]) -> None:
     with httpx.Client(base_url=live, headers={"Authorization": f"Bearer {token('episodes')}"}, timeout=60) as client:
         id = client.post("/episodes", **as_json()).json()["id"]
         with client.stream("GET", f"/episodes/{id}/events") as stream:
@@ -326,7 +326,7 @@ def test_events_of_an_episode_that_is_deleted_meanwhile_end_with_gone(live: str,
             assert (name, problem["status"]) == ("gone", 410)
 
 
-def test_redis_away_is_503_with_a_time_to_come_back(redis_server: PrivateRedis) -> None:
+def test_unavailable_redis_is_503_with_retry_after(redis_server: PrivateRedis) -> None:
     store = SyncStore.open(redis_server.settings)
     _, token = store.api_keys.create("test", ["episodes"])
     store.close()

@@ -39,7 +39,7 @@ def decoded(*files: bytes) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_it_gives_what_training_reads(mode: str) -> None:
+def test_images_are_decoded_as_in_training(mode: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels(1)).convert("RGB").convert(mode).save(buffer, "PNG")
     files = [buffer.getvalue(), png(2)]
@@ -48,7 +48,7 @@ def test_it_gives_what_training_reads(mode: str) -> None:
     assert np.array_equal(arrays, np.stack([load(file, SPEC, max_pixels=10**6) for file in files]))
 
 
-def test_harmless_chunks_are_taken() -> None:
+def test_harmless_chunks_are_accepted() -> None:
     assert decoded(with_chunk(b"pHYs", bytes(9)), with_chunk(b"sRGB", b"\0")) is not None
 
 
@@ -76,19 +76,19 @@ def test_harmless_chunks_are_taken() -> None:
         with_chunk(b"IDAT", bytes(fast_png.MAX_BYTES)),
     ],
 )
-def test_anything_else_is_not_for_here(data: bytes) -> None:
+def test_other_pngs_are_not_decoded(data: bytes) -> None:
     assert fast_png.claimed_pixels(data) == 0
     assert decoded(data) is None
 
 
-def test_other_formats_are_not_for_here() -> None:
+def test_other_formats_are_not_decoded() -> None:
     for format in ("JPEG", "GIF", "WEBP"):
         buffer = io.BytesIO()
         Image.fromarray(pixels(0)).save(buffer, format)
         assert decoded(buffer.getvalue()) is None
 
 
-def test_pixels_are_counted_before_any_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_are_counted_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_png, "load", lambda *_, **__: pytest.fail("it was decoded"))
     assert decoded(claiming(2**31 - 1, 2**31 - 1)) is None
     assert decoded(claiming(fast_png.MAX_PIXELS + 1, 1)) is None
@@ -96,14 +96,14 @@ def test_pixels_are_counted_before_any_is_decoded(monkeypatch: pytest.MonkeyPatc
     assert decoded(half, half, png(0)) is None
 
 
-def test_a_damaged_one_is_left_to_the_decoder() -> None:
+def test_a_damaged_file_is_left_to_the_decoder() -> None:
     data = bytearray(png(0))
     data[-20] ^= 1
     assert fast_png.claimed_pixels(data)
     assert decoded(bytes(data)) is None
 
 
-def test_of_the_hostile_files_it_takes_small_plain_pngs_alone() -> None:
+def test_of_the_hostile_files_only_small_plain_pngs_are_decoded() -> None:
     taken = [file.name for file in corpus.images() if decoded(file.data) is not None]
     assert taken
     assert all(name.startswith(("PNG", "white PNG")) for name in taken), taken

@@ -52,7 +52,7 @@ def still_answers(client: TestClient) -> None:
 # ---------------------------------------------------------------------- rate
 
 
-def test_a_key_past_its_rate_is_told_when_to_come_back_and_others_are_not(
+def test_a_key_over_its_rate_gets_retry_after_and_other_keys_are_served(
     limited: Limited, token: Callable[..., str]
 ) -> None:
     client = limited(rate_limit="3/hour")
@@ -65,7 +65,7 @@ def test_a_key_past_its_rate_is_told_when_to_come_back_and_others_are_not(
     assert client.get("/episodes", headers={"Authorization": f"Bearer {token('episodes')}"}).status_code == 200
 
 
-def test_a_bucket_fills_again_evenly(limited: Limited, server: PrivateRedis) -> None:
+def test_a_bucket_is_refilled_evenly(limited: Limited, server: PrivateRedis) -> None:
     client = limited(rate_limit="2/hour")
     assert [client.get("/episodes").status_code for _ in range(3)] == [200, 200, 429]
     (bucket,) = server.client.scan_iter(keys.bucket("*"))
@@ -82,7 +82,7 @@ def test_without_a_rate_nothing_is_counted(client: TestClient, server: PrivateRe
 
 
 @pytest.mark.parametrize("rate", ["20", "20/day", "0/second", "-1/second", "a lot"])
-def test_a_rate_that_is_none_is_refused_at_the_start(rate: str, settings: Settings) -> None:
+def test_an_invalid_rate_is_refused_at_startup(rate: str, settings: Settings) -> None:
     with pytest.raises(ValidationError, match="600/minute"):
         test_settings(settings.data_dir, rate_limit=rate)
 
@@ -90,7 +90,7 @@ def test_a_rate_that_is_none_is_refused_at_the_start(rate: str, settings: Settin
 # ---------------------------------------------------------------------- episodes of one tenant
 
 
-def test_a_tenant_has_its_share_of_the_queue_and_gets_it_back(
+def test_a_tenant_has_its_share_of_the_queue_and_regains_it(
     limited: Limited, worker: Worker, token: Callable[..., str]
 ) -> None:
     client = limited(max_unfinished=2)
@@ -106,7 +106,7 @@ def test_a_tenant_has_its_share_of_the_queue_and_gets_it_back(
     still_answers(client)
 
 
-def test_the_same_request_again_is_answered_though_the_share_is_full(limited: Limited) -> None:
+def test_a_repeated_request_is_answered_although_the_share_is_used_up(limited: Limited) -> None:
     client = limited(max_unfinished=1)
     again = {"Idempotency-Key": "one"}
     first = client.post("/episodes", **as_json(), headers=again)
@@ -129,7 +129,7 @@ def held_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
     assert held.total == 0
 
 
-def test_past_the_bytes_of_all_a_request_is_503(held_bytes: BytesInFlight, limited: Limited) -> None:
+def test_a_request_over_the_total_of_bytes_in_flight_is_503(held_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
     for other in ("one", "two"):
         held_bytes.reserve(other, 32 * 1024)
@@ -141,7 +141,7 @@ def test_past_the_bytes_of_all_a_request_is_503(held_bytes: BytesInFlight, limit
     assert client.post("/episodes", **as_json()).status_code == 202
 
 
-def test_one_key_may_have_half_of_the_bytes(held_bytes: BytesInFlight, limited: Limited) -> None:
+def test_one_key_may_use_half_of_the_bytes_in_flight(held_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
     refused(client.post("/episodes", **body_of(33 * 1024)), 429, "too-much-at-once")
     pieces = {"content": (bytes(1024) for _ in range(33)), "headers": {"content-type": "application/json"}}
@@ -149,18 +149,18 @@ def test_one_key_may_have_half_of_the_bytes(held_bytes: BytesInFlight, limited: 
     assert client.post("/episodes", **body_of(31 * 1024)).status_code == 400
 
 
-def test_who_has_no_key_takes_no_room(held_bytes: BytesInFlight, limited: Limited) -> None:
+def test_an_unauthenticated_request_reserves_no_bytes(held_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
     answer = client.post("/episodes", **body_of(60 * 1024) | {"headers": {"Authorization": "Bearer lam_wrong"}})
     assert answer.status_code == 401
 
 
-def test_room_must_do_for_a_request(settings: Settings) -> None:
+def test_the_bytes_in_flight_must_allow_for_two_requests(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="LAMANAS_MAX_BYTES_IN_FLIGHT"):
         test_settings(settings.data_dir, max_request_bytes=2**20, max_bytes_in_flight=2**20)
 
 
-def test_a_body_that_stops_coming_gives_its_room_back() -> None:
+def test_an_interrupted_body_releases_its_bytes() -> None:
     held = BytesInFlight(1024)
     met: list[Problem] = []
 

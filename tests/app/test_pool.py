@@ -60,13 +60,13 @@ def decoded(decoder: Decoder, *files: bytes) -> np.ndarray:
     return asyncio.run(decoder.arrays(named, SPEC))
 
 
-def test_it_gives_what_training_reads(decoder: Decoder) -> None:
+def test_images_are_decoded_as_in_training(decoder: Decoder) -> None:
     files = [png(kind) for kind in range(4)]
     expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
     assert np.array_equal(decoded(decoder, *files), expected)
 
 
-def test_a_decode_that_takes_too_long_is_killed_and_named(impatient: Decoder) -> None:
+def test_decoding_that_takes_too_long_is_killed_and_names_the_image(impatient: Decoder) -> None:
     decoded(impatient, png(0))
     (before,) = children_of(impatient)
     with pytest.raises(Problem, match=r"images\[0\]: decoding takes too long") as met:
@@ -77,7 +77,7 @@ def test_a_decode_that_takes_too_long_is_killed_and_named(impatient: Decoder) ->
     assert children_of(impatient) != [before]
 
 
-def test_the_others_are_decoded_meanwhile(impatient: Decoder) -> None:
+def test_other_images_are_decoded_meanwhile(impatient: Decoder) -> None:
     async def both() -> None:
         slow = asyncio.create_task(impatient.arrays([ImageFile(slow_jpeg(), "slow")], SPEC))
         await impatient.arrays([ImageFile(png(0), "quick")], SPEC)
@@ -88,7 +88,7 @@ def test_the_others_are_decoded_meanwhile(impatient: Decoder) -> None:
     asyncio.run(both())
 
 
-def test_a_decoder_that_dies_on_an_image_refuses_it_alone(decoder: Decoder) -> None:
+def test_only_the_image_on_which_a_process_dies_is_refused(decoder: Decoder) -> None:
     decoded(decoder, png(0))
     (child,) = children_of(decoder)
 
@@ -105,7 +105,7 @@ def test_a_decoder_that_dies_on_an_image_refuses_it_alone(decoder: Decoder) -> N
     assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
 
 
-def test_the_first_refused_image_is_named_although_a_later_one_is_refused_sooner(decoder: Decoder) -> None:
+def test_the_first_invalid_image_is_named_although_a_later_one_is_faster_to_refuse(decoder: Decoder) -> None:
     large = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8)).save(large, "PNG")
     damaged = large.getvalue()[:-200]  # read for a while before it is refused
@@ -133,9 +133,7 @@ async def until_noted(noted: list[str], number: int) -> None:
         await asyncio.sleep(0)
 
 
-def test_uploads_of_many_images_let_one_of_another_request_pass(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_single_image_does_not_wait_for_large_uploads(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many images of two uploads wait, the other request's is decoded after a turn of each at most."""
     monkeypatch.setattr(pool, "TURN_BYTES", 1)
     noted = turns_noted(decoder, monkeypatch)
@@ -153,12 +151,12 @@ def test_uploads_of_many_images_let_one_of_another_request_pass(
     asyncio.run(together())
 
 
-def test_an_upload_of_many_images_leaves_a_process_to_others(decoder: Decoder) -> None:
+def test_a_large_upload_uses_one_process_at_a_time(decoder: Decoder) -> None:
     asyncio.run(decoder.arrays([ImageFile(png(0), "many")] * 1000, SPEC))
     assert len(children_of(decoder)) == 1
 
 
-def test_a_turn_sends_as_many_files_as_fit_and_one_at_least(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_sends_as_many_files_as_fit_and_at_least_one(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     file = png(0)
     sizes: list[int] = []
     answer = decoder._answer
@@ -175,7 +173,7 @@ def test_a_turn_sends_as_many_files_as_fit_and_one_at_least(decoder: Decoder, mo
         assert sizes == expected
 
 
-def test_a_turn_ends_after_the_image_that_used_its_time_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_ends_after_the_image_that_exceeds_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     order = json.loads(sandbox.order([len(png(0))] * 3, SPEC, seconds=10))
     files = memoryview(png(0) * 3)
     at = ctypes.c_int()
@@ -187,7 +185,7 @@ def test_a_turn_ends_after_the_image_that_used_its_time_up(monkeypatch: pytest.M
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-def test_time_for_decoding_and_for_waiting_is_that_of_all_turns_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limits_apply_to_all_turns_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "TURN_BYTES", 1)
     now = itertools.count(step=3)
     monkeypatch.setattr("app.images.pool.time.monotonic", lambda: float(next(now)))
@@ -225,7 +223,7 @@ GOOD = sandbox.ARRAY + bytes(2 * int(np.prod(SPEC.shape)))
         pickle.dumps(GOOD),
     ],
 )
-def test_a_process_that_answers_what_no_decoder_says_is_ended(
+def test_a_process_with_an_invalid_answer_is_killed(
     answer: bytes, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded(decoder, png(0))
@@ -240,20 +238,20 @@ def test_a_process_that_answers_what_no_decoder_says_is_ended(
 READ = sandbox.read_answer
 
 
-def test_answers_of_an_honest_process_are_read() -> None:
+def test_valid_answers_are_read() -> None:
     arrays = sandbox.read_answer(GOOD, 2, SPEC)
     assert isinstance(arrays, np.ndarray)
     assert arrays.shape == (2, *SPEC.shape)
     assert sandbox.read_answer(sandbox.REFUSAL + b"2 too large", 3, SPEC) == (2, "too large")
 
 
-def test_images_of_a_request_come_back_in_the_order_sent(decoder: Decoder) -> None:
+def test_images_are_returned_in_the_order_sent(decoder: Decoder) -> None:
     files = [png(kind % 4) for kind in range(40)]
     expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
     assert np.array_equal(decoded(decoder, *files), expected)
 
 
-def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder) -> None:
+def test_a_refusal_names_its_image_although_the_process_is_reused(decoder: Decoder) -> None:
     class Taken(deque[_Child]):
         def append(self, child: _Child) -> None:
             child.at.value = 7  # another request has it at once
@@ -264,7 +262,7 @@ def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder
         decoded(decoder, png(0), b"nothing", png(1))
 
 
-def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> None:
+def test_a_process_that_died_idle_is_replaced(decoder: Decoder) -> None:
     for _ in range(30):  # who forked it may not have noticed yet
         assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
         pids = children_of(decoder)
@@ -274,7 +272,7 @@ def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> Non
     assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
 
 
-def test_who_waited_too_long_for_a_decoder_is_asked_to_come_back() -> None:
+def test_a_request_that_waited_too_long_for_a_process_gets_retry_after() -> None:
     decoder = Decoder(max_pixels=MAX_PIXELS, seconds=0)
     with pytest.raises(Problem) as met:
         decoded(decoder, png(0))
@@ -282,7 +280,7 @@ def test_who_waited_too_long_for_a_decoder_is_asked_to_come_back() -> None:
     decoder.close()
 
 
-def test_closing_stops_what_runs() -> None:
+def test_closing_kills_running_processes() -> None:
     decoder = Decoder(max_pixels=MAX_PIXELS)
 
     async def closed() -> list[int]:
@@ -298,7 +296,7 @@ def test_closing_stops_what_runs() -> None:
     until_gone(asyncio.run(closed()))
 
 
-def test_memory_of_a_decoder_is_limited(decoder: Decoder) -> None:
+def test_the_memory_of_a_process_is_limited(decoder: Decoder) -> None:
     decoded(decoder, png(0))
     (child,) = children_of(decoder)
     limits = (Path("/proc") / str(child) / "limits").read_text()

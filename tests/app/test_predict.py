@@ -40,7 +40,7 @@ def asked(client: TestClient, id: str, *images: bytes) -> Any:
     return client.get("/predict", params={"episode_id": id, "image": [url64(image) for image in images]})
 
 
-def test_each_image_is_answered_in_the_order_sent(client: TestClient, ready: str) -> None:
+def test_predictions_are_in_the_order_of_the_images(client: TestClient, ready: str) -> None:
     answer = asked(client, ready, *(png(kind) for kind in (2, 0, 3, 1)))
     body = answer.json()
     assert answer.status_code == 200
@@ -65,7 +65,7 @@ def test_novelty_is_a_probability(
     assert answer.json()["predictions"][0]["novelty"] == (1 if logit else 0.5)
 
 
-def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> None:
+def test_every_request_format_gives_the_same_predictions(client: TestClient, ready: str) -> None:
     images = [png(1), png(3)]
     expected = asked(client, ready, *images).json()
     padded = client.get("/predict", params={"episode_id": ready, "image": [b64(image) for image in images]})
@@ -76,18 +76,18 @@ def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> Non
     assert client.post("/predict", files=files, data={"episode_id": ready}).json() == expected
 
 
-def test_an_image_is_answered_as_if_it_were_alone(client: TestClient, ready: str) -> None:
+def test_an_images_prediction_does_not_depend_on_other_images(client: TestClient, ready: str) -> None:
     together = asked(client, ready, png(0, 9), png(1), png(2)).json()["predictions"]
     assert together[0] == asked(client, ready, png(0, 9)).json()["predictions"][0]
 
 
-def test_a_drawing_and_its_negative_get_the_same_answer(client: TestClient, ready: str) -> None:
+def test_a_drawing_and_its_negative_get_the_same_prediction(client: TestClient, ready: str) -> None:
     one, other = (encode(Image.fromarray(array)) for array in (pixels(2), np.asarray(255 - pixels(2), np.uint8)))
     answers = asked(client, ready, one, other).json()["predictions"]
     assert answers[0] == answers[1]
 
 
-def test_the_same_question_is_answered_304_to_who_has_the_answer(client: TestClient, ready: str) -> None:
+def test_a_matching_etag_is_answered_with_304(client: TestClient, ready: str) -> None:
     params: dict[str, Any] = {"episode_id": ready, "image": url64(png(1))}
     etag = client.get("/predict", params=params).headers["etag"]
     for sent in (etag, f'"other", W/{etag}', "*"):
@@ -118,7 +118,7 @@ def test_a_failed_episode_is_409_with_its_error(client: TestClient, worker: Work
 
 
 @pytest.mark.parametrize("form", ["GET", "POST"])
-def test_wait_answers_as_soon_as_the_episode_is_ready(
+def test_wait_returns_as_soon_as_the_episode_is_ready(
     form: str, client: TestClient, worker: Worker, server: PrivateRedis
 ) -> None:
     id = made(client)["id"]
@@ -134,7 +134,7 @@ def test_wait_answers_as_soon_as_the_episode_is_ready(
         assert answering.result().status_code == 200
 
 
-def test_a_cached_classifier_does_not_outlive_its_episode(
+def test_a_cached_classifier_is_not_used_after_its_episode_has_ended(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
     assert asked(client, ready, png(0)).status_code == 200
@@ -157,7 +157,7 @@ def value(client: TestClient, name: str) -> float:
     return float(found.group(1)) if found else 0.0
 
 
-def test_the_cache_keeps_the_most_recently_used(
+def test_the_cache_keeps_the_most_recently_used_classifiers(
     settings: Settings, sync_store: SyncStore, worker: Worker, token: Callable[..., str]
 ) -> None:
     headers = {"Authorization": f"Bearer {token('episodes', 'predict')}"}
@@ -187,7 +187,7 @@ IMAGE = url64(png(0))
         (f"episode_id={{id}}&image={IMAGE}&image=", "invalid-image", {"image": "image[1]"}),
     ],
 )
-def test_a_wrong_question_in_the_url_is_refused(
+def test_an_invalid_url_is_refused(
     query: str, problem: str, where: dict[str, str], client: TestClient, ready: str
 ) -> None:
     answer = client.get("/predict?" + query.format(id=ready))
@@ -211,7 +211,7 @@ def test_a_wrong_question_in_the_url_is_refused(
         ({"files": {"image": ("a.png", b"no")}, "data": {"episode_id": "{id}"}}, "unknown-field", {"field": "image"}),
     ],
 )
-def test_a_wrong_question_in_a_body_is_refused(
+def test_an_invalid_body_is_refused(
     request_: dict[str, Any], problem: str, where: dict[str, str], client: TestClient, ready: str
 ) -> None:
     filled = {
@@ -224,7 +224,7 @@ def test_a_wrong_question_in_a_body_is_refused(
     assert {name: body.get(name) for name in where} == where
 
 
-def test_about_six_kilobytes_of_url_are_taken_and_no_more(client: TestClient, ready: str) -> None:
+def test_a_url_may_have_about_six_kilobytes_and_no_more(client: TestClient, ready: str) -> None:
     image = png(0)
     padded = image + bytes(6144 * 3 // 4 - len(image))
     assert asked(client, ready, padded).status_code == 200
@@ -232,7 +232,7 @@ def test_about_six_kilobytes_of_url_are_taken_and_no_more(client: TestClient, re
     assert (answer.status_code, answer.json()["type"]) == (414, "/problems/url-too-long")
 
 
-def test_classifier_that_was_dropped_to_save_memory_comes_back(
+def test_a_dropped_classifier_is_adapted_again(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
     server.client.delete(keys.artifact(ready))
@@ -246,7 +246,7 @@ def test_classifier_that_was_dropped_to_save_memory_comes_back(
     assert asked(client, ready, png(1)).json()["predictions"][0]["label"] == "class 1"
 
 
-def test_prediction_waits_for_a_dropped_classifier(
+def test_a_prediction_can_wait_for_a_dropped_classifier(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
     server.client.delete(keys.artifact(ready))

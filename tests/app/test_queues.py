@@ -7,7 +7,7 @@ from tests.app.test_episodes import made
 from tests.app.test_training import started
 
 
-def test_queues_tell_what_waits_what_runs_and_who_works(admin: TestClient, worker: Worker) -> None:
+def test_queues_list_waiting_and_running_jobs_and_workers(admin: TestClient, worker: Worker) -> None:
     idle = {"waiting": 0, "running": 0, "workers": []}
     assert admin.get("/queues").json() == {"queues": [{"name": name} | idle for name in ("adapt", "train")]}
     worker.arrive()

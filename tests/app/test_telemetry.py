@@ -41,7 +41,7 @@ def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 Lines = Callable[[], list[dict[str, Any]]]
 
 
-def test_a_request_has_one_line_with_its_id_its_key_and_its_episode(client: TestClient, lines: Lines) -> None:
+def test_a_request_logs_one_line_with_its_id_key_and_episode(client: TestClient, lines: Lines) -> None:
     id = made(client)["id"]
     answer = client.get(f"/episodes/{id}", headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"
@@ -53,12 +53,12 @@ def test_a_request_has_one_line_with_its_id_its_key_and_its_episode(client: Test
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 65, "a\tb", '"', "é"])
-def test_an_id_that_would_spoil_a_log_is_replaced(given: str, anonymous: TestClient) -> None:
+def test_an_invalid_request_id_is_replaced(given: str, anonymous: TestClient) -> None:
     answer = anonymous.get("/healthz", headers={"X-Request-ID": given.encode("latin-1")})
     assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
 
 
-def test_refusals_carry_the_id_and_logs_never_hold_tokens_or_images(client: TestClient, lines: Lines) -> None:
+def test_error_responses_have_the_id_and_logs_contain_no_tokens_or_images(client: TestClient, lines: Lines) -> None:
     image = as_json()["json"]["support"][0]["image"].rstrip("=").replace("+", "-").replace("/", "_")
     answer = client.get("/predict", params={"episode_id": "0" * 26, "image": image})
     assert answer.status_code == 404
@@ -68,13 +68,13 @@ def test_refusals_carry_the_id_and_logs_never_hold_tokens_or_images(client: Test
     assert client.headers["Authorization"].removeprefix("Bearer ") not in logged
 
 
-def test_what_watches_the_service_fills_no_log(anonymous: TestClient, lines: Lines) -> None:
+def test_monitoring_requests_are_not_logged(anonymous: TestClient, lines: Lines) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         anonymous.get(path)
     assert [line for line in lines() if line["logger"] == "app.telemetry.requests"] == []
 
 
-def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient, sync_store: SyncStore) -> None:
+def test_the_id_is_passed_to_the_worker_and_not_to_clients(client: TestClient, sync_store: SyncStore) -> None:
     answer = client.post("/episodes", **as_json(), headers={"X-Request-ID": "mine-2"})
     claim = sync_store.claims.claim("episode", answer.json()["id"], "played")
     assert claim is not None
@@ -82,7 +82,7 @@ def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient
     assert "mine-2" not in answer.text
 
 
-def test_an_exception_is_part_of_its_line(lines: Lines) -> None:
+def test_an_exception_is_part_of_its_log_line(lines: Lines) -> None:
     with logs.with_fields(request_id="r", episode=None):
         try:
             raise ValueError("line one\nline two")
@@ -105,7 +105,7 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_what_workers_measure_is_told_by_the_app(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
+def test_the_app_exposes_the_measurements_of_workers(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
     worker.arrive()
     add = sync_store.workers.add_measurements
     add({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
@@ -122,7 +122,7 @@ def test_what_workers_measure_is_told_by_the_app(client: TestClient, sync_store:
     assert 0 <= told["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
 
 
-def test_a_training_run_shows_how_far_it_is(admin: TestClient, sync_store: SyncStore) -> None:
+def test_the_app_exposes_the_progress_of_a_training_run(admin: TestClient, sync_store: SyncStore) -> None:
     assert str(samples(admin)[("lamanas_training_epoch",)]) == "nan"
     id = admin.post("/train", json={"dataset": "symbols"}).json()["id"]
     claim = sync_store.claims.claim("training", id, "played")
@@ -163,11 +163,11 @@ def traced(**environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_without_its_variables_nothing_that_sends_traces_is_loaded() -> None:
+def test_without_its_variables_opentelemetry_is_not_imported() -> None:
     assert traced() == ["None", "[]"]
 
 
-def test_with_them_spans_go_out_and_the_trace_goes_on() -> None:
+def test_with_its_variables_spans_are_sent_and_the_trace_is_continued() -> None:
     got = threading.Event()
     paths: list[str] = []
 
@@ -196,6 +196,6 @@ def test_with_them_spans_go_out_and_the_trace_goes_on() -> None:
     assert paths == ["/v1/traces"]
 
 
-def test_a_span_without_traces_is_nothing() -> None:
+def test_a_span_without_tracing_does_nothing() -> None:
     with tracing.span("x"):
         assert tracing.current() is None

@@ -21,7 +21,7 @@ def started(client: TestClient, **asked: Any) -> Any:
     return answer
 
 
-def test_a_run_is_queued_with_what_was_asked(admin: TestClient) -> None:
+def test_a_run_is_queued_with_the_requested_options(admin: TestClient) -> None:
     answer = started(admin)
     run = answer.json()
     assert answer.headers["location"] == f"/train/{run['id']}"
@@ -31,7 +31,7 @@ def test_a_run_is_queued_with_what_was_asked(admin: TestClient) -> None:
     assert admin.get("/train").json() == {"trainings": [run], "next_cursor": None}
 
 
-def test_a_run_is_started_once_however_often_it_is_sent(admin: TestClient) -> None:
+def test_a_repeated_request_starts_one_run(admin: TestClient) -> None:
     headers = {"Idempotency-Key": "k-1"}
     first, again = (admin.post("/train", json=ASKED, headers=headers).json() for _ in range(2))
     assert first == again
@@ -41,7 +41,7 @@ def test_a_run_is_started_once_however_often_it_is_sent(admin: TestClient) -> No
     assert len(admin.get("/train").json()["trainings"]) == 2
 
 
-def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
+def test_a_run_reports_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
     id = started(admin).json()["id"]
     claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
@@ -58,7 +58,7 @@ def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, syn
     assert versions["fedcba9876543210"]["card"] == CARD
 
 
-def test_events_of_a_run_that_ended_are_its_end(admin: TestClient) -> None:
+def test_events_of_an_ended_run_are_its_final_event(admin: TestClient) -> None:
     id = started(admin).json()["id"]
     cancelled = admin.post(f"/train/{id}/cancel")
     assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelled")
@@ -66,7 +66,7 @@ def test_events_of_a_run_that_ended_are_its_end(admin: TestClient) -> None:
     assert (name, run["id"]) == ("cancelled", id)
 
 
-def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_one_not(
+def test_a_cancelled_run_can_be_resumed_repeatedly_and_a_finished_one_cannot(
     admin: TestClient, sync_store: SyncStore
 ) -> None:
     id = started(admin).json()["id"]
@@ -94,14 +94,14 @@ def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_
         ({"dataset": "a", "epochs": 3}, "unknown-field", "epochs"),
     ],
 )
-def test_a_wrong_run_is_refused(asked: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
+def test_an_invalid_run_is_refused(asked: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
     answer = admin.post("/train", json=asked)
     assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
     assert answer.json()["field"] == field
     assert admin.get("/train").json()["trainings"] == []
 
 
-def test_an_unknown_data_set_is_refused_with_the_ones_there_are(admin: TestClient, settings: Settings) -> None:
+def test_an_unknown_data_set_is_refused_with_the_available_ones(admin: TestClient, settings: Settings) -> None:
     (settings.datasets_dir / "shapes").mkdir(parents=True)
     try:
         answer = admin.post("/train", json=ASKED)
@@ -122,7 +122,7 @@ def test_an_unknown_run_is_404(path: str, admin: TestClient) -> None:
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
 
-def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store: SyncStore) -> None:
+def test_an_activated_version_is_used_for_new_episodes(admin: TestClient, sync_store: SyncStore) -> None:
     old = made(admin)["id"]
     newer = json.loads(json.dumps(CARD))
     newer["config"]["steps"] = 7
@@ -138,7 +138,7 @@ def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store:
     assert admin.post("/models/0123/activate").status_code == 404
 
 
-def test_what_can_be_asked_is_what_the_trainer_knows() -> None:
+def test_the_accepted_options_are_those_of_the_trainer() -> None:
     from lamanas_core.config import PRESETS, TrainingConfig
 
     properties = TrainBody.model_json_schema()["properties"]

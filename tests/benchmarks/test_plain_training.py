@@ -26,7 +26,7 @@ TASK_LEARNER = replace(PAPER.task_learner, batch=None, steps=2, hidden=3)
 BATCHES = [torch.arange(6)] * 2
 
 
-def test_algorithm_2_moves_phi_theta_and_alpha_as_the_meta_learner_does() -> None:
+def test_algorithm_2_updates_phi_theta_and_alpha_as_the_meta_learner_does() -> None:
     config = replace(PAPER, network=NETWORK, task_learner=TASK_LEARNER)
     learner, parameters = float64_learner(config)
     task = float64_episode(ways=3, shots=2)

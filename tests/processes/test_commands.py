@@ -20,12 +20,12 @@ def data_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_token_before_the_first_start_says_what_to_do(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_token_before_the_first_start_explains_what_to_do(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["token"]) == 1
     assert f"there is no {data_dir}/admin-token" in capsys.readouterr().err
 
 
-def test_init_makes_secrets_once_and_token_prints_one(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_creates_secrets_once_and_token_prints_one(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "--secrets", str(data_dir / "secrets")]) == 0
     made = {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()}
     assert {path.name for path in made} == {"admin-token", "redis-password", "redis.conf"}
@@ -46,7 +46,7 @@ def test_minting_twice_keeps_the_first_token(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["admin-token"]
 
 
-def test_a_start_does_not_announce_a_token_whose_key_is_revoked(settings: Settings, sync_store: SyncStore) -> None:
+def test_a_start_does_not_print_a_token_whose_key_is_revoked(settings: Settings, sync_store: SyncStore) -> None:
     admin.ensure(settings, sync_store)
     [key] = sync_store.api_keys.all()
     admin.ensure(settings, sync_store)  # a second start

@@ -49,7 +49,7 @@ def test_running_service_answers_and_keeps_its_token_private(service: Service) -
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_processes_of_a_service_are_in_sessions_of_their_own(service: Service) -> None:
+def test_processes_of_a_service_have_separate_sessions(service: Service) -> None:
     children = family(service.process.pid)[1:]
     assert len(children) >= 4
     assert os.getsid(service.process.pid) not in {os.getsid(child) for child in children}
@@ -74,7 +74,7 @@ def test_app_does_not_import_torch(service: Service) -> None:
     assert not any("libtorch" in Path(f"/proc/{pid}/maps").read_text() for pid in apps)
 
 
-def test_app_processes_share_one_port_and_their_counts(serve: Serve, short_folder: Path) -> None:
+def test_app_processes_share_one_port_and_their_metrics(serve: Serve, short_folder: Path) -> None:
     process = serve(LAMANAS_APP_PROCESSES="3")
     running = until_serving(process, short_folder)
     apps = running_with(process.pid, b"cli.main\0app")
@@ -86,14 +86,14 @@ def test_app_processes_share_one_port_and_their_counts(serve: Serve, short_folde
     assert len({path.name for path in (short_folder / "metrics").glob("counter_*.db")}) == 3
 
 
-def test_second_serve_on_the_same_data_directory_says_so(service: Service) -> None:
+def test_second_serve_on_the_same_data_directory_is_refused(service: Service) -> None:
     process = serve_process(service.data_dir)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert f"process {service.process.pid} already serves from" in output
 
 
-def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serve, short_folder: Path) -> None:
+def test_used_port_is_reported_before_anything_starts(service: Service, serve: Serve, short_folder: Path) -> None:
     port = service.url.rpartition(":")[2]
     process = serve(LAMANAS_PORT=port)
     output, _ = process.communicate(timeout=PATIENCE_S)
@@ -103,7 +103,7 @@ def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serv
     assert not (short_folder / "redis").exists()
 
 
-def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folder: Path) -> None:
+def test_serving_beyond_loopback_without_keys_is_refused(serve: Serve, short_folder: Path) -> None:
     process = serve(LAMANAS_HOST="0.0.0.0")  # noqa: S104
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
@@ -114,7 +114,7 @@ def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folde
 @pytest.mark.parametrize(
     ("name", "value"), [("LAMANAS_PORT", "none"), ("LAMANAS_DEVICE", "abacus"), ("REDIS_URL", "http://x")]
 )
-def test_wrong_setting_is_named(serve: Serve, name: str, value: str) -> None:
+def test_invalid_setting_is_named(serve: Serve, name: str, value: str) -> None:
     process = serve(**{name: value})
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
@@ -147,7 +147,7 @@ def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve:
     assert get(f"{again.url}/models", first.token).status_code == 200
 
 
-def test_killed_parts_are_started_again_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
+def test_killed_parts_are_restarted_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
     process = serve()
     running = until_serving(process, short_folder)
     # Retries connecting for as long as a restart takes.
@@ -161,7 +161,9 @@ def test_killed_parts_are_started_again_and_requests_wait_for_them(serve: Serve,
             assert client.get(f"{running.url}/models").status_code == 200, part
 
 
-def test_given_redis_is_used_and_none_is_started(redis_server: PrivateRedis, serve: Serve, short_folder: Path) -> None:
+def test_configured_redis_is_used_and_none_is_started(
+    redis_server: PrivateRedis, serve: Serve, short_folder: Path
+) -> None:
     data_dir = short_folder / "data"
     process = serve(REDIS_URL=redis_server.settings.store_url, LAMANAS_DATA_DIR=str(data_dir))
     running = until_serving(process, data_dir)
@@ -171,7 +173,7 @@ def test_given_redis_is_used_and_none_is_started(redis_server: PrivateRedis, ser
         assert answer.status == 200
 
 
-def test_socket_of_a_deep_data_directory_is_kept_short(tmp_path: Path) -> None:
+def test_socket_of_a_deep_data_directory_has_a_short_path(tmp_path: Path) -> None:
     deep = test_settings(tmp_path / ("d" * 120))
     assert len(os.fsencode(deep.redis_socket)) <= 107
     assert deep.redis_socket == test_settings(tmp_path / ("d" * 120)).redis_socket

@@ -27,7 +27,7 @@ def supervisor() -> Supervisor:
     return Supervisor()
 
 
-def test_ended_process_is_started_again(supervisor: Supervisor) -> None:
+def test_ended_process_is_restarted(supervisor: Supervisor) -> None:
     service = supervisor.start("sleeper", ASLEEP, dict(os.environ))
     first = pid(service)
     os.kill(first, 9)
@@ -37,13 +37,15 @@ def test_ended_process_is_started_again(supervisor: Supervisor) -> None:
     assert service.process is None
 
 
-def test_process_that_keeps_ending_is_counted(supervisor: Supervisor) -> None:
+def test_restarts_of_a_process_are_counted(supervisor: Supervisor) -> None:
     service = supervisor.start("broken", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
     while service.failed_starts < 3:
         supervisor.watch(0.1)
 
 
-def test_deaf_process_is_killed_at_the_end_of_its_time(supervisor: Supervisor, tmp_path: "os.PathLike[str]") -> None:
+def test_process_that_ignores_sigterm_is_killed_after_the_timeout(
+    supervisor: Supervisor, tmp_path: "os.PathLike[str]"
+) -> None:
     listening = os.path.join(tmp_path, "listening")  # noqa: PTH118
     os.mkfifo(listening)
     service = supervisor.start("deaf", [*DEAF, listening], dict(os.environ))
@@ -53,7 +55,7 @@ def test_deaf_process_is_killed_at_the_end_of_its_time(supervisor: Supervisor, t
     until_gone([deaf])
 
 
-def test_a_signal_to_the_whole_group_asks_once_and_only_ctrl_c_hurries(supervisor: Supervisor) -> None:
+def test_a_second_signal_to_the_group_counts_only_if_it_is_ctrl_c(supervisor: Supervisor) -> None:
     with supervisor.signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)  # make passes its own on

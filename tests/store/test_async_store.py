@@ -30,7 +30,7 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> 
     asyncio.run(run())
 
 
-def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
+def test_cached_keys_and_episodes_are_dropped_at_notifications(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup_cache, "MAX_AGE_S", 3600.0)
@@ -65,7 +65,7 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
     with_store(settings, body)
 
 
-def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_subscription_is_renewed_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         told: asyncio.Queue[str | None] = asyncio.Queue()
         changes = Notifications(store._redis, told.put_nowait)
@@ -95,7 +95,7 @@ def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, se
         (("REPLICAOF", "127.0.0.1", "1"), ReadOnlyError),
     ],
 )
-def test_redis_that_takes_no_writes_is_told_as_unavailable(
+def test_redis_that_accepts_no_writes_is_reported_as_unavailable(
     refuse: tuple[str, ...], refusal: type[Exception], redis_server: PrivateRedis, settings: Settings
 ) -> None:
     async def body(store: Store) -> None:
@@ -109,7 +109,7 @@ def test_redis_that_takes_no_writes_is_told_as_unavailable(
     with_store(settings, body)
 
 
-def test_redis_that_cannot_save_to_its_disk_is_told_as_unavailable(
+def test_redis_that_cannot_save_to_disk_is_reported_as_unavailable(
     redis_server: PrivateRedis, settings: Settings, tmp_path: Path
 ) -> None:
     async def body(store: Store) -> None:
@@ -133,7 +133,7 @@ def test_redis_that_cannot_save_to_its_disk_is_told_as_unavailable(
     worker.close()
 
 
-def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
+def test_submitted_episode_is_read_back_as_requested(settings: Settings) -> None:
     async def body(store: Store) -> None:
         record, created = await create(store)
         assert created
@@ -146,7 +146,7 @@ def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_submission_wakes_a_worker_with_the_id_alone(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_submission_sends_only_the_id_to_a_worker(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         await create(store)
 
@@ -155,7 +155,7 @@ def test_submission_wakes_a_worker_with_the_id_alone(redis_server: PrivateRedis,
     assert len(message) < 2000
 
 
-def test_same_idempotency_key_gives_the_first_episode_and_another_request_is_refused(settings: Settings) -> None:
+def test_same_idempotency_key_returns_the_first_episode_and_refuses_another_request(settings: Settings) -> None:
     async def body(store: Store) -> None:
         first, created = await create(store, idempotency_key="k", request_digest="d1")
         again, created_again = await create(store, idempotency_key="k", request_digest="d1")
@@ -170,7 +170,7 @@ def test_same_idempotency_key_gives_the_first_episode_and_another_request_is_ref
     with_store(settings, body)
 
 
-def test_many_submissions_at_once_with_one_idempotency_key_make_one_episode(settings: Settings) -> None:
+def test_concurrent_submissions_with_one_idempotency_key_create_one_episode(settings: Settings) -> None:
     async def body(store: Store) -> None:
         results = await asyncio.gather(*(create(store, idempotency_key="k", request_digest="d") for _ in range(20)))
         assert len({record.id for record, _ in results}) == 1
@@ -203,7 +203,7 @@ async def redis_client_keys(server: PrivateRedis) -> set[Any]:
     return set(await asyncio.to_thread(server.client.keys, "*"))
 
 
-def test_deleted_is_told_from_unknown(settings: Settings) -> None:
+def test_deleted_episode_is_distinguished_from_an_unknown_one(settings: Settings) -> None:
     async def body(store: Store) -> None:
         record, _ = await create(store)
         await store.episodes.delete(record.id)
@@ -219,7 +219,7 @@ def test_deleted_is_told_from_unknown(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_expired_episode_is_gone_and_leaves_nothing_but_its_tombstone(redis_server: PrivateRedis) -> None:
+def test_expired_episode_is_gone_and_leaves_only_its_tombstone(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, episode_ttl_seconds=1)
 
     async def body(store: Store) -> None:
@@ -236,7 +236,7 @@ def test_expired_episode_is_gone_and_leaves_nothing_but_its_tombstone(redis_serv
     with_store(settings, body)
 
 
-def test_pages_go_through_all_of_an_owners_episodes_newest_first(settings: Settings) -> None:
+def test_pages_contain_all_episodes_of_an_owner_newest_first(settings: Settings) -> None:
     async def body(store: Store) -> None:
         made = [(await create(store))[0].id for _ in range(7)]
         await create(store, owner="owner2")
@@ -256,7 +256,7 @@ def test_pages_go_through_all_of_an_owners_episodes_newest_first(settings: Setti
     with_store(settings, body)
 
 
-def test_watcher_sees_progress_and_the_end_also_across_a_restart_of_redis(redis_server: PrivateRedis) -> None:
+def test_watcher_sees_progress_and_the_end_across_a_restart_of_redis(redis_server: PrivateRedis) -> None:
     settings = redis_server.settings
 
     async def body(store: Store) -> None:
@@ -291,7 +291,7 @@ def test_deleting_ends_a_watch(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_first_model_becomes_active_and_others_wait_to_be_activated(settings: Settings, sync_store: SyncStore) -> None:
+def test_first_model_becomes_active_and_others_must_be_activated(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         assert await store.models.active() is None
         sync_store.models.register("v1", b"1", {"config": {}})

@@ -73,7 +73,7 @@ def test_claim_moves_a_job_from_the_queue_to_the_leases(
     assert clock.is_in(LEASE_MS[kind], redis_server.client.zscore(keys.leases(kind), id))
 
 
-def test_renewing_gives_the_time_of_a_lease_from_now(
+def test_renewed_lease_lasts_its_full_time_from_now(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
     made = claim(sync_store, kind, id)
@@ -118,7 +118,7 @@ def test_progress_is_stored_and_announced(
     assert "furthest" not in found
 
 
-def test_attempts_are_counted_anew_only_when_a_run_gets_further(
+def test_attempts_are_reset_only_when_a_run_makes_progress(
     redis_server: PrivateRedis, sync_store: SyncStore, settings: Settings
 ) -> None:
     async def body(store: Store) -> None:
@@ -205,7 +205,7 @@ def test_support_set_of_a_deleted_episode_is_not_found(
 # ---------------------------------------------------------------------- reconciliation
 
 
-def test_lease_ends_when_its_time_has_come_and_not_before(
+def test_lease_expires_at_its_time_and_not_before(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
     claim(sync_store, kind, id)
@@ -221,7 +221,7 @@ def test_lease_ends_when_its_time_has_come_and_not_before(
 
 
 @pytest.mark.parametrize(("attempts", "state"), [(MAX_ATTEMPTS - 1, "queued"), (MAX_ATTEMPTS, "failed")])
-def test_job_is_given_up_after_the_last_attempt_and_not_before(
+def test_job_fails_after_the_last_attempt_and_not_before(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str, attempts: int, state: str
 ) -> None:
     claim(sync_store, kind, id)
@@ -234,7 +234,9 @@ def test_job_is_given_up_after_the_last_attempt_and_not_before(
     assert ("given up" in found.get("error", "")) == (state == "failed")
 
 
-def test_lease_of_a_missing_record_is_removed_in_silence(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_lease_of_a_missing_record_is_removed_without_a_notification(
+    redis_server: PrivateRedis, sync_store: SyncStore
+) -> None:
     redis_server.client.zadd(keys.leases("episode"), {"gone": 1})
     with notices(redis_server) as changed:
         assert sync_store.reconciliation.due("episode") == []
@@ -242,7 +244,7 @@ def test_lease_of_a_missing_record_is_removed_in_silence(redis_server: PrivateRe
     assert not redis_server.client.exists(keys.record("episode", "gone"))
 
 
-def test_due_takes_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_at_most_a_hundred_due_wake_ups_are_returned(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     redis_server.client.zadd(keys.queued("episode"), {f"id{number:03}": 0 for number in range(101)})
     assert [len(sync_store.reconciliation.due("episode")) for _ in range(3)] == [100, 1, 0]
 
@@ -257,7 +259,7 @@ def test_due_takes_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: S
         (2, 2, 3600, False),
     ],
 )
-def test_wake_up_is_sent_again_when_it_must_be_lost(
+def test_wake_up_is_sent_again_when_it_must_have_been_lost(
     redis_server: PrivateRedis, sync_store: SyncStore, waiting: int, messages: int, seconds: float, due: bool
 ) -> None:
     client = redis_server.client
@@ -273,7 +275,7 @@ def test_wake_up_is_sent_again_when_it_must_be_lost(
         assert clock.is_in(0, score) if due else score == woken_at
 
 
-def test_only_a_leased_job_has_a_lease_to_end(
+def test_only_the_lease_of_a_leased_job_is_expired(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
     made = claim(sync_store, kind, id)
@@ -303,7 +305,7 @@ def test_key_of_a_training_request_is_kept_for_a_day(redis_server: PrivateRedis,
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_cancelling_and_resuming_are_announced_and_clear_what_was_before(
+def test_cancelling_and_resuming_are_announced_and_clear_earlier_fields(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, running: bool
 ) -> None:
     async def body(store: Store) -> None:

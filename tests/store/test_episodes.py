@@ -41,7 +41,7 @@ def left(server: PrivateRedis, id: str) -> set[str]:
     return found
 
 
-def test_created_episode_has_all_that_was_asked_for(settings: Settings) -> None:
+def test_created_episode_has_all_requested_fields(settings: Settings) -> None:
     async def body(store: Store) -> None:
         with logs.with_fields(request_id="request-7"):
             record, created = await create(store, seed=5, parent="p1")
@@ -88,7 +88,7 @@ def test_every_key_of_an_episode_expires_with_it_and_its_tombstone_a_day_later(
     with_store(settings, body)
 
 
-def test_command_that_the_client_library_sends_twice_makes_one_episode(
+def test_command_that_the_client_library_sends_twice_creates_one_episode(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "new_id", lambda: "the-same-id")
@@ -105,7 +105,7 @@ def test_command_that_the_client_library_sends_twice_makes_one_episode(
     "wrong",
     [{"support": SUPPORT.astype(np.float32)}, {"support": SUPPORT[0]}, {"labels": [0, 0, 1]}, {"labels": [0] * 5}],
 )
-def test_support_set_of_another_form_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
+def test_support_set_of_another_shape_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
     async def body(store: Store) -> None:
         with pytest.raises(ValueError, match="uint8"):
             await create(store, **wrong)
@@ -113,7 +113,7 @@ def test_support_set_of_another_form_is_refused(settings: Settings, wrong: dict[
     with_store(settings, body)
 
 
-def test_idempotency_key_of_a_deleted_episode_is_answered_with_gone(settings: Settings) -> None:
+def test_idempotency_key_of_a_deleted_episode_raises_gone(settings: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store, idempotency_key="k", request_digest="d"))[0].id
         await store.episodes.delete(id)
@@ -124,7 +124,7 @@ def test_idempotency_key_of_a_deleted_episode_is_answered_with_gone(settings: Se
     with_store(settings, body)
 
 
-def test_without_an_idempotency_key_equal_requests_make_two_episodes(settings: Settings) -> None:
+def test_without_an_idempotency_key_equal_requests_create_two_episodes(settings: Settings) -> None:
     async def body(store: Store) -> None:
         made = [await create(store, request_digest="d") for _ in range(2)]
         assert [created for _, created in made] == [True, True]
@@ -153,7 +153,7 @@ def test_support_sets_are_accepted_up_to_three_quarters_of_the_limit(
     with_store(settings, body)
 
 
-def test_support_set_takes_room_from_the_oldest_classifier(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_support_set_replaces_the_oldest_classifier(redis_server: PrivateRedis, settings: Settings) -> None:
     worker = SyncStore.open(settings)
     client: Any = redis_server.client
     megabyte = 2**20
@@ -223,7 +223,7 @@ def test_sweep_removes_expired_episodes_and_no_others(
     with_store(settings, body)
 
 
-def test_sweep_takes_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_sweep_removes_at_most_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     redis_server.client.zadd(keys.EXPIRY, {f"id{number} owner": number for number in range(1, 102)})
     assert [sync_store.reconciliation.sweep() for _ in range(3)] == [100, 1, 0]
 
@@ -246,7 +246,7 @@ def test_classifier_expires_with_its_episode(
     with_store(settings, body)
 
 
-def test_dropped_classifier_is_asked_for_with_a_wake_up_and_a_notice(
+def test_dropped_classifier_is_requested_with_a_wake_up_and_a_notification(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     client: Any = redis_server.client
@@ -269,7 +269,7 @@ def test_dropped_classifier_is_asked_for_with_a_wake_up_and_a_notice(
     with_store(settings, body)
 
 
-def test_adapting_again_does_not_shorten_how_long_unfinished_episodes_are_counted(
+def test_adapting_again_does_not_shorten_the_count_of_unfinished_episodes(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     client: Any = redis_server.client
@@ -287,7 +287,7 @@ def test_adapting_again_does_not_shorten_how_long_unfinished_episodes_are_counte
 
 
 @pytest.mark.parametrize("state", ["queued", "failed"])
-def test_episode_without_a_classifier_is_not_enqueued_by_asking_for_it(
+def test_request_for_a_missing_classifier_does_not_enqueue_the_episode(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, state: str
 ) -> None:
     async def body(store: Store) -> None:
@@ -306,7 +306,7 @@ def test_episode_without_a_classifier_is_not_enqueued_by_asking_for_it(
     with_store(settings, body)
 
 
-def test_owner_may_have_as_many_unfinished_episodes_as_the_limit_says(redis_server: PrivateRedis) -> None:
+def test_owner_may_have_unfinished_episodes_up_to_the_limit(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, max_unfinished=2)
     worker = SyncStore.open(settings)
 
@@ -325,7 +325,7 @@ def test_owner_may_have_as_many_unfinished_episodes_as_the_limit_says(redis_serv
     with_store(settings, body)
 
 
-def test_images_that_are_gone_are_told_with_their_owner(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_missing_images_raise_gone_with_their_owner(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         redis_server.client.delete(keys.support(id))
@@ -338,7 +338,7 @@ def test_images_that_are_gone_are_told_with_their_owner(redis_server: PrivateRed
     with_store(settings, body)
 
 
-def test_pages_end_with_the_last_record_and_name_their_last_one_before(settings: Settings) -> None:
+def test_last_page_has_no_cursor_and_others_have_their_last_id(settings: Settings) -> None:
     async def body(store: Store) -> None:
         made = [(await create(store))[0] for _ in range(3)][::-1]
         assert await store.episodes.page("owner1", 4) == (made, None)
@@ -350,7 +350,7 @@ def test_pages_end_with_the_last_record_and_name_their_last_one_before(settings:
     with_store(settings, body)
 
 
-def test_watch_gives_the_record_as_it_is_and_ends_with_a_final_state(settings: Settings, sync_store: SyncStore) -> None:
+def test_watch_yields_the_current_record_and_ends_with_a_final_state(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         claim = sync_store.claims.claim("episode", id, "one")
@@ -363,7 +363,7 @@ def test_watch_gives_the_record_as_it_is_and_ends_with_a_final_state(settings: S
     with_store(settings, body)
 
 
-def test_record_reads_the_same_whatever_is_left_out(settings: Settings) -> None:
+def test_record_has_defaults_for_missing_fields(settings: Settings) -> None:
     async def body(store: Store) -> None:
         plain = (await create(store, name=None))[0]
         assert plain == replace(plain, name=None, parent=None, request_id=None, attempts=0, error=None, losses=())

@@ -3,7 +3,7 @@
 from app.store import keys
 
 
-def test_names_are_those_of_installations_that_exist() -> None:
+def test_names_match_those_of_existing_installations() -> None:
     assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
     assert (keys.MODELS, keys.ACTIVE_MODEL) == ("lam:models", "lam:models:active")
     assert (keys.SUPPORT_BYTES, keys.ARTIFACTS) == ("lam:held", "lam:artifacts")

@@ -41,7 +41,7 @@ async def asked(lookups: LookupCache, *questions: tuple[str, str]) -> list[async
     return tasks
 
 
-def test_what_is_asked_meanwhile_is_answered_by_one_later_round() -> None:
+def test_lookups_during_a_round_are_answered_by_one_later_round() -> None:
     async def body() -> None:
         server, lookups = opened()
         first = await asked(lookups, ("a", "x"), ("b", "x"))
@@ -57,7 +57,7 @@ def test_what_is_asked_meanwhile_is_answered_by_one_later_round() -> None:
     asyncio.run(body())
 
 
-def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
+def test_a_cancelled_lookup_does_not_affect_others() -> None:
     async def body() -> None:
         server, lookups = opened()
         leaving, staying = await asked(lookups, ("a", "x"), ("a", "x"))
@@ -69,7 +69,7 @@ def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
     asyncio.run(body())
 
 
-def test_an_outage_is_told_to_all_who_asked_and_to_nobody_after_it() -> None:
+def test_an_outage_is_raised_to_all_waiting_lookups_and_to_no_later_ones() -> None:
     async def body() -> None:
         server, lookups = opened()
         server.error = redis.exceptions.ConnectionError("away")
@@ -86,7 +86,7 @@ def test_an_outage_is_told_to_all_who_asked_and_to_nobody_after_it() -> None:
     asyncio.run(body())
 
 
-def test_an_answer_is_kept_until_its_key_or_episode_changes() -> None:
+def test_an_answer_is_cached_until_its_key_or_episode_changes() -> None:
     async def body() -> None:
         server, lookups = opened()
         server.go = asyncio.Semaphore(9)
@@ -109,7 +109,7 @@ def test_an_answer_is_kept_until_its_key_or_episode_changes() -> None:
 
 
 @pytest.mark.parametrize("what", ["episode:x", "key:a", None])
-def test_an_answer_is_not_kept_if_it_may_be_from_before_a_change(what: str | None) -> None:
+def test_an_answer_is_not_cached_if_it_may_precede_a_change(what: str | None) -> None:
     async def body() -> None:
         server, lookups = opened()
         (asking,) = await asked(lookups, ("a", "x"))
@@ -123,7 +123,7 @@ def test_an_answer_is_not_kept_if_it_may_be_from_before_a_change(what: str | Non
     asyncio.run(body())
 
 
-def test_an_answer_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_answer_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         server, lookups = opened()
         server.go = asyncio.Semaphore(9)
@@ -138,7 +138,7 @@ def test_an_answer_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(body())
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         server, lookups = opened()
         server.go = asyncio.Semaphore(99)
@@ -151,7 +151,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(body())
 
 
-def test_closing_ends_what_waits() -> None:
+def test_closing_ends_waiting_lookups() -> None:
     async def body() -> None:
         _, lookups = opened()
         (waiting,) = await asked(lookups, ("a", "x"))

@@ -34,7 +34,7 @@ def used(server: PrivateRedis) -> int:
     return int(memory["used_memory"])
 
 
-def test_oldest_classifiers_make_room_for_new_ones(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_oldest_classifiers_are_dropped_for_new_ones(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         worker = SyncStore.open(bounded)
         ids = []
@@ -50,7 +50,7 @@ def test_oldest_classifiers_make_room_for_new_ones(redis_server: PrivateRedis, b
     with_store(bounded, body)
 
 
-def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_dropped_classifier_is_adapted_again_at_the_next_request(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         worker = SyncStore.open(bounded)
         id = (await create(store))[0].id
@@ -69,7 +69,7 @@ def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: Privat
     with_store(bounded, body)
 
 
-def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
+def test_dropped_classifier_is_not_adapted_again_while_the_queue_is_full(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, max_queue=1)
 
     async def body(store: Store) -> None:
@@ -85,7 +85,7 @@ def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
     with_store(settings, body)
 
 
-def test_owner_with_too_much_unfinished_has_nothing_adapted_again(redis_server: PrivateRedis) -> None:
+def test_dropped_classifier_is_not_adapted_again_for_an_owner_at_the_limit(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, max_unfinished=2)
 
     async def body(store: Store) -> None:
@@ -112,7 +112,7 @@ def test_owner_with_too_much_unfinished_has_nothing_adapted_again(redis_server: 
     with_store(settings, body)
 
 
-def test_unfinished_are_counted_as_long_as_there_are_any(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_unfinished_episodes_are_counted_until_they_end(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         adapt(SyncStore.open(bounded), id)
@@ -126,7 +126,9 @@ def test_unfinished_are_counted_as_long_as_there_are_any(redis_server: PrivateRe
     with_store(bounded, body)
 
 
-def test_images_are_refused_past_their_share_until_others_go(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_images_are_refused_beyond_their_share_until_others_are_deleted(
+    redis_server: PrivateRedis, bounded: Settings
+) -> None:
     large = np.zeros((64, 1, 128, 128), np.uint8)  # 1 MiB
 
     async def body(store: Store) -> None:
@@ -143,7 +145,7 @@ def test_images_are_refused_past_their_share_until_others_go(redis_server: Priva
     with_store(bounded, body)
 
 
-def test_nothing_is_counted_of_episodes_that_are_gone(redis_server: PrivateRedis) -> None:
+def test_deleted_and_expired_episodes_are_not_counted(redis_server: PrivateRedis) -> None:
     settings = redis_server.settings
 
     async def body(store: Store) -> None:
@@ -160,7 +162,7 @@ def test_nothing_is_counted_of_episodes_that_are_gone(redis_server: PrivateRedis
     with_store(settings, body)
 
 
-def test_wake_ups_do_not_pile_up_while_nobody_takes_them(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_wake_ups_do_not_accumulate_without_workers(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         redis_server.client.zadd(keys.queued("episode"), {id: 1})  # woken long ago

@@ -42,7 +42,7 @@ class WatchedClaims(Claims):
         return answer
 
 
-def test_lease_is_renewed_on_after_redis_refused_once(
+def test_lease_is_renewed_again_after_redis_refused_once(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "RENEW_S", 0.01)

@@ -18,7 +18,7 @@ def times_set(server: PrivateRedis) -> int:
     return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
 
 
-def test_presence_is_written_now_and_then_and_its_end_at_once(
+def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
@@ -34,5 +34,5 @@ def test_presence_is_written_now_and_then_and_its_end_at_once(
     beside.stop()
 
 
-def test_worker_that_never_got_ready_can_be_stopped(settings: Settings) -> None:
+def test_worker_that_never_became_ready_can_be_stopped(settings: Settings) -> None:
     Reconciler(settings, "adapt", "one").stop()

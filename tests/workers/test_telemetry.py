@@ -33,7 +33,7 @@ def stream() -> Iterator[io.StringIO]:
     log.removeHandler(handler)
 
 
-def test_a_worker_tells_the_requests_id_and_measures_wait_and_steps(
+def test_a_worker_logs_the_request_id_and_measures_wait_and_steps(
     redis_server: PrivateRedis,
     settings: Settings,
     sync_store: SyncStore,

@@ -57,7 +57,7 @@ def test_run_finishes_and_registers_one_model(
     assert [model.version for model in models] == [run.model_version]
 
 
-def test_run_of_a_killed_worker_goes_on_from_its_last_epoch(
+def test_run_of_a_killed_worker_continues_from_its_last_epoch(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
 ) -> None:
     first = start_worker("train")
@@ -101,7 +101,7 @@ def test_running_run_is_cancelled_and_resumed(
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
 
 
-def test_dataset_is_a_folder_of_the_operators_by_its_plain_name(tmp_path: Path) -> None:
+def test_dataset_is_a_folder_directly_below_datasets(tmp_path: Path) -> None:
     (tmp_path / "sets" / "shapes").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
     assert dataset_folder(tmp_path / "sets", "shapes") == tmp_path / "sets" / "shapes"
