@@ -1,4 +1,4 @@
-"""Every way in which a request can be wrong: status, type of problem, what and where it says, and nothing stored."""
+"""Invalid requests: the status, problem type, message and location of each, and that nothing is stored."""
 
 import io
 import stat
@@ -23,7 +23,7 @@ JSON = {"content-type": "application/json"}
 
 
 def with_image(data: bytes) -> dict[str, Any]:
-    """A request whose third image is this."""
+    """A request with this as its third image."""
     items = support()
     items[2]["image"] = b64(data)
     return {"json": {"support": items}}
@@ -66,7 +66,7 @@ def encrypted() -> bytes:
 
 
 def million() -> bytes:
-    """A zip whose directory names many files, made by hand since zipfile takes long over it."""
+    """A zip file with many directory entries, built directly since zipfile is too slow."""
     entry = struct.pack("<4s6H3I5H2I", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0) + b"a/1.png"
     number = 200_000
     end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, number & 0xFFFF, number & 0xFFFF, len(entry) * number, 0, 0)

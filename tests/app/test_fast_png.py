@@ -1,4 +1,4 @@
-"""Small plain PNGs are decoded in the app, and nothing else is: whatever else a file holds keeps it out."""
+"""Only small plain PNGs are decoded in the app; a file with anything else is left to the decoding processes."""
 
 import io
 import struct
@@ -22,12 +22,12 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def with_chunk(kind: bytes, body: bytes) -> bytes:
-    """A fine drawing with this chunk behind its header."""
+    """A valid drawing with this chunk after its header."""
     data = png(0)
     return data[: fast_png.HEADER_ENDS] + chunk(kind, body) + data[fast_png.HEADER_ENDS :]
 
 
-def claiming(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+def png_of_claimed_size(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     return (
         fast_png.SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
@@ -68,11 +68,11 @@ def test_harmless_chunks_are_accepted() -> None:
         with_chunk(b"pHYs", bytes(10)),
         with_chunk(b"IHDR", png(0)[HEAD + 8 : HEAD + 21]),
         png(0)[: fast_png.HEADER_ENDS] + b"\xff\xff\xff\xffIDAT" + png(0)[fast_png.HEADER_ENDS :],
-        claiming(10, 10, depth=16),
-        claiming(10, 10, depth=3),
-        claiming(10, 10, colour=1),
-        claiming(10, 10, interlaced=1),
-        claiming(0, 10),
+        png_of_claimed_size(10, 10, depth=16),
+        png_of_claimed_size(10, 10, depth=3),
+        png_of_claimed_size(10, 10, colour=1),
+        png_of_claimed_size(10, 10, interlaced=1),
+        png_of_claimed_size(0, 10),
         with_chunk(b"IDAT", bytes(fast_png.MAX_BYTES)),
     ],
 )
@@ -90,9 +90,9 @@ def test_other_formats_are_not_decoded() -> None:
 
 def test_pixels_are_counted_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_png, "load", lambda *_, **__: pytest.fail("it was decoded"))
-    assert decoded(claiming(2**31 - 1, 2**31 - 1)) is None
-    assert decoded(claiming(fast_png.MAX_PIXELS + 1, 1)) is None
-    half = claiming(fast_png.MAX_PIXELS // 2, 1)
+    assert decoded(png_of_claimed_size(2**31 - 1, 2**31 - 1)) is None
+    assert decoded(png_of_claimed_size(fast_png.MAX_PIXELS + 1, 1)) is None
+    half = png_of_claimed_size(fast_png.MAX_PIXELS // 2, 1)
     assert decoded(half, half, png(0)) is None
 
 

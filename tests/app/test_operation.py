@@ -1,4 +1,4 @@
-"""Health, metrics, the API's description, and what every answer carries."""
+"""Health checks, metrics, the OpenAPI document, and the headers of every response."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from app.settings import Settings
 from app.store import keys
 from app.store.clients import SyncStore
 from tests.app.playing import Worker, support
-from tests.app.test_episodes import made
+from tests.app.test_episodes import create_episode
 from tests.conftest import PrivateRedis, test_settings
 
 
@@ -30,7 +30,7 @@ def test_ready_once_redis_a_model_and_a_worker_are_available(
     early = anonymous.get("/readyz")
     assert (early.status_code, early.headers["content-type"]) == (503, "application/problem+json")
     assert early.json()["checks"] == {"not_draining": True, "redis": True, "model": True, "adapt_worker": False}
-    worker.arrive()
+    worker.send_heartbeat()
     assert anonymous.get("/readyz").json() == {
         "ready": True,
         "checks": {"not_draining": True, "redis": True, "model": True, "adapt_worker": True},
@@ -40,7 +40,7 @@ def test_ready_once_redis_a_model_and_a_worker_are_available(
 
 
 def test_draining_app_is_alive_and_not_ready(settings: Settings, worker: Worker) -> None:
-    worker.arrive()
+    worker.send_heartbeat()
     app = create_app(settings)
     with TestClient(app) as client:
         assert client.get("/readyz").status_code == 200
@@ -53,11 +53,11 @@ def test_draining_app_is_alive_and_not_ready(settings: Settings, worker: Worker)
 def test_app_without_redis_or_worker_is_alive_and_not_ready(
     settings: Settings, worker: Worker, sync_store: SyncStore, short_folder: Path
 ) -> None:
-    worker.arrive()
+    worker.send_heartbeat()
     with TestClient(create_app(settings)) as client:
         sync_store.workers.remove("adapt", "played")
         assert client.get("/readyz").json()["checks"]["adapt_worker"] is False
-    # As if Redis had gone: nobody listens on this socket.
+    # Simulates that Redis is unavailable: no server listens on this socket.
     with TestClient(create_app(test_settings(short_folder))) as client:
         answer = client.get("/readyz")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -72,10 +72,10 @@ def test_draining_ends_a_waiting_request_with_the_current_state(
     app = create_app(settings)
     with TestClient(app, headers=client.headers) as draining:
         app.state.services.draining.set()
-        id = made(draining)["id"]
+        id = create_episode(draining)["id"]
         with ThreadPoolExecutor(1) as pool:
             query = {"episode_id": id, "image": "AA", "wait": 60}
-            # Well within the 60 s, after which the answer would be the same.
+            # The timeout is well below 60 s, after which the response would be the same.
             answer = pool.submit(draining.get, "/predict", params=query).result(timeout=20)
         assert (answer.status_code, answer.json()["state"]) == (409, "queued")
         assert draining.get(f"/episodes/{id}/events").status_code == 200
@@ -94,8 +94,8 @@ def test_redis_that_accepts_no_writes_is_503(client: TestClient, server: Private
 
 
 def test_metrics_count_requests_by_route_without_ids(client: TestClient, worker: Worker) -> None:
-    worker.arrive()
-    id = made(client)["id"]
+    worker.send_heartbeat()
+    id = create_episode(client)["id"]
     client.get(f"/episodes/{id}")
     client.get("/nothing/here")
     text = client.get("/metrics").text
@@ -163,13 +163,13 @@ def test_a_client_that_disconnects_within_its_body_is_no_error(error: type[Excep
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    answered: list[int] = []
+    statuses: list[int] = []
 
     async def send(message: Message) -> None:
-        answered.extend([message["status"]] if "status" in message else [])
+        statuses.extend([message["status"]] if "status" in message else [])
 
     asyncio.run(UnexpectedErrors(broken)({"type": "http", "method": "POST"}, receive, send))
-    assert answered == sent
+    assert statuses == sent
 
 
 def references(node: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""The files of playground and reference: complete, small, in a policy that runs nothing inline; and the examples."""
+"""The files of the playground and the reference: complete, small, and without inline code; and the examples."""
 
 import re
 from base64 import b64decode

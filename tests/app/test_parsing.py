@@ -1,4 +1,4 @@
-"""The parsers of what comes from outside raise problems and nothing else, whatever they are given."""
+"""The parsers of requests raise only problems, for any input."""
 
 import asyncio
 import io

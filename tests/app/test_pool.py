@@ -1,4 +1,4 @@
-"""Decoding beside the app: in limited time and memory, and whatever becomes of the process that does it."""
+"""Decoding in separate processes: limits on time and memory, turns, and processes that die."""
 
 import asyncio
 import ctypes
@@ -28,7 +28,7 @@ MAX_PIXELS = 16_000_000
 
 
 def slow_jpeg(scans: int = 3000) -> bytes:
-    """A small progressive file that draws the same large image again and again."""
+    """A small progressive JPEG whose many scans repeat the same large image."""
     buffer = io.BytesIO()
     Image.new("L", (4000, 4000), 200).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()
@@ -48,8 +48,8 @@ def decoder() -> Iterator[Decoder]:
 
 
 @pytest.fixture
-def impatient() -> Iterator[Decoder]:
-    """Of seconds far fewer than ``slow_jpeg`` takes, and enough for all others on a busy machine."""
+def short_limit() -> Iterator[Decoder]:
+    """A decoder whose time limit is too short for ``slow_jpeg``, but long enough for all other images."""
     decoder = Decoder(max_pixels=MAX_PIXELS, seconds=3)
     yield decoder
     decoder.close()
@@ -66,21 +66,21 @@ def test_images_are_decoded_as_in_training(decoder: Decoder) -> None:
     assert np.array_equal(decoded(decoder, *files), expected)
 
 
-def test_decoding_that_takes_too_long_is_killed_and_names_the_image(impatient: Decoder) -> None:
-    decoded(impatient, png(0))
-    (before,) = children_of(impatient)
+def test_decoding_that_takes_too_long_is_killed_and_names_the_image(short_limit: Decoder) -> None:
+    decoded(short_limit, png(0))
+    (before,) = children_of(short_limit)
     with pytest.raises(Problem, match=r"images\[0\]: decoding takes too long") as met:
-        decoded(impatient, slow_jpeg())
+        decoded(short_limit, slow_jpeg())
     assert (met.value.kind.name, met.value.more["image"]) == ("decoding-too-slow", "images[0]")
     until_gone([before])
-    assert decoded(impatient, png(0)).shape == (1, *SPEC.shape)
-    assert children_of(impatient) != [before]
+    assert decoded(short_limit, png(0)).shape == (1, *SPEC.shape)
+    assert children_of(short_limit) != [before]
 
 
-def test_other_images_are_decoded_meanwhile(impatient: Decoder) -> None:
+def test_other_images_are_decoded_meanwhile(short_limit: Decoder) -> None:
     async def both() -> None:
-        slow = asyncio.create_task(impatient.arrays([ImageFile(slow_jpeg(), "slow")], SPEC))
-        await impatient.arrays([ImageFile(png(0), "quick")], SPEC)
+        slow = asyncio.create_task(short_limit.arrays([ImageFile(slow_jpeg(), "slow")], SPEC))
+        await short_limit.arrays([ImageFile(png(0), "quick")], SPEC)
         assert not slow.done()
         with pytest.raises(Problem, match="slow"):
             await slow
@@ -108,7 +108,7 @@ def test_only_the_image_on_which_a_process_dies_is_refused(decoder: Decoder) -> 
 def test_the_first_invalid_image_is_named_although_a_later_one_is_faster_to_refuse(decoder: Decoder) -> None:
     large = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8)).save(large, "PNG")
-    damaged = large.getvalue()[:-200]  # read for a while before it is refused
+    damaged = large.getvalue()[:-200]  # takes a while to read before it is refused
     for _ in range(3):
         with pytest.raises(Problem, match=r"images\[1\]: ") as met:
             decoded(decoder, png(0), damaged, b"nothing", png(1))
@@ -116,7 +116,7 @@ def test_the_first_invalid_image_is_named_although_a_later_one_is_faster_to_refu
 
 
 def turns_noted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gets the first file of each turn that begins, from now on."""
+    """A list that receives the first file of each turn that begins from now on."""
     noted: list[str] = []
     answer = decoder._answer
 
@@ -134,7 +134,7 @@ async def until_noted(noted: list[str], number: int) -> None:
 
 
 def test_a_single_image_does_not_wait_for_large_uploads(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many images of two uploads wait, the other request's is decoded after a turn of each at most."""
+    """The image is decoded after at most one turn of each of two large uploads."""
     monkeypatch.setattr(pool, "TURN_BYTES", 1)
     noted = turns_noted(decoder, monkeypatch)
     many = [ImageFile(png(0), f"many[{number}]") for number in range(200)]
@@ -197,7 +197,7 @@ def test_the_time_limits_apply_to_all_turns_of_a_request(monkeypatch: pytest.Mon
         return np.zeros((1, *SPEC.shape), np.uint8)
 
     monkeypatch.setattr(decoder, "_answer", answer)
-    # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth comes too late.
+    # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth turn exceeds the limit.
     with pytest.raises(Problem) as met:
         decoded(decoder, *[png(0)] * 5)
     assert (met.value.kind.name, left) == ("busy", [10, 7, 4])
@@ -254,7 +254,7 @@ def test_images_are_returned_in_the_order_sent(decoder: Decoder) -> None:
 def test_a_refusal_names_its_image_although_the_process_is_reused(decoder: Decoder) -> None:
     class Taken(deque[_Child]):
         def append(self, child: _Child) -> None:
-            child.at.value = 7  # another request has it at once
+            child.at.value = 7  # another request uses the process at once
             super().append(child)
 
     decoder._idle = Taken()
@@ -263,7 +263,7 @@ def test_a_refusal_names_its_image_although_the_process_is_reused(decoder: Decod
 
 
 def test_a_process_that_died_idle_is_replaced(decoder: Decoder) -> None:
-    for _ in range(30):  # who forked it may not have noticed yet
+    for _ in range(30):  # the fork server may not have noticed the exit yet
         assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
         pids = children_of(decoder)
         for pid in pids:

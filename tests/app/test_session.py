@@ -1,4 +1,4 @@
-"""Signing in by cookie, and what another site's page cannot do with it."""
+"""Sessions by cookie, and protection against requests from other sites."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from app.http.auth import SESSION_COOKIE
 from app.store.clients import SyncStore
 from tests.app.playing import Worker
-from tests.app.test_episodes import as_json, made
+from tests.app.test_episodes import as_json, create_episode
 
 OURS = {"X-Requested-With": "lamanas"}
 
@@ -46,7 +46,7 @@ def test_the_cookie_alone_does_not_allow_changes(header: dict[str, str], signed_
 
 def test_the_cookie_with_the_header_allows_what_its_scopes_allow(signed_in: TestClient, worker: Worker) -> None:
     signed_in.headers.update(OURS)
-    id = made(signed_in)["id"]
+    id = create_episode(signed_in)["id"]
     worker.adapt(id)
     assert "event: ready" in signed_in.get(f"/episodes/{id}/events").text
     assert signed_in.get(f"/episodes/{id}/model.onnx").status_code == 200

@@ -1,4 +1,4 @@
-"""Correcting the images of a finished episode: a new episode comes of it, and the old one stays."""
+"""Correcting the images of a finished episode, which creates a new episode and keeps the old one."""
 
 import io
 import zipfile
@@ -15,7 +15,7 @@ from app.store import keys
 from app.store.clients import SyncStore
 from lamanas_core.images import load
 from tests.app.playing import SPEC, Worker, b64, png
-from tests.app.test_episodes import LABELLED, made
+from tests.app.test_episodes import LABELLED, create_episode
 from tests.conftest import PrivateRedis
 
 # LABELLED: beta, alpha, beta, alpha, beta, as kinds 1, 0, 2, 3, 0.
@@ -44,7 +44,7 @@ def as_zip() -> dict[str, Any]:
 
 @pytest.fixture
 def parent(client: TestClient, worker: Worker) -> str:
-    id = str(made(client)["id"])
+    id = str(create_episode(client)["id"])
     worker.adapt(id)
     return id
 
@@ -80,8 +80,8 @@ def test_a_correction_is_a_new_episode_of_the_kept_and_added_images(
 def test_stored_images_are_returned_with_their_labels(client: TestClient, parent: str) -> None:
     images = client.get(f"/episodes/{parent}/support").json()["images"]
     assert [image["label"] for image in images] == [label for label, _ in LABELLED]
-    # Sent again, they would be stored as they are.
-    again = made(client, json={"support": images})["id"]
+    # If they are sent again, they are stored unchanged.
+    again = create_episode(client, json={"support": images})["id"]
     assert client.get(f"/episodes/{again}/support").json()["images"] == images
 
 
@@ -119,11 +119,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "problem", "field"), WRONG)
+@pytest.mark.parametrize(("requested", "problem", "field"), WRONG)
 def test_an_invalid_correction_is_refused_by_field(
-    asked: dict[str, Any], problem: str, field: str, client: TestClient, parent: str
+    requested: dict[str, Any], problem: str, field: str, client: TestClient, parent: str
 ) -> None:
-    answer = correct(client, parent, json=asked)
+    answer = correct(client, parent, json=requested)
     assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
     assert answer.json()["field"] == field
     assert len(client.get("/episodes").json()["episodes"]) == 1
@@ -152,7 +152,7 @@ def test_the_limit_on_images_per_class_includes_the_parents_images(
 
 
 def test_a_failed_episode_can_be_corrected_and_an_unfinished_one_cannot(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     answer = correct(client, id, **as_json())
     assert (answer.status_code, answer.json()["state"], answer.headers["retry-after"]) == (409, "queued", "1")
     worker.fail(id, "these images are all the same")
@@ -167,7 +167,7 @@ def test_a_repeated_correction_is_the_same_episode_and_with_another_parent_a_con
     again = correct(client, parent, **as_form(), headers=headers)
     assert first.json()["id"] == again.json()["id"]
     assert again.headers["idempotency-replayed"] == "true"
-    other = made(client)["id"]
+    other = create_episode(client)["id"]
     worker.adapt(other)
     answer = correct(client, other, **as_json(), headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-key-reused")

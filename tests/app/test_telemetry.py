@@ -1,4 +1,4 @@
-"""Logs, traces and figures: what one request leaves behind in the app and, by the store, at the worker."""
+"""Logs, traces and metrics of a request in the app and, through the store, in the worker."""
 
 import io
 import json
@@ -19,13 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.store.clients import SyncStore
 from app.telemetry import logs, tracing
 from tests.app.playing import Worker
-from tests.app.test_episodes import as_json, made
+from tests.app.test_episodes import as_json, create_episode
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What was logged so far, parsed."""
+    """The log lines so far, parsed."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonLines("app"))
@@ -42,11 +42,11 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 def test_a_request_logs_one_line_with_its_id_key_and_episode(client: TestClient, lines: Lines) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     answer = client.get(f"/episodes/{id}", headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"
-    told = [line for line in lines() if line["logger"] == "app.telemetry.requests"]
-    first, second = told
+    requests = [line for line in lines() if line["logger"] == "app.telemetry.requests"]
+    first, second = requests
     assert (second["request_id"], second["episode"], second["status"], second["method"]) == ("mine-1", id, 200, "GET")
     assert {"time", "level", "process", "message", "seconds", "key"} <= second.keys()
     assert re.fullmatch(r"[0-9a-f]{16}", first["request_id"])
@@ -94,7 +94,7 @@ def test_an_exception_is_part_of_its_log_line(lines: Lines) -> None:
     assert "episode" not in line
 
 
-# ---------------------------------------------------------------------- figures
+# ---------------------------------------------------------------------- metrics
 
 
 def samples(client: TestClient) -> dict[tuple[str, ...], float]:
@@ -106,20 +106,20 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
 
 
 def test_the_app_exposes_the_measurements_of_workers(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
-    worker.arrive()
+    worker.send_heartbeat()
     add = sync_store.workers.add_measurements
     add({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
     add({"queue_wait": [7.0], "adapt_step": [], "adapt": [0.7]})
-    told = samples(client)
-    assert told["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
-    assert told["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
-    assert told[("lamanas_queue_wait_seconds_count",)] == 3
-    assert told[("lamanas_queue_wait_seconds_sum",)] == pytest.approx(7.204)
-    assert told["lamanas_adapt_step_seconds_bucket", "0.05"] == 3
-    assert told["lamanas_adapt_step_seconds_bucket", "300.0"] == 3
-    assert told["lamanas_adapt_step_seconds_bucket", "+Inf"] == 4
-    assert told[("lamanas_adapt_seconds_sum",)] == pytest.approx(1.2)
-    assert 0 <= told["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
+    exposed = samples(client)
+    assert exposed["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
+    assert exposed["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
+    assert exposed[("lamanas_queue_wait_seconds_count",)] == 3
+    assert exposed[("lamanas_queue_wait_seconds_sum",)] == pytest.approx(7.204)
+    assert exposed["lamanas_adapt_step_seconds_bucket", "0.05"] == 3
+    assert exposed["lamanas_adapt_step_seconds_bucket", "300.0"] == 3
+    assert exposed["lamanas_adapt_step_seconds_bucket", "+Inf"] == 4
+    assert exposed[("lamanas_adapt_seconds_sum",)] == pytest.approx(1.2)
+    assert 0 <= exposed["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
 
 
 def test_the_app_exposes_the_progress_of_a_training_run(admin: TestClient, sync_store: SyncStore) -> None:
@@ -129,10 +129,10 @@ def test_the_app_exposes_the_progress_of_a_training_run(admin: TestClient, sync_
     assert claim is not None
     progress = {"epoch": 2, "epochs": 3, "loss": 0.5, "validation_accuracy": 0.9}
     sync_store.claims.report_progress(claim, progress, epoch=2)
-    told = samples(admin)
+    exposed = samples(admin)
     names = ("epoch", "epochs", "loss", "validation_accuracy")
-    assert [told[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]
-    assert told["lamanas_running", "train"] == 1
+    assert [exposed[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]
+    assert exposed["lamanas_running", "train"] == 1
     assert id not in admin.get("/metrics").text
 
 
@@ -180,7 +180,7 @@ def test_with_its_variables_spans_are_sent_and_the_trace_is_continued() -> None:
             got.set()
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Logs nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Collector)
     thread = threading.Thread(target=server.serve_forever)

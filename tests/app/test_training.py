@@ -10,13 +10,13 @@ from app.schemas import TrainBody
 from app.settings import Settings
 from app.store.clients import SyncStore
 from tests.app.playing import CARD
-from tests.app.test_episodes import made, read_event
+from tests.app.test_episodes import create_episode, read_event
 
 ASKED = {"dataset": "symbols", "meta": "reptile", "loss": "lstm", "meta_epochs": 3, "ways": 5, "shots": 1, "seed": 4}
 
 
-def started(client: TestClient, **asked: Any) -> Any:
-    answer = client.post("/train", json=ASKED | asked)
+def started(client: TestClient, **requested: Any) -> Any:
+    answer = client.post("/train", json=ASKED | requested)
     assert answer.status_code == 202, answer.text
     return answer
 
@@ -82,7 +82,7 @@ def test_a_cancelled_run_can_be_resumed_repeatedly_and_a_finished_one_cannot(
 
 
 @pytest.mark.parametrize(
-    ("asked", "problem", "field"),
+    ("requested", "problem", "field"),
     [
         ({}, "invalid-request", "dataset"),
         ({"dataset": ".."}, "invalid-request", "dataset"),
@@ -94,8 +94,8 @@ def test_a_cancelled_run_can_be_resumed_repeatedly_and_a_finished_one_cannot(
         ({"dataset": "a", "epochs": 3}, "unknown-field", "epochs"),
     ],
 )
-def test_an_invalid_run_is_refused(asked: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
-    answer = admin.post("/train", json=asked)
+def test_an_invalid_run_is_refused(requested: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
+    answer = admin.post("/train", json=requested)
     assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
     assert answer.json()["field"] == field
     assert admin.get("/train").json()["trainings"] == []
@@ -123,7 +123,7 @@ def test_an_unknown_run_is_404(path: str, admin: TestClient) -> None:
 
 
 def test_an_activated_version_is_used_for_new_episodes(admin: TestClient, sync_store: SyncStore) -> None:
-    old = made(admin)["id"]
+    old = create_episode(admin)["id"]
     newer = json.loads(json.dumps(CARD))
     newer["config"]["steps"] = 7
     sync_store.models.register("fedcba9876543210", b"weights", newer)
@@ -132,7 +132,7 @@ def test_an_activated_version_is_used_for_new_episodes(admin: TestClient, sync_s
         ("0123456789abcdef", True),
     ]
     assert admin.post("/models/fedcba9876543210/activate").json()["active"] is True
-    episode = made(admin)
+    episode = create_episode(admin)
     assert (episode["model_version"], episode["steps"]) == ("fedcba9876543210", 7)
     assert admin.get(f"/episodes/{old}").json()["model_version"] == "0123456789abcdef"
     assert admin.post("/models/0123/activate").status_code == 404
@@ -151,6 +151,6 @@ def test_the_accepted_options_are_those_of_the_trainer() -> None:
     for name in ("preset", "meta", "loss", "proxy"):
         for value in values(name):
             assert getattr(TrainingConfig.from_request({name: value}), name) == value
-    asked = TrainBody(dataset="a", residual=False, meta_epochs=3, ways=5, shots=2, seed=4)
-    config = TrainingConfig.from_request(asked.model_dump(exclude={"dataset"}, exclude_none=True))
+    requested = TrainBody(dataset="a", residual=False, meta_epochs=3, ways=5, shots=2, seed=4)
+    config = TrainingConfig.from_request(requested.model_dump(exclude={"dataset"}, exclude_none=True))
     assert (config.residual, config.meta_epochs, config.ways, config.shots, config.seed) == (False, 3, 5, 2, 4)

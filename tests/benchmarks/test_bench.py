@@ -1,4 +1,4 @@
-"""``lamanas bench`` on miniatures: every figure that the page explains is there. No duration is asserted."""
+"""``lamanas bench`` with miniature models: it prints every documented figure. No duration is asserted."""
 
 import json
 import shlex

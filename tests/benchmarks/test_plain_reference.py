@@ -1,4 +1,4 @@
-"""The plain reference does the same work as the task learner: the same numbers, step for step."""
+"""The plain reference computes the same numbers as the task learner in every step."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The plain forms of Algorithms 1 and 2 find what the meta learners find."""
+"""The plain implementations of Algorithms 1 and 2 compute the meta-learners' gradients."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ NETWORK = replace(
     prune_threshold=0.0,
     drop_path=0.0,
 )
-# All of the support set in every step: then nothing is drawn, here or there.
+# Every step uses the whole support set, so that neither side samples batches.
 TASK_LEARNER = replace(PAPER.task_learner, batch=None, steps=2, hidden=3)
 BATCHES = [torch.arange(6)] * 2
 

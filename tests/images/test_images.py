@@ -1,4 +1,4 @@
-"""What comes out of an image file, whatever its format, mode, size and orientation."""
+"""The arrays read from image files of every format, mode, size and orientation."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ LIMIT = 1_000_000
 
 
 def drawing(size: tuple[int, int] = (105, 105), seed: int = 0) -> UInt8Array:
-    """Dark strokes on white, uint8 (height, width): asymmetric, so that a turn shows."""
+    """Dark strokes on white, uint8 (height, width): asymmetric, so that a rotation is noticed."""
     width, height = size
     pixels = np.full((height, width), 255, dtype=np.uint8)
     rng = np.random.default_rng(seed)

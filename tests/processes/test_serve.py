@@ -1,4 +1,4 @@
-"""``lamanas serve`` starts, answers, mends, drains and leaves nothing behind."""
+"""``lamanas serve`` starts, serves, restarts processes, drains and leaves nothing behind."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def get(url: str, token: str) -> httpx.Response:
 
 
 def running_with(pid: int, part: bytes) -> list[int]:
-    """The processes below this one that have ``part`` in their command."""
+    """The descendants of this process whose command contains ``part``."""
     return [one for one in family(pid) if part in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
@@ -79,7 +79,7 @@ def test_app_processes_share_one_port_and_their_metrics(serve: Serve, short_fold
     running = until_serving(process, short_folder)
     apps = running_with(process.pid, b"cli.main\0app")
     assert len(apps) == 3
-    for _ in range(24):  # each by a connection of its own
+    for _ in range(24):  # each over a new connection
         assert get(f"{running.url}/models", running.token).status_code == 200
     counted = 'lamanas_http_requests_total{method="GET",route="/models",status="200"} 24.0'
     assert all(counted in get(f"{running.url}/metrics", running.token).text for _ in range(12))
@@ -150,7 +150,7 @@ def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve:
 def test_killed_parts_are_restarted_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
     process = serve()
     running = until_serving(process, short_folder)
-    # Retries connecting for as long as a restart takes.
+    # Retries the connection for as long as a restart takes.
     with httpx.Client(transport=httpx.HTTPTransport(retries=8), headers=running.headers, timeout=60) as client:
         for part in (b"redis.sock", b"cli.main\0app"):
             killed = running_with(process.pid, part)

@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a value that cannot work is refused by its name."""
+"""Settings are read from the environment, and an invalid value is refused by name."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the app sees of the store, on a real Redis."""
+"""The app's interface to the store, with a real Redis."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -51,7 +51,7 @@ def test_cached_keys_and_episodes_are_dropped_at_notifications(
         found, state = await store.api_keys.find_with_state(token, episode.id)
         assert (found is not None, state, await store.episodes.state(episode.id)) == (True, "queued", "queued")
         record = keys.record("episode", episode.id)
-        redis_server.client.hset(record, "state", "other")  # no notice
+        redis_server.client.hset(record, "state", "other")  # without a notification
         assert await store.episodes.state(episode.id) == "queued"
         await noticed(store, "the subscription", lambda: redis_server.client.client_kill_filter(_type="pubsub"))
         assert await store.episodes.state(episode.id) == "other"
@@ -67,20 +67,20 @@ def test_cached_keys_and_episodes_are_dropped_at_notifications(
 
 def test_subscription_is_renewed_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
-        told: asyncio.Queue[str | None] = asyncio.Queue()
-        changes = Notifications(store._redis, told.put_nowait)
+        events: asyncio.Queue[str | None] = asyncio.Queue()
+        changes = Notifications(store._redis, events.put_nowait)
         changes.start()
         try:
             async with asyncio.timeout(60):
-                await told.get()  # it listens
+                await events.get()  # it is subscribed
                 redis_server.client.acl_setuser("default", enabled=True, reset_channels=True)
                 redis_server.client.client_kill_filter(_type="pubsub")
                 for _ in range(2):
-                    await told.get()
+                    await events.get()
                 redis_server.client.acl_setuser("default", enabled=True, channels=["*"])
                 while not redis_server.client.publish(keys.CHANGES, "episode:x"):
-                    await told.get()
-                while await told.get() != "episode:x":
+                    await events.get()
+                while await events.get() != "episode:x":
                     pass
         finally:
             await changes.stop()
@@ -193,7 +193,7 @@ def test_full_queue_refuses_and_stores_nothing(redis_server: PrivateRedis) -> No
 
 
 async def watch(store: Store, id: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Watches to the end; calls ``then`` at each record."""
+    """Watches until the end; calls ``then`` for each record."""
     async for _ in store.episodes.watch(id):
         if then is not None:
             await then()
@@ -225,7 +225,7 @@ def test_expired_episode_is_gone_and_leaves_only_its_tombstone(redis_server: Pri
     async def body(store: Store) -> None:
         record, _ = await create(store)
         sweeper = SyncStore.open(settings)
-        # The watcher looks again by itself, so the expiry ends it even though nobody announces it.
+        # The watcher also polls, so that it notices the expiry, which is not announced.
         with pytest.raises(Gone):
             await watch(store, record.id)
         sweeper.reconciliation.sweep()
@@ -238,9 +238,9 @@ def test_expired_episode_is_gone_and_leaves_only_its_tombstone(redis_server: Pri
 
 def test_pages_contain_all_episodes_of_an_owner_newest_first(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        made = [(await create(store))[0].id for _ in range(7)]
+        ids = [(await create(store))[0].id for _ in range(7)]
         await create(store, owner="owner2")
-        await store.episodes.delete(made[3])
+        await store.episodes.delete(ids[3])
         seen: list[str] = []
         cursor = None
         while True:
@@ -248,9 +248,9 @@ def test_pages_contain_all_episodes_of_an_owner_newest_first(settings: Settings)
             seen += [record.id for record in page]
             if cursor is None:
                 break
-        del made[3]
+        del ids[3]
         assert sorted(seen, reverse=True) == seen
-        assert set(seen) == set(made)
+        assert set(seen) == set(ids)
         assert len((await store.episodes.page(None, 100))[0]) == 7
 
     with_store(settings, body)

@@ -1,4 +1,4 @@
-"""All that an episode is in Redis, from its creation to its end."""
+"""The data of an episode in Redis, from its creation to its end."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from tests.store.test_async_store import with_store
 
 DAY_MS = 86_400_000
 TTL_MS = 5_000_000
-# What an episode of SUPPORT counts for: its images, and 8 KiB for the rest.
+# The size that an episode of SUPPORT counts: its images, and 8 KiB for the rest.
 COUNTED = SUPPORT.size + 8192
 
 
@@ -29,7 +29,7 @@ def settings(redis_server: PrivateRedis) -> Settings:
 
 
 def left(server: PrivateRedis, id: str) -> set[str]:
-    """The keys that have the id in their name, and the names of the collections that contain it."""
+    """The keys whose names contain the id, and the collections that contain it."""
     client: Any = server.client
     found = {name.decode() for name in client.keys(f"*{id}*")}
     for name in client.keys("*"):
@@ -126,9 +126,9 @@ def test_idempotency_key_of_a_deleted_episode_raises_gone(settings: Settings) ->
 
 def test_without_an_idempotency_key_equal_requests_create_two_episodes(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        made = [await create(store, request_digest="d") for _ in range(2)]
-        assert [created for _, created in made] == [True, True]
-        assert made[0][0].id != made[1][0].id
+        created = [await create(store, request_digest="d") for _ in range(2)]
+        assert [created for _, created in created] == [True, True]
+        assert created[0][0].id != created[1][0].id
 
     with_store(settings, body)
 
@@ -166,7 +166,7 @@ def test_support_set_replaces_the_oldest_classifier(redis_server: PrivateRedis, 
         store.episodes._settings = settings.model_copy(update={"max_store_bytes": limit})
         await create(store, support=np.zeros((64, 1, 128, 128), np.uint8), labels=[0] * 64)
         kept = [id for id in ids if client.exists(keys.artifact(id))]
-        assert 0 < len(kept) < len(ids)  # the command itself takes some of the memory, too
+        assert 0 < len(kept) < len(ids)  # the command itself uses some memory, too
         assert kept == ids[-len(kept) :]
         assert client.zrange(keys.ARTIFACTS, 0, -1) == [id.encode() for id in kept]
 
@@ -316,7 +316,7 @@ def test_owner_may_have_unfinished_episodes_up_to_the_limit(redis_server: Privat
             with pytest.raises(QueueFull, match="too many of your episodes") as refused:
                 await create(store)
             assert refused.value.own
-            claim = worker.claims.claim("episode", ids[0], "one")  # it is adapting the second time
+            claim = worker.claims.claim("episode", ids[0], "one")  # it is being adapted the second time
         assert claim is None
         await create(store, owner="owner2")
         await store.episodes.delete(ids[0])
@@ -338,13 +338,13 @@ def test_missing_images_raise_gone_with_their_owner(redis_server: PrivateRedis, 
     with_store(settings, body)
 
 
-def test_last_page_has_no_cursor_and_others_have_their_last_id(settings: Settings) -> None:
+def test_incomplete_page_has_no_cursor_and_others_have_their_last_id(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        made = [(await create(store))[0] for _ in range(3)][::-1]
-        assert await store.episodes.page("owner1", 4) == (made, None)
-        assert await store.episodes.page("owner1", 3) == (made, made[2].id)
-        assert await store.episodes.page("owner1", 3, made[2].id) == ([], None)
-        assert await store.episodes.page(None, 1, made[0].id) == (made[1:2], made[1].id)
+        created = [(await create(store))[0] for _ in range(3)][::-1]
+        assert await store.episodes.page("owner1", 4) == (created, None)
+        assert await store.episodes.page("owner1", 3) == (created, created[2].id)
+        assert await store.episodes.page("owner1", 3, created[2].id) == ([], None)
+        assert await store.episodes.page(None, 1, created[0].id) == (created[1:2], created[1].id)
         assert await store.episodes.page("nobody", 3) == ([], None)
 
     with_store(settings, body)

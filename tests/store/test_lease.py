@@ -1,4 +1,4 @@
-"""Claim, lease, fence and reconciler, on a real Redis whose clock decides."""
+"""Claims, leases, fences and the reconciler, with the clock of a real Redis."""
 
 import asyncio
 
@@ -117,10 +117,10 @@ def test_wake_up_is_repeated_only_when_the_message_must_have_been_lost(
     redis = redis_server.client
     two_seconds_ago = redis.time()[0] * 1000 - 2000
     redis.zadd(keys.queued("episode"), {id: two_seconds_ago})
-    assert sync_store.reconciliation.due("episode") == []  # its message lies in the list still
+    assert sync_store.reconciliation.due("episode") == []  # its message is still in the queue
     redis.delete(keys.broker_queue("episode"))
     assert sync_store.reconciliation.due("episode") == [id]
-    assert sync_store.reconciliation.due("episode") == []  # woken just now
+    assert sync_store.reconciliation.due("episode") == []  # it has just been sent
 
 
 def test_draining_worker_is_informed_at_its_next_renewal(sync_store: SyncStore, id: str) -> None:

@@ -1,4 +1,5 @@
-"""Memory in Redis is bounded: classifiers go first, oldest first, and come back; images have a share of it."""
+"""Memory in Redis is bounded: the oldest classifiers are dropped first, and adapted again on request; images have a
+fixed share."""
 
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_oldest_classifiers_are_dropped_for_new_ones(redis_server: PrivateRedis,
             adapt(worker, ids[-1])
             assert used(redis_server) < BOUND + len(ARTIFACT)
         kept = [bool(redis_server.client.exists(keys.artifact(id))) for id in ids]
-        assert kept == sorted(kept)  # the oldest ones are the ones that went
+        assert kept == sorted(kept)  # the oldest ones were dropped
         assert 8 < sum(kept) < 16
         assert {(await store.episodes.get(id)).state for id in ids} == {"ready"}
 
@@ -56,7 +57,7 @@ def test_dropped_classifier_is_adapted_again_at_the_next_request(redis_server: P
         id = (await create(store))[0].id
         adapt(worker, id, b"the classifier")
         redis_server.client.delete(keys.artifact(id))
-        for _ in range(2):  # whoever asks meanwhile changes nothing
+        for _ in range(2):  # a second request changes nothing
             with pytest.raises(NotReady, match="queued"):
                 await store.episodes.artifact(id)
         again = await store.episodes.get(id)
@@ -112,11 +113,13 @@ def test_dropped_classifier_is_not_adapted_again_for_an_owner_at_the_limit(redis
     with_store(settings, body)
 
 
-def test_unfinished_episodes_are_counted_until_they_end(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_count_of_unfinished_episodes_lasts_as_long_as_they_do(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         adapt(SyncStore.open(bounded), id)
-        redis_server.client.delete(keys.artifact(id), keys.unfinished("owner1"))  # as when the others have expired
+        redis_server.client.delete(
+            keys.artifact(id), keys.unfinished("owner1")
+        )  # simulates that the others have expired
         with pytest.raises(NotReady):
             await store.episodes.artifact(id)
         assert redis_server.client.smembers(keys.unfinished("owner1")) == {id.encode()}
@@ -165,7 +168,7 @@ def test_deleted_and_expired_episodes_are_not_counted(redis_server: PrivateRedis
 def test_wake_ups_do_not_accumulate_without_workers(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
-        redis_server.client.zadd(keys.queued("episode"), {id: 1})  # woken long ago
+        redis_server.client.zadd(keys.queued("episode"), {id: 1})  # its wake-up was sent long ago
         assert sync_store.reconciliation.due("episode") == []
         redis_server.client.delete(keys.broker_queue("episode"))
         assert sync_store.reconciliation.due("episode") == [id]

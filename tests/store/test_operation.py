@@ -1,4 +1,4 @@
-"""API keys, rates, workers, models and errors, on a real Redis."""
+"""API keys, rates, workers, models and errors, with a real Redis."""
 
 import asyncio
 from typing import Any
@@ -64,11 +64,11 @@ def test_least_recently_used_keys_are_dropped_from_the_cache(
     settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_keys, "MAX_CACHED_KEYS", 2)
-    made = [sync_store.api_keys.create(str(number), ["predict"]) for number in range(3)]
+    created = [sync_store.api_keys.create(str(number), ["predict"]) for number in range(3)]
 
     async def body(store: Store) -> None:
         for number in (0, 1, 0, 2):
-            assert await store.api_keys.find(made[number][1]) == made[number][0]
+            assert await store.api_keys.find(created[number][1]) == created[number][0]
         assert [key.name for key in store.api_keys._cached.values()] == ["0", "2"]
 
     with_store(settings, body)
@@ -84,7 +84,7 @@ def test_rate_allows_a_burst_and_then_as_many_as_are_refilled(redis_server: Priv
         assert clock.expires_in(300_000, keys.bucket("k"))
         assert 90 < await store.api_keys.take("k", rate) <= 100
         assert await store.api_keys.take("other", rate) == 0
-        client.hincrby(keys.bucket("k"), "at", -100_000)  # as if 100 s had passed
+        client.hincrby(keys.bucket("k"), "at", -100_000)  # simulates that 100 s have passed
         assert await store.api_keys.take("k", rate) == 0
         assert 90 < await store.api_keys.take("k", rate) <= 100
         once = Rate(requests=1, seconds=300)
@@ -117,7 +117,7 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
         client.pexpire(keys.worker("adapt", "other-1"), 2000)
         ages = (await store.workers.figures()).heartbeat_age
         assert list(ages) == ["adapt"]
-        assert 3 <= ages["adapt"] <= 5  # of the oldest one
+        assert 3 <= ages["adapt"] <= 5  # the age of the oldest heartbeat
         sync_store.workers.remove("adapt", "host-1")
         assert sync_store.workers.get("adapt", "host-1") is None
         sync_store.workers.drain("host-2", 60)

@@ -1,4 +1,4 @@
-"""Celery's broker is the Redis of the store, whatever its URL is made of."""
+"""Celery's broker is the Redis of the store, for every kind of URL."""
 
 import ssl
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Scripts are checked when they are loaded, called by names, and survive what Redis forgets."""
+"""Scripts are checked when they are loaded, called with named arguments, and sent again when Redis has lost them."""
 
 import asyncio
 import re

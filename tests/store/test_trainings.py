@@ -1,4 +1,4 @@
-"""Training runs in the store: cancelled, resumed, given up or finished, on a real Redis."""
+"""Training runs in the store: cancelling, resuming, failing and finishing, with a real Redis."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.store.test_async_store import with_store
 
 
 async def running(store: Store, sync_store: SyncStore) -> tuple[TrainingRecord, Claim]:
-    """A run as it was asked for, and a worker's claim on it."""
+    """A new run and a worker's claim on it."""
     record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
     claim = sync_store.claims.claim("training", record.id, "one")
     assert claim is not None
@@ -110,10 +110,10 @@ def test_accepted_cancellation_takes_effect_however_the_claim_ends(
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
         assert (await store.trainings.cancel(record.id)).cancelling
-        with store.changes.waiting(f"training:{record.id}") as told:
+        with store.changes.waiting(f"training:{record.id}") as notified:
             end(redis_server, sync_store, claim)
             async with asyncio.timeout(60):
-                await told.wait()
+                await notified.wait()
         ended = await store.trainings.get(record.id)
         assert (ended.state, ended.cancelling) == (state, False)
         assert (ended.error is None) == (state != "failed")

@@ -1,7 +1,7 @@
-"""Stands in for what learns, in the pool processes of ``tests.workers.fake_worker``.
+"""Replaces the learner in the pool processes of ``tests.workers.fake_worker``.
 
-The episode's name says how it goes: ``plain`` ends at once; ``held`` waits after its first step until the test pushes
-to ``test:go``; ``poison`` kills its process; ``wrong`` is refused as unusable; ``clumsy`` fails each time.
+The episode's name determines its behaviour: ``plain`` ends at once; ``blocked`` waits after its first step until the
+test pushes to ``test:go``; ``poison`` kills its process; ``unusable`` has unusable images; ``failing`` always fails.
 """
 
 import os
@@ -68,15 +68,15 @@ class FakeLearner:
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
         if record.name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
-        if record.name == "wrong":
+        if record.name == "unusable":
             raise ValueError("these images are all the same")
-        if record.name == "clumsy":
+        if record.name == "failing":
             raise RuntimeError("no space left")
         losses = []
         for step in range(1, record.steps + 1):
             losses.append(1 / step)
             on_step(step, record.steps, losses[-1])
-            if step == 1 and record.name == "held":
+            if step == 1 and record.name == "blocked":
                 self._redis.blpop([GO])
         return Adapted(artifact=bytes(support[0, 0, 0, :4]) + bytes(labels.astype(np.uint8)), losses=tuple(losses))
 
@@ -88,7 +88,7 @@ class FakeLearner:
         on_progress: Callable[[Any], None],
         should_stop: Callable[[], bool],
     ) -> tuple[str, bytes, dict[str, Any]]:
-        """``EPOCHS`` epochs, each going on when the test pushes to ``test:go``; counted in a file, to be resumed."""
+        """Each of ``EPOCHS`` epochs ends when the test pushes to ``test:go``. A file counts them, for resuming."""
         done = run_dir / "epochs"
         epoch = int(done.read_text()) if done.exists() else 0
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")

@@ -1,4 +1,4 @@
-"""Accepted episodes end exactly once, whatever is killed meanwhile."""
+"""Every accepted episode ends exactly once, whichever process is killed."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ def test_episode_of_a_killed_worker_is_finished_once_by_another(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     first = start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     assert control.started()[0] == id
     first.kill()
     start_worker("adapt")
@@ -79,7 +79,7 @@ def test_episode_of_a_killed_pool_process_is_finished_once(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     os.kill(control.started()[1], signal.SIGKILL)
     assert control.started()[0] == id
     control.go()
@@ -91,7 +91,7 @@ def test_late_result_of_a_suspended_worker_is_refused(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     first = start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     control.started()
     first.signal_all(signal.SIGSTOP)
     start_worker("adapt")
@@ -119,7 +119,7 @@ def test_unusable_images_fail_at_once_with_a_message(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
-    id = submitted(redis_server, "wrong")
+    id = submitted(redis_server, "unusable")
     until_state(control, redis_server, id, "failed")
     record = get(redis_server.settings, id)
     assert (record.error, record.attempts) == ("these images are all the same", 1)
@@ -141,7 +141,7 @@ def test_terminated_worker_finishes_its_episode_and_leaves_no_process(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     worker = start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     control.started()
     family = worker.family()
     assert len(family) > 1
@@ -156,7 +156,7 @@ def test_pool_process_does_not_outlive_its_killed_parent(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     worker = start_worker("adapt")
-    submitted(redis_server, "held")
+    submitted(redis_server, "blocked")
     control.started()
     family = worker.family()
     worker.process.kill()

@@ -1,4 +1,4 @@
-"""A fault point does nothing unless a test went out of its way to arm it."""
+"""A fault point does nothing unless a test arms it."""
 
 import os
 import signal

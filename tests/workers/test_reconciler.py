@@ -1,4 +1,4 @@
-"""The thread beside a worker's pool: it tells that the worker is there, and that it ends."""
+"""The reconciler thread of a worker: it sends heartbeats, and removes them when the worker ends."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from workers.reconciler import Reconciler
 
 
 def times_set(server: PrivateRedis) -> int:
-    """How many SET commands Redis has done."""
+    """The number of SET commands that Redis has executed."""
     stats: Any = server.client.info("commandstats")
     return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
 

@@ -1,4 +1,4 @@
-"""What an adaptation tells while it is worked on, in the lines of its worker and in the figures of all."""
+"""The log lines and measurements of an adaptation."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""A training run ends once and registers one model, however often its worker ends."""
+"""A training run finishes once and registers one model, however often its worker is killed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -106,5 +106,5 @@ def test_dataset_is_a_folder_directly_below_datasets(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     assert dataset_folder(tmp_path / "sets", "shapes") == tmp_path / "sets" / "shapes"
     for name in ("../secret", "..", ".", "", "shapes/../shapes", str(tmp_path / "secret"), "other"):
-        with pytest.raises(ValueError, match="there is: shapes"):
+        with pytest.raises(ValueError, match="available: shapes"):
             dataset_folder(tmp_path / "sets", name)
