@@ -113,7 +113,7 @@ def _working(store: SyncStore, server: PrivateRedis) -> Iterator[None]:
     worker = Worker(store)
 
     def due() -> bool:
-        worker.send_heartbeat()  # asked every half second, which is the beat
+        worker.send_heartbeat()  # called every half second
         return stop.is_set() or any(server.client.zcard(queue) for queue in waiting)
 
     def work() -> None:
