@@ -48,7 +48,7 @@ class EpisodeOptions(Request):
         None, description="gradient steps K; the model's default if left out"
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] = 0
-    name: str | None = Field(None, max_length=MAX_NAME, description="a description, which need not be unique")
+    name: str | None = Field(None, max_length=MAX_NAME, description="a name for display, which need not be unique")
 
 
 class SupportImage(Request):
