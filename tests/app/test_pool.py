@@ -95,7 +95,7 @@ def test_only_the_image_on_which_a_process_dies_is_refused(decoder: Decoder) -> 
     async def killed() -> None:
         os.kill(child, signal.SIGSTOP)
         task = asyncio.create_task(decoder.arrays([ImageFile(png(0), "images[0]")], SPEC))
-        while decoder._idle:  # noqa: ASYNC110  # it tells nobody when it takes the work
+        while decoder._idle:  # noqa: ASYNC110  # there is no event to await
             await asyncio.sleep(0.01)
         os.kill(child, signal.SIGKILL)
         await task

@@ -86,8 +86,8 @@ def test_stored_images_are_returned_with_their_labels(client: TestClient, parent
 
 
 def test_a_correction_can_change_options(client: TestClient, parent: str) -> None:
-    child = correct(client, parent, json={"steps": 5, "seed": 1, "name": "mended"}).json()
-    assert (child["steps"], child["seed"], child["name"]) == (5, 1, "mended")
+    child = correct(client, parent, json={"steps": 5, "seed": 1, "name": "corrected"}).json()
+    assert (child["steps"], child["seed"], child["name"]) == (5, 1, "corrected")
     assert child["shots"] == {"beta": 3, "alpha": 2}
     answer = correct(client, parent, data={"steps": "21"}, files=as_form()["files"])
     assert (answer.status_code, answer.json()["field"]) == (422, "labels")
