@@ -19,7 +19,9 @@ from app.store.records import KeyRecord
 
 JSON = "application/json"
 router = APIRouter(tags=["predict"], route_class=DirectRoute)
-ETAG = {"ETag": {"schema": {"type": "string"}, "description": "changes with the classifier and the images"}}
+ETAG = {
+    "ETag": {"schema": {"type": "string"}, "description": "changes with the episode, the classifier and the images"}
+}
 
 
 async def _url_arguments(request: Request) -> dict[str, Any]:
