@@ -1,7 +1,7 @@
-"""Algorithms 1 and 2 on the plain reference's network, as one would first write them: double backward throughout.
+"""A straightforward implementation of Algorithms 1 and 2 on the plain reference's network, with double backward.
 
-No paths are dropped: to drop one here would be to multiply it by 0 after computing it. Queries share a batch with
-the support set, and its statistics.
+There is no drop-path, which would compute each path and then multiply it by 0. Queries share a batch, and its
+statistics, with the support set.
 """
 
 import copy
@@ -19,14 +19,14 @@ from lamanas_core.data.episodes import Episode
 
 
 class PlainTrainer(PlainLearner):
-    """One task of meta-training. ``moving_loss``: φ as Algorithm 2 moves it; the steps are taken with the first φ."""
+    """One task of meta-training. ``moving_loss``: φ as updated by Algorithm 2; the steps use the initial φ."""
 
     def __init__(self, config: Config, parameters: Parameters) -> None:
         super().__init__(config, parameters)
         self.moving_loss = copy.deepcopy(self.loss)
 
     def algorithm_1(self, task: Episode, batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The exact gradient of the query cross-entropy after one SGD step a batch, in θ, α and φ, in this order."""
+        """The exact gradients of the query cross-entropy after one SGD step per batch, in the order θ, α, φ."""
         start = [*self.network.parameters(), *self.alpha.values()]
         theta: Tensors = dict(self.network.named_parameters())
         alpha: Tensors = dict(self.alpha)

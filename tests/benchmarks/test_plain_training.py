@@ -1,4 +1,4 @@
-"""The plain forms of Algorithms 1 and 2 find what the meta learners find."""
+"""The plain implementations of Algorithms 1 and 2 compute the meta-learners' gradients."""
 
 from dataclasses import replace
 
@@ -22,14 +22,14 @@ NETWORK = replace(
     prune_threshold=0.0,
     drop_path=0.0,
 )
-# All of the support set in every step: then nothing is drawn, here or there.
+# Every step uses the whole support set, so that neither side samples batches.
 TASK_LEARNER = replace(PAPER.task_learner, batch=None, steps=2, hidden=3)
 BATCHES = [torch.arange(6)] * 3
 
 
 @pytest.mark.parametrize("loss", ["fnn", "lstm"])
 @pytest.mark.parametrize("proxy", ["mse", "inner_product"])
-def test_algorithm_2_moves_phi_theta_and_alpha_as_the_meta_learner_does(proxy: Proxy, loss: LossKind) -> None:
+def test_algorithm_2_updates_phi_theta_and_alpha_as_the_meta_learner_does(proxy: Proxy, loss: LossKind) -> None:
     config = replace(PAPER, network=NETWORK, task_learner=replace(TASK_LEARNER, loss=loss, steps=3))
     learner, parameters = float64_learner(config)
     task = float64_episode(ways=3, shots=2)

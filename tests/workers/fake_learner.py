@@ -1,8 +1,8 @@
-"""Stands in for what learns, in the pool processes of ``tests.workers.fake_worker``.
+"""Replaces the learner in the pool processes of ``tests.workers.fake_worker``.
 
-The episode's name says how it goes: ``plain`` ends at once; ``held`` waits after its first step until the test pushes
-to ``test:go``; ``gated`` waits there until the test writes to the pipe ``GATE`` in the data directory, which needs no
-Redis; ``poison`` kills its process; ``wrong`` is refused as unusable; ``clumsy`` fails each time.
+The episode's name determines its behaviour: ``plain`` ends at once; ``blocked`` waits after its first step until the
+test pushes to ``test:go``; ``gated`` waits there until the test writes to the pipe ``GATE`` in the data directory, for
+which Redis is not needed; ``poison`` kills its process; ``unusable`` has unusable images; ``failing`` always fails.
 """
 
 import os
@@ -74,15 +74,15 @@ class FakeLearner:
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
         if record.name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
-        if record.name == "wrong":
+        if record.name == "unusable":
             raise ValueError("these images are all the same")
-        if record.name == "clumsy":
+        if record.name == "failing":
             raise RuntimeError("no space left")
         losses = []
         for step in range(1, record.steps + 1):
             losses.append(1 / step)
             on_step(step, record.steps, losses[-1])
-            if step == 1 and record.name == "held":
+            if step == 1 and record.name == "blocked":
                 self._redis.blpop([GO])
             if step == 1 and record.name == "gated":
                 self._gate.read_text()  # blocks until the other end has been opened and closed
@@ -96,7 +96,7 @@ class FakeLearner:
         on_progress: Callable[[Any], None],
         should_stop: Callable[[], bool],
     ) -> tuple[str, bytes, dict[str, Any]]:
-        """``EPOCHS`` epochs, each going on when the test pushes to ``test:go``; counted in a file, to be resumed."""
+        """Each of ``EPOCHS`` epochs ends when the test pushes to ``test:go``. A file counts them, for resuming."""
         done = run_dir / "epochs"
         epoch = int(done.read_text()) if done.exists() else 0
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")

@@ -1,4 +1,4 @@
-"""Work goes on only while its claim is valid, and the claim is valid while its lease is renewed."""
+"""Work continues only while its claim is valid, and the claim is valid while its lease is renewed."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ from workers.claims import LeaseRenewal
 
 
 class WatchedClaims(Claims):
-    """Tells when Redis refused a renewal, and when the answer was that the worker is shutting down."""
+    """Signals when Redis has refused a renewal, and when a renewal reports that the worker is shutting down."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -43,7 +43,7 @@ class WatchedClaims(Claims):
         return answer
 
 
-def test_lease_is_renewed_on_after_redis_refused_once(
+def test_lease_is_renewed_again_after_redis_refused_once(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "RENEW_S", 0.01)
@@ -85,7 +85,7 @@ class Overtaken(FakeLearner):
 
 @pytest.fixture
 def overtaken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The ids of the jobs that were worked on after another worker had claimed them."""
+    """The ids of the jobs that continued after another worker had claimed them."""
     monkeypatch.setattr(workers.child, "Learner", Overtaken)
     yield Overtaken.went_on
     Overtaken.went_on.clear()

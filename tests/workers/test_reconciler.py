@@ -1,4 +1,4 @@
-"""The thread beside a worker's pool: it tells that the worker is there, and that it ends."""
+"""The reconciler thread of a worker: it sends heartbeats, and removes them when the worker ends."""
 
 import asyncio
 from typing import Any
@@ -15,12 +15,12 @@ from workers.reconciler import Reconciler
 
 
 def times_set(server: PrivateRedis) -> int:
-    """How many SET commands Redis has done."""
+    """The number of SET commands that Redis has executed."""
     stats: Any = server.client.info("commandstats")
     return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
 
 
-def test_presence_is_written_now_and_then_and_its_end_at_once(
+def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
@@ -36,7 +36,7 @@ def test_presence_is_written_now_and_then_and_its_end_at_once(
     beside.stop()
 
 
-def test_worker_that_never_got_ready_can_be_stopped(settings: Settings) -> None:
+def test_worker_that_never_became_ready_can_be_stopped(settings: Settings) -> None:
     Reconciler(settings, "adapt", "one").stop()
 
 

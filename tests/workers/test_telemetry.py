@@ -1,4 +1,4 @@
-"""What an adaptation tells while it is worked on, in the lines of its worker and in the figures of all."""
+"""The log lines and measurements of an adaptation."""
 
 import asyncio
 import io
@@ -34,7 +34,7 @@ def stream() -> Iterator[io.StringIO]:
     log.removeHandler(handler)
 
 
-def test_a_worker_tells_the_requests_id_and_measures_wait_and_steps(
+def test_a_worker_logs_the_request_id_and_measures_wait_and_steps(
     redis_server: PrivateRedis,
     settings: Settings,
     sync_store: SyncStore,
@@ -44,7 +44,7 @@ def test_a_worker_tells_the_requests_id_and_measures_wait_and_steps(
     monkeypatch.setattr(workers.child, "Learner", FakeLearner)
     child = Child(settings, sync_store, "adapt", "worker-1")
     child.learner.register_shipped()
-    with logs.working_on(request_id="mine-3"):
+    with logs.with_fields(request_id="mine-3"):
         record = asyncio.run(submit(settings, name="plain", model_version=VERSION))
     client: Redis = redis_server.client
     client.hset(keys.record("episode", record.id), "queued_at", int(1000 * (time.time() - 100)))
