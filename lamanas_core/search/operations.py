@@ -310,7 +310,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 
 
 def operation_type(name: str) -> type[Operation]:
-    """The operation called ``name``. Raises ValueError, which names those that there are."""
+    """The class of the operation ``name``. Raises ValueError if the name is unknown."""
     if name not in OPERATIONS:
-        raise ValueError(f"no operation is called {name!r}; there are {', '.join(sorted(OPERATIONS))}")
+        raise ValueError(f"unknown operation {name!r}; available: {', '.join(sorted(OPERATIONS))}")
     return OPERATIONS[name]

@@ -68,7 +68,7 @@ def test_a_number_that_means_nothing_is_refused(
         ("evaluate --data {none}", "{none} is not a folder"),
         ("train --data {data} --run {run} --start {none}", "{none}/model.json: No such file or directory"),
         ("train --data {data} --run {data}/glyph000/00.png", "{data}/glyph000/00.png: File exists"),
-        ("train --data {data} --run {run} --shots 0", "shots are at least 1"),
+        ("train --data {data} --run {run} --shots 0", "shots must be at least 1"),
         ("reproduce table1 --data {data} --run {run} --seed 3", "--seed is 3; budget small has the seeds 0 to 2"),
         ("plot genotype {none}", "{none}: neither a model nor a checkpoint"),
         ("init --secrets {data}/glyph000/00.png", "{data}/glyph000/00.png/redis-password: Not a directory"),

@@ -92,7 +92,7 @@ def test_weights_of_another_network_are_refused(
     card = json.loads((tmp_path / "run" / "model.json").read_text()) | {"config": wider.to_json()}
     (tmp_path / "run" / "model.json").write_text(json.dumps(card))
     assert main(["models", "add", str(tmp_path / "run")]) == 1
-    assert "the weights do not fit their card" in capsys.readouterr().err
+    assert "the weights do not match the model card" in capsys.readouterr().err
 
 
 def test_without_a_running_store_it_says_what_to_look_at(

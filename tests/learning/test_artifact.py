@@ -177,7 +177,7 @@ def test_a_meta_model_survives_its_own_file_and_refuses_another_card(model: Meta
     weights, card = shipped()
     assert MetaModel.from_bytes(model.to_bytes(), card).version == model.version
     other = card | {"config": card["config"] | {"network": card["config"]["network"] | {"channels": 8}}}
-    with pytest.raises(MetaModelError, match="do not fit"):
+    with pytest.raises(MetaModelError, match="do not match"):
         MetaModel.from_bytes(weights, other)
     with pytest.raises(MetaModelError):
         MetaModel.from_bytes(b"damaged", card)

@@ -33,7 +33,7 @@ def test_a_recipe_comes_back_from_json_with_every_number() -> None:
 def test_a_recipe_with_a_number_too_many_or_too_few_is_refused() -> None:
     document = Recipe().to_json()
     del document["warm_up"]["pressure"]
-    with pytest.raises(TypeError, match="WarmUp without pressure"):
+    with pytest.raises(TypeError, match="WarmUp lacks pressure"):
         Recipe.from_json(document)
     document = Recipe().to_json()
     document["maml"]["momentum"] = 0.9

@@ -179,9 +179,9 @@ def test_a_frozen_backbone_is_part_of_the_network_and_not_of_theta(monkeypatch: 
 
 
 def test_a_name_that_no_registry_has_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="no operation is called 'conv_9x9'; there are avg_pool_3x3, "):
+    with pytest.raises(ValueError, match="unknown operation 'conv_9x9'; available: avg_pool_3x3, "):
         operation_type("conv_9x9")
-    with pytest.raises(ValueError, match="no head is called 'x'; there are linear, prototypes"):
+    with pytest.raises(ValueError, match="unknown head 'x'; available: linear, prototypes"):
         make_head(replace(MINIATURE.network, head="x"))
-    with pytest.raises(ValueError, match="no backbone is called 'x'; there are convolution, resnet18"):
+    with pytest.raises(ValueError, match="unknown backbone 'x'; available: convolution, resnet18"):
         make_backbone(replace(MINIATURE.network, stem="x"))

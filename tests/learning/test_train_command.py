@@ -101,10 +101,10 @@ def test_a_pretrained_file_of_no_use_is_told_in_one_line(
 
     assert f"No such file or directory: {file}" in told()
     file.write_bytes(b"no tensors in here")
-    assert f"{file} is no safetensors file" in told()
+    assert f"{file} is not a safetensors file" in told()
     save_file({"bn1.bias": resnet["bn1.bias"]}, file)
-    assert f"{file}: conv1.weight of shape (64, 3, 7, 7) is not in it" in told()
-    assert "start and pretrained exclude each other" in told("--start", "shipped")
+    assert f"{file} has no tensor conv1.weight of shape (64, 3, 7, 7)" in told()
+    assert "start and pretrained are mutually exclusive" in told("--start", "shipped")
     save_file(resnet, file)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     assert "this network has no ResNet-18 stem" in told()
