@@ -275,7 +275,7 @@ def test_pretrained_weights_go_where_they_belong_and_a_wrong_file_is_told(tmp_pa
 def test_more_classes_than_the_linear_head_has_are_refused() -> None:
     model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
     images, labels = np.zeros((4, 1, 8, 8), np.uint8), np.arange(4)
-    with pytest.raises(ValueError, match="4 classes for a meta-model whose head has 3"):
+    with pytest.raises(ValueError, match="4 classes; the meta-model's head supports at most 3"):
         adapt(model, images, labels, list("abcd"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
 
 

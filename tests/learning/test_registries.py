@@ -165,7 +165,7 @@ def test_a_toy_head_sets_how_many_classes_there_can_be(monkeypatch: pytest.Monke
     config = replace(MINIATURE, network=TOYS["head"])
     model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
     images = np.zeros((5, 1, 8, 8), np.uint8)
-    with pytest.raises(ValueError, match="5 classes for a meta-model whose head has 4"):
+    with pytest.raises(ValueError, match="5 classes; the meta-model's head supports at most 4"):
         adapt(model, images, np.arange(5), list("abcde"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
 
 

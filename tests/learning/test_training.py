@@ -133,7 +133,7 @@ def test_all_classes_of_a_folder_can_be_had_unsplit(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=3, images=2, seed=0)
     classes = load_all(tmp_path, ImageSpec())
     assert [len(members) for members in classes.members] == [2, 2, 2]
-    with pytest.raises(DatasetError, match="no class folders"):
+    with pytest.raises(DatasetError, match="contains no class folders"):
         load_all(tmp_path / "glyph000", ImageSpec())
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_classes_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no class folders"):
+    with pytest.raises(DatasetError, match="contains no class folders"):
         load_dataset(tmp_path, ImageSpec())
     with pytest.raises(DatasetError, match="is not a folder"):
         load_dataset(tmp_path / "missing", ImageSpec())
