@@ -105,7 +105,7 @@ def test_first_order_leaves_out_how_gradients_depend_on_weights_but_still_trains
 
 def test_algorithm_1_refuses_a_task_learner_that_no_gradient_flows_through() -> None:
     learner, parameters = float64_learner(SMALL)
-    with pytest.raises(ValueError, match="needs a task learner by SGD"):
+    with pytest.raises(ValueError, match="needs SGD as the inner optimiser"):
         maml(learner, parameters, float64_episode(), 1, generator())
 
 

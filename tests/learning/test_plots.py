@@ -73,7 +73,7 @@ def test_a_landscape_is_drawn_at_the_epochs_asked_for_and_others_are_told(
     assert main([*asked, "0,7,40,9"]) == 1
     assert "kept no loss after meta-epoch 7, 9; it has 0, 40" in capsys.readouterr().err
     assert main(["plot", "loss-landscape", "--epochs", "0"]) == 1
-    assert "name its folder" in capsys.readouterr().err
+    assert "--epochs needs the folder of a run" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, "last"])
 
