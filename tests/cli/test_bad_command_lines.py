@@ -70,7 +70,7 @@ def test_a_number_that_means_nothing_is_refused(
         ("train --data {data} --run {data}/glyph000/00.png", "{data}/glyph000/00.png: File exists"),
         ("train --data {data} --run {run} --shots 0", "shots must be at least 1"),
         ("reproduce table1 --data {data} --run {run} --seed 3", "--seed is 3; budget small has the seeds 0 to 2"),
-        ("plot genotype {none}", "{none}: neither a model nor a checkpoint"),
+        ("plot genotype {none}", "{none} contains neither a model nor a checkpoint"),
         ("init --secrets {data}/glyph000/00.png", "{data}/glyph000/00.png/redis-password: Not a directory"),
         ("login http://[::1", "http://[::1 is not the URL of a service: Invalid IPv6 URL"),
         ("login http://127.0.0.1:99999", "nothing responds at http://127.0.0.1:99999"),

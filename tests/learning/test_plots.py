@@ -71,7 +71,7 @@ def test_a_landscape_is_drawn_at_the_epochs_asked_for_and_others_are_told(
     assert "after 40 meta-epochs" in drawn
     assert "after 0 meta-epochs" not in drawn
     assert main([*asked, "0,7,40,9"]) == 1
-    assert "kept no loss after meta-epoch 7, 9; it has 0, 40" in capsys.readouterr().err
+    assert "no snapshot of the loss after meta-epoch 7, 9; available: 0, 40" in capsys.readouterr().err
     assert main(["plot", "loss-landscape", "--epochs", "0"]) == 1
     assert "--epochs needs the folder of a run" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -85,7 +85,7 @@ def test_pictures_lie_beside_the_run_by_default(run: Path, capsys: pytest.Captur
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "curves", str(tmp_path)]) == 1
-    assert "this run has no epoch yet" in capsys.readouterr().err
+    assert "this run has not completed an epoch yet" in capsys.readouterr().err
     assert main(["plot", "genotype", str(tmp_path)]) == 1
     assert "neither a model nor a checkpoint" in capsys.readouterr().err
 

@@ -55,7 +55,7 @@ def test_loss_and_step_sizes_start_anew_for_another_task_learner(before: Path) -
 
 def test_a_model_with_another_network_is_refused(before: Path) -> None:
     other = replace(MINIATURE, network=replace(MINIATURE.network, channels=3))
-    with pytest.raises(ValueError, match="has another network"):
+    with pytest.raises(ValueError, match="its network differs"):
         starting_parameters(other, str(before), seed=0)
 
 

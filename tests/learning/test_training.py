@@ -92,7 +92,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
 def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, glyphs: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingStopped):
         run(config(), glyphs, tmp_path, stop_after(2 * STEPS_PER_EPOCH))
-    with pytest.raises(ValueError, match="holds a run of another configuration"):
+    with pytest.raises(ValueError, match="contains a run with a different configuration"):
         run(config(loss="fnn"), glyphs, tmp_path)
 
 

@@ -93,7 +93,7 @@ def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path: P
     config = TrainingConfig(ways=7)
     saved = json.loads(json.dumps({"ways": 7, "preset": "serving"}))
     _check_same(config, Recipe(), {"config": saved}, tmp_path)
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(ValueError, match="a different configuration"):
         _check_same(config, Recipe(), {"config": saved | {"warm_up_batch": 2}}, tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     config, recipe = TrainingConfig(), Recipe()
     saved = json.loads(json.dumps({"config": {}, "recipe": recipe.to_json()}))
     _check_same(config, recipe, saved, tmp_path)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match="a different recipe"):
         _check_same(config, replace(recipe, meta_average_decay=0.5), saved, tmp_path)
 
 
