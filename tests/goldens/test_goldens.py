@@ -88,14 +88,14 @@ def test_a_training_ends_with_the_stored_weights(data: Path, tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(
+def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
     data: Path, tmp_path: Path, name: str
 ) -> None:
     whole = weights(name, data, tmp_path / "whole")
     assert digest(weights(name, data, tmp_path / "parts", STOPS[name])) == digest(whole)
 
 
-def test_the_description_of_the_api_is_the_stored_one() -> None:
+def test_the_openapi_document_is_the_stored_one() -> None:
     assert api() == (FOLDER / "openapi.json").read_text(), (
         "the API's description has changed; if it is meant to, `python -m tests.goldens.record` stores it, and the "
         "diff of tests/goldens/openapi.json says what clients will see"

@@ -52,7 +52,7 @@ def by_double_backward(
 
 @pytest.mark.parametrize("loss", ["fnn", "lstm"])
 @pytest.mark.parametrize("proxy", ["mse", "inner_product"])
-def test_algorithm_2_goes_where_a_plain_loop_goes(proxy: Proxy, loss: str) -> None:
+def test_algorithm_2_equals_a_reference_implementation(proxy: Proxy, loss: str) -> None:
     learner, parameters = float64_learner(with_loss(SMALL, loss))
     task = float64_episode()
     asked = reptile(learner, parameters, task, 3, generator(), proxy, 0.01).gradients
@@ -61,7 +61,7 @@ def test_algorithm_2_goes_where_a_plain_loop_goes(proxy: Proxy, loss: str) -> No
         torch.testing.assert_close(old - asked[name], plain[name].detach(), rtol=1e-6, atol=1e-6, msg=name)
 
 
-def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() -> None:
+def test_the_outer_step_of_reptile_is_the_mean_difference_without_clipping() -> None:
     config = TrainingConfig(preset="tiny", meta="reptile")
     run = _begin(config, with_loss(MINIATURE, "fnn"), Recipe(), "cpu")
     before = {name: value.detach().clone() for name, value in run.parameters.named().items()}
@@ -80,7 +80,7 @@ def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() ->
         torch.testing.assert_close(run.average.named()[name], before[name].lerp(value.detach(), 0.2), msg=name)
 
 
-def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
+def test_equation_8_weights_the_two_gradients_by_the_step_sizes() -> None:
     """⟨∇L_φ, (λ ∇_θ H, ξ ∇_α H)⟩, over the mean of λ."""
     learner, parameters = float64_learner(with_loss(SMALL, "fnn"))
     task = float64_episode()
@@ -100,7 +100,7 @@ def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
     assert value(0.2, 0.6) == pytest.approx(value(0.1, 0.3))
 
 
-def test_equation_8_refuses_a_step_whose_forward_pass_was_another() -> None:
+def test_equation_8_refuses_a_step_with_a_different_forward_pass() -> None:
     learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=0.5)))
     task = float64_episode()
     step = first_step(learner, parameters, task, 1, generator())
@@ -121,7 +121,7 @@ def test_equation_8_refuses_a_step_whose_forward_pass_was_another() -> None:
         (MINIATURE, "lstm", "cosine", 0.01),
     ],
 )
-def test_meta_training_turns_a_loss_that_pulls_the_wrong_way_and_its_steps_then_help_unseen_tasks(
+def test_meta_training_corrects_a_loss_of_the_wrong_sign_so_that_its_steps_help_unseen_tasks(
     config: Config, loss: str, proxy: Proxy, rate: float
 ) -> None:
     learner, parameters = float64_learner(with_loss(config, loss, residual=False))

@@ -41,7 +41,7 @@ def stop(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_resume_goes_on_with_an_interrupted_run(
+def test_resume_continues_an_interrupted_run(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -53,7 +53,7 @@ def test_resume_goes_on_with_an_interrupted_run(
     assert json.loads(capsys.readouterr().out)["version"] == read(tmp_path / "run").version
 
 
-def test_resume_starts_nothing_where_there_is_no_checkpoint(
+def test_resume_is_refused_without_a_checkpoint(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--resume") == 1
@@ -83,7 +83,7 @@ def test_a_training_starts_from_the_layers_of_a_pretrained_resnet(
     assert model.card["training"]["pretrained"] == str(tmp_path / "resnet18.safetensors")
 
 
-def test_a_pretrained_file_of_no_use_is_told_in_one_line(
+def test_an_unusable_pretrained_file_is_reported_in_one_line(
     train: Train,
     resnet: dict[str, Tensor],
     tmp_path: Path,
