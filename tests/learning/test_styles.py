@@ -18,7 +18,7 @@ SPECS = [DRAWINGS, ImageSpec(channels=3), PHOTOS]
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**31 - 1), spec=st.sampled_from(SPECS))
-def test_images_stay_images(seed: int, spec: ImageSpec) -> None:
+def test_styled_images_keep_shape_and_range(seed: int, spec: ImageSpec) -> None:
     images = torch.rand(3, *spec.shape, generator=torch.Generator().manual_seed(seed))
     styled = restyled(images, spec, Styles(), torch.Generator().manual_seed(seed))
     assert styled.shape == images.shape
@@ -28,7 +28,7 @@ def test_images_stay_images(seed: int, spec: ImageSpec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_one_style_is_common_to_all_images(spec: ImageSpec) -> None:
+def test_a_style_is_common_to_all_images(spec: ImageSpec) -> None:
     image = torch.rand(1, *spec.shape)
     for seed in range(30):
         styled = restyled(image.repeat(2, 1, 1, 1), spec, Styles(), torch.Generator().manual_seed(seed))
@@ -45,7 +45,7 @@ def test_most_styles_change_something(spec: ImageSpec) -> None:
     assert same < 15
 
 
-def test_a_style_of_photos_makes_nothing_of_what_is_dark_or_bright() -> None:
+def test_a_style_of_photos_does_not_treat_dark_or_bright_areas_as_ink() -> None:
     """No pen: a dark spot on a pale ground neither grows nor vanishes against it."""
     photo = torch.full((1, *PHOTOS.shape), 0.9)
     photo[:, :, 8:20, 8:20] = 0.2
