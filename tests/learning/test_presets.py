@@ -28,7 +28,7 @@ def test_the_warm_up_is_scaled_with_the_meta_training_where_only_that_is_given()
 def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:
     assert TrainingConfig.from_request({"start": "shipped"}).pretrained is None
     assert TrainingConfig.from_request({"pretrained": "resnet18.safetensors"}).start is None
-    with pytest.raises(ValueError, match="start and pretrained exclude each other"):
+    with pytest.raises(ValueError, match="start and pretrained are mutually exclusive"):
         TrainingConfig.from_request({"start": "shipped", "pretrained": "resnet18.safetensors"})
 
 

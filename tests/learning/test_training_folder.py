@@ -141,10 +141,10 @@ def test_a_model_card_names_this_tree_and_its_versions() -> None:
 
 
 def test_epochs_whose_loss_was_not_stored_are_named_with_those_that_were(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="after meta-epoch 3; it has none"):
+    with pytest.raises(ValueError, match="after meta-epoch 3; available: none"):
         kept_phi(tmp_path, [3])
     keep_phi(tmp_path, 20, {"output.bias": torch.zeros(1)})
-    with pytest.raises(ValueError, match="after meta-epoch 3; it has 20"):
+    with pytest.raises(ValueError, match="after meta-epoch 3; available: 20"):
         kept_phi(tmp_path, [20, 3])
 
 
