@@ -111,7 +111,7 @@ export class Ask {
     this.bars.show(prediction);
     this.teach.hidden = !prediction;
     this.verdict.classList.toggle("quiet", !prediction);
-    this.verdict.textContent = prediction ? prediction.label : "Draw one of them once more.";
+    this.verdict.textContent = prediction ? prediction.label : "Draw one of the symbols again.";
   }
 
   // ------------------------------------------------------------------ many files
