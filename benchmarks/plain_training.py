@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from benchmarks.plain_reference import PlainLearner
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Config
+from lamanas_core.config import Config, Proxy
 from lamanas_core.data.episodes import Episode
 
 
@@ -41,27 +41,31 @@ class PlainTrainer(PlainLearner):
             self._query_loss(task, theta, alpha), [*start, *self.loss.parameters()], materialize_grads=True
         )
 
-    def algorithm_2(self, task: Episode, batches: Sequence[Tensor], phi_rate: float) -> float:
-        """For every batch, Eq. 8's step on ``moving_loss``, then Eq. 2's on θ and α. Returns the final query
-        cross-entropy."""
+    def algorithm_2(self, task: Episode, batches: Sequence[Tensor], phi_rate: float, proxy: Proxy) -> float:
+        """For every batch a step of the proxy on ``moving_loss``, then Eq. 2's on θ and α. Returns the query loss.
+
+        ``proxy`` is ``mse`` (Eq. 7) or ``inner_product`` (Eq. 8), on the support set as printed.
+        """
         of_phi = torch.optim.Adam(self.moving_loss.parameters(), phi_rate)
         for k, rows in enumerate(batches):
             images, labels = task.support[rows], task.support_labels[rows]
             of_phi.zero_grad()
-            value = self.proxy(images, labels, k, len(batches))
+            value = self.proxy(images, labels, k, len(batches), proxy)
             value.backward(inputs=list(self.moving_loss.parameters()))  # type: ignore[no-untyped-call]
             of_phi.step()
             self.step(images, labels, k, len(batches))
         with torch.no_grad():
             return float(self._query_loss(task, dict(self.network.named_parameters()), self.alpha))
 
-    def proxy(self, images: Tensor, labels: Tensor, k: int, count: int) -> Tensor:
-        """Eq. 8 as printed: minus the inner product of the gradients of L_φ and of cross-entropy, in θ and α."""
+    def proxy(self, images: Tensor, labels: Tensor, k: int, count: int, proxy: Proxy) -> Tensor:
+        """Eq. 7, or Eq. 8: minus the inner product of the gradients of L_φ and of cross-entropy, in θ and α."""
         variables = [*self.network.parameters(), *self.alpha.values()]
         logits = self.network(images, self.alpha, self.temperature(k, count))
         entropy = F.cross_entropy(logits, labels)
+        learned: Tensor = self.moving_loss(logits, labels, k / count, None)[0]
+        if proxy == "mse":
+            return (learned - entropy.detach()).square()
         fixed = torch.autograd.grad(entropy, variables, retain_graph=True, materialize_grads=True)
-        learned = self.moving_loss(logits, labels, k / count, None)[0]
         moving = torch.autograd.grad(learned, variables, create_graph=True, materialize_grads=True)
         product: Tensor = -torch.stack([(a * b).sum() for a, b in zip(moving, fixed, strict=True)]).sum()
         return product

@@ -86,4 +86,4 @@ def _reference(config: Config, algorithm: int) -> Callable[[], Any]:
     batches = drawn(task.support_labels, config.task_learner.steps, size, generator)
     if algorithm == 1:
         return lambda: PlainTrainer(with_sgd(config), parameters).algorithm_1(task, batches)
-    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE)
+    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE, "inner_product")

@@ -203,7 +203,7 @@ def leave_one_out_logits(features: Tensor, labels: Tensor, ways: int, scale: Ten
     centres = prototypes(features, labels, ways)
     plain = -(features.square().sum(1)[:, None] - 2 * features @ centres.T + centres.square().sum(1)) * (scale / d)
     counts = class_sizes(labels, ways).to(features)[labels]
-    # Without the image itself its own prototype lies count / (count - 1) times as far away.
-    stretch = torch.where(counts > 1, counts / (counts - 1).clamp(min=1), torch.ones_like(counts)).square()
+    # Without the image itself its own prototype lies count / (count - 1) times as far away; 1 / 1 for the only image.
+    stretch = (counts / (counts - 1).clamp(min=1)).square()
     own = labels[:, None] == torch.arange(ways, device=labels.device)
     return torch.where(own, plain * stretch[:, None], plain)

@@ -52,7 +52,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         worker = app.Worker(
             hostname=f"{queue}@{name}",
             queues=[f"lamanas.{queue}"],
-            concurrency=settings.adapt_processes if queue == "adapt" else 1,
+            concurrency=pool_processes(settings, queue),
             pool="prefork",
             quiet=True,
             without_gossip=True,
@@ -64,6 +64,11 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     finally:
         reconciler.stop()
         del handlers
+
+
+def pool_processes(settings: Settings, queue: Queue) -> int:
+    """How many jobs the worker of this queue runs at a time."""
+    return settings.adapt_processes if queue == "adapt" else 1
 
 
 def lower_priority(nice: int) -> None:

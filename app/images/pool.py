@@ -115,7 +115,9 @@ class Decoder:
         while work.done < len(files):
             work.queued_at = time.monotonic()
             await loop.run_in_executor(self._threads, self._turn, work)  # executors are first in, first out
-        return work.decoded[0] if len(work.decoded) == 1 else _joined(work.decoded)
+        together = np.concatenate(work.decoded)
+        together.flags.writeable = False
+        return together
 
     def _turn(self, work: _Work) -> None:
         """Decodes some of the images. Raises Problem."""
@@ -176,9 +178,3 @@ class Decoder:
             text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
             return Problem(DECODING_TOO_SLOW, text, image=where)
         return Problem(INVALID_IMAGE, f"{where}: the image makes its decoder fail", image=where)
-
-
-def _joined(arrays: Sequence[UInt8Array]) -> UInt8Array:
-    together = np.concatenate(arrays)
-    together.flags.writeable = False
-    return together

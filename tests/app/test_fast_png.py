@@ -48,6 +48,27 @@ def test_images_are_decoded_as_in_training(mode: str) -> None:
     assert np.array_equal(arrays, np.stack([load(file, SPEC, max_pixels=10**6) for file in files]))
 
 
+@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+def test_palettes_and_grey_of_every_depth_are_decoded(colours: int) -> None:
+    """With 1, 2, 4 and 8 bits per pixel."""
+    image = Image.fromarray(pixels(1)).convert("L").resize((28, 28))
+    bits = (colours - 1).bit_length()
+    paletted = image.quantize(colours)
+    buffer = io.BytesIO()
+    paletted.save(buffer, "PNG", bits=bits)
+    assert decoded(buffer.getvalue()) is not None
+    levels = (np.asarray(image).astype(int) * (colours - 1) // 255).astype(np.uint8)
+    rows = b""
+    for row in levels:
+        text = "".join(format(level, f"0{bits}b") for level in row)
+        rows += b"\0" + int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
+    header = struct.pack(">IIBBBBB", 28, 28, bits, 0, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    arrays = decoded(fast_png.SIGNATURE + data)
+    assert arrays is not None
+    assert np.array_equal(arrays[0], load(fast_png.SIGNATURE + data, SPEC, max_pixels=10**6))
+
+
 def test_harmless_chunks_are_accepted() -> None:
     assert decoded(with_chunk(b"pHYs", bytes(9)), with_chunk(b"sRGB", b"\0")) is not None
 

@@ -302,3 +302,10 @@ def test_the_memory_of_a_process_is_limited(decoder: Decoder) -> None:
     limits = (Path("/proc") / str(child) / "limits").read_text()
     address_space = next(line for line in limits.splitlines() if line.startswith("Max address space"))
     assert int(address_space.split()[3]) < 4 << 30
+
+
+def test_a_decoding_process_exits_when_the_app_has_ended() -> None:
+    child = _Child.start(MAX_PIXELS)
+    child.connection.close()
+    child.process.join(60)
+    assert child.process.exitcode == 0

@@ -104,7 +104,7 @@ def test_a_download_without_a_network_says_what_to_do_instead(
     code, said = ended(["data", "omniglot", "--to", str(tmp_path)], capsys)
     assert code == 1
     assert "Name or service not known" in said
-    assert "by hand" in said
+    assert "pass that as --data" in said
     assert said.count("\n") == 1
 
 

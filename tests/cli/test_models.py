@@ -55,8 +55,8 @@ def test_programs_get_the_version_as_the_api_tells_it(
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("model.json", None, "model.json: `lamanas train` leaves it in its --run folder once it has finished"),
-        ("model.safetensors", None, "model.safetensors: `lamanas train` leaves it"),
+        ("model.json", None, "model.json: `lamanas train` writes it to its --run folder when it finishes"),
+        ("model.safetensors", None, "model.safetensors: `lamanas train` writes it"),
         ("model.json", b"{", "Expecting property name"),
         ("model.json", b"\xff", "can't decode"),
         ("model.json", b"[]", "not a meta-model"),

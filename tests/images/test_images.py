@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import ImageError, UInt8Array, decode, load, preprocess
+from lamanas_core.images import ImageError, UInt8Array, _webp_canvas, decode, load, preprocess
 
 GREY = ImageSpec(size=28, channels=1)
 COLOUR = ImageSpec(size=28, channels=3, normalise_polarity=False)
@@ -286,3 +286,13 @@ def test_changed_and_truncated_files_raise_only_image_error(whole: bytes, data: 
     cut = data.draw(st.integers(1, len(whole)))
     assert shape_or_refusal(bytes(damaged)) in (None, GREY.shape)
     assert shape_or_refusal(bytes(damaged[:cut])) in (None, GREY.shape)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2**24), st.integers(1, 2**24), st.binary(max_size=20))
+def test_the_canvas_of_an_extended_webp_is_read_before_pillow_opens_it(width: int, height: int, rest: bytes) -> None:
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    data = b"RIFF" + bytes(4) + b"WEBPVP8X" + bytes(8) + sides
+    assert _webp_canvas(data + rest) == (width, height)
+    for other in (data[:29], b"RIFX" + data[4:], data[:15] + b"L" + data[16:], data[:8] + b"XEBP" + data[12:]):
+        assert _webp_canvas(other) == (0, 0)

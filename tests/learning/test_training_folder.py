@@ -1,6 +1,8 @@
 """What a run leaves in its folder, and what it computes in."""
 
+import datetime
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +23,11 @@ from lamanas_core.meta.maml import maml
 from lamanas_core.meta.warm_up import warm_up_gradient
 from lamanas_core.recipe import Recipe, WarmUp
 from lamanas_core.train import checkpoint, provenance
+from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.loop import _check_same
 from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
 from lamanas_core.train.tasks import TaskSource
+from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE, float64_episode
 
 
@@ -105,10 +109,45 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         _check_same(config, replace(recipe, meta_average_decay=0.5), saved, tmp_path)
 
 
-def test_the_commit_of_a_tree_is_known_where_there_is_git(tmp_path: Path) -> None:
+def test_the_commit_of_a_source_tree_says_whether_files_differ_from_it(tmp_path: Path) -> None:
     assert provenance.commit(tmp_path) is None
+
+    def git(*words: str) -> str:
+        options = ["-c", "user.name=a", "-c", "user.email=a@example.invalid", "-c", "commit.gpgsign=false"]
+        return subprocess.run(
+            ["git", *options, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    git("init", "--quiet")
+    (tmp_path / "file").write_text("first")
+    git("add", "file")
+    git("commit", "--quiet", "--message", "first")
+    head = git("rev-parse", "HEAD").strip()
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "runs").write_text("not part of the source")
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "file").write_text("second")
+    assert provenance.commit(tmp_path) == head + "+"
+
+
+def test_a_folder_with_a_broken_repository_has_no_commit(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: nowhere")
+    assert provenance.commit(tmp_path) is None
+
+
+def test_a_model_card_names_this_tree_and_its_versions() -> None:
     found = provenance.provenance()
-    assert set(found) == {"date", "lamanas", "torch", "commit"}
+    assert found["commit"] == provenance.commit(ROOT)
+    assert found["torch"] == torch.__version__
+    assert datetime.date.fromisoformat(found["date"] or "").year >= 2026
+
+
+def test_epochs_whose_loss_was_not_stored_are_named_with_those_that_were(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="after meta-epoch 3; it has none"):
+        kept_phi(tmp_path, [3])
+    keep_phi(tmp_path, 20, {"output.bias": torch.zeros(1)})
+    with pytest.raises(ValueError, match="after meta-epoch 3; it has 20"):
+        kept_phi(tmp_path, [20, 3])
 
 
 def test_half_precision_is_for_cuda_alone() -> None:
@@ -148,6 +187,11 @@ def test_larger_images_make_smaller_tasks_and_photos_are_not_turned(tmp_path: Pa
     assert TrainingConfig.from_request({}).rotations
     assert not TrainingConfig.from_request({"preset": "rgb84"}).rotations
     assert TrainingConfig.from_request({"preset": "rgb84", "rotations": True}).rotations
+
+
+def test_only_the_first_process_of_a_run_writes() -> None:
+    assert [Ranks(rank, 3).first for rank in range(3)] == [True, False, False]
+    assert Ranks().first
 
 
 def test_a_written_file_reads_back(tmp_path: Path) -> None:

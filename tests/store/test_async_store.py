@@ -321,3 +321,25 @@ def test_key_is_found_by_its_token_until_it_is_revoked(
         assert await store.api_keys.find(token) is None
 
     with_store(settings, body)
+
+
+def test_pages_are_filled_past_records_that_have_expired(redis_server: PrivateRedis, settings: Settings) -> None:
+    """The index contains them until the next sweep."""
+
+    async def body(store: Store) -> None:
+        made = [(await create(store))[0].id for _ in range(7)]
+        for id in made[2:5]:
+            redis_server.client.delete(keys.record("episode", id))
+        page, cursor = await store.episodes.page("owner1", 3)
+        assert [record.id for record in page] == [made[6], made[5], made[1]]
+        assert [record.id for record in (await store.episodes.page("owner1", 3, cursor))[0]] == [made[0]]
+
+    with_store(settings, body)
+
+
+def test_all_keys_are_listed_oldest_first_with_the_revoked_ones(settings: Settings, sync_store: SyncStore) -> None:
+    made = [sync_store.api_keys.create(f"key {number}", {"predict"})[0].id for number in range(4)]
+    sync_store.api_keys.revoke(made[1])
+    found = sync_store.api_keys.all()
+    assert [record.id for record in found] == made
+    assert [record.revoked for record in found] == [False, True, False, False]

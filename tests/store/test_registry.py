@@ -127,6 +127,8 @@ def test_last_key_may_be_variadic(redis_server: PrivateRedis, folder: Path) -> N
         ("return key.recrod('episode', '1')", "not in LUA_KEYS: recrod"),
         ("x = 1", "used and not declared: x"),
         ("return [[long]]\n@", "line 2: '@' is not expected"),
+        ("local one = 1\nlocal two = 2\n@", "line 3: '@' is not expected"),
+        ("local one = {two == 2}\nreturn one", "used and not declared: two"),
     ],
 )
 def test_invalid_script_is_refused_when_it_is_loaded(folder: Path, source: str, wrong: str) -> None:
@@ -246,3 +248,8 @@ def test_all_definitions_of_names_are_found(defined: list[str], used: str) -> No
 def test_strings_comments_and_fields_are_not_uses(name: str) -> None:
     source = f'local a = {{{name} = \'{name}\', "\\"{name}"}} -- {name}\nreturn a.{name}'
     assert names_in(source).used == {"a"}
+
+
+def test_names_of_fields_in_a_table_are_not_used_names() -> None:
+    found = names_in("local one = {two = 2, three = four}\nreturn one.five")
+    assert found.used - KEYWORDS == {"four", "one"}

@@ -12,7 +12,7 @@ from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 from tests.waiting import PATIENCE_S, until_gone
 from tests.workers.conftest import Control, StartWorker
-from tests.workers.fake_learner import VERSION
+from tests.workers.fake_learner import GATE, VERSION
 from tests.workers.fake_worker import DEAF
 
 
@@ -129,12 +129,16 @@ def test_running_adaptation_survives_a_restart_of_redis(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
-    id = submitted(redis_server, "plain")
-    until_state(control, redis_server, id, "ready")
+    gate = redis_server.settings.data_dir / GATE
+    os.mkfifo(gate)
+    id = submitted(redis_server, "gated")
+    control.started()
     redis_server.restart()
+    gate.write_text("go")
+    until_state(control, redis_server, id, "ready")
+    assert (claims_of(redis_server, id), get(redis_server.settings, id).attempts) == (1, 1)
     other = submitted(redis_server, "plain")
     until_state(control, redis_server, other, "ready")
-    assert claims_of(redis_server, other) == 1
 
 
 def test_terminated_worker_finishes_its_episode_and_leaves_no_process(

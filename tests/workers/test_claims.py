@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 import workers.child
@@ -114,3 +115,46 @@ def test_training_ends_when_its_progress_is_refused(
 
     with_store(settings, start)
     assert overtaken == []
+
+
+class Clock:
+    """A clock that only ``sleep`` advances."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_call_is_retried_while_redis_is_unavailable_and_its_error_raised_finally(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(claims, "time", clock)
+    calls: list[float] = []
+
+    def call() -> str:
+        calls.append(clock.now)
+        if clock.now < 10:
+            raise RedisConnectionError("refused")
+        return "done"
+
+    assert claims.retrying(call, 20) == "done"
+    assert len(calls) > 10
+    clock.now = 0.0
+    with pytest.raises(RedisConnectionError):
+        claims.retrying(call, 5)
+    assert 5 <= calls[-1] <= 6
+
+    def wrong() -> None:
+        calls.clear()
+        calls.append(clock.now)
+        raise KeyError("no lease")
+
+    with pytest.raises(KeyError):
+        claims.retrying(wrong)
+    assert len(calls) == 1

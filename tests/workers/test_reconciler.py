@@ -1,5 +1,6 @@
 """The reconciler thread of a worker: it sends heartbeats, and removes them when the worker ends."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from app.settings import Settings
 from app.store.clients import SyncStore
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
+from tests.store.submitting import submit
 from workers import reconciler
 from workers.reconciler import Reconciler
 
@@ -36,3 +38,15 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
 
 def test_worker_that_never_became_ready_can_be_stopped(settings: Settings) -> None:
     Reconciler(settings, "adapt", "one").stop()
+
+
+def test_only_the_lease_of_a_job_whose_process_died_ends_at_once(settings: Settings, sync_store: SyncStore) -> None:
+    ids = [asyncio.run(submit(settings)).id for _ in range(2)]
+    for id in ids:
+        assert sync_store.claims.claim("episode", id, "one") is not None
+    beside = Reconciler(settings, "adapt", "one")
+    beside.child_died("lamanas.train", ids[0])
+    assert sync_store.reconciliation.due("episode") == []
+    beside.child_died("lamanas.adapt", ids[0])
+    assert sync_store.reconciliation.due("episode") == [ids[0]]
+    beside.stop()

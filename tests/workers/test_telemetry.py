@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -45,12 +46,13 @@ def test_a_worker_logs_the_request_id_and_measures_wait_and_steps(
     child.learner.register_shipped()
     with logs.with_fields(request_id="mine-3"):
         record = asyncio.run(submit(settings, name="plain", model_version=VERSION))
+    client: Redis = redis_server.client
+    client.hset(keys.record("episode", record.id), "queued_at", int(1000 * (time.time() - 100)))
     adapt.run(child, record.id)
     assert get(settings, record.id).state == "ready"
     (line,) = (json.loads(line) for line in stream.getvalue().splitlines())
     assert (line["process"], line["request_id"], line["episode"]) == ("worker-1", "mine-3", record.id)
-    client: Redis = redis_server.client
     measured = measures.histograms(client.hgetall(keys.MEASUREMENTS))  # type: ignore[arg-type]
     assert sum(measured["queue_wait"].counts) == sum(measured["adapt"].counts) == 1
     assert sum(measured["adapt_step"].counts) == get(settings, record.id).step
-    assert measured["queue_wait"].sum >= 0
+    assert 100 <= measured["queue_wait"].sum <= 100 + time.time() - record.created_at

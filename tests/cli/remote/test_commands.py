@@ -144,7 +144,7 @@ def test_where_nothing_can_be_exported_to_is_told_before_anything_is_waited_for(
 ) -> None:
     id = signed_in.json("adapt", folder)["id"]  # nobody adapts it
     for target, words in (
-        (tmp_path / "nowhere" / "model.onnx", f"{tmp_path}/nowhere is no folder that can be written to"),
+        (tmp_path / "nowhere" / "model.onnx", f"{tmp_path}/nowhere is not a writable folder"),
         (tmp_path, f"{tmp_path} exists and is not a file"),
     ):
         signed_in("export", id, "-o", target, fails=True)
