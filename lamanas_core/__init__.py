@@ -1,5 +1,6 @@
 """LAMANAS: few-shot image classification with meta-learned weights, architecture and loss.
 
-``images``, ``image_spec``, ``artifact``, ``genotype``, ``files``, ``config`` and ``data.sources.glyphs`` read images
-and run finished classifiers; they need no torch. Everything else learns.
+``images``, ``image_spec``, ``artifact``, ``genotype``, ``files``, ``config``, ``recipe`` and ``data.sources.glyphs`` do
+not import torch: they suffice to read images and to run adapted classifiers. All other modules train or adapt and need
+torch.
 """

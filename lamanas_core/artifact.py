@@ -1,4 +1,4 @@
-"""Reading an artifact: the adapted classifier of one episode as an ONNX model that carries all a user needs."""
+"""Reading artifacts: the adapted classifier of one episode as a self-contained ONNX model."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from lamanas_core.image_spec import ImageSpec
 
-# onnxruntime's wheels, from 1.29 on, tell their maker of every session and keep a file of it in the home directory,
-# unless this is set before they are loaded.
+# From version 1.29 on, onnxruntime's wheels report every session to their vendor and write a file to the home
+# directory, unless this variable is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
@@ -18,11 +18,15 @@ FORMAT = "lamanas-classifier-1"
 
 
 class ArtifactError(ValueError):
-    """The bytes are not an artifact of ours."""
+    """The bytes are not a LAMANAS artifact."""
 
 
 class Classifier:
-    """A finished classifier. Thread-safe; each prediction depends on its own image alone."""
+    """The adapted classifier of one episode. Thread-safe.
+
+    The prediction for an image does not depend on the other images of the call. ``classes``: the class names in the
+    order of the output columns; ``image``: the images it takes; ``model_version``: the meta-model it was adapted from.
+    """
 
     def __init__(
         self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
@@ -35,17 +39,17 @@ class Classifier:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, threads: int = 1) -> "Classifier":
-        """Open an artifact. Raises ArtifactError where it is none."""
+        """Open an artifact for inference on the CPU with ``threads`` threads. Raises ArtifactError."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = threads
         options.log_severity_level = 3
         try:
             session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             metadata = session.get_modelmeta().custom_metadata_map
-        except Exception as error:  # onnxruntime's errors share no base class of its own
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ArtifactError(f"not an ONNX model: {error}") from None
         if metadata.get("format") != FORMAT:
-            raise ArtifactError(f"not an artifact of LAMANAS: its format is {metadata.get('format')!r}")
+            raise ArtifactError(f"not a LAMANAS artifact: its format is {metadata.get('format')!r}")
         spec = ImageSpec(**json.loads(metadata["image"]))
         return cls(session, tuple(json.loads(metadata["classes"])), spec, metadata["model_version"])
 
@@ -55,22 +59,27 @@ class Classifier:
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
     def answers(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """uint8 (n, channels, size, size) -> ``probabilities`` (n, classes), and ``novelty`` (n,), 0..1: how likely an
-        image is of none of the classes where every second one is; None where the classifier does not measure it.
+        """uint8 (n, channels, size, size) -> probabilities float32 (n, classes) and novelty float32 (n,).
+
+        Novelty, in 0..1, is the probability that an image belongs to none of the classes, given that half of all images
+        do not. It is None if the classifier does not measure novelty.
         """
         names = ["probabilities", *(["novelty"] if self._measures_novelty else [])]
-        # One image a run: the last bits of a batched product depend on the size of the batch.
+        # One image per run: the last bits of a batched product depend on the batch size.
         rows = [self._session.run(names, {"images": images[i : i + 1]}) for i in range(len(images))]
         probabilities = (
             np.concatenate([row[0] for row in rows]) if rows else np.zeros((0, len(self.classes)), np.float32)
         )
         if not self._measures_novelty:
             return probabilities, None
-        # The runtime's sigmoid goes past 1 by a last bit.
+        # The runtime's sigmoid can exceed 1 by one unit in the last place.
         return probabilities, np.minimum(np.array([row[1][0] for row in rows], np.float32), 1)
 
     def novelty(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 (n, channels, size, size) -> float32 (n,). Raises ValueError where it is not measured."""
+        """uint8 (n, channels, size, size) -> float32 (n,) in 0..1; see ``answers``.
+
+        Raises ValueError if the classifier does not measure novelty.
+        """
         novelty = self.answers(images)[1]
         if novelty is None:
             raise ValueError("this classifier does not measure novelty")

@@ -1,6 +1,6 @@
-"""What stands in front of the cells.
+"""Backbones: the fixed layers (the paper's stem) between the image and the first cell.
 
-A new backbone is a class here, or in a file of its own, and a line in ``BACKBONES``.
+To add a backbone, implement ``Backbone`` here or in a new file and register it in ``BACKBONES``.
 """
 
 from abc import ABC, abstractmethod
@@ -18,41 +18,46 @@ from lamanas_core.onnx_writer import OnnxWriter, array
 from lamanas_core.search.normalisation import Batch, Folded, Normalisation, PartMoments
 
 RESNET_SIDE = 224
-# torchvision's names of a ResNet-18's tensors -> ours.
+# The names of ResNet-18's tensors in torchvision -> in this module.
 RESNET_NAMES = {"conv1.weight": "first.weight", "bn1.weight": "norm.weight", "bn1.bias": "norm.bias"}
-# Pixels are 0..255 in an ONNX file, 0..1 in the network.
+# Pixels are in 0..255 in an ONNX graph, in 0..1 in the network.
 PIXEL_RANGE = 255
 
 
 class Backbone(nn.Module, ABC):
-    """From images, float (n, c, size, size) in 0..1, to a map (n, channels, side, side). The network normalises the map
-    and takes its ReLU."""
+    """Maps images, float (n, c, size, size) in 0..1, to feature maps, float (n, channels, side, side).
 
-    # Whether its parameters belong to θ. Those of one that is frozen are its own: they are neither learned nor adapted,
-    # not stored with a meta-model, and must be there once the backbone is made.
+    The network then normalises the feature maps and applies a ReLU.
+    """
+
+    # Whether its parameters belong to θ. A frozen backbone keeps its own parameters: they are neither meta-learned nor
+    # adapted, are not stored with a meta-model, and must be loaded by ``make``.
     learned: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
     def make(cls, config: NetworkConfig) -> "Backbone":
-        """The backbone for images and channels as ``config`` has them."""
+        """The backbone for the image format and the number of channels in ``config``."""
 
     @abstractmethod
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
-        """The map, and the moments of the backbone's normalisations (see ``Normalisation``)."""
+        """The feature maps, and the moments of the backbone's own normalisations (see ``Normalisation``)."""
 
     @abstractmethod
     def onnx(self, writer: OnnxWriter, images: str, moments: PartMoments, folded: Folded) -> str:
-        """Write ``forward`` for float images in 0..255, and behind it the network's normalisation, ``folded`` into a
-        scale and a shift (channels,), which go into the last convolution; the name of the result."""
+        """Write ``forward`` for float images in 0..255, followed by the network's normalisation.
+
+        ``folded``: that normalisation as a scale and a shift, each (channels,), to be folded into the backbone's last
+        convolution. Returns the name of the result.
+        """
 
     @abstractmethod
     def side(self) -> int:
-        """The map's side."""
+        """The side of the feature maps in positions."""
 
 
 class ConvolutionBackbone(Backbone):
-    """One convolution 3 x 3."""
+    """One 3 x 3 convolution with the stride ``stem_stride``."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -75,10 +80,11 @@ class ConvolutionBackbone(Backbone):
 
 
 class ResNetBackbone(Backbone):
-    """A 1 x 1 convolution to 3 channels, 224 x 224, ResNet-18's first four layers, a 1 x 1 convolution behind.
+    """The first four layers of ResNet-18 between two 1 x 1 convolutions (the paper's Section 5).
 
-    Its four layers are convolution 7 x 7, normalisation (with our statistics), ReLU and max pooling:
-    (n, c, h, w) -> (n, channels, 56, 56).
+    A 1 x 1 convolution to 3 channels, bilinear upsampling to 224 x 224, ResNet-18's 7 x 7 convolution, normalisation
+    (with the support set's statistics instead of running ones), ReLU and max pooling, and a 1 x 1 convolution:
+    float (n, c, h, w) -> float (n, channels, 56, 56).
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -95,8 +101,8 @@ class ResNetBackbone(Backbone):
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
         x = F.interpolate(self.to_colour(images), size=RESNET_SIDE, mode="bilinear", align_corners=False)
         x, own = self.norm(self.first(x), None if moments is None else moments[0], batch)
-        behind: Tensor = self.behind(F.max_pool2d(F.relu(x), 3, 2, 1))
-        return behind, (own,)
+        features: Tensor = self.behind(F.max_pool2d(F.relu(x), 3, 2, 1))
+        return features, (own,)
 
     def onnx(self, writer: OnnxWriter, images: str, moments: PartMoments, folded: Folded) -> str:
         x = writer.convolution(images, array(self.to_colour.weight), input_range=PIXEL_RANGE)
@@ -114,28 +120,29 @@ BACKBONES: dict[str, type[Backbone]] = {"convolution": ConvolutionBackbone, "res
 
 
 def make_backbone(config: NetworkConfig) -> Backbone:
-    """The backbone that ``config.stem`` names. Raises ValueError, which names those that there are."""
+    """The backbone named by ``config.stem``. Raises ValueError if the name is unknown."""
     if config.stem not in BACKBONES:
-        raise ValueError(f"no backbone is called {config.stem!r}; there are {', '.join(sorted(BACKBONES))}")
+        raise ValueError(f"unknown backbone {config.stem!r}; available: {', '.join(sorted(BACKBONES))}")
     backbone = BACKBONES[config.stem].make(config)
     return backbone if backbone.learned else backbone.requires_grad_(False)
 
 
 def load_pretrained(theta: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """θ with the ResNet-18 stem's weights from a safetensors file with torchvision's names.
+    """``theta`` with the weights of its ResNet-18 stem replaced by those in the safetensors file ``path``.
 
-    Raises ValueError where one is missing or has another shape, or where θ has no such stem, FileNotFoundError.
+    The file's tensors have torchvision's names; they are converted to float32. Raises FileNotFoundError, and ValueError
+    if the file is not a safetensors file, if it lacks a tensor of the right shape, or if θ has no ResNet-18 stem.
     """
     try:
         saved = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
     changed = dict(theta)
     for name, ours in RESNET_NAMES.items():
         target = f"stem.{ours}"
         if target not in theta:
             raise ValueError("this network has no ResNet-18 stem")
         if name not in saved or saved[name].shape != theta[target].shape:
-            raise ValueError(f"{path}: {name} of shape {tuple(theta[target].shape)} is not in it")
+            raise ValueError(f"{path} has no tensor {name} of shape {tuple(theta[target].shape)}")
         changed[target] = saved[name].to(torch.float32)
     return changed

@@ -1,4 +1,4 @@
-"""What a meta-model is built and trained with. Presets hold overrides only. Needs no torch."""
+"""Configuration of meta-models and of their training, and the presets. Does not import torch."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
@@ -7,13 +7,20 @@ from lamanas_core.image_spec import ImageSpec
 
 LossKind = Literal["cross_entropy", "fnn", "lstm"]
 Proxy = Literal["mse", "inner_product", "cosine"]
-# A step size too small to move anything, whose logarithm is finite.
+# A step size that changes no parameter but has a finite logarithm.
 NO_STEP = 1e-30
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The supernet (search space of MetaNAS): cells N-R-N-R of ``nodes`` nodes, ``channels`` wide throughout."""
+    """The supernet (the search space of MetaNAS) with its head.
+
+    ``image``: the images it takes. ``channels``: the width of all cells. ``nodes``: intermediate nodes per cell.
+    ``stem_stride``: the stride of the convolutional stem. ``pool_to``: the side that the last feature map is
+    average-pooled to. ``temperature``: the final temperature of the softmax over α. ``prune_threshold`` and
+    ``train_threshold``: shares (0..1) below which operations and inputs are dropped, at adaptation and in training.
+    ``drop_path``: the probability of dropping an operation, in training only.
+    """
 
     image: ImageSpec = field(default_factory=ImageSpec)
     channels: int = 32
@@ -21,11 +28,11 @@ class NetworkConfig:
     nodes: int = 3
     cells: tuple[Literal["normal", "reduction"], ...] = ("normal", "reduction", "normal", "reduction")
     operations: tuple[str, ...] = ("max_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3")
-    # By its name in ``backbones.BACKBONES``; operations by theirs in ``search.operations.OPERATIONS``.
+    # A name in ``backbones.BACKBONES``. Operations are names in ``search.operations.OPERATIONS``.
     stem: str = "convolution"
     pool_to: int = 2
-    # By its name in ``heads.HEADS``: "linear" is the paper's, a layer of θ for ``ways`` classes; "prototypes" serves
-    # any number of classes.
+    # A name in ``heads.HEADS``: "linear" is the paper's head, a layer of θ for ``ways`` classes; "prototypes" takes any
+    # number of classes.
     head: str = "prototypes"
     ways: int = 20
     temperature: float = 0.05
@@ -36,11 +43,16 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TaskLearnerConfig:
-    """Φ_K: K steps on θ and α with the learned loss (Eq. 2). SGD's step sizes are learned, and start out as these.
+    """The task learner Φ_K: K inner steps on θ and α with the learned loss L_φ (Eq. 2).
 
-    ``optimizer`` "adam" is Adam with β₁ = 0 at fixed rates, for Algorithm 2 alone: no meta-gradient flows through it.
-    ``batch``: images a step, None for all. α's temperature falls linearly from ``start_temperature``
-    (None: it stands) to the network's.
+    ``steps`` is K; ``max_steps`` limits what a request may choose instead. ``theta_rate`` and ``alpha_rate`` are the
+    initial step sizes λ_task and ξ_task; with SGD they are meta-learned per step and tensor. ``optimizer`` "adam" is
+    Adam with β₁ = 0 and fixed step sizes, for Algorithm 2 only, since no meta-gradient flows through it. ``batch``:
+    support images per inner step, None for all. The temperature of α falls linearly over the K steps from
+    ``start_temperature`` (None: it is constant) to ``NetworkConfig.temperature``.
+
+    ``loss``, ``residual`` (the residual connection to cross-entropy) and ``hidden`` (its width) define L_φ.
+    ``logit_scale`` multiplies the logits that L_φ takes.
     """
 
     steps: int = 3
@@ -58,8 +70,11 @@ class TaskLearnerConfig:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted on the validation split: what logits are divided by, and where and how steeply novelty rises (logistic in
-    the log of an image's distance to the nearest prototype over the prototypes' distance from each other).
+    """Calibration fitted on the validation split.
+
+    Logits are divided by ``temperature`` (> 0). Novelty is sigmoid(``novelty_slope`` * (r - ``novelty_centre``)), where
+    r is the logarithm of an image's squared distance to the nearest prototype over the mean squared distance of a
+    prototype to its nearest neighbour (``FittedHead.log_distance_ratio``).
     """
 
     temperature: float = 1.0
@@ -69,7 +84,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that fixes what a meta-model is, apart from its weights; stored in the model card."""
+    """Everything that defines a meta-model except its weights; stored in the model card."""
 
     preset: str = "serving"
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -77,7 +92,7 @@ class Config:
     calibration: Calibration = field(default_factory=Calibration)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; ``image``, ``steps`` and ``max_steps`` stand at the top too, where services look for them."""
+        """A JSON object. ``image``, ``steps`` and ``max_steps`` are repeated at the top level, where services read."""
         return asdict(self) | {
             "image": asdict(self.network.image),
             "steps": self.task_learner.steps,
@@ -86,7 +101,7 @@ class Config:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Config":
-        """The inverse of ``to_json``. Raises KeyError or TypeError on a document of another shape."""
+        """The inverse of ``to_json``. Raises KeyError or TypeError if ``data`` has a different structure."""
         network = dict(data["network"])
         network["image"] = ImageSpec(**network["image"])
         network["cells"], network["operations"] = tuple(network["cells"]), tuple(network["operations"])
@@ -94,7 +109,7 @@ class Config:
         return cls(data["preset"], NetworkConfig(**network), TaskLearnerConfig(**data["task_learner"]), calibration)
 
 
-# The paper's search space and task learner; what it leaves open is as in the public MetaNAS settings.
+# The paper's search space and task learner. What the paper does not specify follows MetaNAS's published settings.
 PAPER = Config(
     "paper",
     replace(
@@ -129,16 +144,16 @@ PAPER = Config(
 
 PRESETS: dict[str, Config] = {
     "serving": Config(),
-    # Colour photos (the miniImageNet setting). A stem of 3 x 3 patches: 28 x 28 positions, and every pixel is seen.
+    # Colour photos (the miniImageNet setting). The stem's stride 3 gives 28 x 28 positions and skips no pixel.
     "rgb84": Config(
         "rgb84",
         NetworkConfig(ImageSpec(size=84, channels=3, normalise_polarity=False), channels=24, stem_stride=3),
     ),
-    # Small enough for tests and for trying a data set out: minutes, not hours.
+    # For tests and first experiments with a data set: trains in minutes instead of hours.
     "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),
     "paper": PAPER,
-    # The paper's network at a size that two cores train in minutes. Its steps are few, so each sees all images, and
-    # α stands where a warm-up left it: at a temperature of 1.0 what that has dropped would be back.
+    # The paper's network at a size that two cores train in minutes. It takes few steps, so each step uses the whole
+    # support set, and α keeps its final temperature: at 1.0, operations dropped in the warm-up would reappear.
     "paper_small": replace(
         PAPER,
         preset="paper_small",
@@ -154,11 +169,13 @@ PRESETS: dict[str, Config] = {
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What ``lamanas train`` and ``POST /train`` choose.
+    """The options of ``lamanas train`` and ``POST /train``.
 
-    An epoch is 50 steps of warm-up on ``warm_up_batch`` tasks
-    each, or one step on ``meta_batch`` tasks: so many processes can share them out. ``rotations``: turned classes are
-    classes of their own, by default where images are grey.
+    A warm-up epoch is ``Schedule.warm_up_steps_per_epoch`` (50) steps on ``warm_up_batch`` tasks each; a meta-epoch is
+    one outer step on ``meta_batch`` tasks. The tasks of a step can be distributed over that many processes.
+    ``ways`` and ``shots`` limit the tasks. ``first_order``: MAML ignores second derivatives with respect to θ and α.
+    ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``rotations``: a class rotated by 90, 180 or 270 degrees is
+    a class of its own; by default for greyscale images.
     """
 
     preset: str = "serving"
@@ -175,18 +192,19 @@ class TrainingConfig:
     shots: int = 5
     seed: int = 0
     rotations: bool = True
-    # A meta-model to go on from: its folder, or "shipped".
+    # The meta-model to continue training from: its folder, or "shipped".
     start: str | None = None
-    # A safetensors file with a trained ResNet-18, for the stem of the presets that have its first layers.
+    # A safetensors file with a pretrained ResNet-18, for presets with a ResNet-18 stem.
     pretrained: str | None = None
-    # α is neither adapted nor learned: plain MAML and Reptile.
+    # α is neither adapted nor meta-learned: plain MAML and Reptile.
     fixed_architecture: bool = False
 
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":
-        """Defaults with ``options`` laid over them. Raises ValueError for a name or a value that does not exist.
+        """The defaults overridden by ``options``. Raises ValueError for unknown names and invalid values.
 
-        The warm-up is scaled with ``meta_epochs`` where only that is given, so that a short run is short throughout.
+        If ``meta_epochs`` is given without ``warm_up_epochs``, the warm-up has twice as many epochs as ``meta_epochs``,
+        so that a short run is short as a whole.
         """
         unknown = options.keys() - {field.name for field in fields(cls)}
         if unknown:
@@ -199,14 +217,15 @@ class TrainingConfig:
             ("proxy", config.proxy, get_args(Proxy)),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; it can be {', '.join(allowed)}")
+                raise ValueError(f"{name} is {value!r}; valid values: {', '.join(allowed)}")
         counts = (config.meta_epochs, config.meta_batch, config.warm_up_batch, config.shots)
         if min(counts) < 1 or config.ways < 2 or config.warm_up_epochs < 0:
             raise ValueError(
-                "meta_epochs, meta_batch, warm_up_batch and shots are at least 1, ways at least 2, warm_up_epochs 0"
+                "meta_epochs, meta_batch, warm_up_batch and shots must be at least 1, "
+                "ways at least 2 and warm_up_epochs at least 0"
             )
         if config.start is not None and config.pretrained is not None:
-            raise ValueError("start and pretrained exclude each other: a meta-model brings its own stem")
+            raise ValueError("start and pretrained are mutually exclusive: a meta-model includes its stem")
         if "meta_epochs" in options and "warm_up_epochs" not in options:
             config = replace(config, warm_up_epochs=2 * config.meta_epochs)
         if "rotations" not in options:
@@ -214,7 +233,7 @@ class TrainingConfig:
         return config
 
     def model_config(self) -> Config:
-        """The preset with this run's loss, and SGD steps where Algorithm 1 needs them."""
+        """The preset's config with this run's loss. Algorithm 1 (MAML) gets SGD as its inner optimiser."""
         preset = PRESETS[self.preset]
         task = replace(preset.task_learner, loss=self.loss, residual=self.residual)
         if self.meta == "maml":  # no meta-gradient flows through Adam with β₁ = 0

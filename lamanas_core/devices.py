@@ -1,4 +1,4 @@
-"""Which device to compute on, and in which precision."""
+"""The device to compute on, and the precision."""
 
 import os
 
@@ -6,18 +6,19 @@ import torch
 
 
 def choose_device(wanted: str) -> str:
-    """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``; under torchrun the GPU of this process, ``cuda:<n>``.
+    """torch's name of the device for ``wanted``: "auto", "cpu" or "cuda".
 
-    Raises ValueError for CUDA where there is none.
+    "auto" prefers CUDA. Under torchrun the GPU is that of this process, "cuda:<local rank>". Raises ValueError if
+    "cuda" is requested but not available.
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise ValueError("cuda was asked for, but torch sees no CUDA device")
+        raise ValueError("cuda was requested, but torch finds no CUDA device")
     if not available or wanted == "cpu":
         return "cpu"
     return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"
 
 
 def half_precision(device: str) -> bool:
-    """Whether training computes its convolutions in bfloat16: on CUDA."""
+    """Whether training computes convolutions in bfloat16: true on CUDA."""
     return device.startswith("cuda")

@@ -1,6 +1,7 @@
-"""From features to logits. A new head is a class here, or in a file of its own, and a line in ``HEADS``.
+"""Heads: they map features to logits.
 
-A ``Head`` says how logits come about while a network adapts, and fits a ``FittedHead`` to a support set at its end.
+A ``Head`` computes the logits of the support set during the inner loop, and afterwards fits a ``FittedHead`` to the
+support set. To add a head, implement ``Head`` here or in a new file and register it in ``HEADS``.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from lamanas_core.losses.paper import PaperLoss
 from lamanas_core.onnx_writer import OnnxWriter, array
 
 WEIGHT, BIAS = "head.weight", "head.bias"
-NEAREST = 1e-9  # the least distance: its logarithm is taken
+NEAREST = 1e-9  # a lower bound on distances, whose logarithm is taken
 LossNetwork = LearnedLoss | PaperLoss
 
 
@@ -33,12 +34,14 @@ class FittedHead:
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
     def log_distance_ratio(self, features: Tensor) -> Tensor | None:
-        """(n, d) -> (n,): what novelty is read off, higher for images further from all classes; None where the head
-        cannot tell."""
+        """Features (n, d) -> (n,), larger for images farther from all classes; novelty is computed from it.
+
+        None if the head measures no distances.
+        """
         return None
 
     def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
-        """Write the outputs ``logits`` and ``probabilities``."""
+        """Write the graph outputs ``logits`` and ``probabilities``, each (n, ways), for ``features`` (n, d)."""
         inputs = [features, writer.constant(array(self.weight)), writer.constant(array(self.bias))]
         writer.node("Gemm", inputs, output="logits", transB=1)
         writer.node("Softmax", ["logits"], output="probabilities", axis=1)
@@ -46,25 +49,28 @@ class FittedHead:
 
 @dataclass(frozen=True)
 class FittedPrototypes(FittedHead):
-    """Logits from squared distances to prototypes; ``scale``: what a squared distance / d counts in logits."""
+    """Logits from squared Euclidean distances to prototypes: -``scale`` * distance² / d up to a common term.
+
+    ``scale``: a positive scalar.
+    """
 
     scale: Tensor
 
     def spread(self) -> Tensor:
-        """A scalar: the mean squared distance / d of a prototype from the nearest other."""
+        """A scalar: the squared distance / d of a prototype to its nearest neighbour, averaged over the prototypes."""
         d = self.weight.shape[1]
         centres = self.weight * (d / 2 / self.scale)
-        itself = torch.diag(torch.full((len(centres),), torch.inf)).to(centres)
-        apart = (centres[:, None] - centres).square().mean(2) + itself
-        return apart.amin(1).mean().clamp(min=NEAREST)
+        no_self_distance = torch.diag(torch.full((len(centres),), torch.inf)).to(centres)
+        distances = (centres[:, None] - centres).square().mean(2) + no_self_distance
+        return distances.amin(1).mean().clamp(min=NEAREST)
 
     def log_distance_ratio(self, features: Tensor) -> Tensor:
-        """(n, d) -> (n,): log of the squared distance / d to the nearest prototype over ``spread``."""
+        """Features (n, d) -> (n,): log of the squared distance / d to the nearest prototype over ``spread``."""
         nearest = features.square().mean(1) - self.logits(features).amax(1) / self.scale
         return (nearest.clamp(min=NEAREST) / self.spread()).log()
 
     def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
-        """Write also the output ``novelty``: ``log_distance_ratio`` on the logistic curve of the calibration."""
+        """Also write the output ``novelty`` (n,): the calibrated logistic function of ``log_distance_ratio``."""
         super().onnx(writer, features, calibration)
         squares = writer.node("Mul", [features, features])
         mean = writer.node("ReduceMean", [squares, writer.integers(1)], keepdims=0)
@@ -78,12 +84,12 @@ class FittedPrototypes(FittedHead):
 
 
 class Head(ABC):
-    """How features become logits. ``scale``: the head's learned scale, a scalar."""
+    """Maps features (n, d) to logits. ``scale`` in its methods: the head's meta-learned scale, a scalar."""
 
-    # Whether the logits of the support set while adapting come of classes made without the image itself. Those of a
-    # head that is made of the support set are saturated otherwise, and so is cross-entropy on it.
+    # Whether the support set's logits in the inner loop are leave-one-out: an image's own class is represented without
+    # that image. For a head that is fitted to the support set, plain logits, and cross-entropy on them, are saturated.
     leaves_one_out: ClassVar[bool]
-    # Whether what it fits has a ``log_distance_ratio``.
+    # Whether its fitted head has a ``log_distance_ratio``.
     measures_novelty: ClassVar[bool]
 
     def __init__(self, network: NetworkConfig) -> None:
@@ -91,31 +97,34 @@ class Head(ABC):
 
     @abstractmethod
     def layer(self, features: int) -> nn.Module | None:
-        """What of it is learned with θ, under the name ``head``; None where there is nothing."""
+        """The module whose parameters belong to θ as ``head.<name>``, for ``features`` inputs; None if it has none."""
 
     @abstractmethod
     def classes(self) -> int | None:
-        """How many classes it can have at most, and is meta-trained with; None for any number."""
+        """The number of classes of meta-training tasks, which is also the maximum; None for any number of classes."""
 
     @abstractmethod
     def support_logits(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
     ) -> Tensor:
-        """The logits that L_φ is taken on while adapting: features (n, d), labels int64 (n,) -> (n, ways) or more."""
+        """The logits that L_φ takes in the inner loop: features (n, d), labels int64 (n,) -> (n, ways).
+
+        A head with a fixed number of classes returns a column for each of them.
+        """
 
     @abstractmethod
     def fit(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
     ) -> FittedHead:
-        """The head for ``ways`` classes of a support set's features (n, d) with labels int64 (n,)."""
+        """The head for ``ways`` classes, fitted to a support set's features (n, d) and labels int64 (n,)."""
 
     @abstractmethod
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
-        """φ's module that goes with it, at random from ``generator``."""
+        """The loss network L_φ for this head, randomly initialised from ``generator``."""
 
 
 class PrototypeHead(Head):
-    """Distances to class means: any number of classes."""
+    """A head for any number of classes: logits from distances to class means (prototypical networks)."""
 
     leaves_one_out = True
     measures_novelty = True
@@ -134,7 +143,9 @@ class PrototypeHead(Head):
     def fit(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
     ) -> FittedPrototypes:
-        """-scale * ‖f - c‖² / d up to a term common to all classes: w = 2c, b = -‖c‖², times scale / d."""
+        """-scale * ‖f - c‖² / d, up to a term common to all classes, as a linear layer: weight 2c * scale / d and bias
+        -‖c‖² * scale / d for features f and prototypes c.
+        """
         centres = prototypes(features, labels, ways)
         per_feature = scale / features.shape[1]
         return FittedPrototypes(2 * per_feature * centres, -per_feature * centres.square().sum(1), scale)
@@ -144,7 +155,7 @@ class PrototypeHead(Head):
 
 
 class LinearHead(Head):
-    """The paper's: a layer of θ for ``ways`` classes."""
+    """The paper's head: a linear layer in θ for a fixed number of classes, ``NetworkConfig.ways``."""
 
     leaves_one_out = False
     measures_novelty = False
@@ -158,7 +169,7 @@ class LinearHead(Head):
     def support_logits(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
     ) -> Tensor:
-        """(n, all of the layer's): the paper's losses take as many, and no image is of a class that a task lacks."""
+        """Logits (n, ``NetworkConfig.ways``): all of the layer's columns, as the paper's loss networks require."""
         return FittedHead(theta[WEIGHT], theta[BIAS]).logits(features)
 
     def fit(
@@ -176,34 +187,35 @@ HEADS: dict[str, type[Head]] = {"prototypes": PrototypeHead, "linear": LinearHea
 
 
 def make_head(network: NetworkConfig) -> Head:
-    """The head that the config names. Raises ValueError, which names those that there are."""
+    """The head named by ``network.head``. Raises ValueError if the name is unknown."""
     if network.head not in HEADS:
-        raise ValueError(f"no head is called {network.head!r}; there are {', '.join(sorted(HEADS))}")
+        raise ValueError(f"unknown head {network.head!r}; available: {', '.join(sorted(HEADS))}")
     return HEADS[network.head](network)
 
 
 def prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
-    """Mean feature of each class: features (n, d), labels int64 (n,) -> (ways, d)."""
+    """The mean feature vector of each class: features (n, d), labels int64 (n,) -> (ways, d)."""
     counts = class_sizes(labels, ways).to(features)
     sums = features.new_zeros(ways, features.shape[1]).index_add(0, labels, features)
     return sums / counts[:, None]
 
 
 def class_sizes(labels: Tensor, ways: int) -> Tensor:
-    """How many of the labels, int64 (n,), are of each class: int64 (ways,)."""
+    """The number of examples of each class: labels int64 (n,) -> int64 (ways,)."""
     return (labels[:, None] == torch.arange(ways, device=labels.device)).sum(0)
 
 
 def leave_one_out_logits(features: Tensor, labels: Tensor, ways: int, scale: Tensor | float) -> Tensor:
-    """Each support image against prototypes made without it, (n, ways).
+    """Leave-one-out logits: features (n, d), labels int64 (n,) -> (n, ways).
 
-    A class with one image keeps its plain prototype: without that image it would have none.
+    Each support image is compared with prototypes computed without it. The only image of a class is compared with its
+    plain prototype, since the class would have none without it.
     """
     d = features.shape[1]
     centres = prototypes(features, labels, ways)
     plain = -(features.square().sum(1)[:, None] - 2 * features @ centres.T + centres.square().sum(1)) * (scale / d)
     counts = class_sizes(labels, ways).to(features)[labels]
-    # Without the image itself its own prototype lies count / (count - 1) times as far away; 1 / 1 for the only image.
+    # Without the image, the prototype of its class is count / (count - 1) times as far from it; 1 for the only image.
     stretch = (counts / (counts - 1).clamp(min=1)).square()
     own = labels[:, None] == torch.arange(ways, device=labels.device)
     return torch.where(own, plain * stretch[:, None], plain)

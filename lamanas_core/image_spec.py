@@ -1,11 +1,11 @@
-"""What one meta-model expects of an image: the part of its config that everyone who reads images needs."""
+"""The image format that a meta-model expects; all code that reads images uses it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Side in pixels, channels (1 grey, 3 colour), and whether polarity is normalised (dark background)."""
+    """``size``: side in pixels. ``channels``: 1 (grey) or 3 (RGB). ``normalise_polarity``: the background becomes 0."""
 
     size: int = 28
     channels: int = 1
@@ -13,5 +13,5 @@ class ImageSpec:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, size, size): the shape of one preprocessed image, dtype uint8."""
+        """(channels, size, size): the shape of one preprocessed image (uint8)."""
         return (self.channels, self.size, self.size)

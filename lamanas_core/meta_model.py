@@ -1,4 +1,4 @@
-"""A meta-model: one trained (θ, α, φ) with its card, immutable, named by its digest."""
+"""Meta-models: trained parameters (θ, α, φ) with a model card, immutable, versioned by a digest."""
 
 import hashlib
 import json
@@ -16,11 +16,14 @@ from lamanas_core.files import write_whole
 
 
 class MetaModelError(ValueError):
-    """Weights and card do not make a meta-model; the message says why."""
+    """Weights and model card are not a valid meta-model; the message gives the reason."""
 
 
 class MetaModel:
-    """Parameters, the modules that run them, and the card. ``version``: 16 hex digits over weights and config."""
+    """Parameters, the modules that use them, and the model card.
+
+    ``version``: the first 16 hexadecimal digits of the SHA-256 of config and weights.
+    """
 
     def __init__(self, parameters: Parameters, card: dict[str, Any]) -> None:
         self.config = Config.from_json(card["config"])
@@ -33,7 +36,7 @@ class MetaModel:
 
     @classmethod
     def from_bytes(cls, weights: bytes, card: dict[str, Any]) -> "MetaModel":
-        """Open safetensors ``weights`` with their ``card``. Raises MetaModelError on any mismatch."""
+        """Load ``weights``, a safetensors file, with their ``card``. Raises MetaModelError if they do not match."""
         try:
             config = Config.from_json(card["config"])
             named = load(weights)
@@ -42,14 +45,15 @@ class MetaModel:
             raise MetaModelError(f"not a meta-model: {error}") from error
         for name in expected.keys() | named.keys():
             if name not in named or name not in expected:
-                raise MetaModelError(f"the weights do not fit their card: {name} is on one side only")
+                raise MetaModelError(f"the weights do not match the model card: {name} is missing from one of them")
             if named[name].shape != expected[name].shape:
-                raise MetaModelError(f"the weights do not fit their card: {name} is {tuple(named[name].shape)}")
-        # In the network's order, which the step sizes go by: a safetensors file keeps none.
+                shape = tuple(named[name].shape)
+                raise MetaModelError(f"the weights do not match the model card: {name} has shape {shape}")
+        # In the network's order, by which step sizes are indexed: a safetensors file does not preserve any order.
         return cls(Parameters.from_named({name: named[name] for name in expected}), card)
 
     def to_bytes(self) -> bytes:
-        """The weights as safetensors."""
+        """The weights as a safetensors file."""
         data: bytes = save(
             {name: tensor.detach().cpu().contiguous() for name, tensor in self.parameters.named().items()}
         )
@@ -57,20 +61,20 @@ class MetaModel:
 
 
 def shipped() -> tuple[bytes, dict[str, Any]]:
-    """Weights and card of the meta-model that comes with the package."""
+    """Weights (a safetensors file) and model card of the meta-model that ships with the package."""
     folder = resources.files("lamanas_core") / "shipped"
     card: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
     return (folder / "model.safetensors").read_bytes(), card
 
 
 def write(model: MetaModel, folder: Path) -> None:
-    """``folder/model.safetensors``, then its card ``folder/model.json``: where the card is, the model is finished."""
+    """Write ``folder/model.safetensors``, then the card ``folder/model.json``, which marks the model as complete."""
     write_whole(folder / "model.safetensors", model.to_bytes())
     card = json.dumps(model.card | {"version": model.version}, indent=2) + "\n"
     write_whole(folder / "model.json", card.encode())
 
 
 def read(folder: Path) -> MetaModel:
-    """The inverse of ``write``. Raises FileNotFoundError, MetaModelError."""
+    """Read what ``write`` wrote. Raises FileNotFoundError and MetaModelError."""
     card = json.loads((folder / "model.json").read_text("utf-8"))
     return MetaModel.from_bytes((folder / "model.safetensors").read_bytes(), card)

@@ -1,4 +1,4 @@
-"""Writing ONNX nodes: what the parts of a network need to write themselves."""
+"""Building ONNX graphs: the operators that backbones, operations and heads write themselves with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,36 +13,36 @@ Array = npt.NDArray[np.float32]
 
 
 def array(tensor: Tensor) -> Array:
-    """The tensor's values as float32."""
+    """The values of a float32 tensor on any device."""
     values: Array = tensor.detach().cpu().numpy()
     return values
 
 
 class OnnxWriter:
-    """Nodes and constants written so far. Names of values are strings, as ONNX has them."""
+    """Collects the nodes and constants of a graph. As in ONNX, values are referred to by name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def node(self, kind: str, inputs: Sequence[str], output: str | None = None, **attributes: Any) -> str:
-        """One operator of one output, whose name it returns."""
+        """Add an operator with one output and return the output's name."""
         name = output or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
     def constant(self, value: npt.NDArray[Any], dtype: type[np.generic] = np.float32) -> str:
-        """An initializer; its name."""
+        """Add an initializer and return its name."""
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
         return name
 
     def number(self, value: float) -> str:
-        """A constant of one element."""
+        """Add a float32 constant with one element and return its name."""
         return self.constant(np.array([value]))
 
     def integers(self, *values: int) -> str:
-        """A constant of int64, as axes and sizes are given."""
+        """Add an int64 constant, as operators expect axes and sizes, and return its name."""
         return self.constant(np.array(values), np.int64)
 
     def convolution(
@@ -57,25 +57,27 @@ class OnnxWriter:
         dilation: int = 1,
         input_range: int = 1,
     ) -> str:
-        """Convolution with padding that keeps the side. ``weight``: (out, in / groups, kh, kw), odd kernels.
+        """Add a convolution of ``x`` with "same" padding and return the result's name.
 
-        ``folded``: scale and shift, each (out,), of the normalisation behind it, which go into weights and bias.
-        ``gain`` multiplies the result. ``input_range``: what a 1 of the network's input is in x, which weights are
-        divided by.
+        ``weight``: (out, in / groups, kh, kw) with odd kh and kw. ``folded``: scale and shift, each (out,), of the
+        normalisation that follows; they are folded into weight and bias. ``gain`` multiplies the result.
+        ``input_range``: the value of ``x`` for which the network's input is 1; the weight is divided by it.
         """
-        tall, wide = (dilation * (side // 2) for side in weight.shape[2:])
+        pad_y, pad_x = (dilation * (side // 2) for side in weight.shape[2:])
         if folded is None:
             inputs = [x, self.constant(weight * np.float32(gain) / np.float32(input_range))]
         else:
             scale, shift = folded
             combined = weight * (scale * np.float32(gain))[:, None, None, None]
             inputs = [x, self.constant(combined / np.float32(input_range)), self.constant(shift * np.float32(gain))]
-        pads, dilations = [tall, wide, tall, wide], [dilation] * 2
+        pads, dilations = [pad_y, pad_x, pad_y, pad_x], [dilation] * 2
         return self.node("Conv", inputs, group=groups, strides=stride, pads=pads, dilations=dilations)
 
     def scaled(self, x: str, scale: Array, shift: Array | None = None) -> str:
-        """x * scale + shift, each (channels,), as a convolution: ONNX Runtime keeps its blocked layout through that
-        and adds what comes next in the same pass; for products and sums with constants it changes the layout and back.
+        """Add x * scale + shift, each (channels,), as a depthwise 1 x 1 convolution and return the result's name.
+
+        ONNX Runtime keeps its blocked layout through a convolution and fuses the addition that follows; around products
+        and sums with constants it would convert the layout twice.
         """
         inputs = [x, self.constant(scale[:, None, None, None])]
         if shift is not None:
@@ -83,7 +85,10 @@ class OnnxWriter:
         return self.node("Conv", inputs, group=len(scale), kernel_shape=[1, 1])
 
     def sum(self, terms: Sequence[str]) -> str:
-        """By twos: only such a sum does ONNX Runtime fuse with the convolution before it."""
+        """Add the sum of ``terms`` (at least one) and return its name.
+
+        It is a chain of binary additions, since ONNX Runtime fuses only those with the preceding convolution.
+        """
         total, *more = terms
         for term in more:
             total = self.node("Add", [total, term])
@@ -91,7 +96,7 @@ class OnnxWriter:
 
 
 class OnnxState:
-    """A cell's state while its graph is written: its value, and its ReLU, written once, when first asked for."""
+    """A node's state in a cell while the graph is written: its value, and its ReLU, which is written on first use."""
 
     def __init__(self, writer: OnnxWriter, value: str) -> None:
         self.value = value
@@ -100,7 +105,7 @@ class OnnxState:
 
     @property
     def active(self) -> str:
-        """Its ReLU."""
+        """The name of its ReLU."""
         if self._active is None:
             self._active = self._writer.node("Relu", [self.value])
         return self._active

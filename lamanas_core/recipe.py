@@ -1,4 +1,7 @@
-"""Every number of meta-training that is not a choice of ``TrainingConfig``. It is part of every model card."""
+"""The recipe: all hyperparameters of meta-training that are not options of ``TrainingConfig``.
+
+Every model card contains the recipe of its training.
+"""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -6,9 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rates as a share of their peaks over a stage, and how often what is done. Shares are of a stage.
+    """The learning rate schedule of each stage (warm-up and meta-training), validation and checkpoints.
 
-    They rise over ``rise`` from ``first_rise`` of it on, then fall along half a cosine to ``floor``.
+    At progress p (0..1) of a stage, each rate is its peak times min(1, (p + ``first_rise``) / ``rise``), times half a
+    cosine that falls from 1 to ``floor``. The fields ``*_per_validation`` and ``epochs_per_checkpoint`` are intervals.
     """
 
     warm_up_steps_per_epoch: int = 50
@@ -21,17 +25,18 @@ class Schedule:
     validation_episodes: int = 20
     validation_ways: int = 20
     validation_queries: int = 2
-    phi_kept: int = 4  # times in the meta-training, and once before it
+    phi_kept: int = 4  # snapshots of φ in the meta-training, besides the initial one
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """AdamW on θ, α and the head's scale, and the price on operations that presses α.
+    """The warm-up: AdamW on θ, α and the head's scale, with a penalty on the size of the network.
 
-    ``annealed_by``: the share of the stage in which α's temperature falls from 1 to ``end_temperature``, and the price
-    rises. The size that α is pressed down to, as a share of the supernet's: ``target_size``; how hard: ``pressure``. An
-    operation of the share ``faint`` counts about a quarter, and costs ``pass_cost`` numbers beside its parameters: a
-    pass over the images is not free.
+    During the first ``annealed_by`` (a fraction of the stage) the temperature of α falls from 1 to ``end_temperature``
+    and the penalty's weight rises to ``pressure``. The penalty applies to the size in excess of ``target_size``, a
+    fraction of the supernet's. An operation with the weight ``faint`` counts about a quarter of its full cost (see
+    ``meta.warm_up.size``). An operation costs its number of parameters plus ``pass_cost``, for the computation of a
+    pass over the images. ``average_decay``: of the running average of the parameters, per step.
     """
 
     theta_rate: float = 2e-3
@@ -51,7 +56,9 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Maml:
-    """Adam on all that is meta-learned, by Algorithm 1."""
+    """The meta-learning rates of Algorithm 1 (MAML): Adam on θ (λ_meta), α (ξ_meta), φ (χ_meta), the logarithms of the
+    step sizes, and the logarithm of the head's scale.
+    """
 
     theta_rate: float = 1e-4
     alpha_rate: float = 1e-3
@@ -64,7 +71,9 @@ class Maml:
 
 @dataclass(frozen=True)
 class Reptile:
-    """Plain steps towards where the tasks went, by Algorithm 2, on the mean over tasks; φ within a task by Adam."""
+    """The meta-learning rates of Algorithm 2 (Reptile), for the mean of the tasks' differences θ_i* - θ, α_i* - α and
+    φ_i* - φ. ``phi_rate_within_task``: Adam's rate for φ_i within a task (χ_task).
+    """
 
     theta_rate: float = 1.0
     alpha_rate: float = 0.6
@@ -74,7 +83,7 @@ class Reptile:
 
 @dataclass(frozen=True)
 class Clipping:
-    """The largest norm of the outer gradient of each part; Reptile's differences are not clipped."""
+    """The maximum norm of the meta-gradient of each group of parameters. Reptile's differences are not clipped."""
 
     theta: float = 5.0
     phi: float = 1.0
@@ -83,12 +92,15 @@ class Clipping:
 
 @dataclass(frozen=True)
 class Tasks:
-    """Which tasks are drawn. Probabilities are of tasks.
+    """The distribution of training tasks. The fractions without a unit are probabilities, each of a task.
 
-    ``warm_up_images``: of a warm-up task, where a map behind the backbone has ``positions`` at most; ``pairs``: support
-    and query images of each class there. A task of the adaptation has ``fewest_ways`` to ``most_ways`` classes, and
-    ``adaptation_share`` of the warm-up's images: the graph of all steps stays in memory. ``unsteady`` is of those that
-    are ``restyled``: their images of one class differ more than the data set's.
+    Warm-up: ``warm_up_images`` is the maximum number of images of a task if the backbone's feature maps have at most
+    ``positions`` positions, and fewer otherwise; ``pairs`` are the combinations of shots and queries per class.
+
+    Meta-training: a task has ``fewest_ways`` to ``most_ways`` classes, ``queries`` query images per class, and at most
+    ``adaptation_share`` of the warm-up's images, since the graph of all inner steps is kept in memory. ``uneven``: the
+    classes have different numbers of shots. ``restyled``: all images are drawn in another style; ``unsteady``: the
+    images of a restyled task are also distorted a second time, so that those of a class differ more than in the data.
     """
 
     warm_up_images: int = 160
@@ -107,7 +119,9 @@ class Tasks:
 
 @dataclass(frozen=True)
 class Affine:
-    """The largest random changes of an image: degrees; shares of its size; shear; shift in half sides."""
+    """The limits of random affine transformations: rotation in degrees, relative change of scale, shear coefficient,
+    and shift in half sides of the image.
+    """
 
     degrees: float = 12.0
     scale: float = 0.15
@@ -117,11 +131,20 @@ class Affine:
 
 @dataclass(frozen=True)
 class Styles:
-    """Probabilities and ranges of what a task's style is made of; ``stretch`` and ``slant`` are of the whole task."""
+    """The distribution of styles; each style applies to a whole task.
+
+    Drawings (see ``ImageSpec.normalise_polarity``): ``thicker_pen``, ``coarse`` (with ``coarsest`` and ``finest``),
+    ``stretched``, ``contrast`` and ``grain`` are probabilities; ``stretch`` is the range of both axes' scale factors,
+    ``slant`` the largest shear, ``contrast_power`` the range of the exponent of pixel values in 0..1, and
+    ``grain_strength`` the range of the noise's standard deviation.
+
+    Photos: ``coarse``, ``coloured_light`` and ``exposure`` are probabilities; each channel is multiplied by a factor
+    from ``darkest_light`` to 1; ``exposure_power`` is the range of the exponent of pixel values.
+    """
 
     thicker_pen: float = 0.5
     coarse: float = 0.5
-    coarsest: float = 7.0  # pixels a side for every 28
+    coarsest: float = 7.0  # pixels per side, for images of 28 x 28
     finest: float = 15.0
     stretched: float = 0.5
     stretch: tuple[float, float] = (0.6, 1.6)
@@ -138,7 +161,7 @@ class Styles:
 
 @dataclass(frozen=True)
 class CalibrationEpisodes:
-    """The episodes of the validation split that probabilities and novelty are fitted on."""
+    """The episodes of the validation split that calibration is fitted on; ``queries`` per class."""
 
     episodes: int = 40
     ways: int = 20
@@ -148,7 +171,7 @@ class CalibrationEpisodes:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All of it. The defaults are what the shipped model was trained with."""
+    """All hyperparameters. The defaults are those of the shipped model."""
 
     schedule: Schedule = field(default_factory=Schedule)
     warm_up: WarmUp = field(default_factory=WarmUp)
@@ -159,31 +182,31 @@ class Recipe:
     affine: Affine = field(default_factory=Affine)
     styles: Styles = field(default_factory=Styles)
     calibration: CalibrationEpisodes = field(default_factory=CalibrationEpisodes)
-    # Of the running average of all that is meta-learned, at each outer step after the warm-up.
+    # The decay of the running average of all meta-learned parameters, per outer step after the warm-up.
     meta_average_decay: float = 0.8
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON, as a card holds it."""
+        """A JSON object, as in a model card."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Recipe":
-        """The inverse of ``to_json``. Raises TypeError for a name that does not exist or is missing."""
+        """The inverse of ``to_json``. Raises TypeError for unknown and missing names."""
         return _part(cls(), document)  # type: ignore[no-any-return]
 
 
 def _part(default: Any, value: Any) -> Any:
-    """``value`` of a JSON document as an instance of the dataclass that ``default`` is one of, or as it is."""
+    """``value``, from a JSON document, as an instance of the class of ``default`` if that is a dataclass."""
     if not is_dataclass(default):
         return _tuples(value)
     missing = {one.name for one in fields(default)} - value.keys()
     if missing:
-        raise TypeError(f"{type(default).__name__} without {', '.join(sorted(missing))}")
+        raise TypeError(f"{type(default).__name__} lacks {', '.join(sorted(missing))}")
     parts = {name: _part(getattr(default, name, None), inner) for name, inner in value.items()}
     kind: Any = type(default)
     return kind(**parts)
 
 
 def _tuples(value: Any) -> Any:
-    """Lists, which is what JSON has, as tuples."""
+    """``value`` with JSON's lists as tuples, also nested ones."""
     return tuple(_tuples(one) for one in value) if isinstance(value, list | tuple) else value

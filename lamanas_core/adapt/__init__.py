@@ -1,1 +1,1 @@
-"""The task learner Φ_K: from a support set to an adapted classifier."""
+"""The task learner Φ_K: adapts a meta-model to a support set and exports the resulting classifier."""

@@ -1,4 +1,4 @@
-"""From a support set to a finished classifier: Φ_K, pruning, exact statistics and head, artifact."""
+"""Adaptation: K inner steps, pruning, moments and head of the whole support set, and the artifact."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +20,15 @@ from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import cell_weights, genotype
 from lamanas_core.search.network import NetworkMoments
 
-# Images a step learns from at most: keeps 50 classes of 20 images under 4 GB.
+# The maximum number of images per inner step. It keeps the memory for 50 classes of 20 images below 4 GB.
 LARGEST_BATCH = 250
 
 
 @dataclass(frozen=True)
 class AdaptedNetwork:
-    """*The* adapted network: parameters after K steps, what α keeps of them, moments and head of the support set.
+    """The adapted and pruned network: the parameters after K inner steps, with the support set's moments and head.
 
-    ``features``: of the support images, float (n, d).
+    ``features``: those of the support images, float (n, d).
     """
 
     learner: TaskLearner
@@ -38,33 +38,39 @@ class AdaptedNetwork:
     head: FittedHead
 
     def embed(self, images: Tensor) -> Tensor:
-        """float images (n, c, h, w) in 0..1 -> features (n, d)."""
+        """Images, float (n, c, h, w) in 0..1 -> features, float (n, d)."""
         theta, alpha = self.parameters.theta, self.parameters.alpha
         return self.learner.embed(theta, alpha, images, self.moments)[0]
 
     def logits(self, images: Tensor) -> Tensor:
-        """float images (n, c, h, w) in 0..1 -> (n, ways)."""
+        """Images, float (n, c, h, w) in 0..1 -> logits, float (n, ways)."""
         return self.head.logits(self.embed(images))
 
     def log_distance_ratio(self, images: Tensor) -> Tensor | None:
-        """float images (n, c, h, w) in 0..1 -> (n,): see ``FittedHead.log_distance_ratio``."""
+        """Images, float (n, c, h, w) in 0..1 -> float (n,); see ``FittedHead.log_distance_ratio``."""
         return self.head.log_distance_ratio(self.embed(images))
 
     def parameters_kept(self) -> int:
-        """How many numbers of θ it still uses."""
+        """The number of parameters in θ that remain after pruning."""
         network = self.learner.config.network
         alpha, threshold = self.parameters.alpha, network.prune_threshold
         weights = cell_weights(alpha, network, temperature=network.temperature, threshold=threshold)
         return self.learner.network.kept_cost(weights)
 
     def artifact(self, classes: Sequence[str], model_version: str) -> bytes:
-        """The same network as an ONNX file."""
+        """This network as an ONNX file; see ``onnx.build``."""
         return onnx.build(self.learner, self.parameters, self.moments, self.head, classes, model_version)
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What an adaptation leaves: the network, its artifact, and what is told about it. Accuracies are fractions."""
+    """The result of an adaptation.
+
+    ``parameters_kept`` of ``parameters_total`` parameters in θ remain after pruning. ``support_accuracy`` and
+    ``leave_one_out_accuracy`` (0..1) are measured on the support set; the latter over the images of classes with at
+    least two images, and None if there are none or the head is not fitted to the support set. ``losses``: L_φ before
+    each step.
+    """
 
     network: AdaptedNetwork
     artifact: bytes
@@ -79,7 +85,10 @@ class Adapted:
 
 @torch.no_grad()
 def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
-    """Fix θ and α; recompute moments and head on the support set, float (n, c, h, w), with what is left."""
+    """The pruned network under ``parameters``, with moments and head recomputed on the whole support set.
+
+    ``support``: float (n, c, h, w) in 0..1; ``labels``: int64 (n,) in 0..``ways``-1.
+    """
     features, moments = learner.embed(parameters.theta, parameters.alpha, support)
     head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
     return AdaptedNetwork(learner, parameters, moments, features, head)
@@ -96,17 +105,19 @@ def adapt(
     device: str,
     on_step: Callable[[int, int, float], None],
 ) -> Adapted:
-    """Adapt to a support set, uint8 (n, c, h, w) with labels (n,) in 0..len(classes)-1, in ``steps`` (default K) steps.
+    """Adapt ``meta_model`` to a support set in ``steps`` inner steps (None: the meta-model's K).
 
-    Deterministic in its arguments for one kind of device and number of threads. ``on_step`` gets step, steps and that
-    step's loss. Raises ValueError where the images do not have the meta-model's shape.
+    ``support``: uint8 (n, c, h, w); ``labels``: int64 (n,) in 0..len(classes)-1. ``on_step`` is called after each step
+    with its number from 1, the number of steps, and its loss. On the same type of device with the same number of
+    threads, equal arguments give equal results. Raises ValueError if the images do not have the meta-model's shape, or
+    if there are more classes than its head supports.
     """
     config = meta_model.config
     if support.shape[1:] != config.network.image.shape:
-        raise ValueError(f"images of shape {support.shape[1:]} for a meta-model of {config.network.image.shape}")
-    most = meta_model.learner.head.classes()
-    if most is not None and len(classes) > most:
-        raise ValueError(f"{len(classes)} classes for a meta-model whose head has {most}")
+        raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {config.network.image.shape}")
+    max_classes = meta_model.learner.head.classes()
+    if max_classes is not None and len(classes) > max_classes:
+        raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     learner = meta_model.learner
     images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
@@ -129,7 +140,7 @@ def adapt(
 
 
 def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str) -> Adapted:
-    """``adapt`` to a sampled episode, its classes called by their numbers."""
+    """``adapt`` to a sampled episode with uint8 images; class names are the label numbers."""
     return adapt(
         meta_model,
         episode.support.numpy(),
@@ -163,7 +174,11 @@ def _run(
 
 
 def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:
-    """For each of ``count`` steps the rows it uses: all of them up to ``LARGEST_BATCH``, else a fresh draw."""
+    """For each of ``count`` inner steps the row numbers (int64) of the support set that it uses.
+
+    All rows if there are at most ``LARGEST_BATCH``, otherwise balanced minibatches; or batches of the size that the
+    config specifies.
+    """
     if config.task_learner.batch is not None:
         return drawn(labels, count, config.task_learner.batch, generator)
     if len(labels) <= LARGEST_BATCH:
@@ -172,21 +187,21 @@ def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator
 
 
 def _leave_one_out_accuracy(network: AdaptedNetwork, labels: Tensor) -> float | None:
-    """None where no class has two images, or where the head is not made of the images."""
+    """None if no class has two images or if the head is not fitted to the support set."""
     repeated = torch.bincount(labels)[labels] > 1
     if not network.learner.head.leaves_one_out or not bool(repeated.any()):
         return None
     head, theta = network.learner.head, network.parameters.theta
-    held_out = head.support_logits(theta, network.features, labels, int(labels.max()) + 1, 1.0)
-    return _accuracy(held_out[repeated], labels[repeated])
+    logits = head.support_logits(theta, network.features, labels, int(labels.max()) + 1, 1.0)
+    return _accuracy(logits[repeated], labels[repeated])
 
 
-def _accuracy(predicted: Tensor, labels: Tensor) -> float:
-    return float((predicted.argmax(1) == labels).float().mean())
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(1) == labels).float().mean())
 
 
 def _warnings(card: dict[str, object], support: npt.NDArray[np.uint8]) -> tuple[str, ...]:
-    """A word of caution where the images' ink lies outside what the meta-model's training images had."""
+    """A warning if the mean ink of the images is outside the range in the meta-model's training images."""
     domain = card.get("domain")
     if not isinstance(domain, dict):
         return ()
@@ -195,6 +210,6 @@ def _warnings(card: dict[str, object], support: npt.NDArray[np.uint8]) -> tuple[
     if low <= ink <= high:
         return ()
     return (
-        f"These images look unlike those the meta-model was trained on ({domain['name']}): their mean ink is "
-        f"{ink:.2f}, and {low:.2f} to {high:.2f} was usual there. Predictions may mean little.",
+        f"These images look unlike the meta-model's training data ({domain['name']}): their mean ink is {ink:.2f}, "
+        f"outside its usual range of {low:.2f} to {high:.2f}. Predictions may be unreliable.",
     )

@@ -1,11 +1,14 @@
-"""Which images of a support set a step learns from."""
+"""Minibatches: the images of the support set that each inner step uses."""
 
 import torch
 from torch import Tensor
 
 
 def drawn(labels: Tensor, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
-    """``count`` batches of ``size`` rows (int64, in order): the support set in a random order, again and again."""
+    """``count`` batches of min(``size``, n) row numbers, int64 in ascending order, drawn without replacement.
+
+    ``labels``: int64 (n,). Whenever the n rows are used up, they are reshuffled.
+    """
     n, rows = len(labels), []
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(count):
@@ -17,11 +20,14 @@ def drawn(labels: Tensor, count: int, size: int, generator: torch.Generator) -> 
 
 
 def balanced(labels: Tensor, ways: int, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
-    """``count`` batches of at most ``size`` rows, the same number of images of every class as far as it has them."""
-    everything = torch.arange(len(labels))
+    """``count`` batches of at most ``size`` row numbers, int64 in ascending order, balanced over the classes.
+
+    ``labels``: int64 (n,). Each batch has ``size`` // ``ways`` random rows of every class, or all if it has fewer.
+    """
+    all_rows = torch.arange(len(labels))
     batches = []
     for _ in range(count):
-        members = [everything[labels == label] for label in range(ways)]
+        members = [all_rows[labels == label] for label in range(ways)]
         picked = [rows[torch.randperm(len(rows), generator=generator)[: size // ways]] for rows in members]
         batches.append(torch.cat(picked).sort().values)
     return batches

@@ -1,4 +1,4 @@
-"""The task learner Φ_K: K gradient steps on θ and α with the learned loss, φ fixed (Eq. 2)."""
+"""The task learner Φ_K (inner loop): K gradient steps on θ and α with the learned loss L_φ, φ fixed (Eq. 2)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,18 @@ from lamanas_core.search.network import Network, NetworkMoments
 from lamanas_core.search.normalisation import ALL_ROWS, Batch
 
 Order = Literal["none", "first", "second"]
-# Adam's, with β₁ = 0.
+# Of Adam with β₁ = 0.
 BETA_2, EPSILON = 0.999, 1e-8
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How a forward pass weighs operations: temperature and threshold of α's shares, the seed of its dropped paths;
-    ``masked``: what is dropped is computed at a weight of 0 (see ``cell_weights``)."""
+    """How a forward pass derives the weights of operations from α; see ``cell_weights``.
+
+    ``temperature``: of the softmax over α. ``threshold``: the share (0..1) below which operations and inputs are
+    dropped. ``dropped``: the seed of drop-path, None without it. ``masked``: dropped operations are computed with
+    weight 0 instead of skipped.
+    """
 
     temperature: float
     threshold: float
@@ -34,7 +38,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class TaskLearner:
-    """What runs the parameters. It holds structure alone: every call is given its tensors."""
+    """The modules of a meta-model without their parameters, which are arguments of every call."""
 
     config: Config
     network: Network
@@ -43,7 +47,7 @@ class TaskLearner:
 
     @classmethod
     def build(cls, config: Config, device: str = "cpu", *, half_precision: bool = False) -> "TaskLearner":
-        """For ``config``; ``device`` and ``half_precision`` as for ``Network``."""
+        """The task learner for ``config``; ``device`` and ``half_precision`` as in ``Network``."""
         head = make_head(config.network)
         network = Network(config.network, device, half_precision=half_precision)
         return cls(config, network, head, head.loss_network(config.task_learner, None))
@@ -57,8 +61,11 @@ class TaskLearner:
         batch: Batch = ALL_ROWS,
         mixing: Mixing | None = None,
     ) -> tuple[Tensor, NetworkMoments]:
-        """float images (n, c, h, w) to features (n, d), and the moments that normalised them, through the network as
-        α prunes it (``mixing`` None: as served)."""
+        """Images, float (n, c, h, w) in 0..1 -> features, float (n, d), and the moments that normalised them.
+
+        ``moments``: the moments to normalise with; None: those of the images, as ``batch`` specifies. ``mixing`` None:
+        α at its final temperature, pruned as after adaptation.
+        """
         network = self.config.network
         if mixing is None:
             mixing = Mixing(network.temperature, network.prune_threshold)
@@ -74,7 +81,11 @@ class TaskLearner:
         return self.network(theta, weights, images, moments, batch)
 
     def mixing(self, k: int, count: int, dropping: torch.Generator | None, *, masked: bool = False) -> Mixing:
-        """How step ``k`` of ``count`` mixes: the temperature falls linearly to its end; paths drop in training only."""
+        """The mixing of inner step ``k`` (from 0) of ``count``.
+
+        The temperature falls linearly from ``start_temperature`` to the network's. ``dropping``: the generator for
+        drop-path and the training threshold in meta-training; None at adaptation.
+        """
         network, start = self.config.network, self.config.task_learner.start_temperature
         temperature = network.temperature
         if start is not None and count > 1:
@@ -86,29 +97,37 @@ class TaskLearner:
     def support_logits(
         self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
     ) -> Tensor:
-        """The logits that L_φ is taken on while adapting (``Head.support_logits``), at the scale of the config."""
+        """The logits that L_φ takes in the inner loop (``Head.support_logits``), scaled by ``logit_scale``.
+
+        ``features``: (n, d); ``labels``: int64 (n,); returns (n, ways).
+        """
         scale = log_scale.exp() * self.config.task_learner.logit_scale
         return self.head.support_logits(theta, features, labels, ways, scale)
 
     def fitted_head(
         self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
     ) -> FittedHead:
-        """The head for a support set's features (n, d) and labels (n,), at the calibrated scale."""
+        """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature."""
         scale = log_scale.exp() / self.config.calibration.temperature
         return self.head.fit(theta, features, labels, ways, scale)
 
     def learned_loss(
         self, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: LossState = None
     ) -> tuple[Tensor, LossState]:
-        """L_φ of logits (n, ways) and labels (n,), and the loss network's state behind it."""
+        """L_φ of logits (n, ways) and labels int64 (n,), a scalar, and the loss network's state after it.
+
+        ``progress``: k / K for inner step k, in 0..1. ``state``: the loss network's state for these examples, None
+        before the first step.
+        """
         result: tuple[Tensor, LossState] = functional_call(self.loss, phi, (logits, labels, progress, state))
         return result
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where the steps have come: θ and α, the loss network's state of every support image, Adam's running mean of
-    squared gradients. None before the first step."""
+    """The state of the inner loop: θ_i and α_i, the loss network's state for all n support images, and Adam's running
+    mean of squared gradients. The latter two are None before the first step and where there is none.
+    """
 
     theta: Tensors
     alpha: Tensors
@@ -118,9 +137,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: how far the steps had come (0..1), the rows of the support set it used, the θ and α it was taken at
-    and the logarithms of λ and ξ (one a tensor), how its forward pass mixed them, the logits that gave, the loss and
-    the loss network's state of them before it, θ and α after it.
+    """One inner step.
+
+    ``progress``: k / K, in 0..1. ``rows``: the rows of the support set that it used, int64 (b,). ``before``: θ and α at
+    which the gradient was taken. ``log_rates``: the log step sizes of θ and α, one per tensor. ``mixing``: of its
+    forward pass. ``logits``: (b, ways); ``loss``: L_φ of them, a scalar. ``loss_state``: the loss network's state of
+    these rows before the step. ``theta`` and ``alpha``: after the step.
     """
 
     progress: float
@@ -148,20 +170,22 @@ def steps(
     dropping: torch.Generator | None = None,
     keep_graphs: bool = False,
 ) -> Iterator[Step]:
-    """``count`` steps of Eq. 2 on support images float (n, c, h, w), labels int64 (n,).
+    """``count`` steps of Eq. 2 on the support set: images float (n, c, h, w) in 0..1, labels int64 (n,).
 
-    θ_{k+1} = θ_k - λ ∇_θ L_φ, α_{k+1} = α_k - ξ ∇_α L_φ, both gradients from one backward pass, with λ and ξ learned
-    per step and tensor (steps beyond those that they were learned for take the last), or by Adam where the config says
-    so. ``order``: how far the steps can be differentiated: "none"; "second" through all of them; "first" without the
-    dependence of each gradient on the θ and α it was taken at (but with its dependence on φ).
-    ``batches``: for each step the rows (int64) of the support set that it uses, all of them by default.
-    ``dropping``: where dropped paths come from, in training. ``keep_graphs``: that each step's logits can be
-    differentiated once more in ``before``.
+    θ_{k+1} = θ_k - λ_task ∇_θ L_φ and α_{k+1} = α_k - ξ_task ∇_α L_φ, both gradients from one backward pass. The step
+    sizes are meta-learned per step and tensor; further steps use the last step's. With ``optimizer`` "adam" each
+    gradient is replaced by Adam's direction.
+
+    ``order``: how the steps can be differentiated. "none": not at all; "second": exactly, through all steps; "first":
+    without the dependence of each gradient on the θ and α at which it was taken, but with its dependence on φ.
+    ``batches``: the rows of the support set (int64) that each step uses; by default all. ``dropping``: the generator of
+    drop-path in meta-training. ``keep_graphs``: keep each step's graph, so that its logits can be differentiated with
+    respect to ``before`` once more.
     """
     point = Point(parameters.theta, parameters.alpha)
-    everything = torch.arange(len(support), device=support.device)
+    all_rows = torch.arange(len(support), device=support.device)
     for k in range(count):
-        rows = everything if batches is None else batches[k]
+        rows = all_rows if batches is None else batches[k]
         mixing = learner.mixing(k, count, dropping)
         step, point = take_step(
             learner, parameters, point, support, labels, ways, k, count, rows, mixing, order, keep_graphs=keep_graphs
@@ -184,13 +208,13 @@ def take_step(
     *,
     keep_graphs: bool = False,
 ) -> tuple[Step, Point]:
-    """Step ``k`` of ``count`` from ``point`` on, by the images ``rows`` of the support set; see ``steps``."""
+    """Inner step ``k`` (from 0) of ``count`` from ``point``, on the rows ``rows`` of the support set; see ``steps``."""
     theta, alpha = point.theta, point.alpha
     at = (theta, alpha) if order == "second" else (leaves(theta), leaves(alpha))
-    seen = None if point.loss_state is None else (point.loss_state[0][rows], point.loss_state[1][rows])
+    state_before = None if point.loss_state is None else (point.loss_state[0][rows], point.loss_state[1][rows])
     batch = Batch(double_backward=order != "none")
     evaluate = loss_at(learner, parameters, ways, k / count, mixing, batch)
-    loss, logits, after = evaluate(*at, support[rows], labels[rows], seen)
+    loss, logits, state_after = evaluate(*at, support[rows], labels[rows], state_before)
     gradients, squares = _gradients(learner, loss, at, point.squares, k, order, keep_graphs=keep_graphs)
     log_rates = parameters.log_rates(k)
     if order == "none":
@@ -199,13 +223,13 @@ def take_step(
         moved_along(theta, gradients[: len(theta)], log_rates[0]),
         moved_along(alpha, gradients[len(theta) :], log_rates[1]),
     )
-    state = _remembered(point.loss_state, after, rows, len(support))
+    state = _updated_state(point.loss_state, state_after, rows, len(support))
     if order == "none":
         moved = detached(moved[0]), detached(moved[1])
         state = None if state is None else (state[0].detach(), state[1].detach())
         squares = None if squares is None else tuple(square.detach() for square in squares)
     logits = logits if keep_graphs else logits.detach()
-    step = Step(k / count, rows, at, log_rates, mixing, logits, loss.detach(), seen, *moved)
+    step = Step(k / count, rows, at, log_rates, mixing, logits, loss.detach(), state_before, *moved)
     return step, Point(*moved, state, squares)
 
 
@@ -215,8 +239,10 @@ Evaluate = Callable[[Tensors, Tensors, Tensor, Tensor, LossState], tuple[Tensor,
 def loss_at(
     learner: TaskLearner, parameters: Parameters, ways: int, progress: float, mixing: Mixing, batch: Batch
 ) -> Evaluate:
-    """A pure function of θ, α, images float (n, c, h, w), labels int64 (n,) and the loss network's state of them:
-    L_φ, the logits (n, ways) that it was taken on, the state behind it."""
+    """A pure function of θ, α, images float (n, c, h, w), labels int64 (n,) and the loss network's state before.
+
+    It returns L_φ, a scalar, the logits (n, ways) that L_φ was computed from, and the loss network's state after.
+    """
 
     def evaluate(
         theta: Tensors, alpha: Tensors, images: Tensor, labels: Tensor, state: LossState
@@ -239,14 +265,16 @@ def _gradients(
     *,
     keep_graphs: bool,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
-    """What θ and α move along, in their order, and Adam's running mean where the config takes it. Operations that are
-    skipped have a gradient of 0 and stay as they are."""
-    twice = order != "none"
+    """The directions of the step for the tensors of θ, then of α, and Adam's running mean of squares (None with SGD).
+
+    The gradient of skipped operations is 0, so they remain unchanged.
+    """
+    differentiable = order != "none"
     gradients = torch.autograd.grad(
         loss,
         [*at[0].values(), *at[1].values()],
-        create_graph=twice,
-        retain_graph=keep_graphs or twice,
+        create_graph=differentiable,
+        retain_graph=keep_graphs or differentiable,
         materialize_grads=True,
     )
     if learner.config.task_learner.optimizer == "sgd":
@@ -257,8 +285,11 @@ def _gradients(
 def adam(
     gradients: tuple[Tensor, ...], squares: tuple[Tensor, ...] | None, taken: int
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Adam with β₁ = 0: each gradient over the root of its squares' running mean (β₂ = 0.999, unbiased after ``taken``
-    steps, ε 1e-8), and that mean."""
+    """The directions of Adam with β₁ = 0, β₂ = 0.999 and ε = 1e-8, and the new running means of squared gradients.
+
+    A direction is the gradient over the root of the running mean; ``taken``, the number of steps including this one,
+    corrects its bias. ``squares``: the running means so far; None before the first step.
+    """
     before = squares if squares is not None else tuple(torch.zeros_like(gradient) for gradient in gradients)
     after = tuple(
         torch.lerp(square, gradient.square(), 1 - BETA_2) for square, gradient in zip(before, gradients, strict=True)
@@ -270,28 +301,28 @@ def adam(
     return directions, after
 
 
-def _remembered(state: LossState, seen: LossState, rows: Tensor, n: int) -> LossState:
-    """The loss network's state of all n examples after a step that saw ``rows`` of them; unseen ones start at 0."""
-    if seen is None:
+def _updated_state(state: LossState, of_rows: LossState, rows: Tensor, n: int) -> LossState:
+    """The loss network's state of all n examples, updated for ``rows``; examples not used so far have a state of 0."""
+    if of_rows is None:
         return None
     if state is None:
-        state = (seen[0].new_zeros(n, seen[0].shape[1]), seen[1].new_zeros(n, seen[1].shape[1]))
-    return state[0].index_copy(0, rows, seen[0]), state[1].index_copy(0, rows, seen[1])
+        state = (of_rows[0].new_zeros(n, of_rows[0].shape[1]), of_rows[1].new_zeros(n, of_rows[1].shape[1]))
+    return state[0].index_copy(0, rows, of_rows[0]), state[1].index_copy(0, rows, of_rows[1])
 
 
 def leaves(tensors: Tensors) -> Tensors:
-    """The same values as new leaves of the graph."""
+    """The same values as new leaf tensors that require gradients."""
     return {name: value.detach().requires_grad_() for name, value in tensors.items()}
 
 
 def detached(tensors: Tensors) -> Tensors:
-    """The same values outside of any graph."""
+    """The same values without a graph."""
     return {name: value.detach() for name, value in tensors.items()}
 
 
 def moved_along(tensors: Tensors, gradients: tuple[Tensor, ...], log_rates: Tensor) -> Tensors:
-    """Each tensor less its step size times its gradient."""
-    # Apart at once: taken one by one, each would have a gradient as long as all of them.
+    """Each tensor minus its step size times its gradient; ``log_rates``: one log step size per tensor."""
+    # Unbound at once: the gradient of each indexed element would be as long as the whole vector.
     rates = log_rates.exp().unbind()
     return {
         name: value - rates[i] * gradient

@@ -1,7 +1,7 @@
-"""The adapted network written as an ONNX graph: each part writes itself, pruned to what α keeps.
+"""Exports the adapted network, pruned by α, as an ONNX graph. Each part of the network writes its own nodes.
 
-A normalisation behind a convolution goes into its weights and bias, together with the edge's weight; behind a pooling
-it stays a scale and a shift. Nothing is folded forward across padding or ReLU.
+A normalisation that follows a convolution is folded into its weight and bias, together with the edge's weight. After a
+pooling it remains a scale and a shift: folding it into the next layer would have to cross padding or a ReLU.
 """
 
 import json
@@ -31,8 +31,10 @@ def build(
     classes: Sequence[str],
     model_version: str,
 ) -> bytes:
-    """The ONNX file: input ``images`` uint8 (n, c, h, w); outputs ``logits``, ``probabilities`` float32 (n, ways), and
-    with prototypes ``novelty`` float32 (n,).
+    """The artifact: an ONNX file with the input ``images``, uint8 (n, c, h, w), and the outputs ``logits`` and
+    ``probabilities``, float32 (n, ways), and ``novelty``, float32 (n,), if the head measures it.
+
+    ``moments`` and ``head``: of the support set (see ``finish``). ``classes``: the class names, in label order.
     """
     network = learner.config.network
     weights = cell_weights(

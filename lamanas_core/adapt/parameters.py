@@ -1,4 +1,4 @@
-"""What is meta-learned: θ, α, φ, the step sizes and the head's scale."""
+"""The meta-parameters: θ, α, φ, the inner step sizes and the head's scale."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,12 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Parameters:
-    """All that is meta-learned: θ, α, φ, the logarithms of the step sizes λ and ξ, each (steps, tensors), and of the
-    head's scale."""
+    """All meta-learned parameters, float32.
+
+    ``theta`` (θ), ``alpha`` (α) and ``phi`` (φ): tensors by name. ``theta_log_rates`` and ``alpha_log_rates``: the log
+    step sizes log λ_task, (steps, tensors of θ), and log ξ_task, (steps, tensors of α), of Eq. 2. ``log_scale``: the
+    logarithm of the head's scale, a scalar.
+    """
 
     theta: Tensors
     alpha: Tensors
@@ -27,7 +31,9 @@ class Parameters:
     log_scale: Tensor
 
     def named(self) -> Tensors:
-        """Every tensor under one flat name, ``theta.<...>`` and so on."""
+        """All tensors by flat names: ``theta.<name>``, ``alpha.<name>``, ``phi.<name>``, ``rates.theta``,
+        ``rates.alpha`` and ``scale``.
+        """
         return {
             **{f"theta.{name}": value for name, value in self.theta.items()},
             **{f"alpha.{name}": value for name, value in self.alpha.items()},
@@ -39,9 +45,9 @@ class Parameters:
 
     @classmethod
     def from_named(cls, named: Mapping[str, Tensor]) -> "Parameters":
-        """The inverse of ``named``; θ and α keep the order they have there, which the step sizes go by.
+        """The inverse of ``named``. Raises KeyError if the step sizes or the scale are missing.
 
-        Raises KeyError where one is missing.
+        θ and α keep the order of ``named``, by which the columns of the step sizes are indexed.
         """
 
         def part(prefix: str) -> Tensors:
@@ -51,17 +57,20 @@ class Parameters:
         return cls(part("theta."), part("alpha."), part("phi."), *rates, named["scale"])
 
     def log_rates(self, k: int) -> tuple[Tensor, Tensor]:
-        """The logarithms of λ and ξ of step ``k``, one a tensor. Steps beyond those learned for take the last."""
-        learned = min(k, len(self.theta_log_rates) - 1)
-        return self.theta_log_rates[learned], self.alpha_log_rates[learned]
+        """The log step sizes of inner step ``k`` (from 0): (tensors of θ,) and (tensors of α,).
+
+        Steps beyond the meta-learned K use the last step's.
+        """
+        row = min(k, len(self.theta_log_rates) - 1)
+        return self.theta_log_rates[row], self.alpha_log_rates[row]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Parameters":
-        """``function`` applied to every tensor."""
+        """A copy with ``function`` applied to every tensor."""
         return Parameters.from_named({name: function(value) for name, value in self.named().items()})
 
 
 def initial_parameters(config: Config, seed: int) -> Parameters:
-    """θ, φ at random from ``seed``, α near 0, rates and scale as the config says."""
+    """Random θ and φ from ``seed``, α near 0, the step sizes of ``config`` and a scale of 10, all on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     task = config.task_learner
     theta = Network(config.network).initial_theta(generator)
@@ -69,7 +78,7 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
     alpha = initial_alpha(config.network)
     return Parameters(
         theta,
-        # Not quite 0: two operations that start level would stay level.
+        # Not exactly 0: of two operations with equal α, neither could overtake the other.
         {name: value + 1e-3 * torch.randn(value.shape, generator=generator) for name, value in alpha.items()},
         {name: p.detach().clone() for name, p in loss.named_parameters()},
         torch.full((task.steps, len(theta)), task.theta_rate).log(),

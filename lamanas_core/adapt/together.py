@@ -1,4 +1,4 @@
-"""Several episodes of equal shape in one pass: what keeps a GPU busy. Each gets what it would get alone."""
+"""The inner loop of several episodes of equal shape in one batch, for GPUs. The results equal those of each alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +14,13 @@ from lamanas_core.search.normalisation import Batch
 def steps_together(
     learner: TaskLearner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int, count: int
 ) -> tuple[list[Parameters], Tensor]:
-    """The parameters of each of E episodes after ``count`` steps of Eq. 2, and the losses before each, (count, E).
+    """``count`` inner steps of Eq. 2 on each of E episodes.
 
-    Images float (E, n, c, h, w), labels int64 (E, n): episodes of as many images and ``ways`` each; every step sees all
-    images. θ and α are stacked, and dropped operations masked, so that each episode can have its own architecture. The
-    results equal those of ``steps`` to rounding (1e-5 in float32 on a CPU); their last bits depend on E.
+    ``support``: float (E, n, c, h, w); ``labels``: int64 (E, n) in 0..``ways``-1. Returns the adapted parameters of
+    each episode, and the losses L_φ, (count, E), before each step. Every step uses the whole support set.
+
+    θ and α are stacked, and dropped operations are masked, so that each episode can have its own architecture. The
+    results equal those of ``steps`` up to rounding (1e-5 in float32 on a CPU); their last bits depend on E.
     """
     episodes = len(support)
     theta, alpha = _stacked(parameters.theta, episodes), _stacked(parameters.alpha, episodes)
@@ -31,7 +33,7 @@ def steps_together(
         evaluate = loss_at(learner, parameters, ways, k / count, mixing, Batch(stacked=True))
         loss, *after = torch.func.vmap(_tensors_only(evaluate))(theta, alpha, support, labels, *state)
         state = tuple(tensor.detach() for tensor in after)
-        # An episode's loss depends on its own θ and α alone, so the gradient of the sum holds that of each.
+        # An episode's loss depends only on its own θ and α, so the sum's gradient consists of the episodes' gradients.
         variables = [*theta.values(), *alpha.values()]
         gradients = torch.autograd.grad(loss.sum(), variables, materialize_grads=True)
         if learner.config.task_learner.optimizer == "adam":
@@ -46,7 +48,7 @@ def steps_together(
 
 
 def _tensors_only(evaluate: Evaluate) -> Callable[..., tuple[Tensor, ...]]:
-    """``evaluate`` without what ``vmap`` takes and gives back none of: a state is two tensors, or nothing."""
+    """``evaluate`` with tensors only, as ``vmap`` requires: the loss network's state as two tensors or none."""
 
     def evaluated(theta: Tensors, alpha: Tensors, images: Tensor, labels: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         loss, _, after = evaluate(theta, alpha, images, labels, (state[0], state[1]) if state else None)

@@ -1,1 +1,1 @@
-"""Images as classes, splits and episodes, and what changes them at random."""
+"""Data sets, splits, episodes and augmentation."""

@@ -1,4 +1,4 @@
-"""Random changes of images: affine ones against overfitting, and the styles that adaptation is trained for."""
+"""Augmentation: affine transformations against overfitting, and styles so that meta-training requires adaptation."""
 
 import math
 
@@ -11,9 +11,9 @@ from lamanas_core.recipe import Affine, Styles
 
 
 def random_affine(images: Tensor, spec: ImageSpec, recipe: Affine, generator: torch.Generator) -> Tensor:
-    """float (n, c, h, w): each image turned, scaled, sheared and shifted at random, up to the limits of ``recipe``.
+    """Images, float (n, c, h, w), each rotated, scaled, sheared and shifted at random within the limits of ``recipe``.
 
-    Beyond its edge lies the background, 0, where ``spec`` knows one; a photo has none and goes on mirrored.
+    Outside the image is the background, 0, if ``spec`` normalises polarity; photos are continued by reflection.
     """
     n = len(images)
 
@@ -31,16 +31,15 @@ def random_affine(images: Tensor, spec: ImageSpec, recipe: Affine, generator: to
 
 
 def restyled(images: Tensor, spec: ImageSpec, recipe: Styles, generator: torch.Generator) -> Tensor:
-    """float (n, c, h, w) in 0..1: the same images in one random style, common to all of them. All in 0..1.
+    """Images, float (n, c, h, w) in 0..1, in one random style common to all; the result has the same shape and range.
 
-    Where ``spec`` knows ink from background these are drawings, ink high; otherwise photos.
+    If ``spec`` normalises polarity, the images are drawings whose ink is 1; otherwise they are photos.
     """
     return (_redrawn if spec.normalise_polarity else _retaken)(images, recipe, generator)
 
 
 def _redrawn(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
-    """Each with its own chance: a thicker pen, a coarse scan, stretched and sheared as a whole, another contrast,
-    grain."""
+    """Each with its own probability: a thicker pen, a coarse scan, stretching and shearing, a contrast curve, noise."""
     if chance(recipe.thicker_pen, generator):
         kernel = ((3, 3), (3, 1), (1, 3))[int(torch.randint(3, (), generator=generator))]
         images = F.max_pool2d(images, kernel, 1, (kernel[0] // 2, kernel[1] // 2))
@@ -60,7 +59,7 @@ def _redrawn(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tens
 
 
 def _retaken(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
-    """Each with its own chance: a coarse camera, light of another colour (less of each), another exposure."""
+    """Each with its own probability: a low resolution, a coloured (and darker) light, a different exposure."""
     if chance(recipe.coarse, generator):
         images = _coarse(images, recipe, generator)
     if chance(recipe.coloured_light, generator):
@@ -72,7 +71,7 @@ def _retaken(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tens
 
 
 def _coarse(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
-    """As from a device with few pixels a side."""
+    """The images at a low resolution, scaled back to their size."""
     side = images.shape[-1]
     pixels = int(_uniform(recipe.coarsest, recipe.finest, generator)) * side // 28
     small = F.interpolate(images, size=(pixels, pixels), mode="area")
@@ -80,7 +79,7 @@ def _coarse(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tenso
 
 
 def chance(probability: float, generator: torch.Generator) -> bool:
-    """True with this probability."""
+    """True with the given ``probability`` (0..1)."""
     return bool(torch.rand((), generator=generator) < probability)
 
 

@@ -1,4 +1,4 @@
-"""Episodes drawn from the classes of a split."""
+"""Episodes (few-shot tasks) sampled from the classes of a split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from lamanas_core.data.folders import ImageClasses
 
 @dataclass(frozen=True)
 class Episode:
-    """One task. Images (n, c, h, w), uint8 as they are drawn or float in 0..1 as the network takes them; labels int64
-    (n,) in 0..ways-1; ``classes``: which of the split's they are, where they are of a split.
+    """A few-shot task T_i: the support set (the paper's D_train) and the query set (D_val).
+
+    Images: (n, c, h, w), uint8 as sampled or float in 0..1 as the network takes them. Labels: int64 (n,) in
+    0..``ways``-1. ``classes``: the indices in ``ImageClasses`` of the labels' classes; empty if they are not recorded.
     """
 
     support: Tensor
@@ -34,12 +36,12 @@ def sample_episode(
     within_group: bool = False,
     uneven: bool = False,
 ) -> Episode:
-    """``ways`` classes, ``shots`` support and up to ``queries`` query images of each, all different.
+    """A random episode of ``ways`` classes with ``shots`` support and up to ``queries`` query images per class.
 
-    ``uneven``: a class has any number of support images from 1 to ``shots``, as clients bring them.
-    With ``rotations`` each class turned by 0, 90, 180 and 270 degrees is a class of its own. With ``within_group`` all
-    classes come from one alphabet (all of its classes where it has fewer than ``ways``).
-    Raises ValueError where the split has too few classes.
+    Images are uint8, and no image is used twice. A class with too few images gets fewer queries, but at least one, and
+    if necessary fewer shots. ``uneven``: each class has a random number of shots from 1 to ``shots``. ``rotations``:
+    each class rotated by 0, 90, 180 and 270 degrees counts as four classes. ``within_group``: all classes are from one
+    alphabet, with fewer ways if it has fewer classes. Raises ValueError if there are too few classes.
     """
     candidates = torch.arange(len(classes))
     if within_group:
@@ -73,14 +75,14 @@ def sample_episode(
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images to float32 in 0..1."""
+    """uint8 images -> float32 in 0..1, of the same shape."""
     return images.float() / 255
 
 
 def with_out_of_class(
     classes: ImageClasses, ways: int, shots: int, queries: int, episodes: int, seed: int
 ) -> Iterator[tuple[Episode, Tensor]]:
-    """Episodes of ``ways`` classes, each with as many images (uint8) of classes outside it as it has queries."""
+    """``episodes`` episodes from ``seed``, each with as many out-of-class images, uint8 (n, c, h, w), as queries."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(episodes):
         episode = sample_episode(classes, ways, shots, queries, generator)
@@ -88,6 +90,6 @@ def with_out_of_class(
 
 
 def out_of_class(classes: ImageClasses, episode: Episode, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` images uint8 (count, c, h, w) of classes that are not in ``episode``, drawn with repetition."""
+    """``count`` images, uint8 (count, c, h, w), of classes that are not in ``episode``, drawn with replacement."""
     outside = torch.cat([members for i, members in enumerate(classes.members) if i not in episode.classes])
     return classes.images[outside[torch.randint(len(outside), (count,), generator=generator)]]

@@ -1,4 +1,4 @@
-"""Images of a data set, preprocessed once and split by class: Omniglot's layout or any folder of class folders."""
+"""Loading data sets, Omniglot or any folder of class folders: images are preprocessed once and split by class."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +15,16 @@ from lamanas_core.image_spec import ImageSpec
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
 MAX_PIXELS = 16_000_000
-# A class must fill one support image and one query image.
+# One support image and one query image.
 MIN_IMAGES = 2
 
 
 @dataclass(frozen=True)
 class ImageClasses:
-    """The classes of one split. ``images``: uint8 (n, c, h, w); class i has the rows ``members[i]`` (int64).
+    """The classes of one split.
 
-    ``groups[i]`` is the alphabet (the folder above the class folder; "" where there is none).
+    ``images``: all images, uint8 (n, c, h, w). Class i is called ``names[i]``, has the images in the rows
+    ``members[i]`` (int64), and belongs to the alphabet ``groups[i]`` (its parent folder; "" if there is none).
     """
 
     images: Tensor
@@ -38,22 +39,23 @@ class ImageClasses:
 def load_dataset(
     path: Path, spec: ImageSpec, *, seed: int = 0, split: dict[Split, list[str]] | None = None
 ) -> dict[Split, ImageClasses]:
-    """The three splits of the data set at ``path``.
+    """The three splits of the data set at ``path``, with images in the format ``spec``.
 
-    Omniglot (its two folders, or its two zips) gets the Vinyals split; any other folder of class folders is split
-    by class, 70 : 15 : 15, by ``seed``, or as ``split`` says, which a run has written down. Raises DatasetError.
+    ``split``: the class names of each split, for example those recorded by a run. Without it Omniglot (two folders or
+    two zip files) gets the Vinyals split, and any other folder of class folders is split by class, 70 : 15 : 15, from
+    ``seed``. Raises DatasetError.
     """
     files = _found(path)
     if split is None:
         split = vinyals() if is_omniglot(path) else by_seed(sorted(files), seed)
     missing = [name for names in split.values() for name in names if name not in files]
     if missing:
-        raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, {missing[0]} for one")
+        raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, e.g. {missing[0]}")
     return {part: _read(names, files, spec) for part, names in split.items()}
 
 
 def load_all(path: Path, spec: ImageSpec) -> ImageClasses:
-    """All classes of the data set at ``path``, not split: for data that no model here was trained on.
+    """All classes of the data set at ``path`` without a split, for data that was not used for training.
 
     Raises DatasetError.
     """
@@ -64,7 +66,7 @@ def load_all(path: Path, spec: ImageSpec) -> ImageClasses:
 def _found(path: Path) -> dict[str, list[ReadBytes]]:
     files = dict(class_files(path)) or dict(_class_folders(path))
     if not files:
-        raise DatasetError(f"{path}: no class folders with images in it")
+        raise DatasetError(f"{path} contains no class folders with images")
     return files
 
 

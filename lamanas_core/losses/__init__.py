@@ -1,1 +1,1 @@
-"""Loss networks φ."""
+"""Loss networks L_φ with parameters φ."""

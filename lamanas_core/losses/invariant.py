@@ -1,4 +1,4 @@
-"""The learned loss L_φ for any number of classes, in any order (preset ``serving``)."""
+"""The learned loss L_φ for any number of classes, invariant to their order (preset ``serving``)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,22 +8,31 @@ from lamanas_core.config import LossKind
 
 LossState = tuple[Tensor, Tensor] | None
 FEATURES = 10
-ALONE = -3.0  # log of the strength that the only image of a class starts out with
+ALONE = -3.0  # the initial logarithm of the gate for an image that is the only one of its class
 
 
 def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
-    """What L_φ sees of each example, (n, 10): nothing here depends on the order of the classes.
+    """L_φ's inputs, float (n, 10), which do not depend on the order of the classes.
 
-    The true class's logit over the log-sum and over the largest of the others, cross-entropy, the others' spread, the
-    same cross-entropy averaged over the task and the example's distance from it, log of the number of classes, how far
-    the K steps have come (0 to 1), one over its class's number of images, and whether that is the only one (its
-    prototype cannot leave it out then: its cross-entropy tells next to nothing). ``logits`` (n, ways), ``labels``
-    int64 (n,).
+    ``logits``: float (n, ways), ways at least 2; ``labels``: int64 (n,); ``progress``: k / K, in 0..1. The features of
+    an example, scaled to comparable magnitudes:
+
+    1. the true class's logit minus the log-sum-exp of the others;
+    2. the true class's logit minus the largest of the others;
+    3. its cross-entropy;
+    4. the standard deviation of the other logits;
+    5. the cross-entropy averaged over all examples;
+    6. its cross-entropy minus that average;
+    7. the logarithm of the number of classes;
+    8. ``progress``;
+    9. the reciprocal of the number of images of its class;
+    10. 1 if it is the only image of its class, otherwise 0. Its logits are then not leave-one-out, so that its
+        cross-entropy is hardly informative.
     """
     ways = logits.shape[1]
     counts = (labels[:, None] == torch.arange(ways, device=labels.device)).sum(0).to(logits)[labels]
     true = logits.gather(1, labels[:, None]).squeeze(1)
-    # The columns of all classes but the true one, in order.
+    # The columns of all classes except the true one, in order.
     columns = torch.arange(ways - 1, device=labels.device).expand(len(labels), -1)
     others = logits.gather(1, columns + (columns >= labels[:, None]))
     rest = others.logsumexp(1)
@@ -31,7 +40,7 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
     average = entropy.mean().expand_as(entropy)
     spread = (others - others.mean(1, keepdim=True)).square().mean(1)
     constant = torch.ones_like(true)
-    seen = [
+    values = [
         (true - rest) / 5,
         (true - others.amax(1)) / 5,
         entropy,
@@ -43,29 +52,35 @@ def features(logits: Tensor, labels: Tensor, progress: float) -> Tensor:
         1 / counts,
         (counts == 1).to(true),
     ]
-    return torch.stack(seen, dim=1)
+    return torch.stack(values, dim=1)
 
 
 def lstm_cell(cell: nn.LSTMCell, x: Tensor, state: LossState) -> tuple[Tensor, Tensor]:
-    """``cell(x, state)`` of operations that ``torch.func.vmap`` can batch and that have second derivatives everywhere.
+    """``cell(x, state)`` from operations that ``torch.func.vmap`` can batch and that can be differentiated twice.
 
-    x (n, inputs); the state None, which is zeros, or h and c, each (n, hidden); the same out.
+    ``x``: (n, inputs). ``state``: h and c, each (n, hidden), or None for zeros. Returns the new h and c.
     """
     h, c = state if state is not None else (x.new_zeros(len(x), cell.hidden_size),) * 2
     gates = F.linear(h, cell.weight_hh, cell.bias_hh) + F.linear(x, cell.weight_ih, cell.bias_ih)
-    into, forget, value, out = gates.chunk(4, dim=1)
-    c = forget.sigmoid() * c + into.sigmoid() * value.tanh()
-    return out.sigmoid() * c.tanh(), c
+    input_gate, forget_gate, candidate, output_gate = gates.chunk(4, dim=1)
+    c = forget_gate.sigmoid() * c + input_gate.sigmoid() * candidate.tanh()
+    return output_gate.sigmoid() * c.tanh(), c
 
 
 class LearnedLoss(nn.Module):
-    """φ. ``forward(logits, labels, progress, state) -> (loss, state)``, the loss a scalar.
+    """The loss network L_φ for any number of classes. Its parameters are φ.
 
-    ``fnn`` maps an example's features to its loss. ``lstm`` carries a state per example along the K steps, so that it
-    sees the course of the adaptation and can stop in time. With ``residual``, cross-entropy is added before the ELU,
-    times a strength of each example's own (exp of a linear gate on its features): so one φ can step far where the
-    support set says much, and stay where it says little. Both start out orthogonal, with a small output layer; the
-    gate is open, but for classes of a single image.
+    ``forward(logits, labels, progress, state) -> (loss, state)``: logits float (n, ways), labels int64 (n,); the loss
+    is a scalar, the mean over the n examples. See ``features`` for ``progress``.
+
+    ``kind`` "fnn" maps an example's features to its loss. "lstm" has a state per example, h and c, each (n, hidden),
+    that carries over between the K steps, so that it can follow the course of the adaptation. "cross_entropy" is plain
+    cross-entropy and has no parameters. With ``residual``, the example's cross-entropy is added before the final ELU,
+    times a strength per example, the exponential of a linear gate on its features: the same φ can take large steps on
+    informative support sets and small ones on others.
+
+    Weight matrices are initialised orthogonally, biases with zeros, and the output layer is scaled down to 0.1. The
+    initial strength is 1, except for images that are the only one of their class (``ALONE``).
     """
 
     def __init__(self, kind: LossKind, residual: bool, hidden: int, generator: torch.Generator | None = None) -> None:
@@ -91,9 +106,9 @@ class LearnedLoss(nn.Module):
         entropy = F.cross_entropy(logits, labels, reduction="none")
         if self.kind == "cross_entropy":
             return entropy.mean(), None
-        seen = features(logits, labels, progress)
-        strength = self.gate(seen).squeeze(1).exp()
-        embedded = F.elu(self.embedding(seen))
+        inputs = features(logits, labels, progress)
+        strength = self.gate(inputs).squeeze(1).exp()
+        embedded = F.elu(self.embedding(inputs))
         if isinstance(self.hidden, nn.LSTMCell):
             state = lstm_cell(self.hidden, embedded, state)
             embedded = state[0]

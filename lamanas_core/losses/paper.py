@@ -1,4 +1,4 @@
-"""The paper's loss networks, in its own form: logits and raw label in, one loss an example out (preset ``paper``)."""
+"""The paper's loss networks (preset ``paper``): they map each example's logits and integer label to a loss."""
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,16 @@ LSTM_LAYERS = 5
 
 
 class PaperLoss(nn.Module):
-    """φ. ``forward(logits, labels, progress, state) -> (loss, None)``, the loss a scalar, the mean over examples.
+    """The loss network L_φ of the paper's Section 5 for a fixed number of classes, ``ways``. Its parameters are φ.
 
-    The input of an example is its logits ⊕ its label as a number, embedded by a linear layer and an ELU. ``lstm`` has
-    five layers whose h₀ = c₀ are the label; ``fnn`` one hidden layer. With ``residual``, cross-entropy is added before
-    the last ELU. Orthogonal initialisation. Fixed to ``ways`` classes; it carries nothing from step to step.
+    ``forward(logits, labels, progress, state) -> (loss, None)``: logits float (n, ways), labels int64 (n,); the loss is
+    a scalar, the mean over the n examples. ``progress`` and ``state`` are ignored: nothing carries over between inner
+    steps.
+
+    An example's logits and its label, as one number, are concatenated and embedded by a linear layer and an ELU.
+    ``kind`` "lstm" has five LSTM layers whose initial states h₀ and c₀ are the label; "fnn" has one hidden layer. With
+    ``residual``, the example's cross-entropy is added before the final ELU. Weight matrices are initialised
+    orthogonally, biases with zeros.
     """
 
     def __init__(self, kind: str, residual: bool, hidden: int, ways: int, generator: torch.Generator | None) -> None:

@@ -1,4 +1,4 @@
-"""A learned loss must start out rising where cross-entropy rises."""
+"""Initialisation of learned losses: L_φ must initially increase where cross-entropy increases."""
 
 from itertools import cycle
 
@@ -10,9 +10,10 @@ from lamanas_core.losses.paper import PaperLoss
 
 
 def turn_slope(loss: LearnedLoss | PaperLoss) -> bool:
-    """Turn φ's output over if L_φ starts out falling where cross-entropy rises; True if it had to be.
+    """Negate φ's output layer, in place, if L_φ decreases where cross-entropy increases. Returns whether φ was changed.
 
-    Where the loss is far from 0 its ELU bends it, and both ways may fall; so it is made smaller until one does not.
+    Far from 0 the final ELU is nonlinear, and L_φ may decrease with either sign; the output layer is then also halved
+    until it does not.
     """
     if loss.kind == "cross_entropy" or slope_along_entropy(loss) >= 0:
         return False
@@ -25,7 +26,10 @@ def turn_slope(loss: LearnedLoss | PaperLoss) -> bool:
 
 @torch.enable_grad()
 def slope_along_entropy(loss: LearnedLoss | PaperLoss) -> float:
-    """⟨∇_z L_φ, ∇_z H⟩ on made-up logits (64 examples of 5 classes, or of as many as φ is for, from a fixed seed)."""
+    """⟨∇_z L_φ, ∇_z H⟩ on random logits z, (64, ways), from a fixed seed; H is cross-entropy.
+
+    ways is 5, or that of a loss network for a fixed number of classes.
+    """
     ways = loss.ways if isinstance(loss, PaperLoss) else 5
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(64, ways, generator=generator).to(loss.output.weight).requires_grad_()

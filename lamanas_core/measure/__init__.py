@@ -1,1 +1,1 @@
-"""What a meta-model is worth: accuracy, calibration, ablations, the table of the paper."""
+"""Measurements of meta-models: accuracy, calibration, ablations, loss landscapes and the paper's Table 1."""

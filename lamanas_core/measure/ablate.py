@@ -1,4 +1,4 @@
-"""What each part of the adaptation is worth: variants of one meta-model on the same episodes, compared in pairs."""
+"""Ablation of the adaptation: variants of one meta-model on the same episodes, with paired comparisons."""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,8 +15,8 @@ from lamanas_core.measure.metrics import mean_and_interval
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import genotype
 
-# Cross-entropy never had its step sizes learned for it: it is tried at L_φ's and at multiples of them, down to where
-# its steps are so short that it is as good as no adaptation.
+# The step sizes were not meta-learned for cross-entropy, so it is tried with multiples of those of L_φ, down to steps
+# so small that they hardly differ from no adaptation.
 CROSS_ENTROPY_RATES = {
     "cross_entropy_3": 3.0,
     "cross_entropy_1": 1.0,
@@ -28,21 +28,23 @@ CROSS_ENTROPY_RATES = {
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to adapt: a meta-model and how many steps (None: its own K)."""
+    """A variant of the adaptation: a meta-model and the number of inner steps (None: its K)."""
 
     model: MetaModel
     steps: int | None
 
 
 def variants(model: MetaModel) -> dict[str, Variant]:
-    """No steps; K steps of L_φ on θ and α, θ alone, α alone; K steps of cross-entropy at each rate."""
+    """The variants by name: no steps; K steps of L_φ on θ and α, on θ only and on α only; K steps of cross-entropy
+    with each multiple of the step sizes in ``CROSS_ENTROPY_RATES``.
+    """
     parameters = model.parameters
-    still = {
+    partial = {
         "theta_only": replace(parameters, alpha_log_rates=torch.full_like(parameters.alpha_log_rates, -torch.inf)),
         "alpha_only": replace(parameters, theta_log_rates=torch.full_like(parameters.theta_log_rates, -torch.inf)),
     }
     found = {"none": Variant(model, 0), "learned": Variant(model, None)}
-    found |= {name: Variant(MetaModel(part, model.card), None) for name, part in still.items()}
+    found |= {name: Variant(MetaModel(part, model.card), None) for name, part in partial.items()}
     task = replace(model.config.task_learner, loss="cross_entropy")
     card = model.card | {"config": replace(model.config, task_learner=task).to_json()}
     for name, factor in CROSS_ENTROPY_RATES.items():
@@ -60,15 +62,18 @@ def variants(model: MetaModel) -> dict[str, Variant]:
 def ablate(
     model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Every variant on the same episodes, each query alone: ``compared``; and of the genotypes after K steps of L_φ
-    ``genotype_moved``, the share of episodes in which it is not the meta-model's, and ``genotype_pairs_differ``.
+    """Evaluate every variant on the same episodes, each query on its own. ``config.steps`` is ignored.
+
+    ``on_episode`` is called with the number of episodes done. Returns the comparison (see ``compared``) and, for the
+    genotypes after K steps of L_φ, ``genotype_moved``, the fraction of episodes whose genotype differs from the
+    meta-model's, and ``genotype_pairs_differ`` (see ``pairs_that_differ``).
     """
-    tried = variants(model)
-    accuracies: dict[str, list[float]] = {name: [] for name in tried}
-    entropies: dict[str, list[float]] = {name: [] for name in tried}
+    by_name = variants(model)
+    accuracies: dict[str, list[float]] = {name: [] for name in by_name}
+    entropies: dict[str, list[float]] = {name: [] for name in by_name}
     genotypes: list[Hashable] = []
     for number, episode in enumerate(sampled(classes, config)):
-        for name, variant in tried.items():
+        for name, variant in by_name.items():
             adapted = adapt_to(variant.model, episode, steps=variant.steps, seed=number, device=config.device)
             accuracy, entropy = measured_on(adapted, episode)
             accuracies[name].append(accuracy)
@@ -84,25 +89,26 @@ def ablate(
 
 
 def compared(accuracies: Mapping[str, list[float]], entropies: Mapping[str, list[float]]) -> dict[str, Any]:
-    """``variants``: of each its accuracy and its own queries' cross-entropy, and the differences of its accuracy to no
-    adaptation and to the best cross-entropy loss, in pairs, each as mean and half-width of its 95 % interval.
+    """Summarise the per-episode accuracies (0..1) and query cross-entropies of the variants.
 
-    ``best_cross_entropy``: the rate of the highest mean accuracy, which is the one compared with, and the rate of the
-    lowest cross-entropy on the queries, which may be another.
+    ``variants``: for each variant its accuracy, its query cross-entropy, and the paired differences of its accuracy
+    from no adaptation (``over_none``) and from the best cross-entropy variant (``over_best_cross_entropy``), each as
+    mean and half-width of its 95 % confidence interval. ``best_cross_entropy``: the cross-entropy variant with the
+    highest mean accuracy, which is the one compared with, and the one with the lowest query cross-entropy.
     """
     best = max(CROSS_ENTROPY_RATES, key=lambda name: sum(accuracies[name]))
     rows = {}
     for name, values in accuracies.items():
-        row = {"accuracy": _stated(values), "query_cross_entropy": _stated(entropies[name])}
+        row = {"accuracy": _rounded_interval(values), "query_cross_entropy": _rounded_interval(entropies[name])}
         for against, label in (("none", "over_none"), (best, "over_best_cross_entropy")):
-            row[label] = _stated([a - b for a, b in zip(values, accuracies[against], strict=True)])
+            row[label] = _rounded_interval([a - b for a, b in zip(values, accuracies[against], strict=True)])
         rows[name] = row
-    surest = min(CROSS_ENTROPY_RATES, key=lambda name: sum(entropies[name]))
-    return {"variants": rows, "best_cross_entropy": {"by_accuracy": best, "by_query_cross_entropy": surest}}
+    lowest = min(CROSS_ENTROPY_RATES, key=lambda name: sum(entropies[name]))
+    return {"variants": rows, "best_cross_entropy": {"by_accuracy": best, "by_query_cross_entropy": lowest}}
 
 
 def pairs_that_differ(found: Sequence[Hashable]) -> float | None:
-    """The share of pairs of two different places in ``found`` that hold unequal things; None where there is no pair."""
+    """The fraction (0..1) of pairs of elements of ``found`` that are unequal; None for fewer than two elements."""
     pairs = len(found) * (len(found) - 1)
     if pairs == 0:
         return None
@@ -110,12 +116,12 @@ def pairs_that_differ(found: Sequence[Hashable]) -> float | None:
 
 
 def operations(cells: Genotype) -> Hashable:
-    """Which operations stand on which edges, without their weights."""
+    """The kept operations of every edge, without their weights."""
     return tuple(
         tuple(tuple((edge.source, tuple(o.name for o in edge.operations)) for edge in node) for node in cell)
         for cell in (cells.normal, cells.reduction)
     )
 
 
-def _stated(values: list[float]) -> list[float]:
+def _rounded_interval(values: list[float]) -> list[float]:
     return [round(number, 5) for number in mean_and_interval(values)]

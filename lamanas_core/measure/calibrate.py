@@ -1,4 +1,4 @@
-"""Probabilities and a novelty score that mean what they say, fitted on the validation split."""
+"""Calibration of probabilities and novelty scores on the validation split."""
 
 import math
 from dataclasses import replace
@@ -16,9 +16,9 @@ from lamanas_core.recipe import CalibrationEpisodes
 
 
 def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: CalibrationEpisodes) -> MetaModel:
-    """The same model with the temperature and the novelty scale that fit ``classes`` (the validation split) best.
+    """``model`` with the temperature and the novelty scale fitted to ``classes`` (the validation split).
 
-    Unchanged where a linear head gives no distances, or where there are fewer than three classes.
+    Returned unchanged if its head measures no distances (a linear head) or if there are fewer than three classes.
     """
     ways = min(recipe.ways, len(classes) - 1)
     if not model.learner.head.measures_novelty or ways < 2:
@@ -52,18 +52,21 @@ def _ratios(network: AdaptedNetwork, images: Tensor) -> Tensor:
 
 
 def _fitted_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature of least cross-entropy, between 1/20 and 20, to 1 %."""
+    """The temperature in 1/20..20, to within 1 %, that minimises the cross-entropy of logits (n, ways)."""
     candidates = torch.linspace(-math.log(20), math.log(20), 602).exp()
     entropies = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in candidates])
     return round(float(candidates[entropies.argmin()]), 4)
 
 
 def _fitted_novelty(known: Tensor, novel: Tensor) -> tuple[float, float]:
-    """Centre and slope of the logistic curve over log distance ratios that tells novel from known best (Newton)."""
+    """Centre and slope of the logistic regression of novel (1) against known (0) on log distance ratios, each (n,).
+
+    Fitted by 50 Newton iterations.
+    """
     ratios = torch.cat([known, novel]).double()
     x = torch.stack([torch.ones_like(ratios), ratios], dim=1)
     y = torch.cat([torch.zeros_like(known), torch.ones_like(novel)]).double()
-    # A little weight on the line keeps it finite where the two never overlap.
+    # A weak ridge penalty keeps the solution finite if the two samples are separable.
     ridge = 1e-4 * torch.eye(2, dtype=torch.float64)
     line = torch.zeros(2, dtype=torch.float64)
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""Accuracy of a meta-model on episodes, the way it is served: adapted, pruned, every query alone."""
+"""Evaluation of a meta-model on episodes as the service runs it: adapted, pruned, and each query on its own."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,11 @@ from lamanas_core.meta_model import MetaModel
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Episodes to draw; ``steps`` None means the meta-model's own K. ``uneven``: a class has 1 to ``shots`` images."""
+    """The episodes to evaluate on, and how.
+
+    ``queries``: per class. ``steps``: inner steps, None for the meta-model's K. ``within_alphabet``: all classes of an
+    episode are from one alphabet. ``uneven``: each class has a random number of shots from 1 to ``shots``.
+    """
 
     ways: int = 20
     shots: int = 5
@@ -33,8 +37,13 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean accuracy over episodes with the half-width of its 95 % interval, what an episode costs, the expected
-    calibration error of its probabilities, and the AUROC of novelty for as many images of other classes.
+    """The result of an evaluation.
+
+    ``accuracy``: the mean of ``accuracies``, one per episode, in 0..1; ``ci95``: the half-width of its 95 % confidence
+    interval. ``parameters_kept``: the mean number of the ``parameters_total`` parameters in θ that remain after
+    pruning. ``seconds_per_episode``: for adaptation and predictions. ``ece``: the expected calibration error of the
+    queries' probabilities. ``novelty_auroc``: the AUROC of novelty for queries against as many out-of-class images;
+    None if it is not measured or if every episode has all classes.
     """
 
     accuracy: float
@@ -47,34 +56,37 @@ class Evaluation:
     novelty_auroc: float | None
 
     def to_json(self, meta_model: MetaModel, config: EvaluationConfig) -> dict[str, Any]:
-        """One flat document; the single accuracies are left out."""
-        own = asdict(self)
-        del own["accuracies"]
+        """A flat JSON object with the results and ``config``, without the accuracies of single episodes."""
+        results = asdict(self)
+        del results["accuracies"]
         task = meta_model.config.task_learner
         steps = task.steps if config.steps is None else config.steps
-        rest = asdict(config) | {"steps": steps, "loss": task.loss, "model_version": meta_model.version}
-        return own | rest
+        conditions = asdict(config) | {"steps": steps, "loss": task.loss, "model_version": meta_model.version}
+        return results | conditions
 
 
 def evaluate(
     meta_model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
 ) -> Evaluation:
-    """Adapt to each of ``config.episodes`` episodes of ``classes`` and classify its queries through the artifact."""
+    """Adapt to each of ``config.episodes`` episodes of ``classes`` and classify its queries with the artifact.
+
+    ``on_episode`` is called with the number of episodes done.
+    """
     accuracies, kept, total = [], 0, 0
-    asked, truth, known, novel = [], [], [], []
-    foreign = torch.Generator().manual_seed(config.seed + 1)
+    confidences, correct, known, novel = [], [], [], []
+    out_of_class_generator = torch.Generator().manual_seed(config.seed + 1)
     started = time.perf_counter()
     for number, episode in enumerate(sampled(classes, config)):
         adapted = adapt_to(meta_model, episode, steps=config.steps, seed=number, device=config.device)
         artifact = Classifier.from_bytes(adapted.artifact)
         probabilities, novelty = artifact.answers(episode.queries.numpy())
-        right = probabilities.argmax(1) == episode.query_labels.numpy()
-        accuracies.append(float(right.mean()))
-        asked.append(probabilities.max(1))
-        truth.append(right)
+        correct.append(probabilities.argmax(1) == episode.query_labels.numpy())
+        accuracies.append(float(correct[-1].mean()))
+        confidences.append(probabilities.max(1))
         if novelty is not None and len(classes) > episode.ways:
             known.append(novelty)
-            novel.append(artifact.novelty(out_of_class(classes, episode, len(episode.queries), foreign).numpy()))
+            others = out_of_class(classes, episode, len(episode.queries), out_of_class_generator)
+            novel.append(artifact.novelty(others.numpy()))
         kept, total = kept + adapted.parameters_kept, adapted.parameters_total
         on_episode(number + 1)
     seconds = (time.perf_counter() - started) / config.episodes
@@ -86,13 +98,13 @@ def evaluate(
         kept / config.episodes,
         total,
         seconds,
-        expected_calibration_error(np.concatenate(asked), np.concatenate(truth)),
+        expected_calibration_error(np.concatenate(confidences), np.concatenate(correct)),
         auroc(np.concatenate(known), np.concatenate(novel)) if known else None,
     )
 
 
 def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode]:
-    """The episodes that ``config`` names, always the same."""
+    """The episodes of ``config``; equal configurations give the same episodes."""
     generator = torch.Generator().manual_seed(config.seed)
     for _ in range(config.episodes):
         yield sample_episode(
@@ -107,7 +119,7 @@ def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode
 
 
 def measured_on(adapted: Adapted, episode: Episode) -> tuple[float, float]:
-    """Of the episode's queries, each asked of the artifact alone: the share it gets right, and their cross-entropy."""
+    """Accuracy (0..1) and mean cross-entropy of the artifact on the episode's queries, each on its own."""
     logits = torch.from_numpy(Classifier.from_bytes(adapted.artifact).logits(episode.queries.numpy()))
-    right = (logits.argmax(1) == episode.query_labels).float().mean()
-    return float(right), float(torch.nn.functional.cross_entropy(logits, episode.query_labels))
+    accuracy = (logits.argmax(1) == episode.query_labels).float().mean()
+    return float(accuracy), float(torch.nn.functional.cross_entropy(logits, episode.query_labels))

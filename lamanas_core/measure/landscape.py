@@ -1,13 +1,14 @@
-"""The learned loss as a surface over two directions of logits, for pictures like the paper's Figure 3.
+"""The learned loss as a surface over two directions in the space of logits, for plots like the paper's Figure 3.
 
-A loss network is a function of logits, so that is where its surface is drawn: over θ it would mix φ with the network
-that it steers, and two φ could only be compared where that network is the same. The directions are the first two
-principal directions of the logits of one real support set, each example's classes turned so that the true one comes
-first, and without the part common to all classes, which no loss sees. They are taken about the origin, where all
-classes are alike, and not about the mean: so the first is the one that a loss is about, from "any class" to "this
-one". At (a, b) every example of the support set is moved by a along the first and b along the second, and the loss of
-the whole set is taken, since L_φ compares each example with the average of its task. Logits are the ones
-that the K steps work on, at the first step.
+A loss network is a function of logits, so its surface is plotted over logits. Over θ it would also depend on the
+network, and two φ could only be compared for the same network.
+
+The two directions are principal directions of the logits of one support set, as the K inner steps see them at the first
+step. Each example's classes are rotated so that the true class comes first, and the mean over its classes is
+subtracted, since cross-entropy does not depend on it. The principal directions are computed about the origin, where all
+classes are equal, instead of about the mean, so that the first one leads from "no class preferred" to "the true class".
+At (a, b) the logits of every example are moved by a along the first and by b along the second direction, and the loss
+of the whole support set is computed, since L_φ relates each example to the average of its task.
 """
 
 import tempfile
@@ -34,9 +35,11 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Landscape:
-    """``learned[name]`` and ``entropy``: the losses at (a, b), rows along b; (0, 0) is the support set as it is.
+    """Loss surfaces on a grid.
 
-    ``explained``: the share of the logits' squares along each of the two directions.
+    ``a`` and ``b``: the coordinates, float32 (points,). ``learned[name]`` and ``entropy``: L_φ of each φ and
+    cross-entropy, float32 (points, points), indexed [b, a]; (0, 0) is the support set itself. ``explained``: the
+    fraction (0..1) of the logits' sum of squares along each direction.
     """
 
     a: Array
@@ -49,12 +52,16 @@ class Landscape:
 def support_set(
     spec: ImageSpec, data: Path | None, split: dict[Split, list[str]] | None, ways: int, shots: int, seed: int
 ) -> tuple[Tensor, Tensor, int]:
-    """Images, float (n, c, h, w), labels (n,) and how many classes: validation classes of ``data``, up to ``ways``, or
-    made-up characters."""
-    with tempfile.TemporaryDirectory() as made_up:
+    """A support set: images, float (n, c, h, w) in 0..1, labels, int64 (n,), and the number of classes.
+
+    It has up to ``ways`` validation classes of the data set ``data`` split by ``split``, or of synthetic glyphs if
+    ``data`` is None. Raises DatasetError.
+    """
+    with tempfile.TemporaryDirectory() as glyphs:
         if data is None:
-            data, split = Path(made_up), None
-            write_folders(data, 7 * ways, shots + 1, seed, colour=spec.channels == 3)  # 15 % of them are enough
+            data, split = Path(glyphs), None
+            # The validation split has 15 % of the classes.
+            write_folders(data, 7 * ways, shots + 1, seed, colour=spec.channels == 3)
         classes = load_dataset(data, spec, split=split)["val"]
     episode = sample_episode(classes, min(ways, len(classes)), shots, 1, torch.Generator().manual_seed(seed))
     return to_float(episode.support), episode.support_labels, episode.ways
@@ -71,7 +78,10 @@ def loss_landscape(
     *,
     points: int = 21,
 ) -> Landscape:
-    """The surfaces of every φ of ``phis`` (by name) around a support set, float (n, c, h, w), labels (n,)."""
+    """The loss surfaces of every φ in ``phis``, by name, around a support set.
+
+    ``support``: float (n, c, h, w) in 0..1; ``labels``: int64 (n,) in 0..``ways``-1; ``points``: per direction.
+    """
     features, _ = learner.embed(parameters.theta, parameters.alpha, support)
     logits = learner.support_logits(parameters.theta, parameters.log_scale, features, labels, ways)
     directions, explained, reach = _plane(logits, labels)
@@ -87,19 +97,21 @@ def loss_landscape(
 
 
 def _plane(logits: Tensor, labels: Tensor) -> tuple[list[Tensor], tuple[float, float], float]:
-    """The two directions, each (n, ways) in the examples' own order of classes; their shares; how far to go."""
+    """The two directions, each (n, ways) in the original order of classes, their explained fractions, and the extent
+    of the grid.
+    """
     ways = logits.shape[1]
-    turned = (labels[:, None] + torch.arange(ways)) % ways
-    own_first = logits.gather(1, turned)
-    own_first = own_first - own_first.mean(1, keepdim=True)
-    _, values, components = torch.linalg.svd(own_first, full_matrices=False)
+    rotated = (labels[:, None] + torch.arange(ways)) % ways
+    true_first = logits.gather(1, rotated)
+    true_first = true_first - true_first.mean(1, keepdim=True)
+    _, values, components = torch.linalg.svd(true_first, full_matrices=False)
     shares = values.square() / values.square().sum().clamp(min=1e-12)
     directions = []
     for component in components[:2]:
-        # To the right and upwards: what is good for the true class.
+        # The true class's logit increases to the right and upwards.
         sign = 1.0 if component[0] >= 0 else -1.0
-        directions.append(torch.zeros_like(logits).scatter(1, turned, (sign * component).expand_as(logits)))
-    margin = float((own_first[:, 0] - own_first[:, 1:].amax(1)).abs().mean())
+        directions.append(torch.zeros_like(logits).scatter(1, rotated, (sign * component).expand_as(logits)))
+    margin = float((true_first[:, 0] - true_first[:, 1:].amax(1)).abs().mean())
     reach = 1.5 * max(margin, float(values[0]) / len(logits) ** 0.5, 1.0)
     return directions, (float(shares[0]), float(shares[1])), reach
 

@@ -1,4 +1,4 @@
-"""Numbers that sum up answers: means with intervals, calibration error, AUROC."""
+"""Metrics: confidence intervals, expected calibration error, AUROC."""
 
 import math
 
@@ -10,15 +10,24 @@ BINS = 15
 Floats = npt.NDArray[np.float32]
 
 
-def expected_calibration_error(best: Floats, right: npt.NDArray[np.bool_]) -> float:
-    """Mean gap between the best probability (n,) and accuracy over 15 equal bins, weighted by their numbers."""
-    bins = np.minimum((best * BINS).astype(int), BINS - 1)
-    gaps = [abs(best[bins == i].mean() - right[bins == i].mean()) * (bins == i).mean() for i in set(bins.tolist())]
+def expected_calibration_error(confidences: Floats, correct: npt.NDArray[np.bool_]) -> float:
+    """The expected calibration error, in 0..1, with 15 bins of equal width.
+
+    ``confidences``: the largest probability of each prediction, (n,) in 0..1; ``correct``: bool (n,).
+    """
+    bins = np.minimum((confidences * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(confidences[bins == i].mean() - correct[bins == i].mean()) * (bins == i).mean() for i in set(bins.tolist())
+    ]
     return float(sum(gaps))
 
 
 def auroc(known: Floats, novel: Floats) -> float:
-    """The chance that a novel image scores higher than a known one, ties counting half (Mann and Whitney's U)."""
+    """The area under the ROC curve, in 0..1, of the scores ``known`` (n,) against ``novel`` (m,), n, m > 0.
+
+    It is the probability that a novel image scores higher than a known one, with ties counted half (the Mann-Whitney U
+    statistic divided by n m).
+    """
     values, counts = np.unique(np.concatenate([known, novel]), return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
     total = float(ranks[np.searchsorted(values, novel)].sum())
@@ -26,7 +35,7 @@ def auroc(known: Floats, novel: Floats) -> float:
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval (normal; 0 for a single value)."""
+    """The mean, and the half-width of its 95 % confidence interval by the normal approximation (0 for one value)."""
     mean = sum(values) / len(values)
     if len(values) < 2:
         return mean, 0.0

@@ -1,4 +1,4 @@
-"""The paper's Table 1: its rows, one run of one row, and the table out of what the runs left."""
+"""The paper's Table 1: its rows, one run (a row with a seed), and the table of results as Markdown."""
 
 import json
 import time
@@ -20,12 +20,16 @@ from lamanas_core.train.loop import train
 from lamanas_core.train.provenance import provenance
 from lamanas_core.train.run_folder import kept_phi
 
-BEST = 0.914  # the paper's best accuracy: of its numbers the only one known here, and not which row it is of
+BEST = 0.914  # the paper's best accuracy; its other numbers, and the row this one belongs to, are not known here
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant: ``residual`` and ``proxy`` mean something for a learned loss alone."""
+    """One row of the table: a variant of the method or a baseline.
+
+    ``residual`` and ``proxy`` apply to learned losses only. ``algorithm`` "none" means that nothing is meta-trained
+    after the warm-up. ``fixed``: the architecture α is fixed. ``resnet``: the backbone is a ResNet-18 stem.
+    """
 
     name: str
     loss: LossKind = "cross_entropy"
@@ -38,7 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is computed: ``warm_up_epochs`` 0 means that rows start at random."""
+    """The amount of computation per run. With ``warm_up_epochs`` 0, rows start from a random initialisation.
+
+    ``steps`` is K at evaluation. ``episodes`` and ``train_episodes`` are the numbers of evaluation episodes on the test
+    and training splits.
+    """
 
     preset: str
     resnet_preset: str
@@ -62,7 +70,7 @@ BUDGETS = {
 
 
 def rows() -> tuple[Row, ...]:
-    """The nine variants, then the reference rows."""
+    """The paper's nine variants (cross-entropy and eight learned losses), then the baselines."""
     learned = [
         Row(f"{loss}{'-residual' if residual else ''}-{proxy}", loss, residual, proxy)
         for loss in ("fnn", "lstm")
@@ -82,7 +90,12 @@ def rows() -> tuple[Row, ...]:
 def reproduce(
     budget: Budget, seeds: Sequence[int], data: Path, run: Path, out: Path, command: str, tell: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Every run of these seeds that has left no JSON in ``out`` yet, all rows of one seed before the next seed."""
+    """Run every row with every seed, write one JSON file per run to ``out`` and yield its path.
+
+    Runs whose JSON file exists are skipped. All rows of one seed precede the next seed. ``run`` holds the training
+    folders, so that an interrupted training is resumed. ``command`` is recorded in each file; ``tell`` gets a line of
+    progress before each run.
+    """
     for seed in seeds:
         for row in rows():
             path = out / f"{row.name}-{seed}.json"
@@ -95,7 +108,7 @@ def reproduce(
 
 
 def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[str, Any]:
-    """Train (or go on training) and measure one row: its JSON."""
+    """Train one row with ``seed``, or resume its training, evaluate it and return the content of its JSON file."""
     started = time.perf_counter()
     config = training_config(row, seed, budget, run)
     folder = run / f"{row.name}-{seed}"
@@ -133,7 +146,7 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
 
 
 def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingConfig:
-    """What ``train`` is given for this row. A ResNet-18 stem has another θ: it starts at random."""
+    """The training options for this row. A ResNet-18 row has a different θ, so it starts from random weights."""
     return TrainingConfig(
         preset=budget.resnet_preset if row.resnet else budget.preset,
         meta="maml" if row.algorithm == "maml" else "reptile",
@@ -152,7 +165,10 @@ def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingC
 
 
 def warmed_up(budget: Budget, data: Path, run: Path) -> MetaModel:
-    """θ and α that all rows share. The prototype row of a budget without warm-up has 80 epochs of it to itself."""
+    """The initial θ and α that all rows share, trained first if necessary.
+
+    If the budget has no warm-up, only the prototype row uses them, after 80 warm-up epochs of its own.
+    """
     start = run / "start"
     if not (start / "model.json").is_file():
         config = TrainingConfig(
@@ -163,8 +179,10 @@ def warmed_up(budget: Budget, data: Path, run: Path) -> MetaModel:
 
 
 def with_level_head(model: MetaModel) -> MetaModel:
-    """The same with its linear layer at 0: the warm-up has no use for it, and what it has at random favours some
-    classes by more than five steps can make good.
+    """``model`` with its linear layer set to zero.
+
+    The warm-up does not train this layer, and its random weights would favour some classes by more than five adaptation
+    steps can correct.
     """
     theta = model.parameters.theta
     level = {name: torch.zeros_like(value) if name.startswith("head.") else value for name, value in theta.items()}
@@ -172,7 +190,7 @@ def with_level_head(model: MetaModel) -> MetaModel:
 
 
 def trained(config: TrainingConfig, data: Path, folder: Path) -> MetaModel:
-    """The model in ``folder``, trained there first (or trained on) where it is not finished."""
+    """The trained model in ``folder``. If there is none yet, its training is started or resumed first."""
     if not (folder / "model.json").is_file():
         model = train(config, data, folder, device="cpu", on_progress=lambda progress: None, should_stop=lambda: False)
         write(model, folder)
@@ -180,7 +198,7 @@ def trained(config: TrainingConfig, data: Path, folder: Path) -> MetaModel:
 
 
 def with_prototypes(model: MetaModel) -> MetaModel:
-    """The same θ without its linear layer, behind it a head made of prototypes."""
+    """``model`` with its linear layer replaced by a prototype head, which has no parameters in θ."""
     config = replace(model.config, network=replace(model.config.network, head="prototypes"))
     theta = {name: value for name, value in model.parameters.theta.items() if not name.startswith("head.")}
     rates = model.parameters.theta_log_rates[:, : len(theta)]  # of no use without steps
@@ -189,7 +207,7 @@ def with_prototypes(model: MetaModel) -> MetaModel:
 
 
 def direction_changed(model: MetaModel, folder: Path) -> float:
-    """1 - cosine of ∂L_φ/∂z before and after the training, on fixed logits."""
+    """1 - cosine similarity of ∂L_φ/∂z before and after training, in 0..2, on 64 fixed random logit vectors z."""
     kept = list(kept_phi(folder).values())
     ways = model.config.network.ways
     logits = torch.randn(64, ways, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -201,7 +219,11 @@ def direction_changed(model: MetaModel, folder: Path) -> float:
 
 
 def table(out: Path) -> str:
-    """One Markdown table of all the JSONs in ``out``; the interval is that of a row's episodes, seeds stand apart."""
+    """A Markdown table of all JSON files in ``out``.
+
+    Each interval is the 95 % confidence interval over the episodes of all runs of a row; the accuracy of each seed is
+    also listed separately.
+    """
     found = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*.json"))]
     lines = [
         "| row | loss | residual | proxy | runs | test accuracy | by seed | train accuracy | mean parameters "

@@ -1,1 +1,1 @@
-"""The meta learners Ψ: what one task asks of everything that is meta-learned."""
+"""The meta-learners Ψ: the meta-gradient of one task with respect to all meta-parameters."""

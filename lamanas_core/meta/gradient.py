@@ -1,4 +1,4 @@
-"""What both meta learners share: a task, the steps taken on it, its query logits, and the meta-gradient."""
+"""Common to both meta-learners: the inner loop in meta-training, query logits and the meta-gradient."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,11 @@ from lamanas_core.search.normalisation import Batch
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """Gradients by the names of ``Parameters.named``, and the query loss after the K steps."""
+    """The meta-gradient of one task, and its outer loss.
+
+    ``gradients``: by the names of ``Parameters.named``. ``loss``: in meta-training the cross-entropy of the queries
+    after the K inner steps, in the warm-up that of ``warm_up_gradient`` without its penalty.
+    """
 
     gradients: Tensors
     loss: float
@@ -24,7 +28,10 @@ class MetaGradient:
 def query_logits(
     learner: TaskLearner, parameters: Parameters, theta: Tensors, alpha: Tensors, episode: Episode
 ) -> Tensor:
-    """Logits of the queries under θ, α, with moments and head taken from the support set alone."""
+    """The queries' logits, (queries, ways), under θ and α.
+
+    Moments and head are computed from the support set only. The images of ``episode`` are float in 0..1.
+    """
     images = torch.cat([episode.support, episode.queries])
     n = len(episode.support)
     features, _ = learner.embed(theta, alpha, images, batch=Batch(support=n))
@@ -33,7 +40,10 @@ def query_logits(
 
 
 def meta_gradient(loss: Tensor, live: Parameters, penalty: Tensor | float = 0.0) -> MetaGradient:
-    """The gradient of ``loss + penalty`` in everything that is meta-learned."""
+    """The gradient of ``loss + penalty`` (scalars) with respect to every tensor of ``live``.
+
+    ``live``: the leaf tensors that both were computed from.
+    """
     named = live.named()
     gradients = torch.autograd.grad(loss + penalty, list(named.values()), materialize_grads=True)
     return MetaGradient(dict(zip(named, gradients, strict=True)), float(loss.detach()))
@@ -49,6 +59,10 @@ def inner_steps(
     *,
     keep_graphs: bool = False,
 ) -> Iterator[Step]:
+    """``count`` inner steps on ``episode`` in meta-training; see ``steps``.
+
+    ``generator`` draws minibatches, if the config has them, and drop-path.
+    """
     size = learner.config.task_learner.batch
     batches = None
     if size is not None:

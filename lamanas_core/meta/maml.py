@@ -1,4 +1,4 @@
-"""Algorithm 1 (MAML): the gradient of the query loss through the steps."""
+"""Algorithm 1 (MAML): the gradient of the outer loss through the inner steps."""
 
 from typing import Literal
 
@@ -19,13 +19,15 @@ def maml(
     generator: torch.Generator,
     order: Literal["first", "second"] = "second",
 ) -> MetaGradient:
-    """Algorithm 1: the gradient of the query cross-entropy after ``count`` steps, exact or of first order (``steps``).
+    """The meta-gradient of Algorithm 1 for one task: that of Eq. 4 for θ and α, and likewise for all other parameters.
 
-    ``generator`` draws batches and dropped paths. Raises ValueError for a task learner by Adam with β₁ = 0: its first
-    step is the gradient's sign, through which no meta-gradient flows.
+    The outer loss L_val is the cross-entropy of the queries after ``count`` inner steps. ``order``: the exact gradient
+    ("second") or first-order MAML ("first"); see ``steps``. ``generator`` draws minibatches and drop-path. The images
+    of ``episode`` are float in 0..1. Raises ValueError if the inner optimiser is Adam with β₁ = 0: its first step is
+    the sign of the gradient, through which no meta-gradient flows.
     """
     if learner.config.task_learner.optimizer == "adam":
-        raise ValueError("Algorithm 1 needs a task learner by SGD; this one is by Adam")
+        raise ValueError("Algorithm 1 needs SGD as the inner optimiser; this task learner uses Adam")
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
     theta, alpha = live.theta, live.alpha
     for step in inner_steps(learner, live, episode, count, generator, order):

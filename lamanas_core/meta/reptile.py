@@ -1,4 +1,4 @@
-"""Algorithm 2 (Reptile): where the steps led, and φ moved by a proxy of the loss (Eq. 7 and 8)."""
+"""Algorithm 2 (Reptile): parameter differences as meta-gradients, and proxy losses for φ (Eqs. 7 and 8)."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from lamanas_core.data.episodes import Episode
 from lamanas_core.meta.gradient import MetaGradient, inner_steps, query_logits
 from lamanas_core.search.normalisation import Batch
 
-# Two forward passes are of one network if their logits differ by no more than this share of the largest: bfloat16
-# rounds by less, another dropped path or another batch's statistics change more.
+# Two forward passes count as equal if their logits differ by at most this fraction of the largest: rounding to bfloat16
+# changes them by less, a different drop-path or a different batch's moments by more.
 SAME_LOGITS = 0.05
 
 
@@ -28,25 +28,27 @@ def reptile(
     proxy: Proxy,
     phi_rate: float,
 ) -> MetaGradient:
-    """Algorithm 2: θ - θ_K, α - α_K and φ - φ_K as gradients, φ moved by its proxy at every step.
+    """The meta-gradient of Algorithm 2 for one task: the differences θ - θ_i*, α - α_i* and φ - φ_i* after ``count``
+    inner steps; 0 for the step sizes and the scale.
 
-    By what it is moved (χ_task) the paper leaves open. By Adam, as its public code has it: an LSTM's loss has so small
-    a slope that gradient descent leaves it where it is, whatever the proxy.
+    The inner steps use the initial φ (Eq. 2 keeps it fixed). At each of them φ_i takes one step on its proxy loss
+    (``proxy_value``). The paper does not specify the optimiser of that step; it is Adam with the rate ``phi_rate``
+    (χ_task), as in the paper's published code. With gradient descent φ would hardly change, whatever the proxy, since
+    the gradients of the LSTM's parameters are too small.
 
-    The steps themselves are taken with φ as it was at the start (Eq. 2 holds it fixed), its state running along.
-    ``generator`` draws batches and dropped paths.
+    ``generator`` draws minibatches and drop-path. The images of ``episode`` are float in 0..1. ``MetaGradient.loss`` is
+    the cross-entropy of the queries after the steps.
     """
     theta, alpha = parameters.theta, parameters.alpha
     phi = {name: value.detach().clone().requires_grad_() for name, value in parameters.phi.items()}
-    of_phi = torch.optim.Adam(phi.values(), phi_rate) if phi else None
-    of_the_step = proxy != "mse" and not learner.head.leaves_one_out
-    taken = inner_steps(learner, parameters, episode, count, generator, "none", keep_graphs=bool(phi) and of_the_step)
-    for step in taken:
-        if of_phi is not None:
-            of_phi.zero_grad()
+    phi_optimizer = torch.optim.Adam(phi.values(), phi_rate) if phi else None
+    keep_graphs = bool(phi) and proxy != "mse" and not learner.head.leaves_one_out
+    for step in inner_steps(learner, parameters, episode, count, generator, "none", keep_graphs=keep_graphs):
+        if phi_optimizer is not None:
+            phi_optimizer.zero_grad()
             value = proxy_value(learner, replace(parameters, phi=phi), episode, proxy, step)
             torch.autograd.backward(value, inputs=list(phi.values()))
-            of_phi.step()
+            phi_optimizer.step()
         theta, alpha = step.theta, step.alpha
     with torch.no_grad():
         loss = F.cross_entropy(query_logits(learner, parameters, theta, alpha, episode), episode.query_labels)
@@ -56,12 +58,15 @@ def reptile(
 
 
 def proxy_value(learner: TaskLearner, parameters: Parameters, episode: Episode, proxy: Proxy, step: Step) -> Tensor:
-    """What φ is to make small at a step: Eq. 7 (``mse``), (L_φ - H)², or Eq. 8 (``inner_product``, ``cosine``).
+    """The proxy loss of φ at an inner step, a scalar to be minimised.
 
-    H is taken where it means something: on the support set, as printed, for a head that is learned; on the query set
-    (D_val of Eq. 6) for one that is made of the support set, on which it would be zero. For a learned head the step's
-    graph must have been kept, and is used up by Eq. 8. Raises AssertionError where Eq. 8's two products are not of the
-    same logits.
+    "mse": Eq. 7, (L_φ - H)², where H is cross-entropy. "inner_product": Eq. 8, the negative inner products of the
+    gradients of L_φ and H. "cosine": the same with normalised factors (see ``_logit_change_along_entropy``).
+
+    For a learned head, H is taken on the support set, as in the paper. For a head that is fitted to the support set,
+    cross-entropy on it would be about 0, so H is taken on the query set (D_val in Eq. 6). Eq. 8 with a learned head
+    needs the step's graph (``keep_graphs``) and frees it. Raises AssertionError if the step's logits cannot be
+    reproduced.
     """
     theta, alpha = step.before
     images, labels = episode.support[step.rows], episode.support_labels[step.rows]
@@ -75,26 +80,25 @@ def proxy_value(learner: TaskLearner, parameters: Parameters, episode: Episode, 
     if proxy == "mse":
         learned = learner.learned_loss(parameters.phi, predicted.detach(), truth, step.progress)[0]
         return (learned - entropy.detach()).square()
-    change = _change_along_entropy(learner, fixed, images, labels, episode.ways, step, entropy)
+    change = _logit_change_along_entropy(learner, fixed, images, labels, episode.ways, step, entropy)
     z = step.logits.detach().requires_grad_()
-    inner = learner.learned_loss(parameters.phi, z, labels, step.progress, step.loss_state)[0]
-    (slope,) = torch.autograd.grad(inner, z, create_graph=True)
+    inner_loss = learner.learned_loss(parameters.phi, z, labels, step.progress, step.loss_state)[0]
+    (slope,) = torch.autograd.grad(inner_loss, z, create_graph=True)
     product: Tensor = (slope * change).sum()
     if proxy == "cosine":
         product = product / (slope.norm() * change.norm() + 1e-12)
     return -product
 
 
-def _change_along_entropy(
+def _logit_change_along_entropy(
     learner: TaskLearner, fixed: Parameters, images: Tensor, labels: Tensor, ways: int, step: Step, entropy: Tensor
 ) -> Tensor:
-    """J g, (n, ways): what the step's logits z change by along g = (λ ∇_θ H, ξ ∇_α H).
+    """J g, (n, ways): the directional derivative of the step's logits z along g = (λ ∇_θ H, ξ ∇_α H).
 
-    Eq. 8 is minus the inner product of ∇L_φ and g, and ⟨∇L_φ, g⟩ = ⟨∂L_φ/∂z, J g⟩ if L_φ reaches θ and α through z
-    alone (it is given nothing else), g is fixed, and z is the same in both products: so only the loss network is
-    differentiated twice. λ and ξ are taken relative to the mean λ; that is left to the size of φ's own steps.
-    ``cosine`` divides by the lengths of both factors, which are those of logits, since the printed form grows without
-    bound in φ's scale.
+    J is the Jacobian of z with respect to (θ, α). Eq. 8 is -⟨∇L_φ, g⟩. Since L_φ depends on θ and α only through z, and
+    g is constant, ⟨∇L_φ, g⟩ = ⟨∂L_φ/∂z, J g⟩, so only the loss network is differentiated twice. λ and ξ are divided by
+    the geometric mean of λ, a constant factor that is left to φ's own step size. "cosine" divides by the norms of
+    ∂L_φ/∂z and J g, because Eq. 8 as printed is unbounded in the scale of φ.
     """
     theta, alpha = step.before
 
@@ -110,8 +114,8 @@ def _change_along_entropy(
         dict(zip(alpha, weighted[len(theta) :], strict=True)),
     )
     point = ({n: v.detach() for n, v in theta.items()}, {n: v.detach() for n, v in alpha.items()})
-    same, change, *_ = jvp(logits, point, direction)
-    if (same - step.logits).abs().max() > SAME_LOGITS * step.logits.abs().max():
-        raise AssertionError("Eq. 8 at another network than the step's: its dropped paths or statistics differ")
-    along: Tensor = change.detach()
-    return along
+    reproduced, change, *_ = jvp(logits, point, direction)
+    if (reproduced - step.logits).abs().max() > SAME_LOGITS * step.logits.abs().max():
+        raise AssertionError("the logits differ from the step's: Eq. 8 needs the same drop-path and moments")
+    detached_change: Tensor = change.detach()
+    return detached_change

@@ -1,4 +1,4 @@
-"""Step 1 of the training schedule: θ and α by a plain prototype loss, no adaptation inside."""
+"""The warm-up, the first training stage: θ, α and the scale on a prototype loss, without an inner loop."""
 
 import math
 
@@ -17,46 +17,48 @@ from lamanas_core.search.network import Network
 
 
 def temperature(done: float, recipe: WarmUp) -> float:
-    """Softmax temperature of α after the share ``done`` (0 to 1) of the warm-up: from 1.0 down, geometrically."""
+    """The softmax temperature of α at progress ``done`` (0..1) of the warm-up; it falls geometrically from 1."""
     return float(recipe.end_temperature ** min(1.0, done / recipe.annealed_by))
 
 
 def warm_up_gradient(
     learner: TaskLearner, parameters: Parameters, episode: Episode, done: float, recipe: WarmUp
 ) -> MetaGradient:
-    """Gradient of a prototype loss taken both ways, and of the network's excess over its target size.
+    """The gradient of a symmetric prototype loss plus a penalty on the network's size above its target.
 
-    Every image serves twice: the queries are classified by the support set's prototypes and the other way round.
-    One pass for both, normalised by the moments of both: at this stage that is only a larger sample of the task.
-    ``done``: share of the warm-up that lies behind, 0 to 1.
+    The loss is the mean of two cross-entropies: of the queries under the support set's prototypes, and of the support
+    set under the queries' prototypes. Both sets share one forward pass and its moments, which is fine here because
+    nothing is adapted. ``done``: progress of the warm-up, in 0..1. The images of ``episode`` are float in 0..1.
     """
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
     network = learner.config.network
-    heat = temperature(done, recipe)
-    weights = cell_weights(live.alpha, network, temperature=heat, threshold=network.train_threshold)
+    softmax_temperature = temperature(done, recipe)
+    weights = cell_weights(live.alpha, network, temperature=softmax_temperature, threshold=network.train_threshold)
     n = len(episode.support)
     features, _ = learner.network(live.theta, weights, torch.cat([episode.support, episode.queries]))
-    sides = [(features[:n], episode.support_labels), (features[n:], episode.query_labels)]
+    halves = [(features[:n], episode.support_labels), (features[n:], episode.query_labels)]
     head = PrototypeHead(network)
     entropies = []
-    for (made_of, labels), (asked, truth) in (sides, sides[::-1]):
-        fitted = head.fit(live.theta, made_of, labels, episode.ways, live.log_scale.exp())
-        entropies.append(F.cross_entropy(fitted.logits(asked), truth))
+    for (fitted_to, labels), (classified, truth) in (halves, halves[::-1]):
+        fitted = head.fit(live.theta, fitted_to, labels, episode.ways, live.log_scale.exp())
+        entropies.append(F.cross_entropy(fitted.logits(classified), truth))
     loss = (entropies[0] + entropies[1]) / 2
     excess = F.relu(size(learner.network, weights, recipe) - recipe.target_size)
     return meta_gradient(loss, live, recipe.pressure * min(1.0, done / recipe.annealed_by) * excess)
 
 
 def size(network: Network, weights: CellWeights, recipe: WarmUp) -> Tensor:
-    """A scalar 0..1: the share of the supernet in use, an operation of weight w counting log(1 + 20 w) / log(21).
+    """The fraction of the supernet in use, a differentiable scalar in 0..1.
 
-    Concave, so that one whole operation weighs less than two halves: pressing on it drives α apart.
+    An operation with the weight w counts log(1 + w / f) / log(1 + 1 / f) of its cost, where f is ``recipe.faint``. This
+    is concave: one operation with the weight 1 costs less than two with the weight 1/2, so that the penalty drives α
+    towards few operations.
     """
-    used, every = [], []
-    for kind, numbers in network.operation_costs.items():
-        given = weights.kinds[kind].weights
-        costs = (numbers + recipe.pass_cost * network.config.cells.count(kind)).to(given)
-        counted = torch.log1p(given / recipe.faint) / math.log1p(1 / recipe.faint)
+    used, total = [], []
+    for kind, parameter_counts in network.operation_costs.items():
+        operation_weights = weights.kinds[kind].weights
+        costs = (parameter_counts + recipe.pass_cost * network.config.cells.count(kind)).to(operation_weights)
+        counted = torch.log1p(operation_weights / recipe.faint) / math.log1p(1 / recipe.faint)
         used.append((counted * costs).sum())
-        every.append(costs.sum())
-    return (network.fixed_cost + torch.stack(used).sum()) / (network.fixed_cost + torch.stack(every).sum())
+        total.append(costs.sum())
+    return (network.fixed_cost + torch.stack(used).sum()) / (network.fixed_cost + torch.stack(total).sum())

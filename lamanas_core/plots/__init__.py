@@ -1,1 +1,1 @@
-"""Pictures of a run and of a model, for ``lamanas plot``. Needs matplotlib (the extra ``plots``)."""
+"""The plots of ``lamanas plot``, of training runs and models. Needs matplotlib (the extra ``plots``)."""

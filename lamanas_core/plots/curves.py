@@ -8,19 +8,22 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from lamanas_core.plots.figures import COLOURS, FAINT, INK, new_figure, tidy
 
-HIGHEST = 100.9  # %; room for a mark at 100, and none for a tick at 101
-LEAST_SPAN = 4.0  # points of accuracy: what 20 episodes differ by at random is not to look like a course
-DEEPEST = 0.1  # of the lowest mean loss: an epoch of easy tasks is not to set the scale
+HIGHEST = 100.9  # the largest upper limit in %: room for a marker at 100 without a tick at 101
+LEAST_SPAN = (
+    4.0  # the smallest range in percentage points: random differences of 20 episodes must not look like a trend
+)
+DEEPEST = 0.1  # the lower limit as a fraction of the lowest mean loss: an epoch of easy tasks must not set the scale
 STAGES = (("warm_up", "warm-up"), ("meta", "meta-training"))
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """``rows``: the lines of a run's ``curves.jsonl``. Raises ValueError where there is none.
+    """The loss and the validation accuracy over epochs.
 
-    The loss of each epoch is a dot; the line is its mean over the last twentieth of the stage.
+    ``rows``: the lines of a run's ``curves.jsonl``. Each epoch's loss is a dot; the line is the running mean over the
+    last twentieth of the stage. Raises ValueError if there are no rows.
     """
     if not rows:
-        raise ValueError("this run has no epoch yet")
+        raise ValueError("this run has not completed an epoch yet")
     figure = new_figure(7.2, 5.0)
     above, below = figure.subplots(2, 1, sharex=True)
     lowest = []
@@ -61,16 +64,16 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
     below.yaxis.get_major_locator().set_params(integer=True)
     below.set_ylabel("validation accuracy, %", color=INK)
     below.set_xlabel("epoch", color=INK)
-    begins = [row["epoch"] for row in rows if row["stage"] == "meta"]
+    meta_epochs = [row["epoch"] for row in rows if row["stage"] == "meta"]
     for axes in (above, below):
         tidy(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if begins and begins[0] > rows[0]["epoch"]:
-            axes.axvline(begins[0] - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
+        if meta_epochs and meta_epochs[0] > rows[0]["epoch"]:
+            axes.axvline(meta_epochs[0] - 0.5, color=FAINT, linewidth=0.8, linestyle=":")
     return figure
 
 
 def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """At each place the mean of the last ``window`` values up to it, or of as many as there are."""
+    """At each position, the mean of the last ``window`` values up to it, or of all if there are fewer."""
     parts = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
     return [sum(part) / len(part) for part in parts]

@@ -1,4 +1,4 @@
-"""How all pictures look, and how they are written."""
+"""The common style of all plots, and writing them to files."""
 
 import io
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from PIL import Image
 
 INK = "#1f2933"
 FAINT = "#9aa5b1"
-# Told apart by colour-blind readers as well (Okabe and Ito).
+# Distinguishable for colour-blind readers (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, for drawing without a display."""
+    """An empty figure of this size in inches that needs no display."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def tidy(axes: Any) -> None:
-    """Nothing that carries no information: no frame on top and right, quiet ticks."""
+    """Remove the top and right frame of ``axes`` and draw ticks unobtrusively."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -33,12 +33,12 @@ def tidy(axes: Any) -> None:
 
 
 def write(figure: Figure, path: Path) -> Sequence[Path]:
-    """``path`` with .png and with .svg; the same figure gives the same SVG."""
+    """Write ``path``.png and ``path``.svg and return both paths. Equal figures give equal SVG files. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=160)
-    # A palette is enough for a picture of few colours, at a fourth of the size.
+    # The plots have few colours; with a palette, the file has a quarter of the size.
     Image.open(drawn).convert("RGB").quantize(256).save(written[0], optimize=True)
     with matplotlib.rc_context({"svg.hashsalt": "lamanas", "svg.fonttype": "none"}):
         figure.savefig(written[1], metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""The two cells of an architecture: for each node the inputs it keeps, and the operations on the way from each."""
+"""The two cells of a genotype: for each node its inputs, with the operations on each edge."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from lamanas_core.genotype import Edge, Genotype
 from lamanas_core.plots.figures import COLOURS, FAINT, INK, new_figure
 
 SOURCES = {"input0": "cell before last", "input1": "last cell"}
-# Each operation has its colour in every picture, so that two can be compared; in this order they stand in the legend.
+# The same colours in every plot, so that plots can be compared; in the order of the legend.
 OPERATIONS = dict(
     zip(
         (
@@ -29,15 +29,18 @@ OPERATIONS = dict(
         strict=True,
     )
 )
-BETWEEN = 0.55  # nodes, in rows
-THINNEST, THICKEST = 0.36, 0.80  # bar, of a row: that of an edge of weight 0 has room for a line of words still
+BETWEEN = 0.55  # the gap between nodes, in rows
+THINNEST, THICKEST = 0.36, 0.80  # bars, in rows: even the bar of an edge with weight 0 has room for a line of text
 NODE_AT, NODE_WIDTH = 1.18, 0.26
-TOLD_FROM = 0.12  # share of a bar that has room for a number
+LABELLED_FROM = 0.12  # the smallest share of a bar that has room for a number
 
 
 def draw(genotype: Genotype) -> Figure:
-    """Normal and reduction cell beside each other. A row is an edge that was kept: its source, then a bar, the thicker
-    the weightier, divided as its operations share it (what is missing was pruned), then the node it leads to."""
+    """The normal and the reduction cell side by side.
+
+    A row is a kept edge: its source, a bar, and the node it leads to. The bar's thickness is the edge's weight, and its
+    sections are the operations' shares; the missing part was pruned.
+    """
     cells = {"normal cell": genotype.normal, "reduction cell": genotype.reduction}
     names = {o.name for cell in cells.values() for node in cell for edge in node for o in edge.operations}
     rows = max(sum(map(len, cell)) + BETWEEN * len(cell) for cell in cells.values())
@@ -51,9 +54,9 @@ def draw(genotype: Genotype) -> Figure:
         for number, edges in enumerate(cell):
             _node(axes, number, edges, row)
             row += len(edges) + BETWEEN
-    shown = [Patch(color=colour, label=_words(name)) for name, colour in OPERATIONS.items() if name in names]
+    handles = [Patch(color=colour, label=_label(name)) for name, colour in OPERATIONS.items() if name in names]
     figure.legend(
-        handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=9, labelcolor=INK
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9, labelcolor=INK
     )
     return figure
 
@@ -83,10 +86,10 @@ def _edge(axes: Any, edge: Edge, row: float, node_at: float) -> None:
             edgecolor="white",
             linewidth=0.8,
         )
-        if operation.weight >= TOLD_FROM:
-            words = f"{100 * operation.weight:.0f} %"
+        if operation.weight >= LABELLED_FROM:
+            label = f"{100 * operation.weight:.0f} %"
             ink = _ink_on(OPERATIONS[operation.name])
-            axes.text(left + operation.weight / 2, row, words, ha="center", va="center", fontsize=7.5, color=ink)
+            axes.text(left + operation.weight / 2, row, label, ha="center", va="center", fontsize=7.5, color=ink)
         left += operation.weight
     arrow = FancyArrowPatch(
         (left + 0.01, row),
@@ -101,11 +104,11 @@ def _edge(axes: Any, edge: Edge, row: float, node_at: float) -> None:
     axes.add_patch(arrow)
 
 
-def _words(operation: str) -> str:
+def _label(operation: str) -> str:
     return operation.replace("_", " ")
 
 
 def _ink_on(colour: str) -> str:
-    """Dark on what is light: by the luminance of BT.709, its weights on the values as they are stored."""
+    """Dark text on light colours, otherwise white, by BT.709 luma (weights applied to gamma-encoded values)."""
     red, green, blue = to_rgb(colour)
     return INK if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.55 else "white"

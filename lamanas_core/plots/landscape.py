@@ -1,4 +1,4 @@
-"""Contours of the learned loss at some meta-epochs, beside cross-entropy."""
+"""Contours of the learned loss after some meta-epochs, with those of cross-entropy."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ COLUMNS = 3
 
 
 def draw(landscape: "Landscape") -> Figure:
-    """A panel for each φ and one for cross-entropy, each on a scale of its own: φ's scale means nothing by itself."""
+    """A panel for each φ and one for cross-entropy. Each has its own scale, since the scale of L_φ is arbitrary."""
     panels = {f"learned loss, {name}": values for name, values in landscape.learned.items()}
     panels["cross-entropy"] = landscape.entropy
     columns = 2 if len(panels) == 4 else min(COLUMNS, len(panels))
@@ -31,13 +31,13 @@ def draw(landscape: "Landscape") -> Figure:
         figure.colorbar(filled, ax=axes, shrink=0.9).ax.tick_params(labelsize=7, colors=INK)
         tidy(axes)
         if number % columns == 0:
-            axes.set_ylabel(_named("2nd", landscape.explained[1]), fontsize=8, color=INK)
+            axes.set_ylabel(_axis_label("2nd", landscape.explained[1]), fontsize=8, color=INK)
         if number + columns >= len(panels):
-            axes.set_xlabel(_named("1st", landscape.explained[0]), fontsize=8, color=INK)
+            axes.set_xlabel(_axis_label("1st", landscape.explained[0]), fontsize=8, color=INK)
             axes.tick_params(labelbottom=True)
     figure.supxlabel("dot: the support set as it is; right and up: towards the true class", fontsize=8, color=INK)
     return figure
 
 
-def _named(number: str, share: float) -> str:
+def _axis_label(number: str, share: float) -> str:
     return f"{number} principal direction of the logits ({100 * share:.0f} %)"

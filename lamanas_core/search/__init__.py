@@ -1,1 +1,1 @@
-"""The search space: operations, architecture parameters α, normalisation, and the supernet made of them."""
+"""The search space: operations, architecture parameters α, normalisation, and the supernet."""

@@ -1,4 +1,4 @@
-"""Architecture parameters α: per edge over operations, per node over pairs of inputs (MetaNAS, section 3)."""
+"""Architecture parameters α: for each edge over operations, for each node over pairs of inputs (MetaNAS, section 3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,21 @@ KINDS = ("normal", "reduction")
 
 
 def pairs(node: int) -> list[tuple[int, int]]:
-    """The C(node + 2, 2) pairs of inputs that node ``node`` chooses from; inputs 0 and 1 are the cell's."""
+    """The C(node + 2, 2) pairs of inputs that node ``node`` chooses from; inputs 0 and 1 are those of the cell."""
     return list(combinations(range(node + 2), 2))
 
 
 def edges(nodes: int) -> list[tuple[int, int]]:
-    """(node, input) of every edge of a cell, in the order in which α's rows stand."""
+    """(node, input) of every edge of a cell, in the order of α's rows."""
     return [(node, source) for node in range(nodes) for source in range(node + 2)]
 
 
 def initial_alpha(config: NetworkConfig) -> dict[str, Tensor]:
-    """α at 0 (all operations and pairs alike): ``<kind>.operations`` (edges, operations), ``<kind>.pairs.<node>``."""
+    """α at 0, so that all operations and pairs have equal shares.
+
+    ``<kind>.operations``: (edges, operations); ``<kind>.pairs.<node>``: (pairs,) for every node except node 0, which
+    has one pair.
+    """
     alpha: dict[str, Tensor] = {}
     for kind in KINDS:
         alpha[f"{kind}.operations"] = torch.zeros(len(edges(config.nodes)), len(config.operations))
@@ -36,7 +40,10 @@ def initial_alpha(config: NetworkConfig) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class EdgeWeights:
-    """For each edge of one kind of cell: ``weights`` (edges, operations), and which of them are computed at all."""
+    """The weights of the operations in one kind of cell.
+
+    ``weights``: (edges, operations). ``kept``: for each edge the indices of the operations that are computed.
+    """
 
     weights: Tensor
     kept: tuple[tuple[int, ...], ...]
@@ -44,15 +51,15 @@ class EdgeWeights:
 
 @dataclass(frozen=True)
 class CellWeights:
-    """What a forward pass needs of α, for both kinds of cell."""
+    """The weights that a forward pass derives from α, by kind of cell ("normal", "reduction")."""
 
     kinds: Mapping[str, EdgeWeights]
 
 
 def shares(alpha: Mapping[str, Tensor], kind: str, nodes: int, temperature: float) -> tuple[Tensor, Tensor]:
-    """Softmaxed α: operation shares (edges, operations), each row summing to 1, and input weights (edges,).
+    """The softmax of α: operation shares (edges, operations), whose rows sum to 1, and input weights (edges,).
 
-    An input's weight is the probability that the chosen pair holds it: over a node's inputs they sum to 2.
+    The weight of an input is the probability that the node's pair contains it; a node's input weights sum to 2.
     """
     operations = torch.softmax(alpha[f"{kind}.operations"] / temperature, dim=1)
     inputs = []
@@ -62,8 +69,8 @@ def shares(alpha: Mapping[str, Tensor], kind: str, nodes: int, temperature: floa
             continue
         probability = torch.softmax(alpha[f"{kind}.pairs.{node}"] / temperature, dim=0)
         for source in range(node + 2):
-            holds = [i for i, pair in enumerate(pairs(node)) if source in pair]
-            inputs.append(probability[holds].sum())
+            containing = [i for i, pair in enumerate(pairs(node)) if source in pair]
+            inputs.append(probability[containing].sum())
     return operations, torch.stack(inputs)
 
 
@@ -76,11 +83,12 @@ def cell_weights(
     dropping: torch.Generator | None = None,
     masked: bool = False,
 ) -> CellWeights:
-    """Weights of every operation; inputs, then operations with a share under ``threshold`` are dropped.
+    """The weights of all operations: an operation's share times the weight of its edge's input.
 
-    What is left of an edge (and of a node's inputs) is not rescaled; the largest of each always stays. With
-    ``dropping`` paths are dropped at random (training only): see ``drop_paths``. ``masked``: what is dropped is
-    computed all the same, at a weight of 0, so that which operations those are can differ under ``torch.func.vmap``.
+    Edges whose input weight is below ``threshold`` (0..1) are dropped, and on the other edges operations with a share
+    below it, except for the largest. The remaining weights are not rescaled. ``temperature``: of the softmax over α.
+    ``dropping``: the generator for drop-path in training (see ``drop_paths``). ``masked``: dropped operations are
+    computed with weight 0 instead of skipped, so that they can differ between episodes under ``torch.func.vmap``.
     """
     kinds = {}
     for kind in KINDS:
@@ -103,33 +111,36 @@ def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights
     largest = operations == operations.amax(1, keepdim=True)
     stays = ((operations >= threshold) | largest) & (inputs >= threshold)[:, None]
     weights = operations * inputs[:, None]
-    every = tuple(range(operations.shape[1]))
-    return EdgeWeights(torch.where(stays, weights, torch.zeros_like(weights)), (every,) * len(operations))
+    all_operations = tuple(range(operations.shape[1]))
+    return EdgeWeights(torch.where(stays, weights, torch.zeros_like(weights)), (all_operations,) * len(operations))
 
 
 def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Generator) -> EdgeWeights:
-    """Leave out each operation that may be with probability ``drop_path``; scale those that are left up to match.
+    """Drop-path: drop each droppable operation with the probability ``config.drop_path``, and rescale the others.
 
-    Drawn once for the whole batch, so that what is left out is not computed. A node whose operations would all be gone
-    keeps them all.
+    The drop is the same for the whole batch, so that dropped operations are not computed. The weights of droppable
+    operations are divided by 1 - ``drop_path``. A node that would lose all its operations keeps all of them.
     """
-    share = config.drop_path
-    safe = torch.tensor([not operation_type(name).may_be_dropped for name in config.operations])
-    stays = (torch.rand(weights.weights.shape, generator=generator) >= share) | safe
+    probability = config.drop_path
+    never_dropped = torch.tensor([not operation_type(name).may_be_dropped for name in config.operations])
+    stays = (torch.rand(weights.weights.shape, generator=generator) >= probability) | never_dropped
     of_node = torch.tensor([node for node, _ in edges(config.nodes)])
-    there = torch.zeros_like(stays)
+    computed = torch.zeros_like(stays)
     for row, kept in enumerate(weights.kept):
-        there[row, list(kept)] = True
+        computed[row, list(kept)] = True
     for node in range(config.nodes):
-        if not bool((stays & there)[of_node == node].any()):
+        if not bool((stays & computed)[of_node == node].any()):
             stays[of_node == node] = True
-    left = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
-    scale = torch.where(safe, 1.0, 1 / (1 - share)).to(weights.weights)
-    return EdgeWeights(weights.weights * scale, left)
+    remaining = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
+    scale = torch.where(never_dropped, 1.0, 1 / (1 - probability)).to(weights.weights)
+    return EdgeWeights(weights.weights * scale, remaining)
 
 
 def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig) -> Genotype:
-    """The discrete cells at the end temperature: the inputs and operations that ``cell_weights`` keeps."""
+    """The discrete cells: the inputs and operations that ``cell_weights`` keeps at the final temperature.
+
+    Their weights in the genotype are the shares of ``shares``, in 0..1.
+    """
     chosen = cell_weights(alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
     cells = {}
     for kind in KINDS:

@@ -1,8 +1,11 @@
-"""Batch normalisation whose derivatives of both orders pass over memory a few times, not twenty.
+"""Batch normalisation with first and second derivatives that need few passes over memory.
 
-torch's kernel and its gradient are fused; what it derives from them (second derivatives, forward mode, a batch of which
-one part sets the moments) is put together of single steps. x: float (n, c, h, w); per channel x̂ = (x - μ) s with
-s = 1 / sqrt(σ² + ε), and y = w x̂ + b. Σ sums over all but the channels, ⟨ ⟩ are means of that kind. All in one dtype.
+torch has fused kernels for the forward pass and its gradient. Second derivatives, forward-mode derivatives and batches
+in which only a part determines the moments would be composed of many elementwise operations, some twenty passes over
+memory; here they are written out.
+
+Notation: x is float (n, c, h, w). Per channel, x̂ = (x - μ) s with s = 1 / sqrt(σ² + ε), and y = w x̂ + b. Σ is the sum
+and ⟨ ⟩ the mean over all dimensions except the channels. All tensors of a call have the same dtype.
 """
 
 from typing import Any
@@ -16,12 +19,13 @@ Three = tuple[Tensor, Tensor, Tensor]
 
 
 class BatchNorm(torch.autograd.Function):
-    """(x, w, b) -> (y, μ, s), the moments those of x, to be differentiated twice at most. No gradient flows through
-    what is made of μ and s."""
+    """(x, w, b) -> (y, μ, s) with the moments of x; w, b, μ and s are (c,).
+
+    y can be differentiated twice with respect to x, w and b; μ and s are not differentiable.
+    """
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Three:
-        """Both weights (c,)."""
         y, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, EPSILON)
         return y, mean, scale
 
@@ -44,7 +48,7 @@ class BatchNorm(torch.autograd.Function):
 
 
 class BatchNormGradient(torch.autograd.Function):
-    """(g, x, w, μ, s) -> (∂x, ∂w, ∂b) for the gradient g of y:
+    """(g, x, w, μ, s) -> (∂x, ∂w, ∂b): the gradients of x, w and b for the gradient g of y.
 
     ∂x = w s (g - ⟨g⟩ - x̂ ⟨g x̂⟩), ∂w = Σ g x̂, ∂b = Σ g.
     """
@@ -60,27 +64,28 @@ class BatchNormGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor, v_weight: Tensor, v_bias: Tensor) -> Any:
-        """Of ⟨v, ∂x⟩ + ⟨v_weight, ∂w⟩ + ⟨v_bias, ∂b⟩, which is linear in g, and in v what ∂x is in g."""
+        """The gradients of v · ∂x + v_weight · ∂w + v_bias · ∂b, linear in g; v · ∂x is symmetric in v and g."""
         g, x, weight, mean, scale, of_weight, of_bias = ctx.saved_tensors
         n = x.numel() / x.shape[1]
         along_x, v_hat, v_sum = _gradient(v, x, weight, mean, scale)
         to_g = _plus_affine(along_x, x, mean, scale, v_weight, v_bias)
-        # Means over the channel: of g, g x̂, v, v x̂, and what is left of ⟨v g⟩ without them.
+        # ⟨g⟩, ⟨g x̂⟩, ⟨v⟩, ⟨v x̂⟩, and ⟨v g⟩ - ⟨v⟩⟨g⟩ - ⟨v x̂⟩⟨g x̂⟩, each per channel.
         g_mean, g_hat, v_mean, v_hat = of_bias / n, of_weight / n, v_sum / n, v_hat / n
-        left = (v * g).sum((0, 2, 3)) / n - v_mean * g_mean - v_hat * g_hat
+        residual = (v * g).sum((0, 2, 3)) / n - v_mean * g_mean - v_hat * g_hat
         curved = weight * scale.square()
         by_v = -curved * g_hat
         by_g = v_weight * scale - curved * v_hat
-        by_x = scale * (curved * (2 * g_hat * v_hat - left) - v_weight * scale * g_hat)
+        by_x = scale * (curved * (2 * g_hat * v_hat - residual) - v_weight * scale * g_hat)
         rest = -by_v * v_mean - by_g * g_mean - by_x * mean
         to_x = torch.addcmul(_wide(rest), x, _wide(by_x)).addcmul_(v, _wide(by_v)).addcmul_(g, _wide(by_g))
-        return to_g, to_x, scale * n * left, None, None
+        return to_g, to_x, scale * n * residual, None, None
 
 
 class SupportNorm(torch.autograd.Function):
-    """(x, w, b, count) -> (y, μ, σ²), the moments those of the first ``count`` rows of x, for gradients of first order.
+    """(x, w, b, count) -> (y, μ, σ²) with the moments of the first ``count`` rows of x; w, b, μ and σ² are (c,).
 
-    The other rows reach the first ones through the moments: ∂μ = -w s Σ g and ∂σ² = -w s² Σ g x̂ / 2, over those rows.
+    y can be differentiated once; μ and σ² are not differentiable. The gradients of the other rows reach the first rows
+    through the moments: ∂μ = -w s Σ g and ∂σ² = -w s² Σ g x̂ / 2, where Σ is over the other rows.
     """
 
     @staticmethod
@@ -112,14 +117,14 @@ class SupportNorm(torch.autograd.Function):
 
 
 def _gradient(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, *, fixed: bool = False) -> Three:
-    """``BatchNormGradient``; ``fixed``: of moments that x has no part in, where ∂x = w s g."""
+    """See ``BatchNormGradient``. ``fixed``: the moments do not depend on x, so that ∂x = w s g."""
     moments = (mean, scale.pow(-2) - EPSILON, None, None) if fixed else (None, None, mean, scale)
-    found: Three = torch.ops.aten.native_batch_norm_backward(g, x, weight, *moments, not fixed, EPSILON, [True] * 3)
-    return found
+    result: Three = torch.ops.aten.native_batch_norm_backward(g, x, weight, *moments, not fixed, EPSILON, [True] * 3)
+    return result
 
 
 def _plus_affine(to: Tensor, x: Tensor, mean: Tensor, scale: Tensor, by: Tensor, shift: Tensor) -> Tensor:
-    """``to`` + by x̂ + shift, in place."""
+    """``to`` + ``by`` x̂ + ``shift``, in place."""
     slope = by * scale
     return to.addcmul_(x, _wide(slope)).add_(_wide(shift - slope * mean))
 

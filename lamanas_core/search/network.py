@@ -1,4 +1,4 @@
-"""The supernet: a backbone, then cells whose edges mix all candidate operations by α; as a pure function of θ."""
+"""The supernet as a pure function of θ: a backbone, then cells whose edges mix the candidate operations by α."""
 
 import copy
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from lamanas_core.search.operations import CellState, Operation, PointwiseConvol
 
 @dataclass(frozen=True)
 class CellMoments:
-    """The moments of a cell's two preparations, and of each operation that was computed, by edge and operation."""
+    """The moments of a cell's two preparations, and of each computed operation, by (edge, operation)."""
 
     prepare: tuple[Moments, Moments]
     operations: Mapping[tuple[int, int], PartMoments]
@@ -30,7 +30,7 @@ class CellMoments:
 
 @dataclass(frozen=True)
 class NetworkMoments:
-    """The moments of every normalisation that a forward pass went through."""
+    """The moments of all normalisation layers in a forward pass."""
 
     backbone: PartMoments
     stem: Moments
@@ -38,7 +38,7 @@ class NetworkMoments:
 
 
 class Preparation(nn.Module):
-    """1 x 1 convolution, normalisation: brings a cell's input (behind its ReLU) to its width (and side)."""
+    """1 x 1 convolution and normalisation: brings a cell's input, after its ReLU, to the cell's width and side."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -51,15 +51,17 @@ class Preparation(nn.Module):
         return normalised
 
     def onnx(self, writer: OnnxWriter, x: str, moments: Moments) -> str:
-        """``x``: the input before its ReLU."""
+        """Write the preparation with fixed ``moments`` for ``x``, the input before its ReLU; the result's name."""
         active, stride = writer.node("Relu", [x]), (self.stride, self.stride)
         return writer.convolution(active, array(self.conv.weight), self.norm.folded(moments), stride=stride)
 
 
 class Cell(nn.Module):
-    """Two inputs, ``nodes`` nodes; its output is the nodes side by side, (n, nodes * C, h, w).
+    """A cell with two inputs and ``nodes`` nodes; its output is their concatenation, (n, nodes * channels, h, w).
 
-    Inputs and output are behind their ReLU: each is needed so by all that follow, and by nothing else.
+    A ReLU has been applied to inputs and output, since every consumer applies one first.
+
+    ``before``: the channels of the two inputs. ``first_is_larger``: the first input has twice the side of the second.
     """
 
     def __init__(self, config: NetworkConfig, kind: str, before: tuple[int, int], first_is_larger: bool) -> None:
@@ -67,17 +69,17 @@ class Cell(nn.Module):
         self.kind = kind
         self.nodes = config.nodes
         channels = config.channels
-        # The cell before the last may have twice the side of the last one: its 1 x 1 convolution halves it.
+        # After a reduction cell, the output of the cell before it has twice the side; a strided convolution halves it.
         self.prepare0 = Preparation(before[0], channels, 2 if first_is_larger else 1)
         self.prepare1 = Preparation(before[1], channels, 1)
         self.edges = nn.ModuleList()
         for _, source in edges(config.nodes):
             stride = 2 if kind == "reduction" and source < 2 else 1
-            makers = (operation_type(name) for name in config.operations)
-            self.edges.append(nn.ModuleList(maker.make(channels, stride) for maker in makers))
+            types = (operation_type(name) for name in config.operations)
+            self.edges.append(nn.ModuleList(operation.make(channels, stride) for operation in types))
 
     def operation(self, edge: int, number: int) -> Operation:
-        """The operation of this number on this edge."""
+        """The operation with this index on the edge with this index."""
         found = self.edges[edge][number]  # type: ignore[index]
         assert isinstance(found, Operation)
         return found
@@ -103,7 +105,7 @@ class Cell(nn.Module):
         return torch.cat([state.active for state in states[2:]], dim=1), CellMoments((of_first, of_second), found)
 
     def onnx(self, writer: OnnxWriter, before: tuple[str, str], mix: EdgeWeights, moments: CellMoments) -> str:
-        """Write what ``mix`` keeps; the name of the nodes side by side, before their ReLU."""
+        """Write the operations that ``mix`` keeps; the name of the concatenated nodes, before their ReLU."""
         prepared = (
             self.prepare0.onnx(writer, before[0], moments.prepare[0]),
             self.prepare1.onnx(writer, before[1], moments.prepare[1]),
@@ -123,12 +125,16 @@ class Cell(nn.Module):
 
 def _finished(total: Tensor | None) -> CellState:
     if total is None:
-        raise ValueError("a node keeps no input")
+        raise ValueError("all inputs of a node were dropped")
     return CellState(total)
 
 
 class Supernet(nn.Module):
-    """The modules of the network. Their parameters have the names and shapes of θ."""
+    """The modules of the network; their parameters have the names and shapes of θ.
+
+    ``side``: of the last feature map. ``features``: the dimension d of the features. Raises ValueError if the config
+    names an unknown backbone, operation or head.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -150,7 +156,7 @@ class Supernet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def cell(self, number: int) -> Cell:
-        """The cell of this number, from the input on."""
+        """The cell with this index, counted from the input."""
         found = self.cells[number]
         assert isinstance(found, Cell)
         return found
@@ -158,9 +164,9 @@ class Supernet(nn.Module):
     def forward(
         self, images: Tensor, weights: CellWeights, moments: NetworkMoments | None, batch: Batch
     ) -> tuple[Tensor, NetworkMoments]:
-        """See ``Network``."""
+        """See ``Network.__call__``."""
         stem, of_backbone = self.stem(images, None if moments is None else moments.backbone, batch)
-        # Here, where it means something: one grey channel has the same strides in either layout.
+        # Not before the backbone: with a single channel, both layouts have the same strides.
         stem = stem if batch.stacked else stem.contiguous(memory_format=torch.channels_last)
         x, of_stem = self.stem_norm(stem, None if moments is None else moments.stem, batch)
         before, found = (F.relu(x),) * 2, []
@@ -174,7 +180,7 @@ class Supernet(nn.Module):
         return pooled, NetworkMoments(of_backbone, of_stem, tuple(found))
 
     def onnx(self, writer: OnnxWriter, images: str, weights: CellWeights, moments: NetworkMoments) -> str:
-        """Write the features (n, d) of float ``images`` in 0..255; their name."""
+        """Write the features (n, d) of ``images``, float in 0..255, with fixed ``moments``; their name."""
         x = self.stem.onnx(writer, images, moments.backbone, self.stem_norm.folded(moments.stem))
         before = (x, x)
         for number in range(len(self.cells)):
@@ -188,11 +194,11 @@ class Supernet(nn.Module):
 
 
 class Network:
-    """The supernet as a pure function: structure alone, every call is given θ.
+    """The supernet as a pure function: it has no parameters of its own, θ is an argument of every call.
 
-    ``device``: where a frozen backbone and the calls' tensors are. ``half_precision``: convolutions in bfloat16;
-    normalisation, its moments and the features stay float32. For training alone: an adapted network must equal its
-    artifact, which is float32.
+    ``device``: of a frozen backbone and of the calls' tensors. ``half_precision``: convolutions in bfloat16, while
+    normalisation, its moments and the features remain float32; for training only, since an adapted network must equal
+    its float32 artifact.
     """
 
     def __init__(self, config: NetworkConfig, device: str = "cpu", *, half_precision: bool = False) -> None:
@@ -209,15 +215,21 @@ class Network:
         moments: NetworkMoments | None = None,
         batch: Batch = ALL_ROWS,
     ) -> tuple[Tensor, NetworkMoments]:
-        """float images (n, c, h, w) in 0..1 -> features (n, d), and the moments that normalised them: ``moments``, or
-        those of ``batch`` where that is None. Every operation is weighted as ``weights`` says."""
+        """Images, float (n, c, h, w) in 0..1 -> features, float32 (n, d), and the moments that normalised them.
+
+        ``weights``: of the operations (see ``cell_weights``). ``moments``: the moments to normalise with; None: those
+        of the images, as ``batch`` specifies.
+        """
         with torch.autocast(self._device_type, torch.bfloat16) if self._half else nullcontext():
             features, found = functional_call(self._supernet, dict(theta), (images, weights, moments, batch))
         return features.float() if self._half else features, found
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """θ at random: He initialisation of every convolution, uniform of a layer; normalisations start at scale 1,
-        shift 0."""
+        """A random θ: He initialisation (normal) for convolutions and torch's uniform one for linear weights.
+
+        Normalisations have weight 1 and bias 0, and a linear layer has bias 0. A frozen backbone's parameters are not
+        part of θ.
+        """
         theta = {}
         for name, value in Supernet(self.config).named_parameters():
             if not value.requires_grad:
@@ -239,15 +251,16 @@ class Network:
         weights: CellWeights,
         moments: NetworkMoments,
     ) -> str:
-        """Write the network with θ as it is, pruned to what ``weights`` keeps; see ``Supernet.onnx``."""
+        """Write the network with fixed θ, pruned to what ``weights`` keeps; see ``Supernet.onnx``."""
         concrete = copy.deepcopy(self._supernet)
         concrete.load_state_dict(dict(theta), strict=False)
         return concrete.onnx(writer, images, weights, moments)
 
     @cached_property
     def operation_costs(self) -> dict[str, Tensor]:
-        """For both kinds of cell: how many numbers of θ each operation needs on each edge in all cells of the kind
-        together, int64 (edges, operations)."""
+        """By kind of cell, the parameters in θ of each operation on each edge, summed over all cells of the kind:
+        int64 (edges, operations).
+        """
         rows, columns = len(edges(self.config.nodes)), len(self.config.operations)
         costs = {kind: torch.zeros(rows, columns, dtype=torch.int64) for kind in KINDS}
         for number in range(len(self.config.cells)):
@@ -259,12 +272,12 @@ class Network:
 
     @cached_property
     def fixed_cost(self) -> int:
-        """How many numbers of θ are in use whatever α says."""
-        every = sum(value.numel() for value in self._supernet.parameters() if value.requires_grad)
-        return every - int(sum(cost.sum() for cost in self.operation_costs.values()))
+        """The number of parameters in θ that are used regardless of α."""
+        total = sum(value.numel() for value in self._supernet.parameters() if value.requires_grad)
+        return total - int(sum(cost.sum() for cost in self.operation_costs.values()))
 
     def kept_cost(self, weights: CellWeights) -> int:
-        """How many numbers of θ are in use where only what ``weights`` keeps is computed."""
+        """The number of parameters in θ that are used if only the operations kept by ``weights`` are computed."""
         return self.fixed_cost + sum(
             int(costs[edge, list(numbers)].sum())
             for kind, costs in self.operation_costs.items()

@@ -1,4 +1,4 @@
-"""Inductive batch normalisation: the moments are the support set's, never the queries'."""
+"""Inductive batch normalisation: the moments are computed from the support set, never from queries."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,22 @@ from torch import Tensor, nn
 
 from lamanas_core.search.batch_norm import EPSILON, BatchNorm, SupportNorm
 
-# Mean and variance of one normalisation layer, each (channels,); and those of a part of the network, in its own order.
+# Mean and variance of a normalisation layer, each (channels,).
 Moments = tuple[Tensor, Tensor]
+# The moments of all normalisation layers in a part of the network, in an order that the part defines.
 PartMoments = tuple[Moments, ...]
-# Scale and shift, each float32 (channels,), that a normalisation comes down to under fixed moments.
+# Scale and shift, each float32 (channels,): a normalisation layer with fixed moments as an affine function.
 Folded = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """How a forward pass takes the moments where it is given none.
+    """How a forward pass computes moments if none are given.
 
-    ``support``: the first rows of the batch, which set them; all rows are normalised by them, so that support and query
-    images can share one pass. None: all rows set them. ``double_backward``: the pass will be differentiated twice, or
-    in forward mode; it must not hold queries then. ``stacked``: it runs under ``torch.func.vmap``, which knows no
-    memory formats.
+    ``support``: the moments are those of this many first rows of the batch, and all rows are normalised with them, so
+    that support and query images can share a pass. None: they are those of all rows. ``double_backward``: the pass will
+    be differentiated twice or in forward mode; it must not contain queries. ``stacked``: the pass runs under
+    ``torch.func.vmap``, which does not support memory formats.
     """
 
     support: int | None = None
@@ -36,7 +37,7 @@ ALL_ROWS = Batch()
 
 
 class Normalisation(nn.Module):
-    """y = (x - mean) / sqrt(var + 1e-5) * weight + bias per channel."""
+    """y = (x - mean) / sqrt(var + 1e-5) * weight + bias, per channel. ``weight`` and ``bias``: (channels,), in θ."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -46,10 +47,10 @@ class Normalisation(nn.Module):
     def forward(
         self, x: Tensor, moments: Moments | None, batch: Batch, gain: Tensor | None = None
     ) -> tuple[Tensor, Moments]:
-        """x, float (n, channels, h, w), normalised by ``moments``, or by those of ``batch`` where that is None, and the
-        moments used. ``gain``: a scalar that multiplies the result without a pass of its own.
+        """Normalise ``x``, float (n, channels, h, w), with ``moments``; None: with those of ``batch``.
 
-        The result has the dtype of the weights: under autocast x can come in half precision.
+        Returns the result and the moments used. ``gain``: a scalar that multiplies the result at no extra cost. The
+        result has the dtype of the weights, although under autocast ``x`` can be in bfloat16.
         """
         x = x.to(self.weight.dtype)
         weight, bias = (self.weight, self.bias) if gain is None else (self.weight * gain, self.bias * gain)
@@ -61,12 +62,12 @@ class Normalisation(nn.Module):
             return y, (mean, var)
         if batch.double_backward:
             y, mean, scale = BatchNorm.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-        else:  # the same, and a tenth of a millisecond less for each
+        else:  # the same result, 0.1 ms faster per call
             y, mean, scale = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, EPSILON)
         return y, (mean, scale.pow(-2) - EPSILON)
 
     def folded(self, moments: Moments) -> Folded:
-        """What the layer comes down to under ``moments``."""
+        """The scale and shift of the layer with fixed ``moments``."""
         mean, var = (moment.detach().cpu().double().numpy() for moment in moments)
         scale = self.weight.detach().cpu().numpy().astype(np.float64) / np.sqrt(var + EPSILON)
         shift = self.bias.detach().cpu().numpy().astype(np.float64) - mean * scale

@@ -1,6 +1,6 @@
-"""The candidate operations of an edge. Each maps (n, C, h, w) to (n, C, h / stride, w / stride).
+"""The candidate operations of an edge. Each maps float (n, C, h, w) to (n, C, ceil(h / stride), ceil(w / stride)).
 
-A new one is a class here, or in a file of its own, and a line in ``OPERATIONS``.
+To add an operation, implement ``Operation`` here or in a new file and register it in ``OPERATIONS``.
 """
 
 from abc import ABC, abstractmethod
@@ -17,9 +17,9 @@ from lamanas_core.search.normalisation import Batch, Normalisation, PartMoments
 
 
 class CellState:
-    """A cell's state, ``value`` (n, C, h, w), and what several edges need of it: each computed once, when first asked.
+    """A state in a cell (an input or a node), ``value`` (n, C, h, w), with results that its edges share.
 
-    Every edge out of a state pools the same tensor; only what the edge's normalisation makes of it differs.
+    They are computed on first use. All edges from a state pool the same tensor and differ only in their normalisation.
     """
 
     def __init__(self, value: Tensor) -> None:
@@ -32,21 +32,21 @@ class CellState:
         return F.relu(self.value)
 
     def pooled(self, kind: str, stride: int) -> Tensor:
-        """Its ``kind`` ("max" or "avg") of 3 x 3; the average leaves padding out of the count."""
-        known = self._pooled.get((kind, stride))
-        if known is None:
+        """Its 3 x 3 pooling with padding 1; ``kind``: "max" or "avg", which does not count the padding."""
+        pooled = self._pooled.get((kind, stride))
+        if pooled is None:
             if kind == "max":
-                known = F.max_pool2d(self.value, 3, stride, 1)
+                pooled = F.max_pool2d(self.value, 3, stride, 1)
             else:
-                known = F.avg_pool2d(self.value, 3, stride, 1, count_include_pad=False)
-            self._pooled[kind, stride] = known
-        return known
+                pooled = F.avg_pool2d(self.value, 3, stride, 1, count_include_pad=False)
+            self._pooled[kind, stride] = pooled
+        return pooled
 
 
 class Operation(nn.Module, ABC):
-    """One way from a state to a node. Made by ``make(channels, stride)``; its parameters belong to θ."""
+    """An operation from a state to a node. Create it with ``make(channels, stride)``; its parameters belong to θ."""
 
-    # Whether dropped paths may leave it out in training.
+    # Whether drop-path may drop it in training.
     may_be_dropped: ClassVar[bool] = True
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -55,30 +55,33 @@ class Operation(nn.Module, ABC):
 
     @classmethod
     def make(cls, channels: int, stride: int) -> "Operation":
-        """The operation on ``channels`` channels with this stride (1 or 2)."""
+        """The operation on ``channels`` channels with ``stride`` 1 or 2."""
         return cls(channels, stride)
 
     @abstractmethod
     def forward(
         self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
     ) -> tuple[Tensor, PartMoments]:
-        """The operation on ``state`` times its ``weight`` (a scalar) in the mix, and the moments of its normalisations,
-        which are ``moments`` or, where that is None, come of ``batch``."""
+        """The operation's result for ``state`` times ``weight``, a scalar, and the moments of its normalisations.
+
+        ``moments``: the moments to normalise with; None: those of the state, as ``batch`` specifies.
+        """
 
     @abstractmethod
     def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
-        """Write ``forward`` under fixed ``moments``; the name of its result."""
+        """Write ``forward`` with fixed ``moments`` and the weight ``gain``; the name of the result."""
 
     def cost(self) -> int:
-        """How many numbers of θ it needs."""
+        """The number of its parameters in θ."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class PointwiseConvolution(nn.Conv2d):
-    """Convolution 1 x 1; with a stride, on the positions that are left.
+    """1 x 1 convolution, with a stride as subsampling followed by a convolution.
 
-    Not by a strided convolution: oneDNN's gradient of its weights writes past its workspace where the images lie
-    channels-last and have fewer channels than a vector register (uxlfoundation/oneDNN issue 6035).
+    It is not a strided convolution because oneDNN's gradient for the weight of one writes beyond its workspace if the
+    images are channels-last and have fewer channels than a vector register has elements (uxlfoundation/oneDNN issue
+    6035).
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -86,15 +89,15 @@ class PointwiseConvolution(nn.Conv2d):
         self.every = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # Pooling of single positions: slicing would give a gradient that does not lie channels-last.
+        # Subsampling by 1 x 1 pooling: the gradient of slicing would not be channels-last.
         return super().forward(x if self.every == 1 else F.avg_pool2d(x, 1, self.every))
 
 
 class DilatedDepthwiseConvolution(nn.Conv2d):
-    """Depthwise convolution 3 x 3 with holes of one position: it sees 5 x 5.
+    """Depthwise 3 x 3 convolution with dilation 2, whose receptive field is 5 x 5.
 
-    Taken apart into convolutions without holes, for whose gradients oneDNN has fast code: with a stride of 2 only every
-    second position is ever seen; without one the even and odd rows and columns never meet.
+    It is computed by convolutions without dilation, for whose gradients oneDNN has fast kernels. With stride 2 it uses
+    only every second position; with stride 1, even and odd rows and columns are independent of each other.
     """
 
     def __init__(self, channels: int, stride: int) -> None:
@@ -105,17 +108,17 @@ class DilatedDepthwiseConvolution(nn.Conv2d):
         if self.every == 2:
             return super().forward(F.avg_pool2d(x, 1, 2))
         n, c, h, w = x.shape
-        if h % 2 or w % 2:  # small, and the parts of unlike sizes
+        if h % 2 or w % 2:  # the parts would have different sizes; such maps are small
             return F.conv2d(x, self.weight, None, 1, 2, 2, c)
-        # Seen as (n, h, w, c), which is how it lies in memory where it is channels-last.
+        # As (n, h, w, c), the order of channels-last memory.
         parts = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).permute(2, 4, 0, 1, 3, 5)
-        together = super().forward(parts.reshape(4 * n, h // 2, w // 2, c).permute(0, 3, 1, 2))
-        apart = together.permute(0, 2, 3, 1).reshape(2, 2, n, h // 2, w // 2, c).permute(2, 3, 0, 4, 1, 5)
-        return apart.reshape(n, h, w, c).permute(0, 3, 1, 2)
+        convolved = super().forward(parts.reshape(4 * n, h // 2, w // 2, c).permute(0, 3, 1, 2))
+        merged = convolved.permute(0, 2, 3, 1).reshape(2, 2, n, h // 2, w // 2, c).permute(2, 3, 0, 4, 1, 5)
+        return merged.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
 class Convolution(Operation):
-    """ReLU, convolution k x k, normalisation."""
+    """ReLU, k x k convolution (k = ``kernel``), normalisation."""
 
     kernel: ClassVar[int] = 3
 
@@ -141,7 +144,7 @@ class Convolution(Operation):
 
 
 class FactorisedConvolution(Operation):
-    """ReLU, convolution 1 x 5, convolution 5 x 1, normalisation."""
+    """ReLU, 1 x 5 convolution, 5 x 1 convolution, normalisation."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, stride)
@@ -162,7 +165,7 @@ class FactorisedConvolution(Operation):
 
 
 class SeparableConvolution(Operation):
-    """ReLU, depthwise convolution 3 x 3, pointwise convolution, normalisation."""
+    """ReLU, depthwise 3 x 3 convolution, pointwise convolution, normalisation."""
 
     dilation: ClassVar[int] = 1
 
@@ -190,13 +193,13 @@ class SeparableConvolution(Operation):
 
 
 class DilatedSeparableConvolution(SeparableConvolution):
-    """A separable convolution whose depthwise part sees 5 x 5, every second position."""
+    """A separable convolution whose depthwise convolution has dilation 2."""
 
     dilation = 2
 
 
 class DoubleSeparableConvolution(Operation):
-    """Two separable convolutions, one behind the other; the first has the stride (DARTS's ``sep_conv``)."""
+    """Two separable convolutions in sequence; the stride is that of the first (``sep_conv`` in DARTS)."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, stride)
@@ -217,7 +220,7 @@ class DoubleSeparableConvolution(Operation):
 
 
 class Pooling(Operation):
-    """Maximum or average of 3 x 3, then normalisation."""
+    """3 x 3 maximum or average pooling, then normalisation."""
 
     kind: ClassVar[str]
     onnx_operator: ClassVar[str]
@@ -235,25 +238,25 @@ class Pooling(Operation):
     def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
         strides = [self.stride, self.stride]
         pooled = writer.node(self.onnx_operator, [state.value], kernel_shape=[3, 3], strides=strides, pads=[1] * 4)
-        # Not folded forward: behind it there is padding and ReLU.
+        # Not folded into the next layer: padding or a ReLU comes between.
         scale, shift = self.norm.folded(moments[0])
         return writer.scaled(pooled, scale * np.float32(gain), shift * np.float32(gain))
 
 
 class MaxPooling(Pooling):
-    """Maximum of 3 x 3, then normalisation."""
+    """3 x 3 maximum pooling, then normalisation."""
 
     kind, onnx_operator = "max", "MaxPool"
 
 
 class AveragePooling(Pooling):
-    """Average of 3 x 3, then normalisation."""
+    """3 x 3 average pooling, then normalisation."""
 
     kind, onnx_operator = "avg", "AveragePool"
 
 
 class Skip(Operation):
-    """The input itself; with stride 2 ``make`` gives a strided convolution in its place."""
+    """The identity; for stride 2, ``make`` returns a ``StridedSkip`` instead."""
 
     may_be_dropped = False
 
@@ -271,14 +274,14 @@ class Skip(Operation):
 
 
 class StridedSkip(Convolution):
-    """ReLU, convolution 1 x 1 on every second position, normalisation."""
+    """ReLU, 1 x 1 convolution on every second position, normalisation."""
 
     may_be_dropped = False
     kernel = 1
 
 
 class Nothing(Operation):
-    """Zero: α's way of choosing no operation at all."""
+    """The zero operation of DARTS: with it α can choose to have no operation on an edge."""
 
     def forward(
         self, state: CellState, weight: Tensor, moments: PartMoments | None, batch: Batch
@@ -286,16 +289,16 @@ class Nothing(Operation):
         return state.value[:, :, :: self.stride, :: self.stride] * 0 * weight, ()
 
     def onnx(self, writer: OnnxWriter, state: OnnxState, moments: PartMoments, gain: float) -> str:
-        nothing = writer.node("Mul", [state.value, writer.number(0.0)])
-        return writer.node("MaxPool", [nothing], kernel_shape=[1, 1], strides=[self.stride, self.stride])
+        zeros = writer.node("Mul", [state.value, writer.number(0.0)])
+        return writer.node("MaxPool", [zeros], kernel_shape=[1, 1], strides=[self.stride, self.stride])
 
 
 def _only(moments: PartMoments | None) -> tuple[Tensor, Tensor] | None:
-    """Those of the one normalisation that an operation has."""
+    """The moments of an operation with a single normalisation."""
     return None if moments is None else moments[0]
 
 
-# By the names that configurations and genotypes use.
+# By their names in configurations and genotypes.
 OPERATIONS: dict[str, type[Operation]] = {
     "none": Nothing,
     "max_pool_3x3": MaxPooling,
@@ -310,7 +313,7 @@ OPERATIONS: dict[str, type[Operation]] = {
 
 
 def operation_type(name: str) -> type[Operation]:
-    """The operation called ``name``. Raises ValueError, which names those that there are."""
+    """The class of the operation ``name``. Raises ValueError if the name is unknown."""
     if name not in OPERATIONS:
-        raise ValueError(f"no operation is called {name!r}; there are {', '.join(sorted(OPERATIONS))}")
+        raise ValueError(f"unknown operation {name!r}; available: {', '.join(sorted(OPERATIONS))}")
     return OPERATIONS[name]

@@ -1,1 +1,1 @@
-"""Meta-training runs: their loop, tasks, folder and checkpoints."""
+"""Meta-training runs: the loop, tasks, run folders and checkpoints."""

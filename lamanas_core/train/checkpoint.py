@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: a safetensors file each, tensors and a JSON header, replaced atomically."""
+"""Checkpoints of training runs: a safetensors file with tensors and, in its header, JSON; replaced atomically."""
 
 import json
 from collections.abc import Mapping
@@ -16,24 +16,24 @@ FILE = "checkpoint.safetensors"
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """``write`` to ``folder/checkpoint.safetensors``."""
+    """Write ``folder/checkpoint.safetensors``; see ``write``."""
     write(folder / FILE, tensors, state)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state of the last ``save``, or None where there was none."""
+    """Tensors and state of the last ``save``; None if there is no checkpoint."""
     path = folder / FILE
     return read(path) if path.is_file() else None
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write ``path``; a kill at any moment leaves the old file or the new one whole. Raises OSError."""
+    """Write ``path`` atomically: ``tensors`` by name, and ``state``, a JSON object. Raises OSError."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_whole(path, serialised(contiguous, metadata={"state": json.dumps(dict(state))}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The inverse of ``write``."""
+    """The tensors and the state in ``path``, written by ``write``. Raises FileNotFoundError and SafetensorError."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         state: dict[str, Any] = json.loads(file.metadata()["state"])
@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The tensors of an optimizer's state, named ``optimizer.<parameter>.<key>``."""
+    """The state tensors of an optimizer, named ``optimizer.<index of the parameter>.<key>``."""
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
 

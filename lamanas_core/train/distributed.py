@@ -1,4 +1,4 @@
-"""Several processes that train as one (torchrun): who does which task of a step, and adding up what they found."""
+"""Training with several processes (torchrun): each step's tasks are distributed, and their meta-gradients shared."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,39 +14,41 @@ from torch import distributed as dist
 from lamanas_core.meta.gradient import MetaGradient
 
 T = TypeVar("T")
-# Rank 0 validates while the others wait for it at the next step.
-PATIENCE = timedelta(hours=1)
+# Rank 0 validates while the other ranks wait for it at the next step.
+TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run. ``Ranks()`` is a run of one process."""
+    """This process's rank (0..``size``-1) among the ``size`` processes of the run. ``Ranks()``: a single process."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """The one that validates, writes and tells."""
+        """Whether this process has rank 0, which validates, writes files and reports progress."""
         return self.rank == 0
 
     def mine(self, count: int) -> range:
-        """The numbers of the tasks, of ``count``, that this process does."""
+        """The indices of the tasks, of ``count``, that this process computes."""
         return range(self.rank, count, self.size)
 
     def share(self, found: dict[int, MetaGradient], count: int, like: dict[str, Tensor]) -> list[MetaGradient]:
-        """What all processes found, in the order of the tasks; ``found`` holds this one's, ``like`` names and shapes.
+        """All-gather: the meta-gradients of all ``count`` tasks, in the order of the tasks.
 
-        A task's row is filled in by one process and zero in all others, so the sum over processes is exact: the mean
-        over tasks has the same bits however many processes shared them out.
+        ``found``: those that this process computed, by task. ``like``: tensors with the gradients' names and shapes.
+        Each task is non-zero in one process only, so the sum over processes is exact, and the mean over tasks has the
+        same bits for any number of processes.
         """
         if self.size == 1:
             return [found[i] for i in range(count)]
         sizes = [value.numel() for value in like.values()]
         device = next(iter(like.values())).device
         rows = torch.zeros(count, sum(sizes) + 1, device=device)
-        for i, one in found.items():
-            rows[i] = torch.cat([*(one.gradients[name].flatten() for name in like), rows.new_tensor([one.loss])])
+        for i, gradient in found.items():
+            flat = [gradient.gradients[name].flatten() for name in like]
+            rows[i] = torch.cat([*flat, rows.new_tensor([gradient.loss])])
         dist.all_reduce(rows)
         shared = []
         for row in rows:
@@ -56,20 +58,20 @@ class Ranks:
         return shared
 
     def first_before_others(self, work: Callable[[], T]) -> T:
-        """``work`` done by rank 0, then, when it is through, by the others: they find what it has written."""
+        """Run ``work`` in rank 0, then in the other ranks, which can read the files that rank 0 has written."""
         if self.size == 1:
             return work()
         if not self.first:
             dist.barrier()
-        done = work()
+        result = work()
         if self.first:
             dist.barrier()
-        return done
+        return result
 
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun started, gloo between CPUs and NCCL between GPUs; one process without torchrun."""
+    """Join torchrun's process group, NCCL for GPUs and gloo for CPUs; without torchrun, a single process."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Ranks()
@@ -77,7 +79,7 @@ def joined(device: str) -> Iterator[Ranks]:
     cuda = device.startswith("cuda")
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -1,4 +1,4 @@
-"""Meta-training: a warm-up of θ and α by prototypes, then θ, α, φ and the step sizes through the adaptation."""
+"""The training loop: a warm-up of θ and α on a prototype loss, then meta-training of all parameters."""
 
 import math
 import time
@@ -33,13 +33,17 @@ from lamanas_core.train.tasks import TaskSource
 RECIPE = Recipe()
 
 
-class TrainingStopped(Exception):  # noqa: N818 - asked for, not an error
-    """The caller asked the training to stop; its last checkpoint stays."""
+class TrainingStopped(Exception):  # noqa: N818 - requested, not an error
+    """The training was stopped at the caller's request; it can be resumed from its last checkpoint."""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands; ``loss`` is the mean over the epoch's tasks, ``validation_accuracy`` the last one taken."""
+    """The progress of a run after ``epoch`` of ``epochs`` epochs, warm-up included.
+
+    ``loss``: the outer loss, averaged over the epoch's tasks. ``validation_accuracy``: the latest one (0..1), None
+    before the first validation. ``eta_seconds``: the estimated time left, in seconds.
+    """
 
     epoch: int
     epochs: int
@@ -50,7 +54,11 @@ class TrainingProgress:
 
 @dataclass
 class _Run:
-    """All that changes while training: what a checkpoint holds."""
+    """The state of a run, which is saved in checkpoints.
+
+    ``average``: the running average of the parameters, which becomes the model. ``warm_up`` and ``meta``: the
+    optimizers of the two stages. ``seconds``: the time spent on training. ``validation``: the latest accuracy.
+    """
 
     parameters: Parameters
     average: Parameters
@@ -67,8 +75,8 @@ class _Run:
         tensors |= {f"warm_up.{name}": value for name, value in checkpoint.optimizer_tensors(self.warm_up).items()}
         tensors |= {f"meta.{name}": value for name, value in checkpoint.optimizer_tensors(self.meta).items()}
         state = {"epoch": self.epoch, "seconds": self.seconds, "validation": self.validation}
-        chosen = {"config": asdict(config), "recipe": recipe.to_json()}
-        checkpoint.save(folder, tensors | {"generator": self.generator.get_state()}, state | chosen)
+        settings = {"config": asdict(config), "recipe": recipe.to_json()}
+        checkpoint.save(folder, tensors | {"generator": self.generator.get_state()}, state | settings)
 
     def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
@@ -96,11 +104,15 @@ def train(
     ranks: Ranks = Ranks(),  # noqa: B008 - immutable
     recipe: Recipe | None = None,
 ) -> MetaModel:
-    """Train on the train split of ``data`` by ``recipe`` (None: the default one); resumes from the checkpoint in
-    ``run_dir`` if there is one.
+    """Train on the training split of ``data`` and return the calibrated meta-model, on the CPU.
 
-    Every process of ``ranks`` gets the same arguments; the first alone writes, validates and reports progress.
-    Raises DatasetError, TrainingStopped, and ValueError where the checkpoint is of another configuration or recipe.
+    If ``run_dir`` has a checkpoint, training resumes from it and gives the same bits as without interruption.
+    ``recipe``: None for the default one. ``on_progress`` is called after each epoch, ``should_stop`` before each task.
+    All processes of ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and
+    calibrates.
+
+    Raises DatasetError; TrainingStopped; FileNotFoundError and MetaModelError for ``config.start`` and
+    ``config.pretrained``; and ValueError if the checkpoint has a different configuration or recipe.
     """
     recipe = RECIPE if recipe is None else recipe
     model_config = config.model_config()
@@ -144,12 +156,15 @@ def train(
 
 
 def model_so_far(run_dir: Path) -> MetaModel:
-    """The finished model of a run, or the running average of one that is not. Raises FileNotFoundError."""
+    """The model of a finished run, or the running average in an unfinished run's checkpoint.
+
+    Raises FileNotFoundError if ``run_dir`` has neither.
+    """
     if (run_dir / "model.json").is_file():
         return read(run_dir)
     saved = checkpoint.load(run_dir)
     if saved is None:
-        raise FileNotFoundError(f"{run_dir}: neither a model nor a checkpoint")
+        raise FileNotFoundError(f"{run_dir} contains neither a model nor a checkpoint")
     tensors, state = saved
     config = TrainingConfig(**state["config"]).model_config()
     average = {name: tensors[f"average.{name}"] for name in initial_parameters(config, 0).named()}
@@ -159,20 +174,20 @@ def model_so_far(run_dir: Path) -> MetaModel:
 def _load(
     config: TrainingConfig, model_config: Config, data: Path, run_dir: Path, *, write: bool
 ) -> dict[Split, ImageClasses]:
-    """The data set, split as the run folder says, which is told how if it does not."""
-    known = run_folder.read_split(run_dir)
-    splits = load_dataset(data, model_config.network.image, seed=config.seed, split=known)
-    if known is None and write:
+    """The data set with the split recorded in the run folder; a new split is recorded there if ``write``."""
+    recorded = run_folder.read_split(run_dir)
+    splits = load_dataset(data, model_config.network.image, seed=config.seed, split=recorded)
+    if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits
 
 
 def _check_same(config: TrainingConfig, recipe: Recipe, saved: dict[str, Any], run_dir: Path) -> None:
-    # A checkpoint written before an option existed was trained with that option's default.
+    # Options that did not exist when the checkpoint was written had their default.
     if asdict(TrainingConfig()) | saved["config"] != asdict(config):
-        raise ValueError(f"{run_dir} holds a run of another configuration: {saved['config']}")
+        raise ValueError(f"{run_dir} contains a run with a different configuration: {saved['config']}")
     if "recipe" in saved and Recipe.from_json(saved["recipe"]) != recipe:
-        raise ValueError(f"{run_dir} holds a run of another recipe: {saved['recipe']}")
+        raise ValueError(f"{run_dir} contains a run with a different recipe: {saved['recipe']}")
 
 
 def _keep_phi(config: TrainingConfig, recipe: Recipe, run: _Run, run_dir: Path, ranks: Ranks) -> None:
@@ -182,8 +197,8 @@ def _keep_phi(config: TrainingConfig, recipe: Recipe, run: _Run, run_dir: Path, 
 
 
 def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device: str) -> _Run:
-    started = starting_parameters(model_config, config.start, config.seed, config.pretrained)
-    parameters = started.map(lambda tensor: tensor.to(device))
+    initial = starting_parameters(model_config, config.start, config.seed, config.pretrained)
+    parameters = initial.map(lambda tensor: tensor.to(device))
     theta, alpha, phi = (list(part.values()) for part in (parameters.theta, parameters.alpha, parameters.phi))
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]
     warm_up = torch.optim.AdamW(
@@ -194,11 +209,11 @@ def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device:
         ],
         betas=(recipe.warm_up.beta_1, recipe.warm_up.beta_2),
     )
-    own = recipe.reptile if config.meta == "reptile" else recipe.maml
-    alpha_rate = 0.0 if config.fixed_architecture else own.alpha_rate
-    groups = [(theta, own.theta_rate), (alpha, alpha_rate), (phi, own.phi_rate)]
+    rates = recipe.reptile if config.meta == "reptile" else recipe.maml
+    alpha_rate = 0.0 if config.fixed_architecture else rates.alpha_rate
+    groups = [(theta, rates.theta_rate), (alpha, alpha_rate), (phi, rates.phi_rate)]
     meta: torch.optim.Optimizer
-    if config.meta == "reptile":  # steps on the mean over tasks; rates and scale stand
+    if config.meta == "reptile":  # step sizes and scale remain constant
         groups.append(([*log_rates, *scale], 0.0))
         meta = torch.optim.SGD([{"params": part, "lr": rate} for part, rate in groups if part])
     else:
@@ -223,25 +238,25 @@ def _epoch(source: TaskSource, learner: TaskLearner, run: _Run, should_stop: Cal
         else:
             done = (run.epoch - config.warm_up_epochs) / config.meta_epochs
             optimizer, tasks = run.meta, config.meta_batch
-        # Every process draws all seeds, and the tasks of its own share only: so they stay in step.
+        # Every process draws the seeds of all tasks, so that the generators of all processes stay in the same state.
         seeds = torch.randint(2**31, (tasks,), generator=run.generator).tolist()
         found = {}
         for number in ranks.mine(tasks):
             if should_stop():
                 raise TrainingStopped
             found[number] = _gradient(source, learner, run, seeds[number], done if warming else None)
-        asked = ranks.share(found, tasks, run.parameters.named())
-        _apply(run, optimizer, asked, _rate(done, recipe.schedule), recipe)
-        losses += [one.loss for one in asked]
+        gradients = ranks.share(found, tasks, run.parameters.named())
+        _apply(run, optimizer, gradients, _rate(done, recipe.schedule), recipe)
+        losses += [gradient.loss for gradient in gradients]
     return sum(losses) / len(losses)
 
 
 def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, warmed: float | None) -> MetaGradient:
-    """What the task of this seed asks for: in the warm-up, of which the share ``warmed`` is done, or after it."""
+    """The meta-gradient of the task with this seed. ``warmed``: progress of the warm-up (0..1), None after it."""
     config, recipe = source.options, source.recipe
     if warmed is not None:
         annealed_by = recipe.warm_up.annealed_by
-        if config.start is not None:  # its architecture is chosen already
+        if config.start is not None:  # α has already been annealed
             warmed = annealed_by + (1 - annealed_by) * warmed
         return warm_up_gradient(learner, run.parameters, source.warm_up_task(seed), warmed, recipe.warm_up)
     episode, count = source.adaptation_task(seed), learner.config.task_learner.steps
@@ -253,12 +268,14 @@ def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, wa
     return reptile(learner, run.parameters, episode, count, generator, config.proxy, phi_rate)
 
 
-def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient], rate: float, recipe: Recipe) -> None:
-    """One outer step on the mean over tasks, and the running average of the weights."""
+def _apply(
+    run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+) -> None:
+    """One outer step on the mean of the tasks' meta-gradients, and an update of the running average."""
     named = run.parameters.named()
     for name, value in named.items():
-        value.grad = torch.stack([one.gradients[name] for one in asked]).mean(0)
-    if not isinstance(optimizer, torch.optim.SGD):  # Reptile's differences are a way to go, not a slope
+        value.grad = torch.stack([gradient.gradients[name] for gradient in gradients]).mean(0)
+    if not isinstance(optimizer, torch.optim.SGD):  # Reptile's differences are not clipped
         clipping, parameters = recipe.clipping, run.parameters
         torch.nn.utils.clip_grad_norm_(parameters.theta.values(), clipping.theta)
         torch.nn.utils.clip_grad_norm_(parameters.phi.values(), clipping.phi)
@@ -274,16 +291,16 @@ def _apply(run: _Run, optimizer: torch.optim.Optimizer, asked: list[MetaGradient
 
 
 def _rate(done: float, schedule: Schedule) -> float:
-    """Learning rate as a share of its peak, after the share ``done`` of a stage: see ``Schedule``."""
+    """The learning rate as a fraction of its peak at progress ``done`` (0..1) of a stage; see ``Schedule``."""
     rising = min(1.0, (done + schedule.first_rise) / schedule.rise)
     return rising * (0.5 * (1 - schedule.floor) * (1 + math.cos(math.pi * done)) + schedule.floor)
 
 
 def _validate(config: TrainingConfig, model_config: Config, recipe: Recipe, run: _Run, classes: ImageClasses) -> float:
-    """Accuracy of the averaged weights on fixed validation episodes, without steps while still warming up."""
+    """The accuracy of the averaged parameters on fixed validation episodes; in the warm-up without inner steps."""
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), {"config": model_config.to_json()})
     schedule = recipe.schedule
-    chosen = EvaluationConfig(
+    evaluation = EvaluationConfig(
         ways=min(schedule.validation_ways, len(classes)),
         shots=min(config.shots, min(map(len, classes.members)) - 1),
         queries=schedule.validation_queries,
@@ -291,7 +308,7 @@ def _validate(config: TrainingConfig, model_config: Config, recipe: Recipe, run:
         seed=config.seed,
         steps=0 if run.epoch <= config.warm_up_epochs else None,
     )
-    return evaluate(model, classes, chosen, lambda number: None).accuracy
+    return evaluate(model, classes, evaluation, lambda number: None).accuracy
 
 
 def _card(
@@ -303,9 +320,9 @@ def _card(
     data: Path,
 ) -> dict[str, Any]:
     counts = {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()}
-    before: dict[str, Any] = {} if config.start is None else {"started_from": load_start(config.start).version}
+    origin: dict[str, Any] = {} if config.start is None else {"started_from": load_start(config.start).version}
     return {
-        **before,
+        **origin,
         "config": model_config.to_json(),
         "training": asdict(config),
         "recipe": recipe.to_json(),
@@ -317,7 +334,7 @@ def _card(
 
 
 def _ink_range(classes: ImageClasses) -> list[float]:
-    """The range that the mean ink (0..1) of nearly any support set of the training images lies in."""
+    """The 1 % and 99 % quantiles of the mean ink (0..1) of a training image."""
     ink = classes.images.float().mean(dim=(1, 2, 3)) / 255
     low, high = (float(torch.quantile(ink, q)) for q in (0.01, 0.99))
     return [round(low, 4), round(high, 4)]

@@ -1,4 +1,4 @@
-"""Where a model comes from: what its card says of the software and the day."""
+"""Provenance of a model, for its card: the date and the versions of the software."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -9,16 +9,19 @@ import torch
 
 
 def provenance() -> dict[str, str | None]:
-    """Day (UTC), versions, and the commit of the source tree that runs, None where it is not one."""
+    """The date (UTC), the versions of lamanas (None if it is not installed) and torch, and the source tree's commit.
+
+    The commit is None if the code does not run from a git checkout.
+    """
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "lamanas": _installed(),
+        "lamanas": _installed_version(),
         "torch": torch.__version__,
         "commit": commit(Path(__file__).parents[2]),
     }
 
 
-def _installed() -> str | None:
+def _installed_version() -> str | None:
     try:
         return version("lamanas")
     except PackageNotFoundError:
@@ -26,7 +29,10 @@ def _installed() -> str | None:
 
 
 def commit(folder: Path) -> str | None:
-    """The commit that ``folder`` has checked out, with ``+`` where files differ from it; None without git."""
+    """The commit checked out in ``folder``, with a "+" if tracked files differ from it.
+
+    None if ``folder`` is not a checkout or git fails.
+    """
     if not (folder / ".git").exists():
         return None
     try:

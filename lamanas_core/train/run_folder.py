@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside checkpoint and model: its split, its curves, φ as it was at some epochs."""
+"""Files in a run's folder besides the checkpoint and the model: the split, the curves and snapshots of φ."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,10 @@ PHI = "phi"
 
 
 def read_split(folder: Path, *, data: Path | None = None) -> dict[Split, list[str]] | None:
-    """The classes of each split as the run in ``folder`` wrote them down; None where there is no such file, or where
-    it is of a data set called otherwise than ``data``."""
+    """The class names of each split, recorded by the run in ``folder``.
+
+    None if nothing is recorded, or if the record is of a data set with another name than ``data``.
+    """
     path = folder / SPLIT
     if not path.is_file():
         return None
@@ -31,16 +33,16 @@ def read_split(folder: Path, *, data: Path | None = None) -> dict[Split, list[st
 
 
 def write_split(folder: Path, data: Path, splits: Mapping[Split, ImageClasses]) -> None:
-    """The names of the classes of each split, for every later start and for evaluation."""
+    """Record the class names of each split, for resuming the run and for evaluation. Raises OSError."""
     document = {"data": data.resolve().name} | {part: list(classes.names) for part, classes in splits.items()}
     write_whole(folder / SPLIT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 @dataclass
 class Curves:
-    """One JSON line an epoch in ``curves.jsonl``, and the same for TensorBoard where its package is installed.
+    """Writes a JSON line per epoch to ``curves.jsonl``, and the same to TensorBoard if its package is installed.
 
-    ``epoch``: where the run goes on; what an interrupted process wrote of later epochs is dropped.
+    ``epoch``: the epoch of the checkpoint that the run resumes from, or 0; rows of later epochs are deleted.
     """
 
     folder: Path
@@ -53,7 +55,7 @@ class Curves:
         self._board = _summary_writer(self.folder / "tensorboard", self.epoch)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """``row`` has ``epoch`` and numbers by name, or None for what was not measured in this epoch."""
+        """Append ``row``: the ``epoch``, and values by name, None for those that were not measured in this epoch."""
         with (self.folder / CURVES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(row)) + "\n")
         if self._board is not None:
@@ -68,7 +70,7 @@ class Curves:
 
 
 def read_curves(folder: Path) -> list[dict[str, Any]]:
-    """The rows so far; a last line that a kill cut short is left out."""
+    """The rows of ``curves.jsonl`` in ``folder``; none without the file. An incomplete last line is ignored."""
     path = folder / CURVES
     lines = path.read_text("utf-8").split("\n")[:-1] if path.is_file() else []
     return [json.loads(line) for line in lines]
@@ -83,21 +85,21 @@ def _summary_writer(folder: Path, epoch: int) -> Any:
 
 
 def keep_phi(folder: Path, epoch: int, phi: Mapping[str, Tensor]) -> None:
-    """φ after this many meta-epochs, for pictures of how the loss came about."""
+    """Save a snapshot of φ after ``epoch`` meta-epochs, for plots of how the loss developed. Raises OSError."""
     checkpoint.write(folder / PHI / f"{epoch:06d}.safetensors", phi, {})
 
 
 def kept_phi(folder: Path, epochs: Sequence[int] | None = None) -> dict[int, dict[str, Tensor]]:
-    """φ as ``keep_phi`` left it, by meta-epoch: all in order, or those after ``epochs`` in that order.
+    """The snapshots of φ in ``folder`` by meta-epoch: all in ascending order, or those of ``epochs`` in that order.
 
-    Raises ValueError, which names what there is, where one of ``epochs`` was not kept.
+    Raises ValueError, which lists the available snapshots, if one of ``epochs`` is missing.
     """
     found = {int(path.stem): path for path in sorted((folder / PHI).glob("*.safetensors"))}
     chosen = list(found) if epochs is None else list(epochs)
     missing = [epoch for epoch in chosen if epoch not in found]
     if missing:
         raise ValueError(
-            f"{folder} kept no loss after meta-epoch {', '.join(map(str, missing))}; "
-            f"it has {', '.join(map(str, found)) or 'none'}"
+            f"{folder} has no snapshot of the loss after meta-epoch {', '.join(map(str, missing))}; "
+            f"available: {', '.join(map(str, found)) or 'none'}"
         )
     return {epoch: checkpoint.read(found[epoch])[0] for epoch in chosen}

@@ -1,4 +1,4 @@
-"""Where a training starts: at random, or from a meta-model that was trained before."""
+"""Initial parameters of a training: random, or those of an earlier meta-model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,30 +12,33 @@ from lamanas_core.meta_model import MetaModel, read, shipped
 
 
 def starting_parameters(config: Config, start: str | None, seed: int, pretrained: str | None = None) -> Parameters:
-    """All at random from ``seed``, or θ, α and the head's scale of the meta-model ``start`` (a folder, or "shipped").
+    """The initial parameters of a training, on the CPU.
 
-    φ and the step sizes go on from there as well where the task learner is the same, and start anew where it is not.
-    Without ``start`` the stem can be that of a trained ResNet-18, from the safetensors file ``pretrained``.
-    Raises ValueError where the network is another one, FileNotFoundError, MetaModelError.
+    Random parameters from ``seed``, or θ, α and the head's scale of the meta-model ``start`` (a folder, or "shipped").
+    φ and the step sizes are also taken from ``start`` if its task learner is the same, and otherwise initialised.
+    Without ``start``, the weights of a ResNet-18 stem can be loaded from the safetensors file ``pretrained``. Raises
+    ValueError if the network of ``start`` differs, FileNotFoundError and MetaModelError.
     """
-    fresh = _with_rising_slope(initial_parameters(config, seed), config)
+    initial = _with_rising_slope(initial_parameters(config, seed), config)
     if start is None:
-        return fresh if pretrained is None else replace(fresh, theta=load_pretrained(fresh.theta, Path(pretrained)))
-    before = load_start(start)
-    if before.config.network != config.network:
-        raise ValueError(f"{start} has another network than preset {config.preset}: it cannot be gone on from")
-    if before.config.task_learner == config.task_learner:
-        return before.parameters
+        if pretrained is None:
+            return initial
+        return replace(initial, theta=load_pretrained(initial.theta, Path(pretrained)))
+    earlier = load_start(start)
+    if earlier.config.network != config.network:
+        raise ValueError(f"cannot start from {start}: its network differs from that of preset {config.preset}")
+    if earlier.config.task_learner == config.task_learner:
+        return earlier.parameters
     return replace(
-        fresh,
-        theta=before.parameters.theta,
-        alpha=before.parameters.alpha,
-        log_scale=before.parameters.log_scale,
+        initial,
+        theta=earlier.parameters.theta,
+        alpha=earlier.parameters.alpha,
+        log_scale=earlier.parameters.log_scale,
     )
 
 
 def load_start(start: str) -> MetaModel:
-    """The meta-model called ``start``: "shipped", or the one in that folder."""
+    """The meta-model ``start``: "shipped", or a folder. Raises FileNotFoundError and MetaModelError."""
     return MetaModel.from_bytes(*shipped()) if start == "shipped" else read(Path(start))
 
 

@@ -78,6 +78,8 @@ def test_harmless_chunks_are_accepted() -> None:
     [
         b"",
         fast_png.SIGNATURE,
+        with_chunk(b"abCd", b""),
+        with_chunk(b"abCd", b"x"),
         png(0)[:-1],
         png(0)[: fast_png.HEADER_ENDS],
         png(0) + b"\0",

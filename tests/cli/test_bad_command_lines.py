@@ -50,7 +50,7 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[obj
         ("episodes --limit 0", "--limit: 0 is not"),
     ],
 )
-def test_a_number_that_means_nothing_is_refused(
+def test_an_invalid_number_is_refused(
     command: str, words: str, glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = ended([part.format(data=glyphs, run=tmp_path / "run") for part in command.split()], capsys)
@@ -68,15 +68,15 @@ def test_a_number_that_means_nothing_is_refused(
         ("evaluate --data {none}", "{none} is not a folder"),
         ("train --data {data} --run {run} --start {none}", "{none}/model.json: No such file or directory"),
         ("train --data {data} --run {data}/glyph000/00.png", "{data}/glyph000/00.png: File exists"),
-        ("train --data {data} --run {run} --shots 0", "shots are at least 1"),
+        ("train --data {data} --run {run} --shots 0", "shots must be at least 1"),
         ("reproduce table1 --data {data} --run {run} --seed 3", "--seed is 3; budget small has the seeds 0 to 2"),
-        ("plot genotype {none}", "{none}: neither a model nor a checkpoint"),
+        ("plot genotype {none}", "{none} contains neither a model nor a checkpoint"),
         ("init --secrets {data}/glyph000/00.png", "{data}/glyph000/00.png/redis-password: Not a directory"),
         ("login http://[::1", "http://[::1 is not the URL of a service: Invalid IPv6 URL"),
         ("login http://127.0.0.1:99999", "nothing responds at http://127.0.0.1:99999"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(
+def test_an_impossible_request_is_reported_in_one_line(
     command: str,
     words: str,
     glyphs: Path,
@@ -108,7 +108,7 @@ def test_a_download_without_a_network_says_what_to_do_instead(
     assert said.count("\n") == 1
 
 
-def test_a_kept_login_of_no_address_is_told_in_one_line(
+def test_a_stored_login_with_an_invalid_address_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

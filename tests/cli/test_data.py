@@ -17,7 +17,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
 
-def test_as_many_classes_and_images_as_asked_for(tmp_path: Path) -> None:
+def test_the_requested_numbers_of_classes_and_images_are_written(tmp_path: Path) -> None:
     assert glyphs(tmp_path / "new", "--classes", "3", "--images", "2") == 0
     assert {path.parent.name for path in (tmp_path / "new").rglob("*.png")} == {"glyph000", "glyph001", "glyph002"}
     drawn = files(tmp_path / "new")
@@ -26,7 +26,7 @@ def test_as_many_classes_and_images_as_asked_for(tmp_path: Path) -> None:
         assert (image.format, image.size) == ("PNG", (105, 105))
 
 
-def test_the_seed_alone_decides_what_is_drawn(tmp_path: Path) -> None:
+def test_the_glyphs_depend_only_on_the_seed(tmp_path: Path) -> None:
     for folder, seed in (("one", "1"), ("again", "1"), ("other", "2")):
         assert glyphs(tmp_path / folder, "--classes", "2", "--images", "1", "--seed", seed) == 0
     one, again, other = (files(tmp_path / folder) for folder in ("one", "again", "other"))
@@ -35,7 +35,7 @@ def test_the_seed_alone_decides_what_is_drawn(tmp_path: Path) -> None:
     assert not set(one.values()) & set(other.values())
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_empty_is_not_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert glyphs(tmp_path) == 1
     assert f"{tmp_path} is not empty" in capsys.readouterr().err
@@ -45,7 +45,7 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("option", "value"), [("--classes", "0"), ("--images", "-1"), ("--classes", "many"), ("--seed", "-1")]
 )
-def test_a_number_that_cannot_be_is_refused(
+def test_an_impossible_number_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
 ) -> None:
     with pytest.raises(SystemExit):
@@ -54,13 +54,13 @@ def test_a_number_that_cannot_be_is_refused(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_file_at_the_path_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert glyphs(tmp_path / "file") == 1
     assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
 
 
-def test_digits_are_unpacked_one_folder_each(tmp_path: Path) -> None:
+def test_digits_are_written_to_one_folder_each(tmp_path: Path) -> None:
     assert main(["data", "digits", "--to", str(tmp_path / "digits")]) == 0
     drawn = files(tmp_path / "digits")
     assert len(drawn) == 1797
@@ -69,7 +69,7 @@ def test_digits_are_unpacked_one_folder_each(tmp_path: Path) -> None:
         assert (image.size, image.getpixel((0, 0))) == ((80, 80), 255)
 
 
-def test_characters_are_printed_in_each_typeface(tmp_path: Path) -> None:
+def test_characters_are_drawn_in_each_typeface(tmp_path: Path) -> None:
     assert main(["data", "typefaces", "--to", str(tmp_path / "printed")]) == 0
     printed = files(tmp_path / "printed")
     assert len({name.split("/")[0] for name in printed}) == 62
@@ -82,7 +82,7 @@ def test_characters_are_printed_in_each_typeface(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "module", "extra"), [("digits", "sklearn.datasets", "digits"), ("typefaces", "matplotlib", "plots")]
 )
-def test_data_out_of_a_package_needs_the_package(
+def test_data_from_a_package_needs_the_package(
     name: str,
     module: str,
     extra: str,

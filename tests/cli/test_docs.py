@@ -16,7 +16,7 @@ COMMANDS = (ROOT / "docs" / "command-line.md").read_text()
 CLIENT = (ROOT / "docs" / "python-client.md").read_text()
 
 
-def test_every_command_of_the_page_runs_in_its_order(service: Service, tmp_path: Path) -> None:
+def test_the_commands_of_the_page_run_in_order(service: Service, tmp_path: Path) -> None:
     symbols = service.data_dir / "datasets" / "symbols"
     if not symbols.exists():
         write_folders(symbols, classes=8, images=4, seed=3)
@@ -27,7 +27,7 @@ def test_every_command_of_the_page_runs_in_its_order(service: Service, tmp_path:
     assert "complete" in (tmp_path / "work" / "lamanas.bash").read_text()
 
 
-def test_every_cell_of_the_page_prints_what_stands_below_it(
+def test_every_example_of_the_page_prints_the_output_shown(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("\n".join(blocks(CLIENT)), service, tmp_path)

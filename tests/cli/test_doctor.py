@@ -43,7 +43,7 @@ def test_a_healthy_machine(machine: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"ok       data       {machine} does not exist yet" in capsys.readouterr().out
 
 
-def test_a_running_private_redis_is_seen(
+def test_a_running_private_redis_is_found(
     redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))

@@ -18,7 +18,7 @@ def token_and_id(said: str) -> tuple[str, str]:
     return token[0], id[1]
 
 
-def test_key_is_made_listed_without_its_token_and_revoked(
+def test_a_key_is_created_listed_without_its_token_and_revoked(
     installation: Settings, sync_store: SyncStore, redis_server: PrivateRedis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["keys", "make", "camera 7", "--scope", "predict", "--tenant", "shop"]) == 0
@@ -34,7 +34,7 @@ def test_key_is_made_listed_without_its_token_and_revoked(
     assert sync_store.api_keys.get(id).revoked
 
 
-def test_key_without_more_may_all_but_administer_and_is_a_tenant_of_its_own(
+def test_a_key_has_by_default_all_scopes_but_admin_and_its_own_tenant(
     installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["keys", "make", "laptop"]) == 0
@@ -43,18 +43,18 @@ def test_key_without_more_may_all_but_administer_and_is_a_tenant_of_its_own(
     assert (sorted(key.scopes), key.tenant) == (["episodes", "predict"], id)
 
 
-def test_unknown_key_cannot_be_revoked(installation: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_key_cannot_be_revoked(installation: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "revoke", "0" * 26]) == 1
     assert "lamanas keys list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [["  "], ["a\nb"], ["laptop", "--tenant", "two words"], ["laptop", "--tenant", ""]])
-def test_name_that_would_break_a_table_is_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_would_break_the_table_is_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "make", *given]) == 1
     assert capsys.readouterr().out == ""
 
 
-def test_without_a_running_store_it_says_what_to_look_at(
+def test_without_a_running_store_the_message_says_what_to_check(
     short_folder: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(short_folder))
@@ -63,7 +63,7 @@ def test_without_a_running_store_it_says_what_to_look_at(
     assert "lamanas serve" in capsys.readouterr().err
 
 
-def test_the_commands_of_the_operators_page_work(
+def test_the_commands_of_the_operations_page_work(
     installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
@@ -75,7 +75,7 @@ def test_the_commands_of_the_operators_page_work(
     assert "revoked" in capsys.readouterr().out
 
 
-def test_programs_get_json_without_what_opens_the_door_but_once(
+def test_json_contains_the_token_only_when_a_key_is_created(
     installation: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(*words: str) -> object:

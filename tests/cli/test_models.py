@@ -43,7 +43,7 @@ def test_a_trained_model_becomes_a_version_that_workers_can_use(
     assert Learner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
 
 
-def test_programs_get_the_version_as_the_api_tells_it(
+def test_json_is_the_version_as_the_api_returns_it(
     installation: Settings, trained: MetaModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "add", str(tmp_path / "run"), "--json"]) == 0
@@ -64,7 +64,7 @@ def test_programs_get_the_version_as_the_api_tells_it(
         ("model.safetensors", b"code", "not a meta-model"),
     ],
 )
-def test_what_is_no_model_is_refused_in_one_line(
+def test_a_folder_without_a_valid_model_is_refused_in_one_line(
     installation: Settings,
     sync_store: SyncStore,
     trained: MetaModel,
@@ -92,10 +92,10 @@ def test_weights_of_another_network_are_refused(
     card = json.loads((tmp_path / "run" / "model.json").read_text()) | {"config": wider.to_json()}
     (tmp_path / "run" / "model.json").write_text(json.dumps(card))
     assert main(["models", "add", str(tmp_path / "run")]) == 1
-    assert "the weights do not fit their card" in capsys.readouterr().err
+    assert "the weights do not match the model card" in capsys.readouterr().err
 
 
-def test_without_a_running_store_it_says_what_to_look_at(
+def test_without_a_running_store_the_message_says_what_to_check(
     short_folder: Path,
     trained: MetaModel,
     tmp_path: Path,

@@ -88,7 +88,7 @@ def test_a_training_ends_with_the_stored_weights(data: Path, tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_an_interrupted_training_ends_with_the_bits_of_an_undisturbed_one(
+def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
     data: Path, tmp_path: Path, name: str
 ) -> None:
     whole = weights(name, data, tmp_path / "whole")

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -296,3 +297,15 @@ def test_the_canvas_of_an_extended_webp_is_read_before_pillow_opens_it(width: in
     assert _webp_canvas(data + rest) == (width, height)
     for other in (data[:29], b"RIFX" + data[4:], data[:15] + b"L" + data[16:], data[:8] + b"XEBP" + data[12:]):
         assert _webp_canvas(other) == (0, 0)
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR])
+def test_shrinking_averages_all_pixels_and_enlarging_interpolates(spec: ImageSpec) -> None:
+    board = (255 * (np.indices((112, 112)).sum(0) % 2)).astype(np.uint8)
+    board[40:72, 40:72] = 255
+    inside = preprocess(Image.fromarray(board), replace(spec, normalise_polarity=False))[:, 1:9, 1:27]
+    assert 120 <= inside.min() <= inside.max() <= 135
+    edge = np.full((7, 7), 255, np.uint8)
+    edge[:, :3] = 0
+    levels = np.unique(preprocess(Image.fromarray(edge), replace(spec, normalise_polarity=False)))
+    assert len(levels) > 3

@@ -23,7 +23,7 @@ def model() -> MetaModel:
     return MetaModel(initial_parameters(CONFIG, 0), {"config": CONFIG.to_json()})
 
 
-def test_each_variant_moves_what_its_name_says() -> None:
+def test_each_variant_changes_only_the_parameters_it_names() -> None:
     images, labels = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
     moved = {}
     for name, variant in variants(model()).items():
@@ -42,7 +42,7 @@ def test_each_variant_moves_what_its_name_says() -> None:
     assert set(moved.values()) == {(True, True)}
 
 
-def test_cross_entropy_is_tried_down_to_steps_too_short_to_matter() -> None:
+def test_cross_entropy_is_tried_down_to_negligible_step_sizes() -> None:
     found = variants(model())
     base = model().parameters.theta_log_rates.exp()
     for name, factor in CROSS_ENTROPY_RATES.items():
@@ -51,7 +51,7 @@ def test_cross_entropy_is_tried_down_to_steps_too_short_to_matter() -> None:
     assert min(CROSS_ENTROPY_RATES.values()) <= 1 / 30
 
 
-def test_differences_are_taken_in_pairs_and_the_best_by_accuracy_is_not_the_best_by_entropy() -> None:
+def test_differences_are_paired_and_the_best_by_accuracy_is_not_the_best_by_entropy() -> None:
     still: dict[str, list[float]] = {name: [0.0, 0.0] for name in CROSS_ENTROPY_RATES}
     accuracies = still | {"none": [0.2, 0.8], "learned": [0.3, 1.0], "cross_entropy_1/3": [0.5, 0.9]}
     entropies = {name: [9.0, 9.0] for name in accuracies} | {
@@ -79,7 +79,7 @@ def test_pairs_that_differ_by_hand() -> None:
     assert pairs_that_differ(["a"]) is None
 
 
-def test_all_variants_are_measured_on_every_episode(tmp_path: Path) -> None:
+def test_all_variants_are_evaluated_on_every_episode(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=8, images=3, seed=0)
     classes = load_dataset(tmp_path, ImageSpec())["train"]
     told: list[int] = []
@@ -91,7 +91,7 @@ def test_all_variants_are_measured_on_every_episode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("alpha_rate", "expected"), [(0.0, 0.0), (1e3, 1.0)])
-def test_the_genotype_counts_as_moved_where_the_steps_change_its_operations(
+def test_the_genotype_counts_as_moved_if_the_steps_change_its_operations(
     tmp_path: Path, alpha_rate: float, expected: float
 ) -> None:
     write_folders(tmp_path, classes=8, images=3, seed=0)

@@ -20,7 +20,7 @@ from tests.learning.helpers import MINIATURE, first_step, float64_episode, float
 from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
 
 
-def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() -> None:
+def test_the_outer_step_of_reptile_is_the_mean_difference_without_clipping() -> None:
     config = TrainingConfig(preset="tiny", meta="reptile")
     run = _begin(config, with_loss(MINIATURE, "fnn"), Recipe(), "cpu")
     before = {name: value.detach().clone() for name, value in run.parameters.named().items()}
@@ -39,7 +39,7 @@ def test_the_outer_step_goes_the_mean_way_of_the_tasks_and_is_not_cut_short() ->
         torch.testing.assert_close(run.average.named()[name], before[name].lerp(value.detach(), 0.2), msg=name)
 
 
-def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
+def test_equation_8_weights_the_two_gradients_by_the_step_sizes() -> None:
     """⟨∇L_φ, (λ ∇_θ H, ξ ∇_α H)⟩, over the mean of λ."""
     learner, parameters = float64_learner(with_loss(SMALL, "fnn"))
     task = float64_episode()
@@ -59,12 +59,12 @@ def test_equation_8_weighs_the_two_gradients_by_the_step_sizes() -> None:
     assert value(0.2, 0.6) == pytest.approx(value(0.1, 0.3))
 
 
-def test_equation_8_refuses_a_step_whose_forward_pass_was_another() -> None:
+def test_equation_8_refuses_a_step_with_a_different_forward_pass() -> None:
     learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=0.5)))
     task = float64_episode()
     step = first_step(learner, parameters, task, 1, generator())
     other = replace(step, mixing=replace(step.mixing, dropped=None))
-    with pytest.raises(AssertionError, match="its dropped paths or statistics differ"):
+    with pytest.raises(AssertionError, match=r"Eq\. 8 needs the same drop-path and moments"):
         proxy_value(learner, parameters, task, "inner_product", other)
 
 
@@ -80,7 +80,7 @@ def test_equation_8_refuses_a_step_whose_forward_pass_was_another() -> None:
         (MINIATURE, "lstm", "cosine", 0.01),
     ],
 )
-def test_meta_training_turns_a_loss_that_pulls_the_wrong_way_and_its_steps_then_help_unseen_tasks(
+def test_meta_training_corrects_a_loss_of_the_wrong_sign_so_that_its_steps_help_unseen_tasks(
     config: Config, loss: str, proxy: Proxy, rate: float
 ) -> None:
     learner, parameters = float64_learner(with_loss(config, loss, residual=False))

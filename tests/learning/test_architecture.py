@@ -33,7 +33,7 @@ def test_shares_by_hand() -> None:
     torch.testing.assert_close(sharp[0], torch.tensor([0.1, 0.9]))
 
 
-def test_what_falls_under_the_threshold_is_dropped_and_the_rest_is_told_by_the_genotype() -> None:
+def test_operations_below_the_threshold_are_dropped_and_the_genotype_lists_the_others() -> None:
     alpha = initial_alpha(CONFIG)
     alpha["normal.operations"][0] = torch.tensor([0.0, 9.0])
     alpha["normal.pairs.1"] = torch.tensor([9.0, 0.0, 0.0])
@@ -64,7 +64,7 @@ def test_parameters_kept_by_hand() -> None:
     assert network.kept_cost(pruned(alpha)) == total - 2 * (4 * 4 * 9 + 8)
 
 
-def test_the_temperature_falls_to_its_end_and_stays() -> None:
+def test_the_temperature_falls_to_its_final_value_and_stays_there() -> None:
     assert temperature(0.0, RECIPE) == 1.0
     assert temperature(RECIPE.annealed_by, RECIPE) == pytest.approx(0.05)
     assert temperature(1.0, RECIPE) == pytest.approx(0.05)

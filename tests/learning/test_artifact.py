@@ -51,7 +51,7 @@ def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: Me
         assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-4
 
 
-def test_a_prediction_depends_on_its_image_alone(model: MetaModel) -> None:
+def test_a_prediction_depends_only_on_its_image(model: MetaModel) -> None:
     classifier = Classifier.from_bytes(run(model, *glyph_support(4, [2] * 4, seed=1)).artifact)
     queries, _ = glyph_support(5, [2] * 5, seed=2)
     together = classifier.probabilities(queries)
@@ -59,7 +59,7 @@ def test_a_prediction_depends_on_its_image_alone(model: MetaModel) -> None:
     np.testing.assert_array_equal(together, alone)
 
 
-def test_the_runtime_leaves_no_trace_and_tells_nobody(model: MetaModel, tmp_path: Path) -> None:
+def test_the_runtime_writes_no_files_and_sends_no_reports(model: MetaModel, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     file = tmp_path / "classifier.onnx"
@@ -75,7 +75,7 @@ def test_the_runtime_leaves_no_trace_and_tells_nobody(model: MetaModel, tmp_path
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == []
 
 
-def test_the_order_of_classes_changes_no_answer(model: MetaModel) -> None:
+def test_the_order_of_classes_does_not_change_predictions(model: MetaModel) -> None:
     support, labels = glyph_support(4, [2, 1, 3, 2], seed=3)
     order = np.array([2, 0, 3, 1])
     queries, _ = glyph_support(4, [2] * 4, seed=4)
@@ -84,7 +84,7 @@ def test_the_order_of_classes_changes_no_answer(model: MetaModel) -> None:
     np.testing.assert_allclose(renamed[:, order], plain, atol=1e-4)
 
 
-def test_a_negative_gets_the_same_answer(model: MetaModel) -> None:
+def test_a_negative_image_gets_the_same_prediction(model: MetaModel) -> None:
     from PIL import ImageOps
 
     from lamanas_core.data.sources.glyphs import draw, glyph_class, png
@@ -111,7 +111,7 @@ def test_the_steps_change_weights_and_architecture(model: MetaModel) -> None:
         assert any(not torch.equal(old[name], new[name]) for name in old)
 
 
-def test_adapting_leaves_the_meta_model_as_it_was_to_the_byte(model: MetaModel) -> None:
+def test_adapting_does_not_change_the_meta_model(model: MetaModel) -> None:
     before = model.to_bytes()
     adapted = run(model, *glyph_support(3, [2] * 3, seed=11))
     assert adapted.artifact != run(model, *glyph_support(3, [2] * 3, seed=11), 0).artifact
@@ -119,13 +119,13 @@ def test_adapting_leaves_the_meta_model_as_it_was_to_the_byte(model: MetaModel) 
     assert all(torch.equal(v, adapted.network.parameters.phi[n]) for n, v in model.parameters.phi.items())
 
 
-def test_the_adaptation_tells_what_it_kept(model: MetaModel) -> None:
+def test_the_adaptation_reports_the_parameters_it_kept(model: MetaModel) -> None:
     adapted = run(model, *glyph_support(3, [2, 1, 3], seed=9))
     assert 0 < adapted.parameters_kept < adapted.parameters_total
     assert len(adapted.losses) == model.config.task_learner.steps
 
 
-def test_support_images_are_classified_as_served_and_leave_one_out_without_each(model: MetaModel) -> None:
+def test_support_accuracy_is_that_of_the_artifact_and_leave_one_out_excludes_each_image(model: MetaModel) -> None:
     """Of characters that have nothing in common but their label, and one that has two labels."""
     support, _ = glyph_support(8, [1] * 8, seed=12)
     support[3] = support[0]
@@ -143,17 +143,17 @@ def test_support_images_are_classified_as_served_and_leave_one_out_without_each(
     assert float(np.mean(recognised)) < adapted.support_accuracy < 1
 
 
-def test_classes_of_one_image_each_have_no_leave_one_out_accuracy(model: MetaModel) -> None:
+def test_classes_with_a_single_image_have_no_leave_one_out_accuracy(model: MetaModel) -> None:
     assert run(model, *glyph_support(3, [1, 1, 1], seed=9)).leave_one_out_accuracy is None
 
 
-def test_images_unlike_the_training_images_carry_a_warning(model: MetaModel) -> None:
+def test_images_unlike_the_training_images_give_a_warning(model: MetaModel) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28), dtype=np.uint8)
     assert "unlike" in run(model, noise, np.array([0, 0, 1, 1]), 0).warnings[0]
     assert run(model, *glyph_support(3, [2] * 3, seed=10), 0).warnings == ()
 
 
-def test_large_support_sets_are_learned_in_minibatches_that_hold_every_class() -> None:
+def test_large_support_sets_are_split_into_minibatches_with_every_class() -> None:
     labels = torch.arange(1000) % 50
     batches = minibatches(PRESETS["serving"], labels, 50, 3, torch.Generator().manual_seed(0))
     for batch in batches:
@@ -161,23 +161,23 @@ def test_large_support_sets_are_learned_in_minibatches_that_hold_every_class() -
     assert not torch.equal(batches[0], batches[1])
 
 
-def test_batches_of_a_given_size_go_through_the_support_set_before_they_repeat_it() -> None:
+def test_batches_use_the_whole_support_set_before_they_repeat_it() -> None:
     labels = torch.arange(10) % 2
     batches = minibatches(PRESETS["paper"], labels.repeat(10), 2, 6, torch.Generator().manual_seed(0))
     assert sorted(torch.cat(batches[:5]).tolist()) == list(range(100))
     assert len(batches[5]) == 20
 
 
-def test_bytes_that_are_no_artifact_are_refused() -> None:
+def test_bytes_that_are_not_an_artifact_are_refused() -> None:
     with pytest.raises(ArtifactError):
         Classifier.from_bytes(b"not ONNX")
 
 
-def test_a_meta_model_survives_its_own_file_and_refuses_another_card(model: MetaModel) -> None:
+def test_a_meta_model_is_read_back_from_its_file_and_refuses_another_card(model: MetaModel) -> None:
     weights, card = shipped()
     assert MetaModel.from_bytes(model.to_bytes(), card).version == model.version
     other = card | {"config": card["config"] | {"network": card["config"]["network"] | {"channels": 8}}}
-    with pytest.raises(MetaModelError, match="do not fit"):
+    with pytest.raises(MetaModelError, match="do not match"):
         MetaModel.from_bytes(weights, other)
     with pytest.raises(MetaModelError):
         MetaModel.from_bytes(b"damaged", card)

@@ -44,7 +44,7 @@ def test_gradients_of_both_orders_equal_finite_differences() -> None:
     assert gradgradcheck(ours, inputs())
 
 
-def test_second_derivatives_equal_those_of_the_single_steps() -> None:
+def test_second_derivatives_equal_those_of_elementwise_operations() -> None:
     source = torch.Generator().manual_seed(1)
     directions = [torch.randn(shape, generator=source, dtype=torch.float64) for shape in ((5, 3, 4, 2), (3,), (3,))]
     found = []
@@ -67,7 +67,7 @@ def test_forward_mode_equals_finite_differences() -> None:
     torch.testing.assert_close(tangent, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-7)
 
 
-def test_queries_under_the_support_sets_moments_equal_the_single_steps_with_their_gradients() -> None:
+def test_queries_normalised_by_the_support_set_equal_elementwise_operations_with_gradients() -> None:
     x, weight, bias = inputs()
     y, mean, var = SupportNorm.apply(x, weight, bias, 3)  # type: ignore[no-untyped-call]
     expected = plain(x, weight, bias, 3)

@@ -33,7 +33,7 @@ def test_the_calibration_error_by_hand() -> None:
     assert expected_calibration_error(np.ones(3, np.float32), np.ones(3, np.bool_)) == 0
 
 
-def test_the_area_under_the_curve_by_hand() -> None:
+def test_the_auroc_by_hand() -> None:
     known, novel = np.array([0.1, 0.2, 0.5], np.float32), np.array([0.2, 0.9], np.float32)
     # Of six pairs four are in order, one is even (0.2), one is not (0.5 over 0.2).
     assert auroc(known, novel) == pytest.approx(4.5 / 6)
@@ -54,7 +54,7 @@ def test_the_distance_ratio_by_hand() -> None:
     assert FittedHead(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(asked) is None
 
 
-def test_calibration_lowers_the_entropy_and_the_artifact_tells_the_same_novelty() -> None:
+def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty() -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.randint(0, 200, (6, 1, 1, 8, 8), generator=generator)
     images = (centres + torch.randint(0, 56, (6, 12, 1, 8, 8), generator=generator)).flatten(0, 1).to(torch.uint8)
@@ -89,14 +89,14 @@ def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
     return float(torch.stack(found).mean())
 
 
-def test_too_few_classes_leave_a_model_as_it_is() -> None:
+def test_too_few_classes_leave_a_model_unchanged() -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
     assert calibrated(model, classes, 0, RECIPE) is model
 
 
-def test_out_of_class_are_of_every_class_outside_the_episode_and_of_none_inside() -> None:
+def test_out_of_class_images_are_from_every_class_outside_the_episode_and_none_inside() -> None:
     """Each class has images of one value, its number."""
     images = torch.arange(6, dtype=torch.uint8).repeat_interleave(3)[:, None, None, None].expand(-1, 1, 8, 8)
     members = tuple(torch.arange(3 * i, 3 * i + 3) for i in range(6))

@@ -25,7 +25,7 @@ def drawn(seed: int, ways: int, shots: int, **options: bool) -> Episode:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31 - 1), st.integers(1, CLASSES), st.integers(1, IMAGES - 1), st.booleans())
-def test_no_image_is_there_twice_and_each_has_its_class(seed: int, ways: int, shots: int, uneven: bool) -> None:
+def test_no_image_occurs_twice_and_each_has_its_label(seed: int, ways: int, shots: int, uneven: bool) -> None:
     episode = drawn(seed, ways, shots, uneven=uneven)
     numbers = torch.cat([episode.support, episode.queries])[:, 0, 0, 0].long()
     labels = torch.cat([episode.support_labels, episode.query_labels])
@@ -36,21 +36,27 @@ def test_no_image_is_there_twice_and_each_has_its_class(seed: int, ways: int, sh
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31 - 1), st.integers(1, IMAGES - 1))
-def test_an_even_support_set_has_as_many_images_of_each_class(seed: int, shots: int) -> None:
+def test_an_even_support_set_has_the_same_number_of_shots_in_each_class(seed: int, shots: int) -> None:
     counts = torch.bincount(drawn(seed, CLASSES, shots).support_labels)
     assert counts.tolist() == [shots] * CLASSES
 
 
-def test_an_uneven_support_set_has_any_number_up_to_the_most_of_each_class() -> None:
+def test_an_uneven_support_set_has_any_number_of_shots_up_to_the_maximum() -> None:
     seen = {int(n) for seed in range(20) for n in torch.bincount(drawn(seed, CLASSES, 4, uneven=True).support_labels)}
     assert seen == {1, 2, 3, 4}
 
 
-def test_turned_classes_are_classes_of_their_own() -> None:
+def test_rotated_classes_are_classes_of_their_own() -> None:
     turned = drawn(0, 4 * CLASSES, 1, rotations=True)
     assert sorted(turned.classes) == sorted(4 * list(range(CLASSES)))
 
 
-def test_a_task_within_an_alphabet_has_no_class_of_another() -> None:
+def test_a_task_within_an_alphabet_has_only_its_classes() -> None:
     for seed in range(10):
         assert len({numbered().groups[i] for i in drawn(seed, 3, 1, within_group=True).classes}) == 1
+
+
+def test_a_class_of_few_images_keeps_one_for_a_query() -> None:
+    episode = drawn(0, CLASSES, 2 * IMAGES)
+    assert torch.bincount(episode.support_labels).tolist() == [IMAGES - 1] * CLASSES
+    assert torch.bincount(episode.query_labels).tolist() == [1] * CLASSES

@@ -82,7 +82,7 @@ def test_accuracy_interval_parameters_and_calibration_by_hand(given: list[dict[s
     assert given == [{"steps": 7, "seed": 0, "device": "cpu"}, {"steps": 7, "seed": 1, "device": "cpu"}]
 
 
-def test_novelty_is_measured_on_classes_outside_the_episode_where_there_are_any(
+def test_novelty_is_measured_on_classes_outside_the_episode_if_there_are_any(
     given: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert evaluate(model(), classes(2), CONFIG, lambda number: None).novelty_auroc is None
@@ -95,7 +95,7 @@ def test_novelty_is_measured_on_classes_outside_the_episode_where_there_are_any(
     assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 1.0
 
 
-def test_the_document_tells_the_steps_that_were_taken(given: list[dict[str, object]]) -> None:
+def test_the_document_states_the_number_of_steps_taken(given: list[dict[str, object]]) -> None:
     result = evaluate(model(), classes(2), CONFIG, lambda number: None)
     document = result.to_json(model(), CONFIG)
     assert document["steps"] == MINIATURE.task_learner.steps

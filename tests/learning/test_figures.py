@@ -25,12 +25,12 @@ def points(pair: list[float]) -> str:
 
 
 @pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
-def test_a_run_that_is_quoted_is_of_the_shipped_model(path: Path) -> None:
+def test_quoted_runs_are_of_the_shipped_model(path: Path) -> None:
     assert read(path)["model_version"] == MetaModel.from_bytes(*shipped()).version
 
 
 @pytest.mark.parametrize("path", [path for path in EVALUATIONS if "accuracy" in read(path)], ids=lambda path: path.stem)
-def test_accuracies_stand_in_the_documents_and_in_the_card(path: Path) -> None:
+def test_accuracies_in_documents_and_card_are_those_of_the_runs(path: Path) -> None:
     run = read(path)
     stated = f"{100 * run['accuracy']:.2f} % ± {100 * run['ci95']:.2f}"
     assert stated in TRAINING
@@ -40,7 +40,7 @@ def test_accuracies_stand_in_the_documents_and_in_the_card(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in EVALUATIONS if "variants" in read(path)], ids=lambda path: path.stem)
-def test_what_adaptation_gives_stands_in_the_document(path: Path) -> None:
+def test_the_gain_of_adaptation_in_the_document_is_that_of_the_runs(path: Path) -> None:
     found = read(path)["variants"]
     cells = (
         f"{100 * found['none']['accuracy'][0]:.2f} %",
@@ -51,5 +51,5 @@ def test_what_adaptation_gives_stands_in_the_document(path: Path) -> None:
     assert " | ".join(cells) in TRAINING
 
 
-def test_the_table_in_the_document_is_made_of_the_runs() -> None:
+def test_the_table_in_the_document_is_generated_from_the_runs() -> None:
     assert table(DOCS / "reproduction" / "small") in (DOCS / "reproduction.md").read_text("utf-8")

@@ -50,7 +50,7 @@ def test_maml_gradients_equal_finite_differences_through_all_steps(loss: str) ->
         assert exact != 0, part
 
 
-def test_one_backward_gives_the_gradients_of_weights_and_architecture_taken_apart() -> None:
+def test_one_backward_pass_gives_the_separate_gradients_of_weights_and_architecture() -> None:
     learner, parameters = float64_learner()
     task = float64_episode()
     step = next(steps(learner, parameters, task.support, task.support_labels, task.ways, 1))
@@ -115,7 +115,7 @@ def change_along(direction: Sequence[Tensor], logits: Tensor, variables: Sequenc
 
 
 @pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
-def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
+def test_reptile_changes_weights_architecture_and_loss(proxy: str) -> None:
     learner, parameters = float64_learner()
     asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), proxy, 0.01).gradients  # type: ignore[arg-type]
     for part in ("theta.", "alpha.", "phi."):
@@ -123,13 +123,13 @@ def test_reptile_moves_weights_architecture_and_loss(proxy: str) -> None:
         assert all(bool(value.isfinite().all()) for value in asked.values())
 
 
-def test_reptile_trains_the_loss_with_the_state_that_runs_along_the_steps() -> None:
+def test_reptile_trains_the_loss_with_its_state_carried_along_the_steps() -> None:
     learner, parameters = float64_learner()
     asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), "cosine", 0.01).gradients
     assert asked["phi.hidden.weight_hh"].abs().max() > 0
 
 
-def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
+def test_the_gradient_of_reptile_is_the_difference_after_plain_steps() -> None:
     learner, parameters = float64_learner(
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy"))
     )
@@ -141,7 +141,7 @@ def test_reptile_asks_for_the_way_that_the_plain_steps_went() -> None:
 
 
 @pytest.mark.parametrize("algorithm", [1, 2])
-def test_the_outer_loss_classifies_each_query_alone(algorithm: int) -> None:
+def test_the_outer_loss_classifies_each_query_on_its_own(algorithm: int) -> None:
     """Its statistics are the support set's: it is the mean of what each query has without the others."""
     learner, parameters = float64_learner()
     task = float64_episode()
@@ -158,7 +158,7 @@ def test_the_outer_loss_classifies_each_query_alone(algorithm: int) -> None:
     assert loss(everything) == pytest.approx(sum(alone) / len(alone))
 
 
-def test_the_loss_network_stays_as_it_is_while_adapting() -> None:
+def test_the_inner_loop_does_not_change_the_loss_network() -> None:
     learner, parameters = float64_learner()
     before = {name: value.clone() for name, value in parameters.phi.items()}
     task = float64_episode()

@@ -45,7 +45,7 @@ def test_the_residual_adds_cross_entropy_before_the_elu(kind: str) -> None:
     assert loss(scores, labels, 0.0, None)[0].item() == 0
 
 
-def test_the_only_image_of_its_class_starts_out_with_little_strength() -> None:
+def test_the_only_image_of_its_class_initially_has_a_small_strength() -> None:
     scores, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 2])
     loss = LearnedLoss("fnn", True, 4, torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_the_only_image_of_its_class_starts_out_with_little_strength() -> None:
     torch.testing.assert_close(loss(scores, labels, 0.0, None)[0], expected)
 
 
-def test_the_lstms_state_runs_along_the_steps() -> None:
+def test_the_state_of_the_lstm_carries_over_between_steps() -> None:
     scores, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
     loss = LearnedLoss("lstm", True, 4, torch.Generator().manual_seed(0))
     first, state = loss(scores, labels, 0.0, None)
@@ -73,7 +73,7 @@ def test_a_feed_forward_loss_has_no_state() -> None:
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 1000), shots=st.lists(st.integers(1, 4), min_size=2, max_size=5))
-def test_leave_one_out_equals_prototypes_made_without_each_image(seed: int, shots: list[int]) -> None:
+def test_leave_one_out_equals_prototypes_computed_without_each_image(seed: int, shots: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.repeat_interleave(torch.arange(len(shots)), torch.tensor(shots))
     features = torch.randn(len(labels), 6, generator=generator, dtype=torch.float64)

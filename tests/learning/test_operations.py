@@ -11,7 +11,7 @@ from lamanas_core.search.operations import DilatedDepthwiseConvolution, Pointwis
 
 
 @pytest.mark.parametrize(("side", "stride"), [(56, 2), (7, 2), (14, 1)])
-def test_a_pointwise_convolution_equals_the_strided_one_with_its_gradients(side: int, stride: int) -> None:
+def test_a_pointwise_convolution_equals_a_strided_one_with_its_gradients(side: int, stride: int) -> None:
     """At 56 the strided one itself, 8 channels last, ended the process with a segmentation fault."""
     source = torch.Generator().manual_seed(0)
     x = torch.randn(10, 8, side, side, generator=source).contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -28,14 +28,14 @@ def test_a_pointwise_convolution_equals_the_strided_one_with_its_gradients(side:
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_no_network_has_a_strided_convolution_of_single_positions(preset: str) -> None:
+def test_no_network_has_a_strided_1x1_convolution(preset: str) -> None:
     convolutions = [module for module in Supernet(PRESETS[preset].network).modules() if isinstance(module, nn.Conv2d)]
     assert not [c for c in convolutions if c.kernel_size == (1, 1) and c.stride != (1, 1)]
     assert [c for c in convolutions if isinstance(c, PointwiseConvolution) and c.every == 2]
 
 
 @pytest.mark.parametrize(("side", "stride"), [(28, 1), (28, 2), (7, 1), (7, 2)])
-def test_a_convolution_with_holes_equals_torchs_own_with_its_gradients(side: int, stride: int) -> None:
+def test_a_dilated_convolution_equals_that_of_torch_with_its_gradients(side: int, stride: int) -> None:
     source = torch.Generator().manual_seed(0)
     x = torch.randn(3, 4, side, side, generator=source, dtype=torch.float64)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -21,7 +21,7 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line) for line in found.splitlines() if line]
 
 
-def test_the_commands_of_the_pages_run_in_their_order(
+def test_the_commands_of_the_pages_run_in_order(
     tmp_path: Path, redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

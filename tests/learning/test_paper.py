@@ -90,7 +90,7 @@ def test_no_meta_gradient_is_nan_with_dead_units_and_skipped_operations() -> Non
     assert any(bool((value == 0).all()) for name, value in gradients.items() if name.startswith("theta.cells"))
 
 
-def test_first_order_leaves_out_how_gradients_depend_on_weights_but_still_trains_the_loss() -> None:
+def test_first_order_ignores_how_gradients_depend_on_weights_but_still_trains_the_loss() -> None:
     learner, parameters = float64_learner(BY_SGD)
     task = float64_episode()
     first = maml(learner, parameters, task, 2, generator(), "first").gradients
@@ -103,9 +103,9 @@ def test_first_order_leaves_out_how_gradients_depend_on_weights_but_still_trains
     assert any(bool(value.abs().max() > 0) for name, value in first.items() if name.startswith("phi."))
 
 
-def test_algorithm_1_refuses_a_task_learner_that_no_gradient_flows_through() -> None:
+def test_algorithm_1_refuses_adam_as_the_inner_optimiser() -> None:
     learner, parameters = float64_learner(SMALL)
-    with pytest.raises(ValueError, match="needs a task learner by SGD"):
+    with pytest.raises(ValueError, match="needs SGD as the inner optimiser"):
         maml(learner, parameters, float64_episode(), 1, generator())
 
 
@@ -128,7 +128,7 @@ def test_a_proxys_gradient_equals_finite_differences_and_both_products_share_the
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
-def test_the_printed_inner_product_is_that_of_the_two_gradients_of_the_step(drop_path: float) -> None:
+def test_the_inner_product_proxy_is_that_of_the_two_gradients_of_the_step(drop_path: float) -> None:
     learner, parameters = float64_learner(replace(SMALL, network=replace(NETWORK, drop_path=drop_path)))
     task = float64_episode()
     step = first_step(learner, parameters, task, 3, generator())
@@ -150,7 +150,7 @@ def test_the_printed_inner_product_is_that_of_the_two_gradients_of_the_step(drop
 
 
 @pytest.mark.parametrize("kind", ["fnn", "lstm"])
-def test_the_papers_loss_is_one_number_made_of_logits_and_labels(kind: str) -> None:
+def test_the_papers_loss_is_a_scalar_function_of_logits_and_labels(kind: str) -> None:
     loss = PaperLoss(kind, True, 8, 4, generator())
     logits = torch.randn(6, 4, generator=generator()).requires_grad_()
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
@@ -170,7 +170,7 @@ def test_the_papers_loss_is_one_number_made_of_logits_and_labels(kind: str) -> N
     torch.testing.assert_close(weight.T @ weight, torch.eye(5))
 
 
-def test_the_papers_lstm_starts_as_its_residual_and_its_fnn_does_not() -> None:
+def test_the_papers_lstm_initially_equals_its_residual_and_its_fnn_does_not() -> None:
     """Five layers whose states start at the label pass next to nothing of the logits (docs/reproduction.md)."""
     logits = torch.randn(100, 20, generator=generator()).requires_grad_()
     labels = torch.arange(100) % 20
@@ -185,7 +185,7 @@ def test_the_papers_lstm_starts_as_its_residual_and_its_fnn_does_not() -> None:
 
 
 @pytest.mark.parametrize(("kind", "rate", "reached"), [("fnn", 0.01, 0.55), ("lstm", 0.001, 0.65)])
-def test_the_papers_networks_can_learn_where_cross_entropy_rises(kind: str, rate: float, reached: float) -> None:
+def test_the_papers_networks_can_learn_the_slope_of_cross_entropy(kind: str, rate: float, reached: float) -> None:
     """Without a residual, from raw labels: what Table 1 misses is not in their reach (docs/reproduction.md)."""
     source = generator()
     loss, labels = PaperLoss(kind, False, PAPER.task_learner.hidden, 20, source), torch.arange(100) % 20
@@ -203,7 +203,7 @@ def test_the_papers_networks_can_learn_where_cross_entropy_rises(kind: str, rate
     assert float(cosine.detach()) > reached
 
 
-def test_adam_without_momentum_makes_the_first_step_the_sign() -> None:
+def test_the_first_step_of_adam_without_momentum_is_the_sign_of_the_gradient() -> None:
     gradient = torch.tensor([3.0, -0.5, 0.0])
     torch.testing.assert_close(adam((gradient,), None, 1)[0][0], torch.tensor([1.0, -1.0, 0.0]))
 
@@ -213,7 +213,7 @@ def test_the_temperature_falls_linearly_over_the_steps() -> None:
     assert [learner.mixing(k, 5, None).temperature for k in range(5)] == pytest.approx([1, 0.7625, 0.525, 0.2875, 0.05])
 
 
-def test_paths_are_dropped_in_training_only_and_what_stays_is_scaled() -> None:
+def test_paths_are_dropped_in_training_only_and_the_others_are_rescaled() -> None:
     config = NetworkConfig(nodes=1, operations=("skip", "conv_3x3"), drop_path=0.5)
     weights = EdgeWeights(torch.full((2, 2), 0.5), ((0, 1), (0, 1)))
     seen = set()
@@ -245,7 +245,7 @@ def test_the_resnet_stem_runs() -> None:
     check_artifact(config)
 
 
-def test_the_small_resnet_preset_takes_a_task_of_algorithm_2() -> None:
+def test_the_small_resnet_preset_runs_a_task_of_algorithm_2() -> None:
     """With 8 channels behind the stem; a strided 1 x 1 convolution ended the process here."""
     preset = PRESETS["paper_resnet18_small"]
     preset = replace(preset, network=replace(preset.network, ways=2))
@@ -256,7 +256,7 @@ def test_the_small_resnet_preset_takes_a_task_of_algorithm_2() -> None:
     assert bool(asked.gradients["theta.cells.1.edges.0.2.conv.weight"].abs().max() > 0)
 
 
-def test_pretrained_weights_go_where_they_belong_and_a_wrong_file_is_told(tmp_path: Path) -> None:
+def test_pretrained_weights_are_loaded_into_the_stem_and_a_wrong_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "resnet18.safetensors"
     config = replace(SMALL, network=replace(NETWORK, stem="resnet18"))
     theta = initial_parameters(config, 0).theta
@@ -275,7 +275,7 @@ def test_pretrained_weights_go_where_they_belong_and_a_wrong_file_is_told(tmp_pa
 def test_more_classes_than_the_linear_head_has_are_refused() -> None:
     model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
     images, labels = np.zeros((4, 1, 8, 8), np.uint8), np.arange(4)
-    with pytest.raises(ValueError, match="4 classes for a meta-model whose head has 3"):
+    with pytest.raises(ValueError, match="4 classes; the meta-model's head supports at most 3"):
         adapt(model, images, labels, list("abcd"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
 
 

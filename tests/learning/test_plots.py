@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_a_picture_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture: str, said: list[str]) -> None:
+def test_a_plot_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture: str, said: list[str]) -> None:
     assert main(["plot", picture, str(run), "--to", str(tmp_path)]) == 0
     with Image.open(tmp_path / f"{picture}.png") as image:
         assert min(image.size) > 400
@@ -65,7 +65,7 @@ def test_a_picture_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture:
     assert [words for words in said if words not in text] == []
 
 
-def test_a_landscape_is_drawn_at_the_epochs_asked_for_and_others_are_told(
+def test_a_landscape_is_plotted_at_the_requested_epochs_and_missing_ones_are_reported(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["plot", "loss-landscape", str(run), "--to", str(tmp_path), "--epochs"]
@@ -74,21 +74,21 @@ def test_a_landscape_is_drawn_at_the_epochs_asked_for_and_others_are_told(
     assert "after 40 meta-epochs" in drawn
     assert "after 0 meta-epochs" not in drawn
     assert main([*asked, "0,7,40,9"]) == 1
-    assert "kept no loss after meta-epoch 7, 9; it has 0, 40" in capsys.readouterr().err
+    assert "no snapshot of the loss after meta-epoch 7, 9; available: 0, 40" in capsys.readouterr().err
     assert main(["plot", "loss-landscape", "--epochs", "0"]) == 1
     assert "--epochs needs the folder of a run" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*asked, "last"])
 
 
-def test_pictures_lie_beside_the_run_by_default(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plots_are_written_to_the_run_folder_by_default(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "curves", str(run)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(run / "plots" / f"curves.{end}") for end in ("png", "svg")]
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "curves", str(tmp_path)]) == 1
-    assert "this run has no epoch yet" in capsys.readouterr().err
+    assert "this run has not completed an epoch yet" in capsys.readouterr().err
     assert main(["plot", "genotype", str(tmp_path)]) == 1
     assert "neither a model nor a checkpoint" in capsys.readouterr().err
 
@@ -98,7 +98,7 @@ def test_the_running_mean_by_hand() -> None:
     assert curves.running_mean([4.0, 2.0], 1) == [4.0, 2.0]
 
 
-def test_neither_one_easy_epoch_nor_the_noise_of_a_validation_sets_the_scale() -> None:
+def test_neither_a_single_easy_epoch_nor_validation_noise_sets_the_scale() -> None:
     rows = [
         {"epoch": i, "stage": "meta", "loss": 1e-9 if i == 30 else 0.5, "validation_accuracy": 0.985 - 0.0001 * (i % 2)}
         for i in range(1, 61)
@@ -109,12 +109,12 @@ def test_neither_one_easy_epoch_nor_the_noise_of_a_validation_sets_the_scale() -
     assert high - low > 2
 
 
-def test_each_operation_has_a_colour_of_its_own() -> None:
+def test_each_operation_has_its_own_colour() -> None:
     assert genotype.OPERATIONS.keys() == OPERATIONS.keys()
     assert len(set(genotype.OPERATIONS.values())) == len(genotype.OPERATIONS)
 
 
-def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:
+def test_the_centre_of_a_surface_is_the_loss_of_the_support_set() -> None:
     learner, parameters = TaskLearner.build(MINIATURE), initial_parameters(MINIATURE, 0)
     labels = torch.arange(5).repeat_interleave(3)
     images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -129,7 +129,7 @@ def test_the_middle_of_a_surface_is_the_support_set_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_surface_falls_to_the_right_and_upwards_where_the_true_class_gains(seed: int) -> None:
+def test_a_surface_falls_to_the_right_and_upwards_towards_the_true_class(seed: int) -> None:
     learner, parameters = TaskLearner.build(MINIATURE), initial_parameters(MINIATURE, seed)
     labels = torch.arange(5).repeat_interleave(3)
     images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(seed))

@@ -2,6 +2,8 @@
 
 from typing import get_args, get_type_hints
 
+import pytest
+
 from app.schemas import TrainBody
 from lamanas_client.operations import TrainingOptions
 from lamanas_core.config import PRESETS, TrainingConfig
@@ -21,3 +23,17 @@ def test_the_warm_up_is_scaled_with_the_meta_training_where_only_that_is_given()
     assert TrainingConfig.from_request({"meta_epochs": 3}).warm_up_epochs == 6
     assert TrainingConfig.from_request({"meta_epochs": 3, "warm_up_epochs": 1}).warm_up_epochs == 1
     assert TrainingConfig.from_request({"meta_batch": 2}).warm_up_epochs == TrainingConfig().warm_up_epochs
+
+
+def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:
+    assert TrainingConfig.from_request({"start": "shipped"}).pretrained is None
+    assert TrainingConfig.from_request({"pretrained": "resnet18.safetensors"}).start is None
+    with pytest.raises(ValueError, match="start and pretrained exclude each other"):
+        TrainingConfig.from_request({"start": "shipped", "pretrained": "resnet18.safetensors"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_images_are_turned_into_further_classes_where_they_are_grey(preset: str) -> None:
+    expected = PRESETS[preset].network.image.channels == 1
+    assert TrainingConfig.from_request({"preset": preset}).rotations is expected
+    assert TrainingConfig.from_request({"preset": preset, "rotations": not expected}).rotations is not expected

@@ -10,7 +10,7 @@ from lamanas_core.meta_model import shipped
 from lamanas_core.recipe import Recipe
 
 
-def test_the_shipped_models_card_holds_the_default_recipe() -> None:
+def test_the_shipped_models_card_contains_the_default_recipe() -> None:
     _, card = shipped()
     assert Recipe.from_json(card["recipe"]) == Recipe()
 
@@ -24,16 +24,16 @@ def changed(part: Any) -> Any:
     return part + 1
 
 
-def test_a_recipe_comes_back_from_json_with_every_number() -> None:
+def test_a_recipe_is_read_back_from_json_with_every_number() -> None:
     other = changed(Recipe())
     assert other != Recipe()
     assert Recipe.from_json(json.loads(json.dumps(other.to_json()))) == other
 
 
-def test_a_recipe_with_a_number_too_many_or_too_few_is_refused() -> None:
+def test_a_recipe_with_an_unknown_or_a_missing_number_is_refused() -> None:
     document = Recipe().to_json()
     del document["warm_up"]["pressure"]
-    with pytest.raises(TypeError, match="WarmUp without pressure"):
+    with pytest.raises(TypeError, match="WarmUp lacks pressure"):
         Recipe.from_json(document)
     document = Recipe().to_json()
     document["maml"]["momentum"] = 0.9

@@ -126,7 +126,7 @@ def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     return found
 
 
-def test_a_toy_part_is_trained_adapted_pruned_counted_and_written(config: Config, tmp_path: Path) -> None:
+def test_a_toy_part_is_trained_adapted_pruned_counted_and_exported(config: Config, tmp_path: Path) -> None:
     write_folders(tmp_path / "data", classes=20, images=4, seed=0)
     before = initial_parameters(config, 0)
     model = trained(brief(), tmp_path / "data", tmp_path / "run")
@@ -160,12 +160,12 @@ def test_a_toy_part_is_trained_adapted_pruned_counted_and_written(config: Config
     assert np.abs(answers - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
 
 
-def test_a_toy_head_sets_how_many_classes_there_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_toy_head_sets_the_maximum_number_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HEADS, "nearest_direction", NearestDirection)
     config = replace(MINIATURE, network=TOYS["head"])
     model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
     images = np.zeros((5, 1, 8, 8), np.uint8)
-    with pytest.raises(ValueError, match="5 classes for a meta-model whose head has 4"):
+    with pytest.raises(ValueError, match="5 classes; the meta-model's head supports at most 4"):
         adapt(model, images, np.arange(5), list("abcde"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
 
 
@@ -178,10 +178,10 @@ def test_a_frozen_backbone_is_part_of_the_network_and_not_of_theta(monkeypatch: 
     assert not any(name.startswith("stem.") for name in theta)
 
 
-def test_a_name_that_no_registry_has_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="no operation is called 'conv_9x9'; there are avg_pool_3x3, "):
+def test_an_unknown_name_is_refused_with_the_names_available() -> None:
+    with pytest.raises(ValueError, match="unknown operation 'conv_9x9'; available: avg_pool_3x3, "):
         operation_type("conv_9x9")
-    with pytest.raises(ValueError, match="no head is called 'x'; there are linear, prototypes"):
+    with pytest.raises(ValueError, match="unknown head 'x'; available: linear, prototypes"):
         make_head(replace(MINIATURE.network, head="x"))
-    with pytest.raises(ValueError, match="no backbone is called 'x'; there are convolution, resnet18"):
+    with pytest.raises(ValueError, match="unknown backbone 'x'; available: convolution, resnet18"):
         make_backbone(replace(MINIATURE.network, stem="x"))

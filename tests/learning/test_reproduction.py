@@ -46,7 +46,7 @@ TINY = replace(
 )
 
 
-def test_the_rows_are_the_nine_variants_and_the_references() -> None:
+def test_the_rows_are_the_nine_variants_and_the_baselines() -> None:
     assert [row.name for row in rows()] == [
         "cross_entropy",
         *(
@@ -83,7 +83,7 @@ def named(name: str) -> Row:
     return next(row for row in rows() if row.name == name)
 
 
-def test_a_finished_run_is_not_run_again(miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_not_repeated(miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [row for row in rows() if row.name in ("lstm-residual-mse", "maml", "reptile")]
     monkeypatch.setattr(reproduction, "rows", lambda: tuple(chosen))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
@@ -100,7 +100,7 @@ def test_a_finished_run_is_not_run_again(miniature: Config, tmp_path: Path, monk
     assert "| reptile | cross_entropy | - | - | 1 x 2 episodes |" in table(tmp_path / "out")
 
 
-def test_a_row_has_the_interval_of_all_its_episodes_and_its_seeds_apart(tmp_path: Path) -> None:
+def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_seed(tmp_path: Path) -> None:
     common = {
         "row": "fnn-mse",
         "train_accuracy": 0.7,
@@ -119,7 +119,7 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_its_seeds_apart(tmp_path
     assert expected in table(tmp_path).splitlines()
 
 
-def test_rows_start_from_one_warm_up_with_the_same_weights_and_a_loss_of_their_own(
+def test_rows_start_from_the_same_warm_up_with_their_own_losses(
     miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "RECIPE", brief_recipe(validate=False))
@@ -145,7 +145,7 @@ def test_rows_start_from_one_warm_up_with_the_same_weights_and_a_loss_of_their_o
     assert warmed_up(budget, tmp_path / "glyphs", run).version == start.version
 
 
-def test_a_level_head_gives_all_classes_the_same_logit_and_leaves_the_rest(miniature: Config) -> None:
+def test_a_level_head_gives_all_classes_the_same_logit_and_keeps_the_other_weights(miniature: Config) -> None:
     model = untrained(miniature)
     model.parameters.theta["head.bias"].copy_(torch.arange(4))
     level = with_level_head(model)
@@ -158,7 +158,7 @@ def test_a_level_head_gives_all_classes_the_same_logit_and_leaves_the_rest(minia
     assert changed == {"head.weight", "head.bias"}
 
 
-def test_the_prototype_head_tells_more_classes_than_the_linear_layer_has_without_it(miniature: Config) -> None:
+def test_the_prototype_head_replaces_the_linear_layer_and_takes_more_classes(miniature: Config) -> None:
     model = with_prototypes(with_level_head(untrained(miniature)))
     assert not any(name.startswith("head.") for name in model.parameters.theta)
     images, labels = support(ways=6)
@@ -167,7 +167,7 @@ def test_the_prototype_head_tells_more_classes_than_the_linear_layer_has_without
     assert logits.argmax(1).tolist() == labels.tolist()
 
 
-def test_the_resnet_row_starts_at_random_in_a_network_of_its_own() -> None:
+def test_the_resnet_row_starts_from_random_weights_in_its_own_network() -> None:
     small = BUDGETS["small"]
     config = training_config(named("resnet18"), 1, small, Path("run"))
     assert config.start is None

@@ -7,7 +7,7 @@ from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel, shipped
 
 
-def test_of_twenty_held_out_characters_at_least_98_percent_are_told_right(omniglot: Path) -> None:
+def test_at_least_98_percent_of_the_queries_of_20_test_characters_are_classified_correctly(omniglot: Path) -> None:
     model = MetaModel.from_bytes(*shipped())
     characters = load_dataset(omniglot, model.config.network.image)["test"]
     # 99.1 % over 600 episodes: 98 % is four standard errors of the mean over 20 below it.

@@ -33,17 +33,17 @@ def before(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_goes_on_from_a_model_of_the_same_configuration(before: Path) -> None:
+def test_all_parameters_are_taken_from_a_model_of_the_same_configuration(before: Path) -> None:
     started = starting_parameters(MINIATURE, str(before), seed=0).named()
     assert all(torch.equal(value, started[name]) for name, value in earlier().named().items())
 
 
-def test_tensors_read_back_keep_the_order_that_step_sizes_and_optimizers_go_by(before: Path) -> None:
+def test_tensors_read_back_keep_the_order_of_step_sizes_and_optimizers(before: Path) -> None:
     started = starting_parameters(MINIATURE, str(before), seed=0)
     assert list(started.named()) == list(earlier().named())
 
 
-def test_loss_and_step_sizes_start_anew_for_another_task_learner(before: Path) -> None:
+def test_loss_and_step_sizes_are_initialised_for_another_task_learner(before: Path) -> None:
     other = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"))
     started = starting_parameters(other, str(before), seed=0)
     found, old, fresh = started.named(), earlier().named(), initial_parameters(other, 0).named()
@@ -55,13 +55,13 @@ def test_loss_and_step_sizes_start_anew_for_another_task_learner(before: Path) -
 
 def test_a_model_with_another_network_is_refused(before: Path) -> None:
     other = replace(MINIATURE, network=replace(MINIATURE.network, channels=3))
-    with pytest.raises(ValueError, match="has another network"):
+    with pytest.raises(ValueError, match="its network differs"):
         starting_parameters(other, str(before), seed=0)
 
 
 @pytest.mark.parametrize("kind", ["fnn", "lstm"])
 @pytest.mark.parametrize("config", [MINIATURE, PAPER_IN_SMALL], ids=["serving", "paper"])
-def test_no_loss_starts_out_falling_where_cross_entropy_rises(config: Config, kind: LossKind) -> None:
+def test_no_loss_initially_decreases_where_cross_entropy_increases(config: Config, kind: LossKind) -> None:
     config = replace(config, task_learner=replace(config.task_learner, loss=kind, residual=False))
     learner = TaskLearner.build(config)
     falling = []

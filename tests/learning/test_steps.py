@@ -32,7 +32,7 @@ def moved(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:
     ("still", "expected"),
     [(0, [False, True, True, True]), (1, [True, False, True, True]), (2, [True, True, False, False])],
 )
-def test_each_step_takes_its_own_step_sizes_and_steps_beyond_them_the_last(still: int, expected: list[bool]) -> None:
+def test_each_step_uses_its_own_step_sizes_and_further_steps_the_last(still: int, expected: list[bool]) -> None:
     _, parameters = float64_learner()
     assert len(parameters.theta_log_rates) == len(parameters.alpha_log_rates) == 3
     for part in ("theta", "alpha"):
@@ -52,7 +52,7 @@ def only_at_the_first_step(parameters: Parameters) -> Parameters:
     return replace(parameters, phi=phi | {"gate.weight": -1e4 * of_progress[None]})
 
 
-def test_the_loss_is_told_how_far_the_steps_have_come() -> None:
+def test_the_loss_gets_the_progress_of_the_inner_loop() -> None:
     _, parameters = float64_learner(FNN)
     found = taken(FNN, only_at_the_first_step(parameters), 3)
     assert [step.progress for step in found] == pytest.approx([0, 1 / 3, 2 / 3])
@@ -60,7 +60,7 @@ def test_the_loss_is_told_how_far_the_steps_have_come() -> None:
 
 
 @pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
-def test_the_proxys_loss_is_told_how_far_the_steps_have_come(proxy: Proxy) -> None:
+def test_the_loss_in_the_proxy_gets_the_progress_of_the_inner_loop(proxy: Proxy) -> None:
     learner, parameters = float64_learner(FNN)
     parameters, task = only_at_the_first_step(parameters), float64_episode()
     second = taken(FNN, parameters, 3)[1]
@@ -74,7 +74,7 @@ def test_the_proxys_loss_is_told_how_far_the_steps_have_come(proxy: Proxy) -> No
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_faint_operation_takes_part_in_a_step_with_dropped_paths_and_in_no_other(training: bool) -> None:
+def test_an_operation_below_the_prune_threshold_is_used_only_in_steps_with_drop_path(training: bool) -> None:
     """Shares of 0.03 and 0.005, one between the thresholds of training and of serving, and one below both."""
     config = replace(MINIATURE, network=replace(MINIATURE.network, drop_path=1e-9))
     assert config.network.train_threshold < 0.03 < config.network.prune_threshold

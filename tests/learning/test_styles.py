@@ -1,11 +1,13 @@
 """A style changes the images of a task, all alike."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.data.augment import restyled
+from lamanas_core.data.augment import _retaken, restyled
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.recipe import Styles
 
@@ -16,7 +18,7 @@ SPECS = [DRAWINGS, ImageSpec(channels=3), PHOTOS]
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 2**31 - 1), spec=st.sampled_from(SPECS))
-def test_images_stay_images(seed: int, spec: ImageSpec) -> None:
+def test_styled_images_keep_shape_and_range(seed: int, spec: ImageSpec) -> None:
     images = torch.rand(3, *spec.shape, generator=torch.Generator().manual_seed(seed))
     styled = restyled(images, spec, Styles(), torch.Generator().manual_seed(seed))
     assert styled.shape == images.shape
@@ -26,7 +28,7 @@ def test_images_stay_images(seed: int, spec: ImageSpec) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_one_style_is_common_to_all_images(spec: ImageSpec) -> None:
+def test_a_style_is_common_to_all_images(spec: ImageSpec) -> None:
     image = torch.rand(1, *spec.shape)
     for seed in range(30):
         styled = restyled(image.repeat(2, 1, 1, 1), spec, Styles(), torch.Generator().manual_seed(seed))
@@ -43,7 +45,7 @@ def test_most_styles_change_something(spec: ImageSpec) -> None:
     assert same < 15
 
 
-def test_a_style_of_photos_makes_nothing_of_what_is_dark_or_bright() -> None:
+def test_a_style_of_photos_does_not_treat_dark_or_bright_areas_as_ink() -> None:
     """No pen: a dark spot on a pale ground neither grows nor vanishes against it."""
     photo = torch.full((1, *PHOTOS.shape), 0.9)
     photo[:, :, 8:20, 8:20] = 0.2
@@ -51,3 +53,13 @@ def test_a_style_of_photos_makes_nothing_of_what_is_dark_or_bright() -> None:
         styled = restyled(photo, PHOTOS, Styles(), torch.Generator().manual_seed(seed))
         halfway = (styled[:, :, 14, 14] + styled[:, :, 0, 0])[..., None, None] / 2
         assert ((styled < halfway).sum((2, 3)) - 144).abs().max() <= 36  # the coarsest camera; a pen takes 44 off
+
+
+def test_light_of_another_colour_takes_up_to_the_darkest_share_of_each_channel() -> None:
+    recipe = replace(Styles(), coarse=0.0, exposure=0.0, coloured_light=1.0, darkest_light=0.5)
+    white = torch.ones(1, 3, 4, 4)
+    seen = [_retaken(white, recipe, torch.Generator().manual_seed(seed))[0, :, 0, 0] for seed in range(50)]
+    shares = torch.stack(seen)
+    assert 0.5 <= float(shares.min()) < 0.55
+    assert 0.95 < float(shares.max()) < 1
+    assert all(len(set(light.tolist())) == 3 for light in seen)

@@ -44,7 +44,7 @@ def support_sets(episodes: int) -> tuple[Tensor, Tensor]:
     ],
     ids=["lstm", "fnn", "cross_entropy", "paper"],
 )
-def test_episodes_adapted_together_get_what_each_gets_alone(config: Config) -> None:
+def test_episodes_adapted_together_equal_each_adapted_alone(config: Config) -> None:
     learner, parameters = float64_learner(config)
     support, labels = support_sets(EPISODES)
     found, losses = steps_together(learner, parameters, support, labels, WAYS, 3)
@@ -58,7 +58,7 @@ def test_episodes_adapted_together_get_what_each_gets_alone(config: Config) -> N
     assert any(not torch.equal(value, found[1].theta[name]) for name, value in found[0].theta.items())
 
 
-def test_the_shipped_model_adapts_together_as_alone_in_float32() -> None:
+def test_the_shipped_model_adapts_episodes_together_as_alone_in_float32() -> None:
     model = MetaModel.from_bytes(*shipped())
     sets = [glyph_support(WAYS, [2] * WAYS, seed) for seed in range(EPISODES)]
     support = torch.stack([to_float(torch.from_numpy(images)) for images, _ in sets])
@@ -76,7 +76,7 @@ def test_the_shipped_model_adapts_together_as_alone_in_float32() -> None:
         torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5 * float(logits[1].abs().max()))
 
 
-def test_no_steps_leave_every_episode_as_the_meta_model_is() -> None:
+def test_without_steps_every_episode_has_the_parameters_of_the_meta_model() -> None:
     learner, parameters = float64_learner()
     found, losses = steps_together(learner, parameters, *support_sets(2), WAYS, 0)
     assert losses.shape == (0, 2)
@@ -85,7 +85,7 @@ def test_no_steps_leave_every_episode_as_the_meta_model_is() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.3])
-def test_masked_operations_give_the_features_moments_and_gradients_that_skipped_ones_do(threshold: float) -> None:
+def test_masked_operations_give_the_same_features_moments_and_gradients_as_skipped_ones(threshold: float) -> None:
     learner = TaskLearner.build(MINIATURE)
     parameters = initial_parameters(MINIATURE, 0)
     source = torch.Generator().manual_seed(0)

@@ -41,7 +41,7 @@ def stop(*arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_resume_goes_on_with_an_interrupted_run(
+def test_resume_continues_an_interrupted_run(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -57,7 +57,7 @@ def test_resume_goes_on_with_an_interrupted_run(
     assert json.loads(capsys.readouterr().out)["version"] == read(tmp_path / "run").version
 
 
-def test_resume_starts_nothing_where_there_is_no_checkpoint(
+def test_resume_is_refused_without_a_checkpoint(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train("--resume") == 1
@@ -87,7 +87,7 @@ def test_a_training_starts_from_the_layers_of_a_pretrained_resnet(
     assert model.card["training"]["pretrained"] == str(tmp_path / "resnet18.safetensors")
 
 
-def test_a_pretrained_file_of_no_use_is_told_in_one_line(
+def test_an_unusable_pretrained_file_is_reported_in_one_line(
     train: Train,
     resnet: dict[str, Tensor],
     tmp_path: Path,
@@ -105,10 +105,10 @@ def test_a_pretrained_file_of_no_use_is_told_in_one_line(
 
     assert f"No such file or directory: {file}" in told()
     file.write_bytes(b"no tensors in here")
-    assert f"{file} is no safetensors file" in told()
+    assert f"{file} is not a safetensors file" in told()
     save_file({"bn1.bias": resnet["bn1.bias"]}, file)
-    assert f"{file}: conv1.weight of shape (64, 3, 7, 7) is not in it" in told()
-    assert "start and pretrained exclude each other" in told("--start", "shipped")
+    assert f"{file} has no tensor conv1.weight of shape (64, 3, 7, 7)" in told()
+    assert "start and pretrained are mutually exclusive" in told("--start", "shipped")
     save_file(resnet, file)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     assert "this network has no ResNet-18 stem" in told()

@@ -92,7 +92,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
 def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, glyphs: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingStopped):
         run(config(), glyphs, tmp_path, stop_after(2 * STEPS_PER_EPOCH))
-    with pytest.raises(ValueError, match="holds a run of another configuration"):
+    with pytest.raises(ValueError, match="contains a run with a different configuration"):
         run(config(loss="fnn"), glyphs, tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
     ("options", "words"),
     [
         ({"colour": "red", "ways": 3}, "unknown options: colour"),
-        ({"preset": "huge"}, "preset is 'huge'; it can be serving, rgb84, tiny, paper"),
+        ({"preset": "huge"}, "preset is 'huge'; valid values: serving, rgb84, tiny, paper"),
         ({"meta": "evolution"}, "meta is 'evolution'"),
         ({"loss": "hinge"}, "loss is 'hinge'"),
         ({"proxy": "distance"}, "proxy is 'distance'"),
@@ -108,12 +108,12 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
         ({"meta_epochs": 0}, "at least 1"),
     ],
 )
-def test_options_that_do_not_exist_are_refused(options: dict[str, object], words: str) -> None:
+def test_unknown_options_and_invalid_values_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TrainingConfig.from_request(options)
 
 
-def test_a_short_run_is_short_throughout() -> None:
+def test_a_short_run_has_a_short_warm_up() -> None:
     assert TrainingConfig.from_request({"meta_epochs": 1}).warm_up_epochs == 2
     assert TrainingConfig.from_request({"meta_epochs": 1, "warm_up_epochs": 5}).warm_up_epochs == 5
 
@@ -129,11 +129,11 @@ def test_a_folder_is_split_by_class_and_seed(tmp_path: Path) -> None:
     assert len({name for chosen in names[0].values() for name in chosen}) == 20
 
 
-def test_all_classes_of_a_folder_can_be_had_unsplit(tmp_path: Path) -> None:
+def test_all_classes_of_a_folder_can_be_loaded_without_a_split(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=3, images=2, seed=0)
     classes = load_all(tmp_path, ImageSpec())
     assert [len(members) for members in classes.members] == [2, 2, 2]
-    with pytest.raises(DatasetError, match="no class folders"):
+    with pytest.raises(DatasetError, match="contains no class folders"):
         load_all(tmp_path / "glyph000", ImageSpec())
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_classes_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no class folders"):
+    with pytest.raises(DatasetError, match="contains no class folders"):
         load_dataset(tmp_path, ImageSpec())
     with pytest.raises(DatasetError, match="is not a folder"):
         load_dataset(tmp_path / "missing", ImageSpec())

@@ -31,7 +31,7 @@ from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE, float64_episode
 
 
-def test_the_split_that_was_written_down_is_kept(tmp_path: Path) -> None:
+def test_the_recorded_split_is_kept(tmp_path: Path) -> None:
     data, folder = tmp_path / "glyphs", tmp_path / "run"
     write_folders(data, classes=8, images=2, seed=0)
     first = load_dataset(data, ImageSpec(size=8), seed=0)
@@ -44,11 +44,11 @@ def test_the_split_that_was_written_down_is_kept(tmp_path: Path) -> None:
     assert read_split(folder, data=data) == known
     assert read_split(folder, data=tmp_path / "others") is None
     (data / "glyph000").rename(data / "renamed")
-    with pytest.raises(DatasetError, match="1 class folders of the split are missing, glyph000 for one"):
+    with pytest.raises(DatasetError, match=r"1 class folders of the split are missing, e\.g\. glyph000"):
         load_dataset(data, ImageSpec(size=8), split=known)
 
 
-def test_curves_go_on_where_the_checkpoint_stands(tmp_path: Path) -> None:
+def test_curves_continue_from_the_checkpoint(tmp_path: Path) -> None:
     first = Curves(tmp_path, 0)
     for epoch in (1, 2, 3):
         first.add({"epoch": epoch, "loss": 1.0 / epoch})
@@ -62,7 +62,7 @@ def test_curves_go_on_where_the_checkpoint_stands(tmp_path: Path) -> None:
     ]
 
 
-def test_tensorboard_reads_each_epoch_once_although_the_run_was_interrupted(tmp_path: Path) -> None:
+def test_tensorboard_reads_each_epoch_once_after_an_interruption(tmp_path: Path) -> None:
     board = tmp_path / "tensorboard"
     first = Curves(tmp_path, 0)
     for epoch in (1, 2, 3):
@@ -78,26 +78,24 @@ def test_tensorboard_reads_each_epoch_once_although_the_run_was_interrupted(tmp_
     assert told == {"loss": [(1, 1.0), (2, 0.5), (3, 7.0)], "validation_accuracy": [(3, 0.5)]}
 
 
-def test_without_tensorboard_the_curves_are_written_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_curves_are_also_written_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     Curves(tmp_path, 0).add({"epoch": 1, "loss": 0.5})
     assert [path.name for path in tmp_path.iterdir()] == ["curves.jsonl"]
 
 
-def test_kept_losses_come_back_in_the_order_of_their_epochs(tmp_path: Path) -> None:
+def test_snapshots_of_the_loss_are_read_in_the_order_of_their_epochs(tmp_path: Path) -> None:
     for epoch in (100, 0, 20):
         keep_phi(tmp_path, epoch, {"output.bias": torch.tensor([float(epoch)])})
     assert {epoch: phi["output.bias"].item() for epoch, phi in kept_phi(tmp_path).items()} == {0: 0, 20: 20, 100: 100}
     assert list(kept_phi(tmp_path)) == [0, 20, 100]
 
 
-def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path: Path) -> None:
+def test_a_checkpoint_older_than_an_option_resumes_with_its_default(tmp_path: Path) -> None:
     config = TrainingConfig(ways=7)
     saved = json.loads(json.dumps({"ways": 7, "preset": "serving"}))
     _check_same(config, Recipe(), {"config": saved}, tmp_path)
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(ValueError, match="a different configuration"):
         _check_same(config, Recipe(), {"config": saved | {"warm_up_batch": 2}}, tmp_path)
 
 
@@ -105,7 +103,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     config, recipe = TrainingConfig(), Recipe()
     saved = json.loads(json.dumps({"config": {}, "recipe": recipe.to_json()}))
     _check_same(config, recipe, saved, tmp_path)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ValueError, match="a different recipe"):
         _check_same(config, replace(recipe, meta_average_decay=0.5), saved, tmp_path)
 
 
@@ -150,12 +148,12 @@ def test_epochs_whose_loss_was_not_stored_are_named_with_those_that_were(tmp_pat
         kept_phi(tmp_path, [20, 3])
 
 
-def test_half_precision_is_for_cuda_alone() -> None:
+def test_half_precision_is_for_cuda_only() -> None:
     assert devices.half_precision("cuda:1")
     assert not devices.half_precision("cpu")
 
 
-def test_gradients_come_through_bfloat16_in_float32() -> None:
+def test_gradients_through_bfloat16_are_float32() -> None:
     """On the CPU's autocast: where this runs there may be no GPU."""
     task = float64_episode(ways=3, shots=2)
     task = type(task)(task.support.float(), task.support_labels, task.queries.float(), task.query_labels, task.ways)
@@ -177,7 +175,7 @@ def test_gradients_come_through_bfloat16_in_float32() -> None:
         assert any(bool(value.any()) for name, value in asked.gradients.items() if name.startswith("theta."))
 
 
-def test_larger_images_make_smaller_tasks_and_photos_are_not_turned(tmp_path: Path) -> None:
+def test_larger_images_give_smaller_tasks_and_photos_are_not_rotated(tmp_path: Path) -> None:
     data = tmp_path / "glyphs"
     write_folders(data, classes=6, images=2, seed=0)
     classes = load_dataset(data, ImageSpec(size=8))["train"]
@@ -194,7 +192,7 @@ def test_only_the_first_process_of_a_run_writes() -> None:
     assert Ranks().first
 
 
-def test_a_written_file_reads_back(tmp_path: Path) -> None:
+def test_a_written_checkpoint_is_read_back(tmp_path: Path) -> None:
     checkpoint.write(tmp_path / "deep" / "a.safetensors", {"x": torch.arange(3)}, {"n": 1})
     tensors, state = checkpoint.read(tmp_path / "deep" / "a.safetensors")
     assert (tensors["x"].tolist(), state) == ([0, 1, 2], {"n": 1})

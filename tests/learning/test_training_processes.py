@@ -62,7 +62,7 @@ def finish(start: Start, glyphs: Path, folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-def test_kills_at_arbitrary_moments_change_no_bit(
+def test_kills_at_arbitrary_moments_do_not_change_a_bit(
     start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel
 ) -> None:
     for tasks in (6, 7, 4):
@@ -80,7 +80,7 @@ def test_kills_at_arbitrary_moments_change_no_bit(
 
 
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(
+def test_a_kill_in_the_middle_of_writing_leaves_the_previous_checkpoint(
     start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel, number: int
 ) -> None:
     process = start(glyphs, tmp_path, None, number)
@@ -91,7 +91,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(
     assert finish(start, glyphs, tmp_path) == undisturbed.to_bytes()
 
 
-def test_two_processes_of_torchrun_give_the_theta_alpha_and_phi_of_one(
+def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
     glyphs: Path, tmp_path: Path, undisturbed: MetaModel
 ) -> None:
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -110,6 +110,6 @@ def test_two_processes_of_torchrun_give_the_theta_alpha_and_phi_of_one(
         torch.testing.assert_close(both[name], value, rtol=0, atol=1e-5, msg=name)
 
 
-def test_every_task_is_done_by_one_process() -> None:
+def test_every_task_is_computed_by_exactly_one_process() -> None:
     shares = [list(Ranks(rank, 3).mine(8)) for rank in range(3)]
     assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]

@@ -56,24 +56,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return done
 
 
-def test_the_weights_come_from_the_train_split_alone(runs: dict[str, Run]) -> None:
+def test_the_weights_depend_only_on_the_training_split(runs: dict[str, Run]) -> None:
     assert runs["val"].same_weights(runs["none"])
     assert runs["test"].same_weights(runs["none"])
     assert not runs["train"].same_weights(runs["none"])
 
 
-def test_the_training_is_validated_on_the_validation_split_alone(runs: dict[str, Run]) -> None:
+def test_validation_uses_only_the_validation_split(runs: dict[str, Run]) -> None:
     assert runs["test"].validated() == runs["none"].validated()
     assert runs["val"].validated() != runs["none"].validated()
 
 
-def test_the_model_is_calibrated_on_the_validation_split_alone(runs: dict[str, Run]) -> None:
+def test_calibration_uses_only_the_validation_split(runs: dict[str, Run]) -> None:
     fitted = {changed: run.model.config.calibration for changed, run in runs.items()}
     assert fitted["test"] == fitted["none"]
     assert fitted["val"] != fitted["none"]
 
 
-def test_the_card_states_the_ink_of_nearly_all_images_of_the_train_split(runs: dict[str, Run]) -> None:
+def test_the_card_states_the_ink_range_of_the_training_split(runs: dict[str, Run]) -> None:
     for run in runs.values():
         ink = run.splits["train"].images.numpy().mean((1, 2, 3)) / 255
         stated = run.model.card["domain"]["ink"]

@@ -53,7 +53,7 @@ META_ONLY = brief(warm_up_epochs=0, meta_epochs=1, meta_batch=1)
 
 
 @pytest.mark.parametrize("first_order", [False, True])
-def test_a_meta_step_goes_down_the_gradient_of_the_order_asked_for(
+def test_a_meta_step_descends_the_gradient_of_the_requested_order(
     glyphs: Path, tmp_path: Path, first_order: bool
 ) -> None:
     chosen = replace(META_ONLY, first_order=first_order)
@@ -97,7 +97,7 @@ def test_each_stage_trains_the_scale_of_the_head(glyphs: Path, tmp_path: Path, c
     assert float(after.log_scale) != float(start_of(chosen).log_scale)
 
 
-def test_a_warm_up_keeps_the_running_average_of_its_weights(glyphs: Path, tmp_path: Path) -> None:
+def test_a_warm_up_keeps_a_running_average_of_its_weights(glyphs: Path, tmp_path: Path) -> None:
     start = start_of(WARM_UP_ONLY).named()
     with miniature():
         kept = trained(WARM_UP_ONLY, glyphs, tmp_path, steps=1).parameters.named()
@@ -107,7 +107,7 @@ def test_a_warm_up_keeps_the_running_average_of_its_weights(glyphs: Path, tmp_pa
         torch.testing.assert_close(kept[name], torch.lerp(value, now[name], 0.002), msg=name)
 
 
-def test_a_warm_up_from_a_trained_model_leaves_what_its_architecture_dropped(glyphs: Path, tmp_path: Path) -> None:
+def test_a_warm_up_from_a_trained_model_does_not_train_dropped_operations(glyphs: Path, tmp_path: Path) -> None:
     """α chooses one operation an edge; at the temperature that a warm-up begins with it would mix them all again."""
     start = start_of(WARM_UP_ONLY)
     chosen_operation = MINIATURE.network.operations.index("conv_3x3")
@@ -125,7 +125,7 @@ def test_a_warm_up_from_a_trained_model_leaves_what_its_architecture_dropped(gly
 
 
 @pytest.mark.parametrize("chosen", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
-def test_validation_adapts_in_the_meta_training_and_not_in_the_warm_up(
+def test_validation_adapts_in_the_meta_training_but_not_in_the_warm_up(
     glyphs: Path, tmp_path: Path, chosen: TrainingConfig
 ) -> None:
     # Steps so long that they change answers.
@@ -170,7 +170,7 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 
 
 @pytest.mark.parametrize("stage", ["warm_up", "meta"])
-def test_long_gradients_are_cut_to_a_length_and_short_ones_are_not(stage: str) -> None:
+def test_large_gradients_are_clipped_and_small_ones_are_not(stage: str) -> None:
     with miniature():
         run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu")
     optimizer = run.warm_up if stage == "warm_up" else run.meta

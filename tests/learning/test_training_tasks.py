@@ -48,7 +48,7 @@ def print_of(task: Episode) -> float:
         (TaskSource.adaptation_task, [2521.495, 2141.284, 5189.179, 1590.114, 4114.718, 11150.96]),
     ],
 )
-def test_drawings_make_the_tasks_that_the_shipped_model_was_trained_on(draw: Draw, prints: list[float]) -> None:
+def test_drawings_give_the_tasks_that_the_shipped_model_was_trained_on(draw: Draw, prints: list[float]) -> None:
     # Of the very bits that an interrupted run must go on with; told by a number that any CPU rounds alike.
     config = TrainingConfig(ways=CLASSES)
     drawn = [print_of(draw(source(config, noise(1, 28)), seed)) for seed in range(len(prints))]
@@ -66,14 +66,14 @@ def test_a_linear_head_is_meta_trained_on_tasks_of_all_its_classes(monkeypatch: 
         assert torch.bincount(task.query_labels).tolist() == [2] * 6
 
 
-def test_a_bent_photo_of_one_colour_keeps_it_in_its_corners() -> None:
+def test_a_transformed_photo_of_one_colour_keeps_it_in_its_corners() -> None:
     colour = torch.tensor([0.8, 0.5, 0.2])[:, None, None].expand(20, 3, 84, 84)
     bent = random_affine(colour, PHOTOS, Affine(), torch.Generator().manual_seed(0))
     assert torch.allclose(bent, colour, atol=1e-5)
 
 
 @pytest.mark.parametrize("draw", [TaskSource.warm_up_task, TaskSource.adaptation_task])
-def test_no_task_of_photos_has_an_edge_or_a_pen_that_the_photos_have_not(draw: Draw) -> None:
+def test_tasks_of_photos_have_no_artificial_edges_or_strokes(draw: Draw) -> None:
     plain = noise(3, 1).expand(-1, -1, 84, 84)
     for seed in range(20):
         task = draw(source(TrainingConfig(preset="rgb84", rotations=False), plain), seed)
@@ -81,7 +81,7 @@ def test_no_task_of_photos_has_an_edge_or_a_pen_that_the_photos_have_not(draw: D
         assert torch.allclose(images.amin((2, 3)), images.amax((2, 3)), atol=1e-5)
 
 
-def test_most_tasks_of_photos_are_taken_in_another_light_than_the_photos() -> None:
+def test_most_tasks_of_photos_have_a_different_light() -> None:
     plain = torch.full((CLASSES * EACH, 3, 84, 84), 128, dtype=torch.uint8)
     config = TrainingConfig(preset="rgb84", rotations=False)
     means = [source(config, plain).adaptation_task(seed).support.mean() for seed in range(40)]

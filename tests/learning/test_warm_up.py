@@ -17,7 +17,7 @@ from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, 
 NETWORK, RECIPE = MINIATURE.network, WarmUp()
 
 
-def test_a_faint_operation_is_trained_until_its_share_falls_under_the_training_threshold() -> None:
+def test_an_operation_is_trained_until_its_share_falls_below_the_training_threshold() -> None:
     assert NETWORK.train_threshold < 0.03 < NETWORK.prune_threshold
     learner, parameters = float64_learner()
     parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
@@ -46,14 +46,14 @@ def after_a_step(learner: TaskLearner, parameters: Parameters, done: float) -> P
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
-def test_an_architecture_above_its_target_size_is_pressed_to_be_smaller(share: float) -> None:
+def test_an_architecture_above_the_target_size_is_made_smaller(share: float) -> None:
     done = share * RECIPE.annealed_by
     learner, parameters = float64_learner()
     parameters = with_shares(parameters, [0.4, 0.3, 0.2, 0.1], temperature(done, RECIPE))
     assert size_of(after_a_step(learner, parameters, done), done) < size_of(parameters, done) - 1e-5
 
 
-def test_size_has_no_price_at_the_beginning_or_below_the_target() -> None:
+def test_size_is_not_penalised_at_the_beginning_or_below_the_target() -> None:
     learner, parameters = float64_learner()
     assert_still(parameters, after_a_step(learner, parameters, 0.0))
     small = with_shares(parameters, [0.0, 1.0, 0.0, 0.0])

@@ -22,7 +22,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
 TABLE: Mapping[str, str] = {
     EVERY_MODULE: "conventions",
     "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
-    "app/images/archive.py": "app/parsing app/bad_input app/episodes",
+    "app/images/archive.py": "app/archives app/parsing app/bad_input app/episodes",
     "app/images/edits.py": "app/support",
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input",
@@ -38,7 +38,7 @@ TABLE: Mapping[str, str] = {
     "app/store/notifications.py": "store/async_store app/episodes",
     "app/store/lua_names.py": "store/registry",
     "app/store/registry.py": "store/registry store/lease",
-    "app/store/workers.py": "app/telemetry app/operation",
+    "app/store/workers.py": "workers/reconciler app/telemetry app/operation",
     "lamanas_core/adapt/adapted.py": (
         "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
     ),
@@ -62,11 +62,11 @@ TABLE: Mapping[str, str] = {
         "learning/episodes learning/training_tasks learning/training_folder learning/training_splits cli/data"
     ),
     "lamanas_core/data/sources/omniglot.py": (
-        "learning/training_splits cli/bad_command_lines learning/train_command learning/shipped"
+        "learning/sources learning/training_splits cli/bad_command_lines learning/train_command learning/shipped"
     ),
     "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
     "lamanas_core/data/": "cli/data learning/episodes",
-    "lamanas_core/data/sources/glyphs.py": "cli/data goldens/goldens",
+    "lamanas_core/data/sources/glyphs.py": "learning/sources cli/data goldens/goldens",
     "lamanas_core/devices.py": "learning/training_folder learning/train_command",
     "lamanas_core/files.py": "files",
     "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
@@ -74,7 +74,7 @@ TABLE: Mapping[str, str] = {
         "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
     "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
-    "lamanas_core/image_spec.py": "images/images",
+    "lamanas_core/image_spec.py": "goldens/documents images/images",
     "lamanas_core/losses/invariant.py": (
         "learning/losses learning/gradients learning/together learning/starting goldens/goldens learning/paper"
     ),

@@ -1,1 +1,1 @@
-"""Where images come from: made-up characters, digits, typefaces, Omniglot."""
+"""Sources of images: synthetic glyphs, digits, typefaces and Omniglot."""

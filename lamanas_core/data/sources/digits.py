@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: real images of a kind that the shipped meta-model never saw."""
+"""The handwritten digits included in scikit-learn: a domain that the shipped meta-model was not trained on."""
 
 from pathlib import Path
 
@@ -9,8 +9,10 @@ SIDE = 80
 
 
 def write_folders(folder: Path) -> None:
-    """``folder/<digit>/<NNNN>.png``: the 1,797 digits of 8 x 8 pixels, black on white, a margin of one pixel around,
-    enlarged to 80 x 80. Raises ImportError where scikit-learn is missing.
+    """Write ``folder/<digit>/<NNNN>.png``: the 1,797 digits, black on white.
+
+    Each image of 8 x 8 pixels gets a margin of one pixel and is enlarged to 80 x 80. Raises ImportError without
+    scikit-learn.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""Made-up characters of a few strokes: data of the project's own for tests, examples and trying things out."""
+"""Synthetic glyphs of a few strokes: a data set for tests, examples and experiments that needs no download."""
 
 import io
 from pathlib import Path
@@ -13,14 +13,14 @@ WHITE: Colour = (255, 255, 255)
 
 
 def glyph_class(rng: np.random.Generator) -> list[np.ndarray]:
-    """A character: 2 to 4 strokes, each control points (4, 2) of a Bezier curve in 0..1."""
+    """A random glyph: 2 to 4 strokes, each the control points (4, 2), in 0..1, of a cubic Bézier curve."""
     return [rng.uniform(0.12, 0.88, (4, 2)) for _ in range(rng.integers(2, 5))]
 
 
 def draw(
     strokes: list[np.ndarray], rng: np.random.Generator, colour: Colour = BLACK, background: Colour = WHITE
 ) -> Image.Image:
-    """One drawing of the character, RGB 105 x 105: control points and place differ a little each time."""
+    """A drawing of the glyph, RGB 105 x 105, with small random changes of its control points and position."""
     image = Image.new("RGB", (SIDE, SIDE), background)
     pen = ImageDraw.Draw(image)
     shift = rng.normal(0, 0.025, 2)
@@ -40,7 +40,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def colours(ink: np.ndarray, rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Colour and background of one drawing: about the class's dark ``ink`` (3,), on any pale colour."""
+    """Stroke and background colour of a drawing: close to the class's dark ``ink`` (3,), 0..255, on a pale colour."""
 
     def rgb(values: np.ndarray) -> Colour:
         red, green, blue = (int(v) for v in values.clip(0, 255))
@@ -50,9 +50,9 @@ def colours(ink: np.ndarray, rng: np.random.Generator) -> tuple[Colour, Colour]:
 
 
 def write_folders(folder: Path, classes: int, images: int, seed: int, *, colour: bool = False) -> None:
-    """``folder/glyph<NNN>/<NN>.png``: ``classes`` characters, ``images`` drawings of each.
+    """Write ``folder/glyph<NNN>/<NN>.png``: ``classes`` glyphs, ``images`` drawings of each, from ``seed``.
 
-    Black on white; with ``colour`` each class has an ink of its own, and each drawing another pale background.
+    Black on white; with ``colour`` each class has its own dark colour, and each drawing a random pale background.
     """
     rng = np.random.default_rng(seed)
     for number in range(classes):

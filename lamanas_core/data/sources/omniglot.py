@@ -1,4 +1,4 @@
-"""Omniglot: its layout, read from folders or zips; and its download by torchvision."""
+"""Omniglot: reading its folders or zip files, and downloading it with torchvision."""
 
 import shutil
 import zipfile
@@ -15,10 +15,15 @@ _declared: list[Library] = []
 
 
 def is_omniglot(path: Path) -> bool:
+    """Whether both parts of Omniglot are in ``path``, as folders or zip files."""
     return all((path / part).is_dir() or (path / f"{part}.zip").is_file() for part in OMNIGLOT_PARTS)
 
 
 def class_files(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
+    """The classes in ``path``, ``<part>/<alphabet>/<character>``, each with functions that read its image files.
+
+    Nothing if ``path`` is not Omniglot.
+    """
     if not is_omniglot(path):
         return
     for part in OMNIGLOT_PARTS:
@@ -44,10 +49,10 @@ class _Member:
 
 
 def import_torchvision_datasets() -> object:
-    """``torchvision.datasets``.
+    """Import ``torchvision.datasets`` and return it.
 
-    PyPI's torchvision is built against the CUDA torch; beside a CPU-only torch its own fake kernels find two operators
-    undeclared. Declaring them lets the parts written in Python import.
+    PyPI's torchvision is built against torch with CUDA. With a CPU-only torch its import fails, because it registers
+    fake kernels for two operators that are not declared; declaring them makes the import work. Raises ImportError.
     """
     try:
         from torchvision import datasets
@@ -64,7 +69,7 @@ def import_torchvision_datasets() -> object:
 
 
 def download(folder: Path) -> Path:
-    """Both parts under ``folder``; returns it. Raises what torchvision raises without a network."""
+    """Download both parts of Omniglot to ``folder`` and return it. Raises torchvision's errors, such as URLError."""
     datasets = import_torchvision_datasets()
     for background in (True, False):
         datasets.Omniglot(str(folder), background=background, download=True)  # type: ignore[attr-defined]

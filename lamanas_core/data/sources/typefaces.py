@@ -1,4 +1,4 @@
-"""Printed letters and digits in the typefaces that come with matplotlib: images of a kind no training here has seen."""
+"""Printed letters and digits in matplotlib's typefaces: a domain that no meta-model here was trained on."""
 
 import string
 from pathlib import Path
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 80
 CHARACTERS = string.ascii_letters + string.digits
-# All of matplotlib's that have every character as itself; those of mathematics alone have other signs there.
+# All of matplotlib's typefaces with letters and digits; its mathematical fonts have other symbols in their place.
 FACES = (
     *(f"DejaVu{name}{style}" for name in ("Sans", "SansMono") for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
@@ -17,8 +17,9 @@ FACES = (
 
 
 def write_folders(folder: Path) -> None:
-    """``folder/<U+code point>/<face>.png``: 62 characters in 21 faces, 80 x 80 pixels, black on white, in one size and
-    on one baseline. Raises ImportError where matplotlib is missing.
+    """Write ``folder/<U+code point>/<face>.png``: 62 characters in 21 faces, black on white, 80 x 80 pixels.
+
+    All have the same font size and baseline. Raises ImportError without matplotlib.
     """
     import matplotlib
 
@@ -26,7 +27,7 @@ def write_folders(folder: Path) -> None:
     for face in FACES:
         font = ImageFont.truetype(fonts / f"{face}.ttf", 56)
         for character in CHARACTERS:
-            target = folder / f"U+{ord(character):04X}"  # not the character: some file systems take a for A
+            target = folder / f"U+{ord(character):04X}"  # not the character itself: some file systems ignore case
             target.mkdir(parents=True, exist_ok=True)
             image = Image.new("L", (SIDE, SIDE), 255)
             ImageDraw.Draw(image).text((SIDE / 2, 58), character, fill=0, font=font, anchor="ms")

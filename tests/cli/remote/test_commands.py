@@ -48,7 +48,7 @@ def test_adapt_predict_export_and_delete(signed_in: Lamanas, worker: Worker, fol
     assert signed_in("episodes").splitlines()[1:] == []
 
 
-def test_watching_shows_each_step_and_then_the_genotype(
+def test_watching_prints_each_step_and_then_the_genotype(
     signed_in: Lamanas, worker: Worker, folder: Path, server: PrivateRedis
 ) -> None:
     queue = keys.queued("episode")
@@ -70,7 +70,7 @@ def test_watching_shows_each_step_and_then_the_genotype(
     assert ["state", "ready", "in", "0.5", "s"] in table
 
 
-def test_a_classifier_that_was_dropped_to_save_memory_is_waited_for(
+def test_predict_waits_for_an_evicted_classifier_to_be_restored(
     signed_in: Lamanas, worker: Worker, folder: Path, server: PrivateRedis
 ) -> None:
     id = signed_in.json("adapt", folder)["id"]
@@ -89,7 +89,7 @@ def test_a_classifier_that_was_dropped_to_save_memory_is_waited_for(
     assert (folder / "model.onnx").read_bytes() == classifier(("alpha", "beta"))
 
 
-def test_predict_waits_for_longer_than_the_service_holds_its_answer_back(
+def test_predict_waits_longer_than_the_service_delays_its_answer(
     lamanas: Lamanas,
     live: str,
     token: Callable[..., str],
@@ -114,7 +114,7 @@ def test_predict_waits_for_longer_than_the_service_holds_its_answer_back(
     assert pauses == [1.0, 1.0]  # as the service asks
 
 
-def test_an_exported_file_is_whole_or_as_it_was(
+def test_an_exported_file_is_complete_or_unchanged(
     signed_in: Lamanas, worker: Worker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = signed_in.json("adapt", folder)["id"]
@@ -139,9 +139,7 @@ def test_an_exported_file_is_whole_or_as_it_was(
     assert [path.name for path in target.parent.iterdir()] == ["model.onnx"]
 
 
-def test_where_nothing_can_be_exported_to_is_told_before_anything_is_waited_for(
-    signed_in: Lamanas, folder: Path, tmp_path: Path
-) -> None:
+def test_an_unwritable_export_path_is_reported_before_waiting(signed_in: Lamanas, folder: Path, tmp_path: Path) -> None:
     id = signed_in.json("adapt", folder)["id"]  # nobody adapts it
     for target, words in (
         (tmp_path / "nowhere" / "model.onnx", f"{tmp_path}/nowhere is not a writable folder"),
@@ -151,7 +149,7 @@ def test_where_nothing_can_be_exported_to_is_told_before_anything_is_waited_for(
         assert words in signed_in.error
 
 
-def test_a_name_cannot_command_the_terminal(signed_in: Lamanas, folder: Path) -> None:
+def test_control_characters_in_a_name_do_not_reach_the_terminal(signed_in: Lamanas, folder: Path) -> None:
     hostile = folder.rename(folder.with_name("\x1b[2J\nname"))
     id = signed_in.json("adapt", hostile)["id"]
     for shown in (signed_in("episodes"), signed_in("episodes", "show", id)):
@@ -159,7 +157,7 @@ def test_a_name_cannot_command_the_terminal(signed_in: Lamanas, folder: Path) ->
         assert "\x1b" not in shown
 
 
-def test_a_failed_episode_is_told_and_ends_with_1(signed_in: Lamanas, worker: Worker, folder: Path) -> None:
+def test_a_failed_episode_is_reported_with_exit_status_1(signed_in: Lamanas, worker: Worker, folder: Path) -> None:
     id = signed_in.json("adapt", folder)["id"]
     worker.fail(id, "out of memory")
     signed_in("export", id, "-o", folder / "model.onnx", fails=True)
@@ -167,7 +165,7 @@ def test_a_failed_episode_is_told_and_ends_with_1(signed_in: Lamanas, worker: Wo
     assert "out of memory" in signed_in("episodes", "show", id)
 
 
-def test_what_goes_wrong_is_told_in_one_line(signed_in: Lamanas, folder: Path) -> None:
+def test_errors_are_reported_in_one_line(signed_in: Lamanas, folder: Path) -> None:
     for command, words in (
         ("adapt {folder}/alpha", "has no folders: put the images of each class into a folder"),
         ("adapt {folder}/nowhere", "{folder}/nowhere: No such file or directory"),
@@ -194,7 +192,7 @@ def test_versions_are_listed_and_switched(signed_in: Lamanas, sync_store: SyncSt
     }
 
 
-def test_a_run_is_started_watched_to_its_end_and_cancelled(signed_in: Lamanas, sync_store: SyncStore) -> None:
+def test_a_training_is_started_watched_to_its_end_and_cancelled(signed_in: Lamanas, sync_store: SyncStore) -> None:
     run = signed_in.json("train", "start", "symbols", "--preset", "tiny", "--meta-epochs", "2", "--no-residual")
     assert run["options"] == {"preset": "tiny", "meta_epochs": 2, "residual": False, "seed": 0}
     claim = sync_store.claims.claim("training", run["id"], "played")
@@ -210,7 +208,7 @@ def test_a_run_is_started_watched_to_its_end_and_cancelled(signed_in: Lamanas, s
     signed_in("train", "watch", other["id"], fails=True)
 
 
-def test_training_here_still_needs_a_folder_for_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_local_training_needs_a_run_folder(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["train", "--data", "somewhere"])
     assert ended.value.code == 2
@@ -226,7 +224,7 @@ def test_training_here_still_needs_a_folder_for_the_run(capsys: pytest.CaptureFi
         ("--data symbols --no-residual cancel 01k8d9w3v4q2x6y7z8a9b0c1d2", "--data, --residual"),
     ],
 )
-def test_what_a_services_run_would_not_be_told_of_is_refused(
+def test_options_that_the_service_would_ignore_are_refused(
     command: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

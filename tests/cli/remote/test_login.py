@@ -18,7 +18,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
-def test_the_printed_link_signs_in_and_nobody_else_can_read_what_is_kept(
+def test_the_printed_link_signs_in_and_only_the_user_can_read_the_login(
     lamanas: Lamanas, live: str, token: Callable[..., str], config: Path
 ) -> None:
     mine = token("episodes", "predict")
@@ -28,7 +28,7 @@ def test_the_printed_link_signs_in_and_nobody_else_can_read_what_is_kept(
     assert lamanas.json("episodes") == []
 
 
-def test_a_token_from_standard_input_replaces_the_one_before(
+def test_a_token_from_standard_input_replaces_the_previous_one(
     lamanas: Lamanas, live: str, token: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lamanas("login", f"{live}/#token={token('predict')}")
@@ -37,7 +37,7 @@ def test_a_token_from_standard_input_replaces_the_one_before(
     assert lamanas.json("episodes") == []
 
 
-def test_what_does_not_work_is_told_and_not_kept(
+def test_an_invalid_login_is_reported_and_not_stored(
     lamanas: Lamanas, live: str, monkeypatch: pytest.MonkeyPatch, config: Path
 ) -> None:
     for url, words in (
@@ -51,7 +51,7 @@ def test_what_does_not_work_is_told_and_not_kept(
     assert not config.exists()
 
 
-def test_without_a_login_the_service_of_this_data_directory_is_asked(
+def test_without_a_login_the_service_of_this_data_directory_is_used(
     lamanas: Lamanas, live: str, token: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "data"))
@@ -66,7 +66,7 @@ def test_without_a_login_the_service_of_this_data_directory_is_asked(
     assert lamanas.json("episodes") == []
 
 
-def test_behind_a_proxy_the_proxy_is_looked_for_and_not_the_service(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behind_a_proxy_commands_connect_to_the_proxy(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", live)  # something that listens
     monkeypatch.setenv("https_proxy", live.removeprefix("http://"))
     monkeypatch.setenv("no_proxy", "elsewhere.invalid")
@@ -79,7 +79,7 @@ def test_behind_a_proxy_the_proxy_is_looked_for_and_not_the_service(live: str, m
         remote.require_listener("https://service.invalid")
 
 
-def test_a_service_on_this_machine_is_asked_past_any_proxy(
+def test_a_service_on_this_machine_is_reached_without_a_proxy(
     signed_in: Lamanas, live: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
