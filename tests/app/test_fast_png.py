@@ -49,8 +49,8 @@ def test_images_are_decoded_as_in_training(mode: str) -> None:
 
 
 @pytest.mark.parametrize("colours", [2, 4, 16, 256])
-def test_palettes_of_every_depth_are_decoded(colours: int) -> None:
-    """1, 2, 4 and 8 bits a pixel; and the same in grey."""
+def test_palettes_and_grey_of_every_depth_are_decoded(colours: int) -> None:
+    """With 1, 2, 4 and 8 bits per pixel."""
     image = Image.fromarray(pixels(1)).convert("L").resize((28, 28))
     bits = (colours - 1).bit_length()
     paletted = image.quantize(colours)

@@ -304,7 +304,7 @@ def test_the_memory_of_a_process_is_limited(decoder: Decoder) -> None:
     assert int(address_space.split()[3]) < 4 << 30
 
 
-def test_a_decoding_process_ends_in_order_when_the_app_is_gone() -> None:
+def test_a_decoding_process_exits_when_the_app_has_ended() -> None:
     child = _Child.start(MAX_PIXELS)
     child.connection.close()
     child.process.join(60)

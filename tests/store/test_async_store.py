@@ -324,7 +324,7 @@ def test_key_is_found_by_its_token_until_it_is_revoked(
 
 
 def test_pages_are_filled_past_records_that_have_expired(redis_server: PrivateRedis, settings: Settings) -> None:
-    """The index still names them until it is swept."""
+    """The index contains them until the next sweep."""
 
     async def body(store: Store) -> None:
         made = [(await create(store))[0].id for _ in range(7)]

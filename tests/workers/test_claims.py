@@ -118,7 +118,7 @@ def test_training_ends_when_its_progress_is_refused(
 
 
 class Clock:
-    """A clock that only ``sleep`` moves."""
+    """A clock that only ``sleep`` advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -130,7 +130,7 @@ class Clock:
         self.now += seconds
 
 
-def test_a_call_is_repeated_while_redis_is_unavailable_and_its_error_raised_in_the_end(
+def test_a_call_is_retried_while_redis_is_unavailable_and_its_error_raised_finally(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()

@@ -17,7 +17,7 @@ class Task:
 
 
 class Recorded:
-    """Stands in for a reconciler."""
+    """Replaces the reconciler."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
@@ -32,7 +32,7 @@ class Recorded:
         self.calls.append(("child_died", task, id))
 
 
-def test_adaptations_run_in_as_many_processes_as_set_and_trainings_in_one(tmp_path: Path) -> None:
+def test_adapt_worker_has_the_configured_processes_and_train_worker_one(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, adapt_processes=3)
     assert (pool_processes(settings, "adapt"), pool_processes(settings, "train")) == (3, 1)
 

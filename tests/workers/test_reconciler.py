@@ -40,9 +40,7 @@ def test_worker_that_never_became_ready_can_be_stopped(settings: Settings) -> No
     Reconciler(settings, "adapt", "one").stop()
 
 
-def test_lease_of_a_job_whose_process_died_ends_at_once_and_no_other_does(
-    settings: Settings, sync_store: SyncStore
-) -> None:
+def test_only_the_lease_of_a_job_whose_process_died_ends_at_once(settings: Settings, sync_store: SyncStore) -> None:
     ids = [asyncio.run(submit(settings)).id for _ in range(2)]
     for id in ids:
         assert sync_store.claims.claim("episode", id, "one") is not None
