@@ -1,4 +1,4 @@
-"""Everybody offers the presets that there are; app and client cannot import them."""
+"""Service and client, which cannot import the presets, offer all of them."""
 
 from typing import get_args, get_type_hints
 

@@ -1,4 +1,4 @@
-"""A style changes the images of a task, all alike."""
+"""A style changes all images of a task in the same way."""
 
 import pytest
 import torch
@@ -44,10 +44,12 @@ def test_most_styles_change_something(spec: ImageSpec) -> None:
 
 
 def test_a_style_of_photos_does_not_treat_dark_or_bright_areas_as_ink() -> None:
-    """No pen: a dark spot on a pale ground neither grows nor vanishes against it."""
+    """A dark spot on a pale background neither grows nor vanishes, as it would with a change of the pen."""
     photo = torch.full((1, *PHOTOS.shape), 0.9)
     photo[:, :, 8:20, 8:20] = 0.2
     for seed in range(30):
         styled = restyled(photo, PHOTOS, Styles(), torch.Generator().manual_seed(seed))
         halfway = (styled[:, :, 14, 14] + styled[:, :, 0, 0])[..., None, None] / 2
-        assert ((styled < halfway).sum((2, 3)) - 144).abs().max() <= 36  # the coarsest camera; a pen takes 44 off
+        assert (
+            (styled < halfway).sum((2, 3)) - 144
+        ).abs().max() <= 36  # at the lowest resolution; a thicker pen would remove 44

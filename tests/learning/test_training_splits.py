@@ -1,4 +1,4 @@
-"""A training learns from the train split alone, and is validated and calibrated on the validation split alone."""
+"""Training uses only the training split; validation and calibration use only the validation split."""
 
 import shutil
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """The same training on four data sets: one as it is, and one in which one split has other drawings."""
+    """The same training on the original data and, for each split, on data in which that split has other images."""
     folder = tmp_path_factory.mktemp("splits")
     write_folders(folder / "glyphs", classes=20, images=4, seed=0)
     write_folders(folder / "others", classes=20, images=4, seed=1)
