@@ -1,4 +1,4 @@
-"""The HTTP app: what it is made of, and how it starts and ends."""
+"""The HTTP app: its parts, startup and shutdown."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from app import openapi
 from app.http import problems
 from app.http.limits import BytesInFlight
-from app.http.middleware import OwnErrors, SecurityHeaders, SizeLimits
+from app.http.middleware import SecurityHeaders, SizeLimits, UnexpectedErrors
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
 from app.routes import episodes, models, pages, predict, session, system, training
@@ -20,7 +20,7 @@ from app.services import Services
 from app.settings import Settings
 from app.store.clients import Store
 from app.telemetry.metrics import MeasureRequests, Metrics
-from app.telemetry.requests import TellRequests
+from app.telemetry.requests import LogRequests
 
 VERSION = "0.1.0"
 
@@ -50,11 +50,11 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # our own: FastAPI's pages load their scripts from elsewhere
+        docs_url=None,  # replaced by /docs in routes/pages.py: FastAPI's pages load scripts from another host
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are in app/telemetry
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # see app/telemetry
     )
-    # Routes of the app itself, and its first: an included router is searched twice for each request.
+    # Added to the app itself, as its first routes: an included router would be searched twice for each request.
     app.router.routes[:0] = predict.router.routes
     routers = (module.router for module in (episodes, training, models, session))
     for router in (*routers, pages.examples_router, system.router, pages.router):
@@ -63,17 +63,17 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.
-    app.add_middleware(OwnErrors)
+    app.add_middleware(UnexpectedErrors)
     in_flight = BytesInFlight(settings.max_bytes_in_flight)
     app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(TellRequests)
+    app.add_middleware(LogRequests)
     return app
 
 
 def _drain_on_signals(draining: asyncio.Event) -> None:
-    """Ends streams and waits as soon as the process is told to end: the server waits for them before it tells us."""
+    """Ends event streams and waiting requests at the signal: the server waits for them before it shuts the app down."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()

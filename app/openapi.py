@@ -1,4 +1,4 @@
-"""The parts of the API's description that cannot be read off the routes: bodies read by hand, and problems."""
+"""The parts of the OpenAPI document that FastAPI cannot derive from the routes: bodies and problems."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ EXAMPLE_L = (
     "zOBB4sq90ZAAAAAElFTkSuQmCC"
 )
 DESCRIPTION = """
-Few-shot image classification: send a handful of labelled images, get a classifier whose weights and architecture
-adapted to them, ask it about new images. Every refusal is RFC 9457 problem+json.
+Few-shot image classification: send a few labelled images, receive a classifier whose weights and architecture are
+adapted to them, and classify new images with it. Every error response is RFC 9457 problem+json.
 """
 
 _FILE = {"type": "string", "format": "binary"}
@@ -29,12 +29,12 @@ _FILES = {"type": "array", "items": _FILE}
 
 EPISODE_FORM: dict[str, Any] = {
     "type": "object",
-    "description": "Either `images` with as many `labels` in the same order, or `archive`.",
+    "description": "Either `images` with as many `labels`, in the same order, or `archive`.",
     "additionalProperties": False,
     "properties": {
         "images": _FILES,
         "labels": {"type": "array", "items": {"type": "string"}},
-        "archive": _FILE | {"description": "a zip of `<label>/<file>`"},
+        "archive": _FILE | {"description": "a zip file with entries `<label>/<file>`"},
         "steps": {"type": "integer", "minimum": 0},
         "seed": {"type": "integer", "minimum": 0},
         "name": {"type": "string", "maxLength": 200},
@@ -42,12 +42,12 @@ EPISODE_FORM: dict[str, Any] = {
 }
 CORRECTION_FORM: dict[str, Any] = {
     "type": "object",
-    "description": "What is added comes as `images` with as many `labels`, or as `archive`.",
+    "description": "Images are added as `images` with as many `labels`, in the same order, or as `archive`.",
     "additionalProperties": False,
     "properties": EPISODE_FORM["properties"]
     | {
         "remove": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "relabel": {"type": "array", "items": {"type": "string"}, "description": "`<place of the image>=<label>`"},
+        "relabel": {"type": "array", "items": {"type": "string"}, "description": "`<index of the image>=<label>`"},
     },
 }
 PREDICT_FORM: dict[str, Any] = {
@@ -67,36 +67,36 @@ CORRECTION_EXAMPLE = {
 }
 PREDICT_EXAMPLE = {"episode_id": "01k8d9w3v4q2x6y7z8a9b0c1d2", "images": [EXAMPLE_T]}
 
-_WHAT = {
-    400: "The body does not parse",
-    401: "No token, or a wrong one",
-    403: "The token lacks the scope",
-    404: "There is no such thing",
+_DESCRIPTIONS = {
+    400: "The body cannot be parsed",
+    401: "No token, or an invalid one",
+    403: "The token lacks the required scope",
+    404: "Not found",
     408: "The body did not arrive in time",
-    409: "Its state does not allow this",
-    410: "It expired or was deleted",
-    413: "Too large",
+    409: "The current state does not allow this",
+    410: "Expired or deleted",
+    413: "The request is too large",
     414: "The URL is too long",
-    415: "Not a content type that is taken here",
-    422: "A field or an image is wrong",
-    429: "Too many requests of this key, or too much of it is unfinished; see `Retry-After`",
-    503: "Too much to do, or a part is missing; see `Retry-After`",
+    415: "The content type is not supported",
+    422: "A field or an image is invalid",
+    429: "Too many requests or too much unfinished work of this key; see `Retry-After`",
+    503: "The service is overloaded, or a part of it is unavailable; see `Retry-After`",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """``responses=`` of a route that may refuse in these ways, and in those that every route shares."""
+    """``responses=`` of a route: the problems with these statuses, and those that every route may return."""
     schema = {"$ref": "#/components/schemas/ProblemDetails"}
     described: dict[int | str, dict[str, Any]] = {}
     keyed = {429} if 401 in statuses else set()
     with_body = {408} if 415 in statuses else set()
     for status in sorted({*statuses, *keyed, *with_body, 413, 414, 503}):
-        described[status] = {"description": _WHAT[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+        described[status] = {"description": _DESCRIPTIONS[status], "content": {MEDIA_TYPE: {"schema": schema}}}
     return described
 
 
 def body(model: type[BaseModel], example: Any = None, form: dict[str, Any] | None = None) -> dict[str, Any]:
-    """``openapi_extra=`` of a route that reads its body by hand, as JSON or (``form``) as multipart."""
+    """``openapi_extra=`` of a route that parses its body itself, as JSON or, with ``form``, as multipart."""
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if example is not None:
         content["application/json"]["example"] = example
@@ -106,7 +106,7 @@ def body(model: type[BaseModel], example: Any = None, form: dict[str, Any] | Non
 
 
 def install(app: FastAPI) -> None:
-    """Adds the schemas that the routes only name."""
+    """Adds the schemas that the routes only refer to."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -124,7 +124,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         ref_template="#/components/schemas/{model}",
     )
     schemas.update(named["$defs"])
-    # FastAPI describes an error of its own that is never sent here.
+    # FastAPI describes its own validation error, which this service never returns.
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for methods in document["paths"].values():

@@ -27,12 +27,12 @@ def broker_url(store_url: str) -> str:
 
 def _socket_url(options: Mapping[str, Any]) -> str:
     user, password = (quote(options.get(name, ""), safe="") for name in ("username", "password"))
-    signing_in = f"{user}:{password}@" if user or password else ""
-    return f"redis+socket://{signing_in}{quote(options['path'])}?virtual_host={options.get('db', 0)}"
+    credentials = f"{user}:{password}@" if user or password else ""
+    return f"redis+socket://{credentials}{quote(options['path'])}?virtual_host={options.get('db', 0)}"
 
 
 def celery_app(settings: Settings) -> Celery:
-    """A Celery application; docs/processes.md says what these settings have to ensure."""
+    """A Celery application; docs/processes.md explains what these settings ensure."""
     app = Celery("lamanas", broker=broker_url(settings.store_url), backend=None, set_as_current=False)
     app.conf.update(
         broker_connection_retry_on_startup=True,

@@ -1,4 +1,4 @@
-"""What goes in and comes out as JSON."""
+"""The JSON bodies, query strings and responses of the API."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -8,32 +8,32 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
 from lamanas_core.config import PRESETS
 
-# Far beyond every setting: a guard against a list that would fill the memory before it can be counted.
-MOST_ITEMS = 100_000
+# Far beyond every setting: protects against a list that would fill the memory before it is counted.
+MAX_ITEMS = 100_000
 MAX_NAME = 200
 MAX_SEED = 2**32 - 1
-MOST_STEPS = 1000
+MAX_STEPS = 1000
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _whole(value: Any) -> Any:
-    """To JSON Schema, and to some programs that write JSON, 3.0 is an integer, too."""
+    """An integer for a float without a fraction: JSON Schema, and some programs that write JSON, treat 3.0 as one."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-# Comes after the limits, which describe the integer.
+# Listed after the limits, which apply to the integer.
 WHOLE = BeforeValidator(_whole)
 
 
 class Request(BaseModel):
-    """A body: types are not converted, and a field that does not exist is refused."""
+    """A body: types are not converted, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Query(BaseModel):
-    """A query string: a parameter that does not exist is refused."""
+    """A query string: unknown parameters are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,13 +42,13 @@ class Query(BaseModel):
 
 
 class EpisodeOptions(Request):
-    """What an episode may be given beside its images, in JSON and as form fields alike."""
+    """The options of a new episode besides its images, in JSON or as form fields."""
 
-    steps: Annotated[int, Field(ge=0, le=MOST_STEPS), WHOLE] | None = Field(
+    steps: Annotated[int, Field(ge=0, le=MAX_STEPS), WHOLE] | None = Field(
         None, description="gradient steps K; the model's default if left out"
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] = 0
-    name: str | None = Field(None, max_length=MAX_NAME, description="for people; it need not be unique")
+    name: str | None = Field(None, max_length=MAX_NAME, description="a name for display, which need not be unique")
 
 
 class SupportImage(Request):
@@ -57,33 +57,33 @@ class SupportImage(Request):
 
 
 class EpisodeBody(EpisodeOptions):
-    support: list[SupportImage] = Field(max_length=MOST_ITEMS)
+    support: list[SupportImage] = Field(max_length=MAX_ITEMS)
 
 
 class CorrectionOptions(Request):
-    """What a corrected episode may be given beside its images; what is left out is as in its parent."""
+    """The options of a corrected episode besides its images; those left out are copied from its parent."""
 
-    steps: Annotated[int, Field(ge=0, le=MOST_STEPS), WHOLE] | None = None
+    steps: Annotated[int, Field(ge=0, le=MAX_STEPS), WHOLE] | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     name: str | None = Field(None, max_length=MAX_NAME)
 
 
 class Relabel(Request):
-    image: Annotated[int, Field(ge=0, description="its place among the parent's images, from 0"), WHOLE]
+    image: Annotated[int, Field(ge=0, description="the index of one of the parent's images, from 0"), WHOLE]
     label: str
 
 
 class CorrectionBody(CorrectionOptions):
-    """Images are named by their places among the parent's, as `GET /episodes/{id}/support` lists them, from 0."""
+    """Images are identified by their indices, from 0, in the list that `GET /episodes/{id}/support` returns."""
 
-    remove: list[Annotated[int, Field(ge=0), WHOLE]] = Field([], max_length=MOST_ITEMS)
-    relabel: list[Relabel] = Field([], max_length=MOST_ITEMS)
-    add: list[SupportImage] = Field([], max_length=MOST_ITEMS)
+    remove: list[Annotated[int, Field(ge=0), WHOLE]] = Field([], max_length=MAX_ITEMS)
+    relabel: list[Relabel] = Field([], max_length=MAX_ITEMS)
+    add: list[SupportImage] = Field([], max_length=MAX_ITEMS)
 
 
 class PredictBody(Request):
     episode_id: str = Field(max_length=64)
-    images: list[str] = Field(max_length=MOST_ITEMS, description="PNG, JPEG, WebP or GIF files in base64")
+    images: list[str] = Field(max_length=MAX_ITEMS, description="PNG, JPEG, WebP or GIF files in base64")
 
 
 class WaitQuery(Query):
@@ -97,23 +97,23 @@ class PredictQuery(WaitQuery):
 
 class PageQuery(Query):
     limit: int = Field(20, ge=1, le=100)
-    cursor: str | None = Field(None, pattern=r"^[0-9a-hjkmnp-z]{26}$", description="`next_cursor` of the last page")
+    cursor: str | None = Field(None, pattern=r"^[0-9a-hjkmnp-z]{26}$", description="`next_cursor` of the previous page")
 
 
 def _known_preset(name: str) -> str:
     if name not in PRESETS:
-        raise ValueError(f"no preset is called {name[:100]!r}; there are {', '.join(PRESETS)}")
+        raise ValueError(f"unknown preset {name[:100]!r}; available: {', '.join(PRESETS)}")
     return name
 
 
-# The page reads this list from the API's description.
+# The playground reads this list from the OpenAPI document.
 Preset = Annotated[str, AfterValidator(_known_preset), Field(json_schema_extra={"enum": list(PRESETS)})]
 
 
 class TrainBody(Request):
     dataset: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="name of a folder in the operator's data directory: class folders of images, or Omniglot's layout",
+        description="a folder in `<data directory>/datasets`: a folder of images per class, or Omniglot's layout",
     )
     preset: Preset = "serving"
     meta: Literal["reptile", "maml"] | None = None
@@ -126,7 +126,7 @@ class TrainBody(Request):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] = 0
 
 
-# ---------------------------------------------------------------------- answers
+# ---------------------------------------------------------------------- responses
 
 
 class Progress(BaseModel):
@@ -151,7 +151,7 @@ class Node(BaseModel):
 
 
 class Genotype(BaseModel):
-    """The adapted architecture: for each of the two cells its nodes, with the inputs and operations that were kept."""
+    """The adapted architecture: the nodes of each of the two cells, with the inputs and operations that were kept."""
 
     normal: list[Node]
     reduction: list[Node]
@@ -165,7 +165,7 @@ class Parameters(BaseModel):
 class Episode(BaseModel):
     id: str
     name: str | None
-    parent: str | None = Field(description="the episode that this one is a correction of")
+    parent: str | None = Field(description="the episode that this one corrects")
     state: EpisodeState
     classes: list[str] = Field(description="in the order in which they were first sent")
     shots: dict[str, int]
@@ -177,7 +177,7 @@ class Episode(BaseModel):
     genotype: Genotype | None
     parameters: Parameters | None
     support_accuracy: Probability | None
-    leave_one_out_accuracy: Probability | None = Field(description="null where every class has one image")
+    leave_one_out_accuracy: Probability | None = Field(description="null if every class has only one image")
     adapt_seconds: float | None
     created_at: AwareDatetime
     expires_at: AwareDatetime
@@ -211,11 +211,11 @@ class Episode(BaseModel):
 
 class StoredImage(BaseModel):
     label: str
-    image: str = Field(description="a PNG file in base64: the image as it was stored, ready for the network")
+    image: str = Field(description="a PNG file in base64: the image as it is stored, preprocessed for the network")
 
 
 class StoredSupport(BaseModel):
-    images: list[StoredImage] = Field(description="in the order of their places, from 0")
+    images: list[StoredImage] = Field(description="in the order of their indices, from 0")
 
 
 class EpisodePage(BaseModel):
@@ -228,7 +228,8 @@ class Prediction(BaseModel):
     probability: Probability
     probabilities: dict[str, Probability]
     novelty: Probability | None = Field(
-        description="how likely the image is of none of the classes, if every second one is; null if not measured"
+        description="probability that the image belongs to none of the classes, if half of all images do not; "
+        "null if it is not estimated"
     )
 
 
@@ -283,7 +284,7 @@ class Model(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     version: str
-    active: bool = Field(description="whether new episodes are adapted from it")
+    active: bool = Field(description="whether new episodes use it")
     created_at: AwareDatetime
     card: dict[str, Any]
 
@@ -306,8 +307,8 @@ class Worker(BaseModel):
 class Queue(BaseModel):
     name: Literal["adapt", "train"]
     waiting: int
-    running: int = Field(description="how many a worker has taken and not finished")
-    workers: list[Worker] = Field(description="those that beat")
+    running: int = Field(description="number of jobs that a worker has claimed and not finished")
+    workers: list[Worker] = Field(description="workers with a fresh heartbeat")
 
 
 class Queues(BaseModel):
@@ -315,7 +316,7 @@ class Queues(BaseModel):
 
 
 class Session(BaseModel):
-    """Who is signed in."""
+    """The key that is signed in."""
 
     name: str
     scopes: list[Scope]
@@ -327,7 +328,7 @@ class ExampleImage(BaseModel):
 
 
 class Example(BaseModel):
-    """A task to try: ``support`` and ``queries`` hold the same classes and no drawing twice."""
+    """An example task: `support` and `queries` have the same classes and no image in common."""
 
     title: str
     support: list[ExampleImage]
@@ -353,16 +354,16 @@ class FieldError(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """RFC 9457. Branch on `type`, which is stable; show `detail` to people."""
+    """RFC 9457. Branch on `type`, which is stable; show `detail` to users."""
 
     type: str = Field(description="`/problems/<name>`")
     title: str
     status: int
     detail: str
-    field: str | None = Field(None, description="the field that is wrong")
-    image: str | None = Field(None, description="the image that is wrong, by its place or file name")
-    errors: list[FieldError] | None = Field(None, description="all that is wrong, where that is more than one thing")
-    state: str | None = Field(None, description="the state of the episode that is not ready")
+    field: str | None = Field(None, description="the invalid field")
+    image: str | None = Field(None, description="the invalid image, identified by its index or file name")
+    errors: list[FieldError] | None = Field(None, description="every invalid field")
+    state: str | None = Field(None, description="the state of an episode that is not ready")
 
 
 def _time(seconds: float) -> datetime:

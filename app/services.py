@@ -1,4 +1,4 @@
-"""What one app process holds while it runs, and how a request gets at it."""
+"""The objects that one app process shares among its requests, and the dependency that provides them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from app.telemetry.metrics import Metrics
 
 @dataclass(frozen=True)
 class Services:
-    """``draining`` is set once the process was told to end: it then begins nothing that lasts."""
+    """``draining`` is set once the process is shutting down: from then on it starts no long-running work."""
 
     settings: Settings
     store: Store
@@ -26,7 +26,7 @@ class Services:
 
 
 async def current_services(request: Request) -> Services:
-    # Not a plain function: FastAPI would run that in a thread, which costs more than the rest of a small request.
+    # A coroutine, since FastAPI would run a plain function in a thread, which takes longer than a small request.
     return cast(Services, request.app.state.services)
 
 

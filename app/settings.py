@@ -1,4 +1,4 @@
-"""Everything that can be set from outside, typed, in one place."""
+"""The settings of the service, read from the environment and from ``.env``."""
 
 import hashlib
 import ipaddress
@@ -18,17 +18,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 LONGEST_SOCKET_PATH = 107
 
 
-# Names the folder in which app processes share their counts; prometheus-client looks at it when it is imported.
+# Names the folder in which app processes share their metrics; prometheus-client reads it when it is imported.
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
-# Each takes some 140 MB; by itself `lamanas serve` starts no more than these.
-MOST_APPS = 4
+# By default `lamanas serve` starts at most this many app processes; each takes about 140 MB.
+MAX_APPS = 4
 RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 SECONDS_OF = {"second": 1, "minute": 60, "hour": 3600}
 
 
 @dataclass(frozen=True)
 class Rate:
-    """So many requests in so many seconds; as many at once after a pause."""
+    """This many requests in this many seconds; after a pause, all of them at once."""
 
     requests: int
     seconds: int
@@ -41,7 +41,7 @@ class Rate:
 class Settings(BaseSettings):
     """Read from the environment (prefix ``LAMANAS_``; ``REDIS_URL`` without it) and from ``.env``.
 
-    Raises ``pydantic.ValidationError``, with the setting's name, for a value that cannot work.
+    Raises ``pydantic.ValidationError``, which names the setting, for an invalid value.
     """
 
     model_config = SettingsConfigDict(
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     rate_limit: str | None = None
     predictor_cache: int = Field(default=256, ge=1)
 
-    app_processes: int = Field(default_factory=lambda: min(MOST_APPS, len(os.sched_getaffinity(0))), ge=1)
+    app_processes: int = Field(default_factory=lambda: min(MAX_APPS, len(os.sched_getaffinity(0))), ge=1)
     adapt_processes: int = Field(default=1, ge=1)
     adapt_threads: int = Field(default=1, ge=1)
     train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     def _usable_url(cls, value: str | None) -> str | None:
         if not value:
             return None
-        from redis.connection import parse_url  # here: who needs no Redis need not wait for its import
+        from redis.connection import parse_url  # imported here, since commands without Redis should not wait for it
 
         try:
             named = parse_url(value)  # type: ignore[no-untyped-call]
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
             return self
         if not self.redis_url:
             raise ValueError(
-                "LAMANAS_REDIS_PASSWORD_FILE is set, but REDIS_URL is not: there is no server to sign in to"
+                "LAMANAS_REDIS_PASSWORD_FILE is set, but REDIS_URL is not: the password is for an external server"
             )
         try:
             self.redis_password_file.read_text()
@@ -120,13 +120,13 @@ class Settings(BaseSettings):
     def _room_for_a_request(self) -> "Settings":
         if self.max_bytes_in_flight < 2 * self.max_request_bytes:
             raise ValueError(
-                "LAMANAS_MAX_BYTES_IN_FLIGHT must be twice LAMANAS_MAX_REQUEST_BYTES or more: a key has half of it"
+                "LAMANAS_MAX_BYTES_IN_FLIGHT must be at least twice LAMANAS_MAX_REQUEST_BYTES: a key may use half of it"
             )
         return self
 
     @property
     def rate(self) -> Rate | None:
-        """What a key may send; None: as much as it likes."""
+        """How many requests a key may send; None: no limit."""
         found = RATE.fullmatch(self.rate_limit or "")
         return Rate(int(found[1]), SECONDS_OF[found[2]]) if found else None
 
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
     @property
     def loopback(self) -> bool:
-        """Whether the app listens to this machine alone."""
+        """Whether the app accepts connections from this machine only."""
         if self.host == "localhost":
             return True
         try:
@@ -159,13 +159,13 @@ class Settings(BaseSettings):
 
     @property
     def metrics_dir(self) -> Path:
-        """Where the processes of the app share their counts."""
+        """The folder in which the app processes share their metrics."""
         return self.data_dir / "metrics"
 
     @property
     def redis_socket(self) -> Path:
-        """The private Redis' socket: in the data directory, or, where its path is too long for a socket, in a
-        directory of this user's own named after it."""
+        """The socket of the private Redis: in the data directory, or, if that path is too long for a socket, in a
+        directory of this user that is named after a hash of the data directory."""
         inside = self.data_dir / "redis.sock"
         if len(os.fsencode(inside)) <= LONGEST_SOCKET_PATH:
             return inside
@@ -174,7 +174,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def store_url(self) -> str:
-        """The URL of Redis that clients connect to, password included; never to be printed."""
+        """The URL that clients connect to Redis with. It includes the password: never print it."""
         if self.redis_url is None:
             return f"unix://{quote(str(self.redis_socket))}"
         if self.redis_password_file is None:

@@ -1,4 +1,4 @@
-"""``lamanas bench adapt``: (a) K steps of preset ``paper`` beside the plain reference; (b) the shipped model, whole."""
+"""``lamanas bench adapt``: K steps of preset ``paper`` and of the plain reference; a whole adaptation as served."""
 
 import time
 from typing import Any
@@ -25,27 +25,27 @@ RESEARCH_CODE = {"paper": 1320, "serving": 6100}  # GFLOP-equivalents that the p
 
 
 def decoded_images(ways: int = WAYS, shots: int = SHOTS, seed: int = 0) -> tuple[list[Image.Image], np.ndarray]:
-    """Made-up characters, 105 x 105 RGB, class after class, and their labels int64 (n,)."""
+    """Generated characters, 105 x 105 RGB, sorted by class, and their labels int64 (n,)."""
     rng = np.random.default_rng(seed)
     drawings = [draw(strokes, rng) for strokes in (glyph_class(rng) for _ in range(ways)) for _ in range(shots)]
     return drawings, np.repeat(np.arange(ways), shots)
 
 
 def stacked(images: list[Image.Image], spec: ImageSpec) -> np.ndarray:
-    """Preprocessed as everywhere: uint8 (n, c, h, w)."""
+    """The preprocessed images, uint8 (n, c, h, w)."""
     return np.stack([preprocess(image, spec) for image in images])
 
 
 def measure(runs: int) -> dict[str, Any]:
-    """Both parts on the threads that torch has now; what the fields mean is in docs/performance.md."""
+    """Both measurements, with torch's current number of threads. docs/performance.md explains the fields."""
     rate = gemm_gflops()
-    # The lighter first: the process's peak of memory never falls.
+    # The one with less memory first: the process's peak memory never decreases.
     served = serving(runs)
     return {"gemm_gflops": rate, **machine(), "paper": paper(runs), "serving": served}
 
 
 def paper(runs: int, config: Config = PAPER) -> dict[str, Any]:
-    """K steps on the same images in the same batches, ours and the plain reference's in turns; nothing else timed."""
+    """K steps of our implementation and of the plain reference, alternately, on the same images and batches."""
     learner, parameters = TaskLearner.build(config), initial_parameters(config, 0)
     ways = config.network.ways
     images, labels = decoded_images(ways)
@@ -59,7 +59,7 @@ def paper(runs: int, config: Config = PAPER) -> dict[str, Any]:
     def reference() -> None:
         PlainLearner(config, parameters).adapt(support, targets, batches)
 
-    # Counting comes first: so each has run once, too, before the clock starts.
+    # Counting comes first, so that it also serves as the warm-up.
     counted = {}
     for name, work in {"ours": ours, "reference": reference}.items():
         counted[name] = {"gflop": counted_gflop(work), "peak_memory_mb": peak_memory_mb()}
@@ -75,7 +75,7 @@ def paper(runs: int, config: Config = PAPER) -> dict[str, Any]:
 
 
 def serving(runs: int, model: MetaModel | None = None) -> dict[str, Any]:
-    """From decoded images to the finished artifact, default K."""
+    """A whole adaptation with the default K, from decoded images to the finished artifact."""
     model = MetaModel.from_bytes(*shipped()) if model is None else model
     images, labels = decoded_images()
     phases: dict[str, list[float]] = {"preprocessing": [], "steps": [], "finishing": []}
@@ -100,7 +100,7 @@ def serving(runs: int, model: MetaModel | None = None) -> dict[str, Any]:
 def _whole_adaptation(
     model: MetaModel, images: list[Image.Image], labels: np.ndarray, phases: dict[str, list[float]]
 ) -> Adapted:
-    """``phases`` gets the seconds of each: preprocessing; the K steps; statistics, head and artifact."""
+    """Appends to ``phases`` the seconds of preprocessing, of the K steps, and of statistics, head and artifact."""
     marks = [time.perf_counter()]
     support = stacked(images, model.config.network.image)
     marks.append(time.perf_counter())
@@ -119,5 +119,5 @@ def _whole_adaptation(
 
 
 def _account(timed: dict[str, float], counted: dict[str, float]) -> dict[str, Any]:
-    """What was timed and counted, and the share of the matrix-product rate that this makes."""
+    """The timings and counts, and their ratio as a share of the matrix-product rate."""
     return {**timed, **counted, "share_of_rate": counted["gflop"] / timed["cost"]}

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.contestants plain|litserve|litserve-batched PORT ARTIFACT``: what the app is compared with.
+"""``python -m benchmarks.contestants plain|litserve|litserve-batched PORT ARTIFACT``: servers to compare the app with.
 
-Each serves one artifact on loopback with the preprocessing, the ONNX Runtime settings and the answers of the app, and
-with nothing else of it: no keys, no metrics, no episodes, no process of its own for foreign images.
+Each serves one artifact on loopback, with the app's preprocessing, ONNX Runtime settings and responses, but without
+its other features: keys, metrics, episodes, and separate processes for decoding.
 """
 
 import base64
@@ -24,14 +24,14 @@ MAX_PIXELS = 16_000_000
 
 
 class Images(BaseModel):
-    """The body of ``POST /predict``, as the app takes it; the one artifact is served whatever the episode."""
+    """The body of ``POST /predict``, as the app accepts it; the episode is ignored, as only one artifact is served."""
 
     episode_id: str
     images: list[str]
 
 
 def arrays(classifier: Classifier, images: Sequence[str]) -> UInt8Array:
-    """uint8 (n, channels, size, size) of image files in base64 or base64url."""
+    """Image files in base64 or base64url, decoded: uint8 (n, channels, size, size)."""
     files = [base64.b64decode(image + "=" * (-len(image) % 4), altchars=_altchars(image)) for image in images]
     return np.stack([load(file, classifier.image, max_pixels=MAX_PIXELS) for file in files])
 
@@ -40,8 +40,8 @@ def _altchars(image: str) -> bytes | None:
     return b"-_" if "-" in image or "_" in image else None
 
 
-def answer(classifier: Classifier, images: UInt8Array) -> list[dict[str, Any]]:
-    """The app's ``predictions``, one for each image in the order sent."""
+def predictions(classifier: Classifier, images: UInt8Array) -> list[dict[str, Any]]:
+    """The app's ``predictions``, one for each image, in the same order."""
     rows, novelty = classifier.answers(images)
     return [
         {
@@ -55,23 +55,23 @@ def answer(classifier: Classifier, images: UInt8Array) -> list[dict[str, Any]]:
 
 
 def plain_app(artifact: bytes) -> FastAPI:
-    """The smallest app that answers: one process, everything in its event loop."""
+    """A minimal app: one process that does everything in its event loop."""
     app = FastAPI()
     classifier = Classifier.from_bytes(artifact)
 
     @app.get("/predict")
     async def in_url(episode_id: str, image: list[str] = Query()) -> JSONResponse:  # noqa: B008
-        return JSONResponse({"predictions": answer(classifier, arrays(classifier, image))})
+        return JSONResponse({"predictions": predictions(classifier, arrays(classifier, image))})
 
     @app.post("/predict")
     async def in_body(body: Images) -> JSONResponse:
-        return JSONResponse({"predictions": answer(classifier, arrays(classifier, body.images))})
+        return JSONResponse({"predictions": predictions(classifier, arrays(classifier, body.images))})
 
     return app
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serves until the process is terminated."""
     kind, port, artifact = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     if kind == "plain":
         uvicorn.run(plain_app(artifact.read_bytes()), host=HOST, port=port, log_level="warning", access_log=False)

@@ -1,4 +1,4 @@
-"""A LAMANAS of the benchmark's own, as ``lamanas serve`` starts it, and other servers beside it; all on loopback."""
+"""Starts the servers of a benchmark on loopback: ``lamanas serve`` with its own data directory, and others."""
 
 import os
 import resource
@@ -15,24 +15,24 @@ from pathlib import Path
 
 from cli import tether
 
-PATIENCE_S = 120.0
-STOP_S = 40.0
-LOOK_S = 0.1
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 40.0
+POLL_S = 0.1
 
 
 class StartError(RuntimeError):
-    """A server of the benchmark did not come up."""
+    """A server of the benchmark did not start."""
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on now."""
+    """A port of the loopback address that is currently unused."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Server:
-    """One server with whatever it starts, in a session of its own; its output is kept in ``log``."""
+    """One server and its child processes, in a separate session; its output is written to ``log``."""
 
     def __init__(self, name: str, command: Sequence[str], port: int, log: Path, **changed: str) -> None:
         self.name, self.url, self._log = name, f"http://127.0.0.1:{port}", log
@@ -46,48 +46,48 @@ class Server:
                 start_new_session=True,
             )
 
-    def until(self, holds: Callable[[], bool]) -> None:
-        """Returns once ``holds()``. Raises StartError, with the end of its log, if that takes too long."""
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Waits until ``holds()``. Raises StartError, with the end of the log, if the server exits or is too slow."""
+        deadline = time.monotonic() + START_TIMEOUT_S
         while not holds():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = self._log.read_text(errors="replace")[-2000:]
-                raise StartError(f"{self.name} did not come up at {self.url}:\n{tail}")
-            time.sleep(LOOK_S)
+                raise StartError(f"{self.name} did not start at {self.url}:\n{tail}")
+            time.sleep(POLL_S)
 
-    def answers(self, path: str) -> bool:
-        """Whether a GET of this is answered with 200."""
+    def responds(self, path: str) -> bool:
+        """Whether a GET request for this path succeeds."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5):  # noqa: S310 (our own address)
+            with urllib.request.urlopen(self.url + path, timeout=5):  # noqa: S310 (the URL is on loopback)
                 return True
         except (urllib.error.URLError, OSError):
             return False
 
     def listens(self) -> bool:
-        """Whether it answers anything at all."""
+        """Whether the server responds at all, with any status."""
         try:
-            with urllib.request.urlopen(self.url + "/openapi.json", timeout=5):  # noqa: S310 (our own address)
+            with urllib.request.urlopen(self.url + "/openapi.json", timeout=5):  # noqa: S310 (the URL is on loopback)
                 return True
         except urllib.error.HTTPError:
             return True
         except OSError:
             return False
 
-    def rest(self) -> None:
-        """Holds its processes still: some servers poll when they have nothing to do."""
+    def suspend(self) -> None:
+        """Suspends its processes: some servers poll while they are idle."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
-    def wake(self) -> None:
-        """Lets them go on."""
+    def resume(self) -> None:
+        """Resumes its processes."""
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Asks it to end, and kills what is left in its session."""
+        """Terminates the server, and kills what remains in its session."""
         with suppress(ProcessLookupError):
-            self.wake()
+            self.resume()
         self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_S)
+            self.process.wait(STOP_TIMEOUT_S)
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -95,7 +95,7 @@ class Server:
 
 @contextmanager
 def lamanas(folder: Path, *, processes: int = 1) -> Iterator[tuple[Server, str]]:
-    """``lamanas serve`` with this many adapt processes, on a data directory in ``folder``; and its admin token."""
+    """``lamanas serve`` with this many adapt processes and a data directory in ``folder``; and its admin token."""
     data = folder / "data"
     port = free_port()
     server = Server(
@@ -109,7 +109,7 @@ def lamanas(folder: Path, *, processes: int = 1) -> Iterator[tuple[Server, str]]
         LAMANAS_ADAPT_PROCESSES=str(processes),
     )
     try:
-        server.until(lambda: server.answers("/readyz"))
+        server.wait_until(lambda: server.responds("/readyz"))
         yield server, (data / "admin-token").read_text().strip()
     finally:
         server.stop()
@@ -117,46 +117,46 @@ def lamanas(folder: Path, *, processes: int = 1) -> Iterator[tuple[Server, str]]
 
 @contextmanager
 def contestant(kind: str, folder: Path, artifact: Path) -> Iterator[Server]:
-    """One of ``benchmarks.contestants`` over this artifact; held still until it is woken."""
+    """One of ``benchmarks.contestants`` with this artifact, suspended until ``resume`` is called."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.contestants", kind, str(port), str(artifact)]
     server = Server(kind, command, port, folder / f"{kind}.log")
     try:
-        server.until(server.listens)
-        server.rest()
+        server.wait_until(server.listens)
+        server.suspend()
         yield server
     finally:
         server.stop()
 
 
-def family(pid: int) -> list[int]:
-    """The process and all below it."""
+def process_tree(pid: int) -> list[int]:
+    """The process and all its descendants."""
     below = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             below += [int(child) for child in tasks.read_text().split()]
-    return [pid, *(one for child in below for one in family(child))]
+    return [pid, *(one for child in below for one in process_tree(child))]
 
 
 def processor_seconds(pid: int) -> float:
-    """What the process and all below it have had of processors so far."""
+    """The processor time that the process and its descendants have used so far."""
     ticks = 0
-    for one in family(pid):
+    for one in process_tree(pid):
         with suppress(OSError):
             ticks += sum(int(word) for word in Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:13])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def within(server: Server, *words: str) -> list[int]:
-    """The processes of ``lamanas`` with these arguments, and all below them."""
-    ending = "\0".join(["cli.main", *words, ""]).encode()
-    for pid in family(server.process.pid):
+def processes_of(server: Server, *arguments: str) -> list[int]:
+    """The process of ``lamanas`` with these arguments, and its descendants."""
+    ending = "\0".join(["cli.main", *arguments, ""]).encode()
+    for pid in process_tree(server.process.pid):
         with suppress(OSError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(ending):
-                return family(pid)
-    raise StartError(f"{server.name} runs no lamanas {' '.join(words)}")
+                return process_tree(pid)
+    raise StartError(f"{server.name} runs no lamanas {' '.join(arguments)}")
 
 
 def memory_mb(pid: int) -> float:
-    """What the process has in memory now, in MB."""
+    """The resident memory of the process, in MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6

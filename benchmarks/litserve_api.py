@@ -1,5 +1,5 @@
-"""The artifact behind LitServe. A module of its own: LitServe's worker imports the class anew, and litserve is
-installed for benchmarks alone."""
+"""Serves the artifact with LitServe. A separate module, since LitServe's worker process imports the class again, and
+litserve is installed only for benchmarks."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,16 @@ from typing import Any
 import litserve
 import numpy as np
 
-from benchmarks.contestants import answer, arrays
+from benchmarks.contestants import arrays, predictions
 from lamanas_core.artifact import Classifier
 from lamanas_core.images import UInt8Array
 
-# What the worker waits for, at most, to fill a batch: as many as ask at once, and about the time that one image takes.
+# The maximum batch, the highest number of concurrent requests, and the time to wait for it, about that of one image.
 BATCH, BATCH_SECONDS = 32, 0.001
 
 
 class One(litserve.LitAPI):  # type: ignore[misc]
-    """One request at a time, decoded, predicted and encoded in the worker, as LitServe has it."""
+    """LitServe's default: the worker decodes, classifies and encodes one request at a time."""
 
     def __init__(self, artifact: Path, **batching: float) -> None:
         super().__init__(**batching)
@@ -29,14 +29,14 @@ class One(litserve.LitAPI):  # type: ignore[misc]
         return arrays(self._classifier, request["images"])
 
     def predict(self, x: Any) -> Any:
-        return answer(self._classifier, x)
+        return predictions(self._classifier, x)
 
     def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
         return {"predictions": output}
 
 
 class Batched(One):
-    """All that wait at a time in one call."""
+    """Classifies all waiting requests in one call."""
 
     def __init__(self, artifact: Path) -> None:
         super().__init__(artifact, max_batch_size=BATCH, batch_timeout=BATCH_SECONDS)
@@ -46,7 +46,7 @@ class Batched(One):
 
     def predict(self, x: list[UInt8Array]) -> list[list[dict[str, Any]]]:
         ends = np.cumsum([len(images) for images in x])
-        found = answer(self._classifier, np.concatenate(x))
+        found = predictions(self._classifier, np.concatenate(x))
         return [found[end - len(images) : end] for images, end in zip(x, ends, strict=True)]
 
     def unbatch(self, output: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
@@ -54,7 +54,7 @@ class Batched(One):
 
 
 def serve(artifact: Path, host: str, port: int, *, batched: bool) -> None:
-    """Serves with one worker until told to end."""
+    """Serves with one worker until the process is terminated."""
     api = Batched(artifact) if batched else One(artifact)
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1)
     server.run(host=host, port=port, num_api_servers=1, log_level="warning", generate_client_file=False)

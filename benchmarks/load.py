@@ -1,4 +1,4 @@
-"""Load from outside: requests made up beforehand, sent by ``wrk`` over a fixed number of connections."""
+"""Generates load: prepared requests, sent by ``wrk`` over a fixed number of connections."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# Requests in turns, each from its own line (path, tab, body), made before the first is sent; then one line of JSON.
+# Reads requests (path, tab, body) from a file, one per line, sends them cyclically, and prints one line of JSON.
 SCRIPT = """
 local requests, at = {}, 0
 function init(args)
@@ -34,11 +34,11 @@ end
 
 
 class LoadError(RuntimeError):
-    """The load could not be made, or was not answered as it should be."""
+    """The load could not be generated, or requests failed."""
 
 
 def program() -> str:
-    """The path of wrk. Raises LoadError where it is not installed."""
+    """The path of wrk. Raises LoadError if it is not installed."""
     found = shutil.which("wrk")
     if found is None:
         raise LoadError("wrk is not installed: it sends the requests (Debian and Ubuntu: apt-get install wrk)")
@@ -46,7 +46,7 @@ def program() -> str:
 
 
 def litserve_version() -> str:
-    """Raises LoadError where LitServe is not installed."""
+    """The version of LitServe. Raises LoadError if it is not installed."""
     try:
         return version("litserve")
     except PackageNotFoundError:
@@ -54,7 +54,7 @@ def litserve_version() -> str:
 
 
 def write(folder: Path, name: str, requests: Iterable[tuple[str, str]]) -> Path:
-    """A file of requests, each a path and a body; without a body it is a GET, with one a POST."""
+    """Writes requests, each a path and a body, to a file; requests without a body are sent by GET, others by POST."""
     path = folder / f"{name}.tsv"
     path.write_text("".join(f"{at}\t{body}\n" for at, body in requests))
     (folder / "requests.lua").write_text(SCRIPT)
@@ -62,21 +62,21 @@ def write(folder: Path, name: str, requests: Iterable[tuple[str, str]]) -> Path:
 
 
 def send(url: str, requests: Path, token: str, *, connections: int, seconds: int) -> dict[str, float]:
-    """``requests_per_second``, ``p50_ms`` and ``p99_ms`` of these requests in turns. Raises LoadError."""
-    words = [program(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    words += ["-s", str(requests.parent / "requests.lua"), url, "--", str(requests), token]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 60)
+    """``requests_per_second``, ``p50_ms`` and ``p99_ms`` of these requests, sent cyclically. Raises LoadError."""
+    command = [program(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command += ["-s", str(requests.parent / "requests.lua"), url, "--", str(requests), token]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode != 0:
         raise LoadError(f"wrk failed at {url}: {(done.stderr or done.stdout).strip()[-500:]}")
     return figures(done.stdout, f"{requests.stem} at {url}")
 
 
-def figures(output: str, what: str) -> dict[str, float]:
-    """What our script let wrk print at its end. Raises LoadError if anything was refused or lost."""
+def figures(output: str, requests: str) -> dict[str, float]:
+    """The results that the script printed last. Raises LoadError if any request was refused or failed."""
     found: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     if found["refused"] or found["broken"] or not found["requests"]:
-        text = f"{found['requests']} answers, {found['refused']} of them refusals, {found['broken']} connections broken"
-        raise LoadError(f"{what}: {text}")
+        text = f"{found['requests']} responses, {found['refused']} of them errors; {found['broken']} connection errors"
+        raise LoadError(f"{requests}: {text}")
     return {
         "requests": found["requests"],
         "requests_per_second": found["requests"] / (found["microseconds"] / 1e6),

@@ -1,4 +1,4 @@
-"""Measuring on a machine that others use too: the matrix-product rate beside every time, contestants in turns."""
+"""Timing on a shared machine: contestants run in turns, and each time is reported with the matrix-product rate."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 SIDE = 1024
-# What a profiled operator counts as, by a part of its name; the first that fits.
+# The group of a profiled operator, by a part of its name; the first match counts.
 GROUPS = {
     "batch_norm": "normalisation",
     "conv": "convolution",
@@ -40,11 +40,11 @@ def gemm_gflops(products: int = 20) -> float:
 
 
 def in_turns(contestants: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, dict[str, float]]:
-    """Every contestant ``runs`` times, one after the other in each round; let each run once before.
+    """Times every contestant ``runs`` times; each round runs all of them once. The caller warms them up.
 
-    Of each: median ``seconds``, ``min`` and ``max``; ``cpu_seconds``, the median of the time that the processor spent
-    on it, which counts no waiting for other programs; ``gemm_gflops`` measured just before and after its runs, and
-    ``cost``, the median of seconds x the mean of those two, in GFLOP-equivalents.
+    Returns for each: the median ``seconds``, ``min`` and ``max``; ``cpu_seconds``, the median processor time, which
+    excludes waiting for other programs; ``gemm_gflops``, measured just before and after each run; and ``cost``, the
+    median of seconds x the mean of those two rates, in GFLOP-equivalents.
     """
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     cpu: dict[str, list[float]] = {name: [] for name in contestants}
@@ -73,7 +73,7 @@ def in_turns(contestants: Mapping[str, Callable[[], Any]], runs: int) -> dict[st
 
 
 def counted_gflop(work: Callable[[], Any]) -> float:
-    """GFLOP of the convolutions and matrix products that ``work`` does; all else is not counted."""
+    """GFLOP of the convolutions and matrix products in ``work``; other operations are not counted."""
     counter = FlopCounterMode(display=False)
     with counter:
         work()
@@ -81,7 +81,7 @@ def counted_gflop(work: Callable[[], Any]) -> float:
 
 
 def where_time_goes(work: Callable[[], Any]) -> dict[str, float]:
-    """The share of one profiled run's processor time that each kind of operator takes, largest first."""
+    """Each operator group's share of the processor time of one profiled run, largest first."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         work()
     spent: dict[str, float] = {}
@@ -94,13 +94,13 @@ def where_time_goes(work: Callable[[], Any]) -> dict[str, float]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has had so far, in MB."""
+    """The peak resident memory of this process so far, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / 1e6 if platform.system() == "Darwin" else peak * 1024 / 1e6, 1)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on, and how busy it was: ``load`` is the mean of the last minute."""
+    """The machine and its load average over the last minute."""
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

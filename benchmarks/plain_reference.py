@@ -1,8 +1,8 @@
-"""Preset ``paper`` as one would first write it: what our own speed is measured against.
+"""A straightforward implementation of preset ``paper``: the reference for our speed.
 
-The same network, task learner and numbers as ``lamanas_core`` (a test holds them equal), with none of its
-care for speed: contiguous tensors, torch's own batch-norm, a ReLU in every operation, the mix summed operation by
-operation, two passes a batch (one for θ, one for α, each forward and backward), torch's Adam, nothing pruned.
+The network, task learner and results are those of ``lamanas_core`` (a test compares them), without its optimizations:
+contiguous tensors, torch's batch-norm, a ReLU in every operation, operations weighted and summed one by one, two
+forward and backward passes per batch (for θ and for α), torch's Adam, no pruning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class Convolution(nn.Module):
-    """ReLU, convolution, batch-norm; preparation of a cell's input and strided skip, too."""
+    """ReLU, convolution, batch-norm; also used to prepare a cell's inputs and as the strided skip."""
 
     def __init__(self, channels_in: int, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def _operations(channels: int, stride: int) -> nn.ModuleList:
 
 
 class Cell(nn.Module):
-    """Nodes, each the weighted sum of all operations on all states before it; all nodes side by side come out."""
+    """Each node is the weighted sum of all operations on all earlier states; the output concatenates all nodes."""
 
     def __init__(self, network: NetworkConfig, kind: str, before: tuple[int, int], first_is_larger: bool) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Cell(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """The supernet; its parameters have the names of ours. ``forward(images, alpha, temperature)`` -> logits."""
+    """The supernet, with the parameter names of ``lamanas_core``. ``forward(images, alpha, temperature)`` -> logits."""
 
     def __init__(self, network: NetworkConfig) -> None:
         super().__init__()
@@ -161,19 +161,19 @@ class PlainNetwork(nn.Module):
 
 
 def mix(alpha: Alpha, kind: str, nodes: int, temperature: float) -> Tensor:
-    """The weight of every operation, (edges, operations): its share times the chance that its input is chosen."""
+    """The weight of every operation, (edges, operations): its share times the probability that its input is chosen."""
     operations = torch.softmax(alpha[f"{kind}.operations"] / temperature, dim=1)
     inputs = [operations.new_ones(()), operations.new_ones(())]
     for node in range(1, nodes):
-        chances = torch.softmax(alpha[f"{kind}.pairs.{node}"] / temperature, dim=0)
+        probabilities = torch.softmax(alpha[f"{kind}.pairs.{node}"] / temperature, dim=0)
         chosen = list(combinations(range(node + 2), 2))
         for source in range(node + 2):
-            inputs.append(sum((chances[i] for i, pair in enumerate(chosen) if source in pair), torch.zeros(())))
+            inputs.append(sum((probabilities[i] for i, pair in enumerate(chosen) if source in pair), torch.zeros(())))
     return operations * torch.stack(inputs)[:, None]
 
 
 class PlainLearner:
-    """θ, α and φ of one client; ``adapt`` moves θ and α in place."""
+    """θ, α and φ of one client; ``adapt`` updates θ and α in place."""
 
     def __init__(self, config: Config, parameters: Parameters) -> None:
         self.task = config.task_learner
@@ -188,12 +188,12 @@ class PlainLearner:
         self.of_alpha = torch.optim.Adam(list(self.alpha.values()), self.task.alpha_rate, betas=(0.0, 0.999))
 
     def adapt(self, support: Tensor, labels: Tensor, batches: Sequence[Tensor]) -> list[float]:
-        """One step of Eq. 2 a batch (rows of the support set, images (n, c, h, w)); the loss before each."""
+        """One step of Eq. 2 per batch (rows of the support set, images (n, c, h, w)). Returns the loss before each."""
         count = len(batches)
         return [self.step(support[rows], labels[rows], k, count) for k, rows in enumerate(batches)]
 
     def step(self, images: Tensor, labels: Tensor, k: int, count: int) -> float:
-        """Step ``k`` of ``count``: both gradients where θ and α stand, a pass for each, then both move."""
+        """Step ``k`` of ``count``: both gradients at the current θ and α, in one pass each, then both updates."""
         self.of_theta.zero_grad()
         self.loss_of(images, labels, k, count).backward()  # type: ignore[no-untyped-call]
         theta_gradients = [parameter.grad for parameter in self.network.parameters()]
@@ -214,6 +214,6 @@ class PlainLearner:
         return value
 
     def temperature(self, k: int, count: int) -> float:
-        """α's at step ``k`` of ``count``: on its way down from the start's to the end's."""
+        """α's temperature at step ``k`` of ``count``: it falls linearly from the start to the end temperature."""
         start = self.end_temperature if self.task.start_temperature is None else self.task.start_temperature
         return start + (self.end_temperature - start) * (k / (count - 1) if count > 1 else 1.0)

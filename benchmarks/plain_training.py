@@ -1,7 +1,7 @@
-"""Algorithms 1 and 2 on the plain reference's network, as one would first write them: double backward throughout.
+"""A straightforward implementation of Algorithms 1 and 2 on the plain reference's network, with double backward.
 
-No paths are dropped: to drop one here would be to multiply it by 0 after computing it. Queries share a batch with
-the support set, and its statistics.
+There is no drop-path, which would compute each path and then multiply it by 0. Queries share a batch, and its
+statistics, with the support set.
 """
 
 import copy
@@ -14,19 +14,19 @@ from torch.func import functional_call
 
 from benchmarks.plain_reference import PlainLearner
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Config
+from lamanas_core.config import Config, Proxy
 from lamanas_core.data.episodes import Episode
 
 
 class PlainTrainer(PlainLearner):
-    """One task of meta-training. ``moving_loss``: φ as Algorithm 2 moves it; the steps are taken with the first φ."""
+    """One task of meta-training. ``moving_loss``: φ as updated by Algorithm 2; the steps use the initial φ."""
 
     def __init__(self, config: Config, parameters: Parameters) -> None:
         super().__init__(config, parameters)
         self.moving_loss = copy.deepcopy(self.loss)
 
     def algorithm_1(self, task: Episode, batches: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The exact gradient of the query cross-entropy after one SGD step a batch, in θ, α and φ, in this order."""
+        """The exact gradients of the query cross-entropy after one SGD step per batch, in the order θ, α, φ."""
         start = [*self.network.parameters(), *self.alpha.values()]
         theta: Tensors = dict(self.network.named_parameters())
         alpha: Tensors = dict(self.alpha)
@@ -41,26 +41,31 @@ class PlainTrainer(PlainLearner):
             self._query_loss(task, theta, alpha), [*start, *self.loss.parameters()], materialize_grads=True
         )
 
-    def algorithm_2(self, task: Episode, batches: Sequence[Tensor], phi_rate: float) -> float:
-        """Eq. 8's step on ``moving_loss``, then Eq. 2's on θ and α, for every batch; the query cross-entropy after."""
+    def algorithm_2(self, task: Episode, batches: Sequence[Tensor], phi_rate: float, proxy: Proxy) -> float:
+        """For every batch a step of the proxy on ``moving_loss``, then Eq. 2's on θ and α. Returns the query loss.
+
+        ``proxy`` is ``mse`` (Eq. 7) or ``inner_product`` (Eq. 8), on the support set as printed.
+        """
         of_phi = torch.optim.Adam(self.moving_loss.parameters(), phi_rate)
         for k, rows in enumerate(batches):
             images, labels = task.support[rows], task.support_labels[rows]
             of_phi.zero_grad()
-            value = self.proxy(images, labels, k, len(batches))
+            value = self.proxy(images, labels, k, len(batches), proxy)
             value.backward(inputs=list(self.moving_loss.parameters()))  # type: ignore[no-untyped-call]
             of_phi.step()
             self.step(images, labels, k, len(batches))
         with torch.no_grad():
             return float(self._query_loss(task, dict(self.network.named_parameters()), self.alpha))
 
-    def proxy(self, images: Tensor, labels: Tensor, k: int, count: int) -> Tensor:
-        """Eq. 8 as printed: minus the inner product of the gradients of L_φ and of cross-entropy, in θ and α."""
+    def proxy(self, images: Tensor, labels: Tensor, k: int, count: int, proxy: Proxy) -> Tensor:
+        """Eq. 7, or Eq. 8: minus the inner product of the gradients of L_φ and of cross-entropy, in θ and α."""
         variables = [*self.network.parameters(), *self.alpha.values()]
         logits = self.network(images, self.alpha, self.temperature(k, count))
         entropy = F.cross_entropy(logits, labels)
+        learned: Tensor = self.moving_loss(logits, labels, k / count, None)[0]
+        if proxy == "mse":
+            return (learned - entropy.detach()).square()
         fixed = torch.autograd.grad(entropy, variables, retain_graph=True, materialize_grads=True)
-        learned = self.moving_loss(logits, labels, k / count, None)[0]
         moving = torch.autograd.grad(learned, variables, create_graph=True, materialize_grads=True)
         product: Tensor = -torch.stack([(a * b).sum() for a, b in zip(moving, fixed, strict=True)]).sum()
         return product

@@ -1,4 +1,4 @@
-"""``lamanas bench predict``: the artifact against the same adapted network in PyTorch."""
+"""``lamanas bench predict``: compares the artifact with the same adapted network in PyTorch."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from lamanas_core.data.episodes import to_float
 from lamanas_core.meta_model import MetaModel, shipped
 
 SIZES = (1, 20, 100)
-REPEATS = 200  # images a timed run sees at least: one alone is too short to time
+MIN_IMAGES = 200  # per timed run: one image alone is too fast to time
 
 
 def measure(runs: int, model: MetaModel | None = None) -> dict[str, Any]:
-    """Per number of images: median seconds of one call of each, their cost, and how many times faster ours is."""
+    """For each number of images: median seconds and cost of one call of each, and the speed-up of the artifact."""
     model = MetaModel.from_bytes(*shipped()) if model is None else model
     images, labels = decoded_images()
     support = stacked(images, model.config.network.image)
@@ -27,7 +27,7 @@ def measure(runs: int, model: MetaModel | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {"gemm_gflops": gemm_gflops(), **machine(), "artifact_bytes": len(adapted.artifact)}
     for size in SIZES:
         batch = support[:size]
-        calls = max(1, REPEATS // size)
+        calls = max(1, MIN_IMAGES // size)
 
         def artifact(batch: Any = batch, calls: int = calls) -> None:
             for _ in range(calls):

@@ -1,5 +1,5 @@
-"""``lamanas bench serve``: requests a second of the real app beside LitServe and a plain FastAPI app, and the service
-as a whole: predictions while others are adapted to, adaptations a minute, memory."""
+"""``lamanas bench serve``: requests per second of the app, of LitServe and of a plain FastAPI app; and of the whole
+service, the latency of predictions during adaptations, adaptations per minute, and memory."""
 
 import base64
 import json
@@ -22,23 +22,23 @@ from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 
 WAYS, SHOTS = 20, 5
 CONCURRENCY = (1, 32)
-# Different drawings, asked in turns: an answer kept from before would be of no use.
+# Different drawings, sent cyclically, so that a cached response would not help.
 DRAWINGS = 400
-WARM_SECONDS = 1
+WARM_UP_S = 1
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One server, and which of the kinds of requests it takes."""
+    """One server, and the kinds of requests that it supports."""
 
     name: str
     server: Server
     kinds: tuple[str, ...]
-    rests: bool
+    suspended: bool
 
 
 def measure(seconds: int, rounds: int) -> dict[str, Any]:
-    """All of it; what the fields mean is in docs/performance.md. Raises LoadError, StartError."""
+    """All measurements. docs/performance.md explains the fields. Raises LoadError, StartError."""
     load.program()
     with tempfile.TemporaryDirectory(prefix="lam-bench-") as name:
         folder = Path(name)
@@ -51,7 +51,7 @@ def measure(seconds: int, rounds: int) -> dict[str, Any]:
 
 
 def contest(folder: Path, seconds: int, rounds: int) -> dict[str, Any]:
-    """Each server with each kind of request at each concurrency, one after the other in each round: medians."""
+    """The medians over the rounds; each round measures every server with every kind of request and concurrency."""
     rng = np.random.default_rng(1)
     classes = [glyph_class(rng) for _ in range(WAYS)]
     with ExitStack() as running:
@@ -61,17 +61,17 @@ def contest(folder: Path, seconds: int, rounds: int) -> dict[str, Any]:
             artifact = folder / "model.onnx"
             artifact.write_bytes(client.get(f"/episodes/{episode}/model.onnx").content)
         drawings = [png(draw(classes[n % WAYS], rng)) for n in range(DRAWINGS)]
-        files = {kind: load.write(folder, kind, made(kind, episode, drawings)) for kind in KINDS}
+        files = {kind: load.write(folder, kind, requests_of(kind, episode, drawings)) for kind in KINDS}
         others = {kind: running.enter_context(contestant(kind, folder, artifact)) for kind in OTHERS}
-        contests = [Contest("lamanas", served, tuple(KINDS), rests=False)]
-        contests += [Contest(kind, server, OTHERS[kind], rests=True) for kind, server in others.items()]
-        _same_answers(contests, token, episode, drawings[0])
+        contests = [Contest("lamanas", served, tuple(KINDS), suspended=False)]
+        contests += [Contest(kind, server, OTHERS[kind], suspended=True) for kind, server in others.items()]
+        _check_answers(contests, token, episode, drawings[0])
         cells = _in_turns(contests, files, token, seconds, rounds)
     return {"cells": cells, "ratios": ratios(cells)}
 
 
-def made(kind: str, episode: str, drawings: list[bytes]) -> Iterator[tuple[str, str]]:
-    """Paths and bodies of the requests of one kind."""
+def requests_of(kind: str, episode: str, drawings: list[bytes]) -> Iterator[tuple[str, str]]:
+    """Paths and bodies of the requests of this kind."""
     images = KINDS[kind]
     for at in range(0, len(drawings), images):
         batch = drawings[at : at + images]
@@ -83,9 +83,9 @@ def made(kind: str, episode: str, drawings: list[bytes]) -> Iterator[tuple[str, 
             yield "/predict", json.dumps({"episode_id": episode, "images": sent})
 
 
-# Kinds of requests, with the images of each.
+# Kinds of requests, with their numbers of images.
 KINDS = {"get_1": 1, "post_1": 1, "post_20": 20}
-# LitServe takes POST alone; batched, it is asked what batching is for.
+# LitServe supports POST only; batching is measured with the requests that it is meant for, of one image each.
 OTHERS: dict[str, tuple[str, ...]] = {
     "plain": tuple(KINDS),
     "litserve": ("post_1", "post_20"),
@@ -104,7 +104,7 @@ def _in_turns(
                     if kind in one.kinds:
                         cell = runs[one.name].setdefault(f"{kind}_c{connections}", [])
                         send = _sender(one.server, requests, token, connections)
-                        cell.append(_awake(one, send, seconds, warm=number == 0))
+                        cell.append(_measured(one, send, seconds, warm_up=number == 0))
     return {name: {cell: _medians(found) for cell, found in cells.items()} for name, cells in runs.items()}
 
 
@@ -112,19 +112,21 @@ def _sender(server: Server, requests: Path, token: str, connections: int) -> Cal
     return lambda seconds: load.send(server.url, requests, token, connections=connections, seconds=seconds)
 
 
-def _awake(one: Contest, send: Callable[[int], dict[str, float]], seconds: int, *, warm: bool) -> dict[str, float]:
-    if one.rests:
-        one.server.wake()
+def _measured(
+    one: Contest, send: Callable[[int], dict[str, float]], seconds: int, *, warm_up: bool
+) -> dict[str, float]:
+    if one.suspended:
+        one.server.resume()
     try:
-        if warm:
-            send(WARM_SECONDS)
+        if warm_up:
+            send(WARM_UP_S)
         before = processor_seconds(one.server.process.pid)
         found = send(seconds)
         spent = processor_seconds(one.server.process.pid) - before
         return found | {"cpu_ms": 1000 * spent / found["requests"]}
     finally:
-        if one.rests:
-            one.server.rest()
+        if one.suspended:
+            one.server.suspend()
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -132,7 +134,7 @@ def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def ratios(cells: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Of LAMANAS to each other server: requests a second and p50 of each cell. What has no GET is asked by POST."""
+    """The ratios of LAMANAS to each other server in each cell. GET is compared with POST if a server has no GET."""
     found: dict[str, dict[str, float]] = {}
     for name, theirs in cells.items():
         for cell, ours in cells["lamanas"].items():
@@ -145,26 +147,26 @@ def ratios(cells: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str,
     return found
 
 
-def _same_answers(contests: list[Contest], token: str, episode: str, drawing: bytes) -> None:
-    """Raises LoadError unless all answer one image alike."""
+def _check_answers(contests: list[Contest], token: str, episode: str, drawing: bytes) -> None:
+    """Raises LoadError unless all servers return the same probabilities for an image."""
     body = {"episode_id": episode, "images": [base64.b64encode(drawing).decode()]}
-    labels = {}
+    probabilities = {}
     for one in contests:
-        if one.rests:
-            one.server.wake()
+        if one.suspended:
+            one.server.resume()
         headers = {"Authorization": f"Bearer {token}"}
         answer = httpx.post(f"{one.server.url}/predict", json=body, headers=headers, timeout=30)
-        if one.rests:
-            one.server.rest()
+        if one.suspended:
+            one.server.suspend()
         if answer.status_code != 200:
-            raise load.LoadError(f"{one.name} answers {answer.status_code}: {answer.text[:500]}")
-        labels[one.name] = [round(p, 5) for p in answer.json()["predictions"][0]["probabilities"].values()]
-    if any(found != labels["lamanas"] for found in labels.values()):
-        raise load.LoadError(f"the servers answer one image differently: {labels}")
+            raise load.LoadError(f"{one.name} responded with {answer.status_code}: {answer.text[:500]}")
+        probabilities[one.name] = [round(p, 5) for p in answer.json()["predictions"][0]["probabilities"].values()]
+    if any(found != probabilities["lamanas"] for found in probabilities.values()):
+        raise load.LoadError(f"the servers return different probabilities for an image: {probabilities}")
 
 
 def _machine() -> dict[str, Any]:
-    """What it ran on: processors that it may use, and how busy they were in the minute before."""
+    """The number of usable processors, the load average of the last minute, and the versions."""
     return {
         "processors": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),

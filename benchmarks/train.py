@@ -1,4 +1,4 @@
-"""``lamanas bench train``: tasks a second of Algorithms 1 and 2, preset ``paper`` beside the plain reference."""
+"""``lamanas bench train``: tasks per second of Algorithms 1 and 2; for preset ``paper`` also of the plain reference."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +21,9 @@ PHI_RATE = 0.01
 
 
 def measure(runs: int, paper: Config = PAPER, serving: Config = PRESETS["serving"]) -> dict[str, Any]:
-    """Of each algorithm and preset what ``in_turns`` says of one task, tasks a second, and the ratio where there is a
-    reference to divide by; of ``serving`` also ``processes``.
+    """For each preset and algorithm the result of ``in_turns`` for one task and the tasks per second.
+
+    For ``paper`` also the ratio to the reference, and for ``serving`` also ``processes``.
     """
     return {
         "gemm_gflops": gemm_gflops(),
@@ -41,7 +42,7 @@ def measure(runs: int, paper: Config = PAPER, serving: Config = PRESETS["serving
 
 
 def _by_processes(config: Config, runs: int) -> dict[str, float]:
-    """Tasks a second of Algorithm 1 by one process and by two that share its meta-batches."""
+    """Tasks per second of Algorithm 1 with one process, and with two that share each meta-batch."""
     one, two = (tasks_per_second(config, processes, runs) for processes in (1, 2))
     return {"one": one, "two": two, "ratio": two / one}
 
@@ -58,13 +59,13 @@ def _timed(contestants: dict[str, Callable[[], Any]], runs: int) -> dict[str, An
     return timed
 
 
-def by_sgd(config: Config) -> Config:
-    """Algorithm 1's: no meta-gradient flows through Adam with β₁ = 0."""
+def with_sgd(config: Config) -> Config:
+    """The configuration for Algorithm 1, with SGD: no meta-gradient flows through Adam with β₁ = 0."""
     return replace(config, task_learner=replace(config.task_learner, optimizer="sgd"))
 
 
 def _algorithm_1(config: Config) -> Callable[[], Any]:
-    config = by_sgd(config)
+    config = with_sgd(config)
     learner, parameters, task = TaskLearner.build(config), initial_parameters(config, 0), task_of(config)
     count = config.task_learner.steps
     return lambda: maml(learner, parameters, task, count, torch.Generator().manual_seed(0))
@@ -84,5 +85,5 @@ def _reference(config: Config, algorithm: int) -> Callable[[], Any]:
     generator = torch.Generator().manual_seed(0)
     batches = drawn(task.support_labels, config.task_learner.steps, size, generator)
     if algorithm == 1:
-        return lambda: PlainTrainer(by_sgd(config), parameters).algorithm_1(task, batches)
-    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE)
+        return lambda: PlainTrainer(with_sgd(config), parameters).algorithm_1(task, batches)
+    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE, "inner_product")

@@ -1,4 +1,4 @@
-"""Meta-training shared out among processes, as torchrun starts them."""
+"""Meta-training that is distributed among processes, as torchrun starts them."""
 
 import multiprocessing
 import os
@@ -20,8 +20,11 @@ META_BATCH = 2
 
 
 def tasks_per_second(config: Config, processes: int, runs: int) -> float:
-    """Of Algorithm 1, median of ``runs`` meta-batches of two tasks, gradients added up (gloo) included; one thread a
-    process. Raises RuntimeError where a process fails."""
+    """Tasks per second of Algorithm 1, from the median of ``runs`` meta-batches of two tasks.
+
+    The time includes the reduction of gradients (gloo). Each process has one thread. Raises RuntimeError if a process
+    fails.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     port = free_port()
@@ -38,13 +41,13 @@ def tasks_per_second(config: Config, processes: int, runs: int) -> float:
     return META_BATCH / statistics.median(seconds)
 
 
-def _train(config: Config, rank: int, size: int, port: int, runs: int, told: Connection) -> None:
+def _train(config: Config, rank: int, size: int, port: int, runs: int, results: Connection) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
     learner, parameters, task = TaskLearner.build(config), initial_parameters(config, 0), task_of(config)
     seconds = []
     with joined("cpu") as ranks:
-        for _ in range(1 + runs):  # the first one sets memory aside
+        for _ in range(1 + runs):  # the first run allocates memory
             started = time.perf_counter()
             found = {
                 number: maml(
@@ -55,4 +58,4 @@ def _train(config: Config, rank: int, size: int, port: int, runs: int, told: Con
             ranks.share(found, META_BATCH, parameters.named())
             seconds.append(time.perf_counter() - started)
         if ranks.first:
-            told.send(seconds[1:])
+            results.send(seconds[1:])

@@ -1,4 +1,4 @@
-"""The task that meta-training is timed on."""
+"""The task on which meta-training is timed."""
 
 import torch
 
@@ -8,7 +8,7 @@ from lamanas_core.data.episodes import Episode, to_float
 
 
 def task_of(config: Config) -> Episode:
-    """20-way 5-shot as the paper's linear head takes it, 5 queries a class; ``serving`` trains on 2 a class."""
+    """A 5-shot task with the network's number of classes: 5 queries per class for the paper's linear head, else 2."""
     network = config.network
     queries = 5 if network.head == "linear" else 2
     images, labels = decoded_images(network.ways, 5 + queries)

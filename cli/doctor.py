@@ -129,7 +129,7 @@ def gpu(settings: Settings) -> Check:
         return Check("GPU", "wrong", f"cannot be checked: {error}", "fix torch first")
     if available:
         return Check("GPU", "ok", torch.cuda.get_device_name())
-    build = "see 'Which torch' in docs/operations.md for a CUDA build"
+    build = "see 'PyTorch builds' in docs/operations.md for a CUDA build"
     if settings.device == "cuda":
         return Check(
             "GPU", "wrong", "LAMANAS_DEVICE is cuda, but torch finds no GPU", f"set it to auto or cpu, or {build}"

@@ -215,7 +215,7 @@ def leave_one_out_logits(features: Tensor, labels: Tensor, ways: int, scale: Ten
     centres = prototypes(features, labels, ways)
     plain = -(features.square().sum(1)[:, None] - 2 * features @ centres.T + centres.square().sum(1)) * (scale / d)
     counts = class_sizes(labels, ways).to(features)[labels]
-    # Without the image, the prototype of its class is count / (count - 1) times as far from it.
-    stretch = torch.where(counts > 1, counts / (counts - 1).clamp(min=1), torch.ones_like(counts)).square()
+    # Without the image, the prototype of its class is count / (count - 1) times as far from it; 1 for the only image.
+    stretch = (counts / (counts - 1).clamp(min=1)).square()
     own = labels[:, None] == torch.arange(ways, device=labels.device)
     return torch.where(own, plain * stretch[:, None], plain)

@@ -1,4 +1,4 @@
-"""A real private Redis, the real app with real workers, and the data set where there is one."""
+"""Fixtures: a real private Redis, a running service, and the Omniglot data set if it is available."""
 
 import os
 import re
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass
 class PrivateRedis:
-    """A server that a test may kill and start again; what it acknowledged is kept."""
+    """A server that a test may kill and restart; it keeps all acknowledged writes."""
 
     settings: Settings
     process: subprocess.Popen[bytes]
@@ -49,7 +49,7 @@ class PrivateRedis:
 
 
 def test_settings(folder: Path, **values: object) -> Settings:
-    """Settings for a private Redis in this folder, whatever the environment says."""
+    """Settings for a private Redis in this folder, independent of the environment."""
     return Settings(_env_file=None, redis_url=None, data_dir=folder, **values)  # type: ignore[call-arg, arg-type]
 
 
@@ -66,7 +66,7 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def redis_server(short_folder: Path) -> Iterator[PrivateRedis]:
-    """A fresh server for one test."""
+    """A new server for one test."""
     settings = test_settings(short_folder)
     server = PrivateRedis(settings, private_redis.start(settings))
     server.client.ping()
@@ -88,7 +88,7 @@ def sync_store(redis_server: PrivateRedis) -> Iterator[SyncStore]:
 
 @dataclass
 class Service:
-    """``lamanas serve`` with everything it starts: real Redis, real workers, real app."""
+    """A running ``lamanas serve`` with its Redis, workers and app."""
 
     url: str
     token: str
@@ -105,14 +105,14 @@ class Service:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on now."""
+    """A port of the loopback address that is currently unused."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
-    """``lamanas serve`` in a session of its own, with these settings in its environment; its output is piped."""
+    """``lamanas serve`` in a separate session, with these settings in its environment; its output is piped."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMANAS_", "REDIS_"))}
     environment = inherited | {
         "LAMANAS_DATA_DIR": str(data_dir),
@@ -120,7 +120,7 @@ def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
         "LAMANAS_DEVICE": "cpu",
     }
     return subprocess.Popen(
-        # Tethered, so that a killed test run leaves nothing behind either.
+        # Tethered, so that even a killed test run leaves no process behind.
         tether.command(os.getpid(), [sys.executable, "-m", "cli.main", "serve"]),
         cwd=ROOT,
         env=environment | changed,
@@ -132,20 +132,20 @@ def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
 
 
 def until_serving(process: subprocess.Popen[str], data_dir: Path) -> Service:
-    """Waits until it says that it is ready. Its output must be read on: a thread does."""
+    """Waits until it reports that it is ready. A thread reads its further output, so that the pipe never fills."""
     lines = until_line(process, "try:")
-    said = "".join(lines)
-    url = re.search(r"ready at (http://\S+)", said)
-    token = re.search(r"admin token: (lam_\S+)", said)
-    assert url, said
-    assert token, said
+    output = "".join(lines)
+    url = re.search(r"ready at (http://\S+)", output)
+    token = re.search(r"admin token: (lam_\S+)", output)
+    assert url, output
+    assert token, output
     threading.Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
     return Service(url[1], token[1], data_dir, process)
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """One running installation for all tests that only use it; whoever breaks things starts one of his own."""
+    """One running service for all tests that do not disturb it; other tests start their own."""
     folder = Path(tempfile.mkdtemp(prefix="lam-"))
     process = serve_process(folder)
     try:
@@ -158,7 +158,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def omniglot() -> Path:
-    """Where Omniglot lies: ``LAMANAS_OMNIGLOT``, else beside the repository. In CI its absence is a failure."""
+    """The folder of Omniglot: ``LAMANAS_OMNIGLOT``, or else next to the repository. In CI its absence is a failure."""
     given = os.environ.get("LAMANAS_OMNIGLOT")
     folder = Path(given) if given else ROOT.parent / "shared" / "omniglot"
     if folder.is_dir():

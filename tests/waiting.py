@@ -1,4 +1,4 @@
-"""Waiting in tests: for something that happens, never for time to pass."""
+"""Waits in tests for events, never for a fixed time."""
 
 import os
 import select
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from redis import Redis
 
-# Workers give way to whatever else runs: on a busy machine what takes a second may take a minute.
+# Workers have a low priority: on a busy machine, what takes a second otherwise may take a minute.
 PATIENCE_S = 300.0
 
 
 class Changed:
-    """A subscription to a Redis channel; ``until`` looks after each message."""
+    """A subscription to a Redis channel; ``until`` checks a condition after each message."""
 
     def __init__(self, redis: Redis, channel: str) -> None:
         self._subscription = redis.pubsub()  # type: ignore[no-untyped-call]
@@ -23,11 +23,11 @@ class Changed:
         self._subscription.get_message(timeout=5)
 
     def until(self, holds: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-        """Returns once ``holds()``; looks at first, after each message, and every half second without one."""
+        """Waits until ``holds()``; checks it at once, after each message, and every half second without one."""
         deadline = time.monotonic() + patience_s
         while not holds():
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {patience_s:.0f} s in vain: {what}")
+                raise AssertionError(f"timeout after {patience_s:.0f} s: {what}")
             self._subscription.get_message(timeout=0.5)
 
     def close(self) -> None:
@@ -44,22 +44,22 @@ def changes(redis: Redis, channel: str) -> Iterator[Changed]:
 
 
 def until_line(process: subprocess.Popen[str], words: str, patience_s: float = PATIENCE_S) -> list[str]:
-    """Reads the process' standard output until a line holds ``words``; returns what was read."""
+    """Reads the process' standard output until a line contains ``words``; returns the lines read."""
     assert process.stdout is not None
     lines: list[str] = []
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         line = process.stdout.readline()
         if not line:
-            raise AssertionError(f"the process ended before it said {words!r}:\n{''.join(lines)}")
+            raise AssertionError(f"the process ended before it printed {words!r}:\n{''.join(lines)}")
         lines.append(line)
         if words in line:
             return lines
-    raise AssertionError(f"waited {patience_s:.0f} s in vain for {words!r}:\n{''.join(lines)}")
+    raise AssertionError(f"timeout after {patience_s:.0f} s without {words!r}:\n{''.join(lines)}")
 
 
 def until_gone(pids: list[int], patience_s: float = PATIENCE_S) -> None:
-    """Returns once none of these processes runs; waits on the kernel's notice of each."""
+    """Waits until all these processes have ended, as the kernel reports."""
 
     deadline = time.monotonic() + patience_s
     for pid in pids:
@@ -69,13 +69,13 @@ def until_gone(pids: list[int], patience_s: float = PATIENCE_S) -> None:
             continue
         try:
             ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"process {pid} still runs"
+            assert ready, f"process {pid} is still running"
         finally:
             os.close(handle)
 
 
 def family(pid: int) -> list[int]:
-    """The process and all below it, by their ids."""
+    """The ids of the process and all its descendants."""
     below = [
         int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()
     ]

@@ -22,7 +22,7 @@ PROGRESS_S = 0.05
 
 
 def run(child: Child, id: str) -> None:
-    """Adapts to the episode, unless there is nothing to do."""
+    """Adapts to the episode, unless another worker has claimed it or it has ended."""
     run_job(child.store, "episode", id, child.name, lambda claim, lease: _adapt(child, claim, lease))
 
 
@@ -54,7 +54,7 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     if not retrying(
         lambda: child.store.claims.commit_episode(claim, _progress(list(adapted.losses)), result, adapted.artifact)
     ):
-        raise ClaimLostError(f"episode {claim.id}: the result came too late and was refused")
+        raise ClaimLostError(f"episode {claim.id}: the claim was no longer valid when the result was ready")
     faults.reach("committed", claim.id)
     log.info("episode %s ready in %.3f s", claim.id, seconds)
     each = [end - start for start, end in pairwise([started, *ends])]

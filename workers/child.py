@@ -1,4 +1,4 @@
-"""What a pool process keeps between its tasks."""
+"""The state that a pool process keeps between tasks."""
 
 import os
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Child:
     name: str
 
     @classmethod
-    def make(cls) -> "Child":
+    def from_environment(cls) -> "Child":
         settings = Settings()
         queue = cast(Literal["adapt", "train"], os.environ[QUEUE])
         return cls(settings, SyncStore.open(settings), queue, os.environ[NAME])

@@ -1,4 +1,4 @@
-"""Work on a claimed job: its lease is renewed meanwhile, and however the work ends, the claim is ended in the store."""
+"""Works on a claimed job: renews its lease meanwhile, and always ends the claim in the store."""
 
 import logging
 import threading
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 RENEW_S = 1.0
-# How long a result is kept while Redis is unavailable; after that, the next worker with a claim repeats the work.
+# How long calls are retried while Redis is unavailable; after that, the next worker with a claim repeats the work.
 RETRY_FOR_S = 60.0
 RETRY_EVERY_S = 0.25
 
 
 class ClaimLostError(Exception):
-    """Another worker has claimed the job, or it is gone: the store refuses whatever this worker writes for it."""
+    """Another worker has claimed the job, or it is gone: the store refuses all further writes of this worker."""
 
 
 class StoppedError(Exception):
@@ -60,22 +60,22 @@ class LeaseRenewal:
             try:
                 self.status = self._store.claims.renew(self._claim)
             except UNAVAILABLE as error:
-                # After a restart of Redis, the reconciler waits as long as a lease lasts: going on keeps the claim.
+                # After a restart of Redis, the reconciler waits for the duration of a lease: a renewal keeps the claim.
                 log.warning("lease of %s %s not renewed: %s", self._claim.kind, self._claim.id, error)
             except Exception:
-                # Without this thread, the work would continue while another worker does the same.
+                # Without this thread, the work would continue while another worker claims the same job.
                 log.exception("lease of %s %s not renewed, trying again", self._claim.kind, self._claim.id)
 
 
 def run_job(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, LeaseRenewal], None]) -> None:
     """Claims the job and calls ``work``, which commits the result. Does nothing if the job has ended or another worker
-    has claimed it, since wake-ups may come twice. Whatever ``work`` raises ends the claim in the store."""
+    has claimed it, since wake-ups may come twice. If ``work`` raises, the claim is ended in the store."""
     claim = retrying(lambda: store.claims.claim(kind, id, worker))
     if claim is None:
         return
     record = claim.record
     with (
-        logs.working_on(**{kind: id}, request_id=record.request_id),
+        logs.with_fields(**{kind: id}, request_id=record.request_id),
         tracing.span(f"lamanas.{QUEUE_OF[kind]}", record.traceparent, **{kind: id}),
         LeaseRenewal(store, claim) as lease,
     ):
@@ -108,11 +108,11 @@ def _release_stopped(store: SyncStore, claim: Claim, lease: LeaseRenewal) -> Non
 def report_progress(store: SyncStore, claim: Claim, fields: dict[str, Any], *, epoch: int = 0) -> None:
     """Stores the progress. Raises ClaimLostError."""
     if not retrying(lambda: store.claims.report_progress(claim, fields, epoch=epoch)):
-        raise ClaimLostError(f"{claim.kind} {claim.id}: its progress was refused")
+        raise ClaimLostError(f"{claim.kind} {claim.id}: the store refused its progress")
 
 
 def retrying(call: Callable[[], Result], seconds: float = RETRY_FOR_S) -> Result:
-    """The call's result. While Redis is unavailable the call is repeated, and its error raised after ``seconds``."""
+    """The call's result. While Redis is unavailable, the call is repeated; after ``seconds`` its error is raised."""
     deadline = time.monotonic() + seconds
     while True:
         try:

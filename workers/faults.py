@@ -1,10 +1,9 @@
-"""Fault points: where a test can stop a worker, at the moments when losing it is hardest to handle.
+"""Fault points: places where a test can stop a worker, at the moments when its loss is hardest to handle.
 
 A process that reaches an armed point is stopped (SIGSTOP, all its threads) until the test kills or continues it. The
-environment variable alone arms nothing: ``LAMANAS_TEST_FAULTS`` names a folder, and a point is armed by a file with its
-name there, which contains the id of an episode, or nothing for any episode. The process that reaches the point renames
-the file, so that each file stops one process once, and writes its process id and the episode's id to
-``<point>.stopped``.
+environment variable ``LAMANAS_TEST_FAULTS`` names a folder; a file in it arms the point of the same name, for the
+episode whose id it contains, or for any episode if it is empty. The process that reaches the point renames the file, so
+that each file stops one process once, and writes its process id and the episode's id to ``<point>.stopped``.
 """
 
 import logging

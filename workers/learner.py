@@ -42,7 +42,7 @@ class Learner:
         register(self._store, MetaModel.from_bytes(*shipped()))
 
     def model(self, version: str) -> "MetaModel":
-        """Raises NotFound."""
+        """The model of this version, loaded if necessary. Raises NotFound."""
         from lamanas_core.meta_model import MetaModel
 
         if version not in self._models:
@@ -98,12 +98,13 @@ class Learner:
 
 
 def register(store: SyncStore, model: "MetaModel") -> None:
-    """Makes it a version that episodes can be adapted from, once, however often it is called."""
+    """Registers the model as a version that episodes can use. Does nothing if it is registered already."""
     store.models.register(model.version, model.to_bytes(), _card(model))
 
 
 def _card(model: "MetaModel") -> dict[str, Any]:
-    """The model's card with its architecture before any adaptation, unpruned: the app has no torch to read it off α."""
+    """The model's card with its unpruned architecture before any adaptation, which the app cannot compute without
+    torch."""
     from lamanas_core.search.alpha import genotype
 
     unpruned = replace(model.config.network, prune_threshold=0.0)

@@ -1,4 +1,4 @@
-"""Starts one worker: a Celery parent with its reconciler, and its pool."""
+"""Starts one worker: a Celery parent process with its reconciler, and a pool of processes."""
 
 import logging
 import os
@@ -33,18 +33,18 @@ def worker_app(settings: Settings) -> Celery:
 
 
 def run(app: Celery, settings: Settings, queue: Queue) -> int:
-    """Works until SIGTERM or SIGINT, then finishes its job (a training run is handed back). Returns the exit code.
+    """Runs until SIGTERM or SIGINT, then finishes its job or hands a training run back. Returns the exit code.
 
-    Celery's parent never imports torch; each pool process does, with this environment.
+    The parent process never imports torch; the pool processes do, with this environment.
     """
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     os.environ |= {NAME: name, QUEUE: queue}
     threads = settings.adapt_threads if queue == "adapt" else settings.train_threads
     # The numerical libraries read these when they are loaded.
     os.environ |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    give_way(NICE[queue])
+    lower_priority(NICE[queue])
     logs.set_up()
-    # Celery warns of pickle when it runs as root; nothing here reads pickle.
+    # Celery warns about pickle when it runs as root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     reconciler = Reconciler(settings, queue, name)
     handlers = _connect(reconciler)
@@ -52,7 +52,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         worker = app.Worker(
             hostname=f"{queue}@{name}",
             queues=[f"lamanas.{queue}"],
-            concurrency=settings.adapt_processes if queue == "adapt" else 1,
+            concurrency=pool_processes(settings, queue),
             pool="prefork",
             quiet=True,
             without_gossip=True,
@@ -66,7 +66,12 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         del handlers
 
 
-def give_way(nice: int) -> None:
+def pool_processes(settings: Settings, queue: Queue) -> int:
+    """How many jobs the worker of this queue runs at a time."""
+    return settings.adapt_processes if queue == "adapt" else 1
+
+
+def lower_priority(nice: int) -> None:
     """Gives this process, and those it starts, a lower priority than the app and Redis.
 
     Linux distributes processor time among sessions first (sched_autogroup), and niceness only counts within one: if

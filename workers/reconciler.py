@@ -1,4 +1,4 @@
-"""What a worker's parent process does besides running its pool: send heartbeats, and the wake-ups that are due."""
+"""Sends heartbeats and due wake-ups from a worker's parent process, which otherwise only runs its pool."""
 
 import logging
 import threading
@@ -41,8 +41,8 @@ class Reconciler:
         self._thread.start()
 
     def drain(self) -> None:
-        """The worker is to shut down: its heartbeat ends, and its pool processes hand back what takes long. Safe to
-        call from a signal handler."""
+        """Prepares the shutdown: the heartbeat ends, and pool processes hand back training runs. Safe to call from a
+        signal handler."""
         self._draining.set()
 
     def stop(self) -> None:
@@ -58,14 +58,14 @@ class Reconciler:
                 try:
                     self._store.reconciliation.expire_lease(kind, id, self._name)
                 except UNAVAILABLE as error:
-                    log.warning("lease of %s %s not ended, it will expire: %s", kind, id, error)
+                    log.warning("lease of %s %s not ended now, it will expire: %s", kind, id, error)
 
     def _run(self) -> None:
         unavailable = False
         while not self._ended.wait(RECONCILE_S):
             try:
                 self._send_heartbeat()
-                # After a restart of Redis, workers have the time of a lease to renew it. (+1: uptime is rounded down.)
+                # After a restart of Redis, workers need time to renew their leases. (+1: the uptime is rounded down.)
                 if self._store.reconciliation.uptime() >= LEASE_S["episode"] + 1:
                     self._reconcile()
                 unavailable = False
@@ -74,7 +74,7 @@ class Reconciler:
                     log.warning("Redis is unavailable: %s", error)
                 unavailable = True
             except Exception:
-                # This thread brings back the jobs of dead workers: it must not end.
+                # This thread requeues the jobs of dead workers: it must not end.
                 log.exception("reconciling failed, trying again")
 
     def _send_heartbeat(self) -> None:
@@ -86,7 +86,7 @@ class Reconciler:
             return
         if time.monotonic() < self._heartbeat_at + HEARTBEAT_S:
             return
-        # The first heartbeat comes from its pool process, once that has loaded the meta-model.
+        # The first heartbeat is sent by the pool process, once it has loaded the meta-model.
         self._worker = self._store.workers.get(self._queue, self._name) or self._worker
         if self._worker is not None:
             self._store.workers.heartbeat(self._worker)

@@ -1,4 +1,4 @@
-"""Celery's tasks. They are passed an id; everything else is in the store."""
+"""Celery's tasks. Their only argument is an id; everything else is in the store."""
 
 import logging
 import os
@@ -22,9 +22,9 @@ def _start(**_: object) -> None:
     global _child
     logs.set_up()
     try:
-        _child = _warmed_up(Child.make())
+        _child = _warmed_up(Child.from_environment())
     except Exception:
-        # Celery would start one pool process after the other, and none could work: the whole worker ends instead.
+        # Celery would restart pool processes forever, and each would fail: the whole worker ends instead.
         log.exception("this worker cannot start")
         os.kill(os.getppid(), signal.SIGTERM)
 

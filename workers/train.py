@@ -1,4 +1,4 @@
-"""One training run: claim it, train from its last checkpoint on, register the model version."""
+"""One training run: claim it, train from the last checkpoint, register the model version."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ LOSSES_KEPT = 200
 
 
 def run(child: Child, id: str) -> None:
-    """Trains, unless there is nothing to do."""
+    """Trains, unless another worker has claimed the run or it has ended."""
     run_job(child.store, "training", id, child.name, lambda claim, lease: _train(child, claim, lease))
 
 
@@ -31,7 +31,7 @@ def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     run_dir = child.settings.runs_dir / record.id
     run_dir.mkdir(parents=True, exist_ok=True)
     # A process that was suspended may still write a checkpoint, next to its successor's, before it learns that its
-    # claim is lost. Checkpoints are replaced as a whole, so that either is one to resume from.
+    # claim is lost. Checkpoints are replaced atomically, so that either one can be resumed from.
     losses: deque[float] = deque(record.losses, maxlen=LOSSES_KEPT)
     last = record.epoch
     reported_at = 0.0
@@ -40,7 +40,7 @@ def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
         nonlocal reported_at, last
         lease.check()
         for _ in range(min(len(losses), last - progress.epoch + 1)):
-            losses.pop()  # of an epoch after the checkpoint, which is repeated
+            losses.pop()  # of epochs after the checkpoint, which are repeated
         last = progress.epoch
         losses.append(float(progress.loss))
         now = time.monotonic()
@@ -50,7 +50,7 @@ def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
 
     version, weights, card = child.learner.train(record, data, run_dir, on_progress, lambda: lease.status != "valid")
     if not retrying(lambda: child.store.claims.commit_training(claim, version, weights, card)):
-        raise ClaimLostError(f"training {claim.id}: the result came too late and was refused")
+        raise ClaimLostError(f"training {claim.id}: the claim was no longer valid when the result was ready")
     log.info("training %s finished: model %s", claim.id, version)
 
 
@@ -66,9 +66,9 @@ def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, A
 
 
 def dataset_folder(datasets: Path, name: str) -> Path:
-    """The folder of this name among the operator's data sets. Raises ValueError, which lists the names there are."""
+    """The folder of this data set. Raises ValueError, which lists the available names."""
     folder = datasets / name
     if folder.parent != datasets or name in {"", ".", ".."} or not folder.is_dir():
         known = sorted(path.name for path in datasets.iterdir() if path.is_dir()) if datasets.is_dir() else []
-        raise ValueError(f"there is no data set {name!r} in {datasets}; there is: {', '.join(known) or 'none'}")
+        raise ValueError(f"unknown data set {name!r} in {datasets}; available: {', '.join(known) or 'none'}")
     return folder

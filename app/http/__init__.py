@@ -1,1 +1,1 @@
-"""What holds for every request: who asks, limits, refusals, streams."""
+"""HTTP concerns shared by all routes: authentication, limits, error responses and event streams."""

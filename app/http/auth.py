@@ -1,4 +1,4 @@
-"""Who asks, and what they may: tokens with scopes, sent as a bearer token or kept by a browser in a cookie."""
+"""Authentication and authorization: tokens with scopes, sent in a header or in a browser's session cookie."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -14,9 +14,9 @@ from app.store.records import EpisodeRecord, KeyRecord, Scope
 
 bearer = HTTPBearer(
     auto_error=False,
-    description="A key with scopes: `episodes` to make, read and delete episodes, `predict` to predict with them, "
+    description="A key with scopes: `episodes` to create, read and delete episodes, `predict` to classify images, "
     "`admin` for training, models and everything else. `lamanas token` prints the first admin key; `lamanas keys` "
-    "makes and revokes others.",
+    "creates and revokes other keys.",
 )
 
 
@@ -24,11 +24,11 @@ SESSION_COOKIE = "lamanas_session"
 session_cookie = APIKeyCookie(
     name=SESSION_COOKIE,
     auto_error=False,
-    description="What `POST /session` gives a browser, whose event streams and downloads cannot send a header of ours. "
-    "A request that changes something then also carries `X-Requested-With: lamanas`.",
+    description="Set by `POST /session`, for browsers: their event streams and downloads cannot send an "
+    "`Authorization` header. A request that changes something must also send `X-Requested-With: lamanas`.",
 )
 
-# Of these a browser sends the cookie along without asking anybody, and they change nothing.
+# Another site can make a browser send these with the cookie, but they change nothing.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUESTED_WITH = "lamanas"
 
@@ -37,34 +37,34 @@ SessionCookie = Annotated[str | None, Security(session_cookie)]
 
 
 def _token(request: Request, credentials: HTTPAuthorizationCredentials | None, cookie: str | None) -> str:
-    """The token that was sent; a header is there on purpose and counts before a cookie. Raises Problem."""
+    """The token that was sent; a header takes precedence over the cookie. Raises Problem."""
     if credentials is not None:
         return credentials.credentials
     if not cookie or "authorization" in request.headers:
         challenge = {"WWW-Authenticate": 'Bearer realm="lamanas"'}
         raise Problem(MISSING_TOKEN, "send Authorization: Bearer <token>", headers=challenge)
-    # Another site's page can make a browser send a form with our cookie, but no header of its own choosing.
+    # Another site's page can make a browser send a form with the cookie, but cannot add this header.
     if request.method not in SAFE_METHODS and request.headers.get("x-requested-with") != REQUESTED_WITH:
-        text = f"a request that is signed in by cookie and changes something needs X-Requested-With: {REQUESTED_WITH}"
+        text = f"a request that uses the session cookie and changes something needs X-Requested-With: {REQUESTED_WITH}"
         raise Problem(MISSING_HEADER, text, field="X-Requested-With")
     return cookie
 
 
 async def _key(request: Request, services: CurrentServices, credentials: Bearer, cookie: SessionCookie) -> KeyRecord:
-    return await _found(request, services, _token(request, credentials, cookie))
+    return await _authenticate(request, services, _token(request, credentials, cookie))
 
 
 async def predict_key(request: Request, services: Services) -> KeyRecord:
-    """What the dependency ``PredictKey`` gives, found without FastAPI. Raises Problem."""
+    """The same key as the dependency ``PredictKey``, without FastAPI. Raises Problem."""
     scheme, sent = get_authorization_scheme_param(request.headers.get("authorization"))
     is_bearer = bool(sent) and scheme.lower() == "bearer"
     credentials = HTTPAuthorizationCredentials(scheme=scheme, credentials=sent) if is_bearer else None
     cookie = None if is_bearer else request.cookies.get(SESSION_COOKIE)
-    return _with_scope(await _found(request, services, _token(request, credentials, cookie)), "predict")
+    return _require_scope(await _authenticate(request, services, _token(request, credentials, cookie)), "predict")
 
 
-async def _found(request: Request, services: Services, token: str) -> KeyRecord:
-    # A prediction's URL names its episode: both are asked for in one round trip.
+async def _authenticate(request: Request, services: Services, token: str) -> KeyRecord:
+    # A prediction's URL contains its episode: key and episode are looked up in one round trip.
     episode = request.query_params.get("episode_id", "")
     key, state = await services.store.api_keys.find_with_state(token, episode)
     if key is None:
@@ -72,51 +72,54 @@ async def _found(request: Request, services: Services, token: str) -> KeyRecord:
         raise Problem(INVALID_TOKEN, "the bearer token is unknown or was revoked", headers=challenge)
     request.state.key = key.id
     request.state.episode_state = state
-    await _take(services, key)
+    await _count_request(services, key)
     return key
 
 
-async def _take(services: Services, key: KeyRecord) -> None:
+async def _count_request(services: Services, key: KeyRecord) -> None:
     """Counts the request against the key's rate. Raises Problem."""
     rate = services.settings.rate
     if rate is None:
         return
     seconds = await services.store.api_keys.take(key.id, rate)
     if seconds:
-        text = f"a key may send {services.settings.rate_limit}; the next request is taken in {seconds} s"
+        text = f"a key may send {services.settings.rate_limit}; the next request is accepted in {seconds} s"
         raise Problem(RATE_LIMITED, text, headers={"Retry-After": str(seconds)})
 
 
 AnyKey = Annotated[KeyRecord, Depends(_key)]
 
 
-def _needs(scope: Scope) -> Callable[[KeyRecord], Awaitable[KeyRecord]]:
-    async def checked(key: AnyKey) -> KeyRecord:
-        return _with_scope(key, scope)
+def _key_with_scope(scope: Scope) -> Callable[[KeyRecord], Awaitable[KeyRecord]]:
+    async def check(key: AnyKey) -> KeyRecord:
+        return _require_scope(key, scope)
 
-    return checked
+    return check
 
 
-def _with_scope(key: KeyRecord, scope: Scope) -> KeyRecord:
-    """The same key, if it may do this. Raises Problem."""
+def _require_scope(key: KeyRecord, scope: Scope) -> KeyRecord:
+    """The same key, if it has this scope or ``admin``. Raises Problem."""
     if not key.scopes & {scope, "admin"}:
         challenge = {"WWW-Authenticate": f'Bearer realm="lamanas", error="insufficient_scope", scope="{scope}"'}
-        raise Problem(MISSING_SCOPE, f"this needs a token with the scope {scope!r}", headers=challenge)
+        raise Problem(MISSING_SCOPE, f"this request needs a token with the scope {scope!r}", headers=challenge)
     return key
 
 
-EpisodesKey = Annotated[KeyRecord, Depends(_needs("episodes"))]
-PredictKey = Annotated[KeyRecord, Depends(_needs("predict"))]
-AdminKey = Annotated[KeyRecord, Depends(_needs("admin"))]
+EpisodesKey = Annotated[KeyRecord, Depends(_key_with_scope("episodes"))]
+PredictKey = Annotated[KeyRecord, Depends(_key_with_scope("predict"))]
+AdminKey = Annotated[KeyRecord, Depends(_key_with_scope("admin"))]
 
 
 def owner_filter(key: KeyRecord) -> str | None:
-    """Whose episodes this key sees: its tenant's, or (None) everybody's."""
+    """The tenant whose episodes this key may see; None for an admin key, which may see all."""
     return None if "admin" in key.scopes else key.tenant
 
 
 async def visible_episode(id: str, services: Services, key: KeyRecord) -> EpisodeRecord:
-    """Raises Gone, and NotFound for another's episode, deleted or not, in the words for one that never was."""
+    """The episode, if this key may see it. Raises Gone, and NotFound for an unknown one.
+
+    For an episode of another tenant, deleted or not, the error is the same as for an unknown one.
+    """
     try:
         episode = await services.store.episodes.get(id)
         owner, gone = episode.owner, None

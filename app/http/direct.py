@@ -1,4 +1,4 @@
-"""Routes that find their arguments by themselves: FastAPI's way of it takes longer than a small prediction."""
+"""Routes that parse their own arguments: FastAPI's dependency injection takes longer than a small prediction."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, get_origin
@@ -12,26 +12,29 @@ from app.schemas import Query
 
 Endpoint = Callable[..., Awaitable[Response]]
 Arguments = Callable[[Request], Awaitable[dict[str, Any]]]
-Asked = TypeVar("Asked", bound=Query)
-FINDER = "finds_arguments"
+Model = TypeVar("Model", bound=Query)
+ARGUMENTS = "parse_arguments"
 
 
-def given_by(arguments: Arguments) -> Callable[[Endpoint], Endpoint]:
-    """What the function is called with. Its signature still describes it, and must ask for the same."""
+def arguments_from(arguments: Arguments) -> Callable[[Endpoint], Endpoint]:
+    """Marks an endpoint: ``arguments`` computes what it is called with.
+
+    FastAPI still describes the route by the endpoint's signature, so that both must agree.
+    """
 
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, FINDER, arguments)
+        setattr(endpoint, ARGUMENTS, arguments)
         return endpoint
 
     return mark
 
 
 class DirectRoute(APIRoute):
-    """A route like any other, but for functions that are marked ``given_by``."""
+    """Calls endpoints that are marked with ``arguments_from`` directly; all others are called as in ``APIRoute``."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint: Endpoint = self.endpoint
-        arguments: Arguments | None = getattr(endpoint, FINDER, None)
+        arguments: Arguments | None = getattr(endpoint, ARGUMENTS, None)
         if arguments is None:
             return super().get_route_handler()
 
@@ -41,9 +44,9 @@ class DirectRoute(APIRoute):
         return handle
 
 
-def read_query(request: Request, model: type[Asked]) -> Asked:
-    """The query string as ``model``: of what is given several times, a list gets all and anything else the last. Raises
-    Problem."""
+def read_query(request: Request, model: type[Model]) -> Model:
+    """The query string as ``model``. Of a parameter that occurs several times, a list field receives all values and any
+    other field the last. Raises Problem."""
     sent = request.query_params
     fields = model.model_fields
     many = {name for name in sent if name in fields and get_origin(fields[name].annotation) is list}

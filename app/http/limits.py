@@ -1,19 +1,19 @@
-"""How much of what clients send an app process holds at a time, in all and for each key."""
+"""Limits how many bytes of requests an app process keeps in memory at a time, in total and for each key."""
 
 from collections import Counter
 
 from app.http.problems import BUSY, TOO_MUCH_AT_ONCE, Problem
 
-# No key takes the whole of it, so that one client who sends all it may leaves room for the others.
+# One key may use at most half of the total, so that a client at its limit leaves room for the others.
 SHARE = 2
-TRY_AGAIN = {"Retry-After": "1"}
+RETRY_AFTER = {"Retry-After": "1"}
 
 
 class BytesInFlight:
-    """The bytes of request bodies that are being received or worked on."""
+    """The bytes of request bodies that are being received or processed."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._by_key: Counter[str] = Counter()
 
     @property
@@ -21,12 +21,12 @@ class BytesInFlight:
         return self._by_key.total()
 
     def reserve(self, key: str, size: int) -> None:
-        """Raises Problem if there is no room for so many bytes more."""
-        if self._by_key[key] + size > self._most // SHARE:
-            text = f"the requests of this key that are not answered yet have {self._by_key[key]} bytes already"
-            raise Problem(TOO_MUCH_AT_ONCE, text, headers=TRY_AGAIN)
-        if self.total + size > self._most:
-            raise Problem(BUSY, "too many bytes of requests are being worked on", headers=TRY_AGAIN)
+        """Raises Problem if ``size`` more bytes would exceed a limit."""
+        if self._by_key[key] + size > self._max_bytes // SHARE:
+            text = f"the unanswered requests of this key already have {self._by_key[key]} bytes"
+            raise Problem(TOO_MUCH_AT_ONCE, text, headers=RETRY_AFTER)
+        if self.total + size > self._max_bytes:
+            raise Problem(BUSY, "too many bytes of requests are being processed", headers=RETRY_AFTER)
         self._by_key[key] += size
 
     def release(self, key: str, size: int) -> None:

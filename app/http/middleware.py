@@ -1,4 +1,4 @@
-"""What holds for every request around its route: size limits, headers that browsers heed, answers to our own errors."""
+"""Middleware for every request: size limits, security headers, and the response to unexpected errors."""
 
 import asyncio
 import logging
@@ -23,23 +23,23 @@ SECURITY_HEADERS = (
 )
 
 
-# Between two pieces of a body: room is kept for what was announced and does not come.
-PATIENCE_S = 30.0
+# Longest pause between two parts of a body: bytes are reserved for a body that was announced and does not arrive.
+BODY_TIMEOUT_S = 30.0
 
 
 class SizeLimits:
-    """Refuses a longer URL, and a longer body as soon as it is known to be one, whether or not it was announced.
+    """Refuses URLs and bodies that are too long; a body as soon as its length is known, with or without Content-Length.
 
-    What is in flight is counted from the first read of a body, which is after the key was checked.
+    The bytes in flight are counted from the first read of a body, which comes after authentication.
     """
 
     def __init__(
-        self, app: ASGIApp, *, max_body_bytes: int, in_flight: BytesInFlight, patience_s: float = PATIENCE_S
+        self, app: ASGIApp, *, max_body_bytes: int, in_flight: BytesInFlight, body_timeout_s: float = BODY_TIMEOUT_S
     ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.in_flight = in_flight
-        self.patience_s = patience_s
+        self.body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,19 +52,19 @@ class SizeLimits:
         announced = _announced(scope)
         received = reserved = 0
         key = ""
-        whole = False
+        complete = False
 
         async def counted() -> Message:
-            nonlocal received, reserved, key, whole
-            if whole:  # nothing more comes but the client's leaving, for which a stream waits as long as it lasts
+            nonlocal received, reserved, key, complete
+            if complete:  # only a disconnect can follow, for which an event stream waits without a timeout
                 return await receive()
             key = key or scope.get("state", {}).get("key", "")
             if announced > reserved:
                 self.in_flight.reserve(key, announced)
                 reserved = announced
-            message = await self._soon(receive)
+            message = await self._receive(receive)
             received += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
+            complete = not message.get("more_body", False)
             if received > self.max_body_bytes:
                 raise self._too_large()
             if received > reserved:
@@ -77,23 +77,23 @@ class SizeLimits:
         finally:
             self.in_flight.release(key, reserved)
 
-    async def _soon(self, receive: Receive) -> Message:
+    async def _receive(self, receive: Receive) -> Message:
         try:
-            async with asyncio.timeout(self.patience_s):
+            async with asyncio.timeout(self.body_timeout_s):
                 return await receive()
         except TimeoutError:
-            text = f"nothing more of the body came for {self.patience_s:.0f} s"
+            text = f"no more of the body arrived for {self.body_timeout_s:.0f} s"
             raise Problem(BODY_TOO_SLOW, text, headers={"Connection": "close"}) from None
 
     def _refusal(self, scope: Scope) -> Problem | None:
         length = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
         if length > MAX_URL_BYTES:
-            return Problem(URL_TOO_LONG, f"the URL has {length} bytes, at most {MAX_URL_BYTES} are taken; use POST")
+            return Problem(URL_TOO_LONG, f"the URL has {length} bytes, at most {MAX_URL_BYTES} are accepted; use POST")
         return self._too_large() if _announced(scope) > self.max_body_bytes else None
 
     def _too_large(self) -> Problem:
         headers = {"Connection": "close"}
-        return Problem(BODY_TOO_LARGE, f"a request may have {self.max_body_bytes} bytes at most", headers=headers)
+        return Problem(BODY_TOO_LARGE, f"a request body may have at most {self.max_body_bytes} bytes", headers=headers)
 
 
 def _announced(scope: Scope) -> int:
@@ -119,10 +119,10 @@ class SecurityHeaders:
         await self.app(scope, receive, with_headers)
 
 
-class OwnErrors:
-    """Answers what nothing else has caught, inside of all that counts, logs and marks answers.
+class UnexpectedErrors:
+    """Answers exceptions that nothing else has caught, inside the middleware for metrics, logs and request ids.
 
-    (An exception handler of the app would answer outside of it: no metric and no request id would tell of a 500.)
+    An exception handler of the app would answer outside it, so that a 500 would have neither a metric nor a request id.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -142,10 +142,10 @@ class OwnErrors:
         try:
             await self.app(scope, receive, watched)
         except ClientDisconnect:
-            return  # in the middle of its body: nobody is left to be answered, and nothing went wrong here
+            return  # in the middle of its body: no error of the service, and no client left to answer
         except Exception:
-            if started:  # too late for another answer: the server cuts this one off, and logs it
+            if started:  # too late for another response: the server closes the connection, and logs the error
                 raise
             log.exception("%s failed", scope["method"])
-            answer = Problem(INTERNAL, "the service met an error of its own; it was logged").response()
-            await answer(scope, receive, send)
+            response = Problem(INTERNAL, "an unexpected error occurred in the service and was logged").response()
+            await response(scope, receive, send)

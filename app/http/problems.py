@@ -1,4 +1,4 @@
-"""Every refusal as RFC 9457 problem+json: what was wrong, and where."""
+"""Every error response as RFC 9457 problem+json: what is wrong, and where."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from app.store.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A kind of refusal. Its URI is stable; clients may branch on it."""
+    """A kind of problem. Its URI is stable; clients may branch on it."""
 
     name: str
     status: int
@@ -38,48 +38,48 @@ class ProblemType:
         return f"/problems/{self.name}"
 
 
-MALFORMED_BODY = ProblemType("malformed-body", 400, "The body does not parse")
+MALFORMED_BODY = ProblemType("malformed-body", 400, "The body cannot be parsed")
 MISSING_TOKEN = ProblemType("missing-token", 401, "A bearer token is needed")
-INVALID_TOKEN = ProblemType("invalid-token", 401, "The bearer token is not known")
-MISSING_SCOPE = ProblemType("missing-scope", 403, "The token lacks the scope")
+INVALID_TOKEN = ProblemType("invalid-token", 401, "The bearer token is unknown or revoked")
+MISSING_SCOPE = ProblemType("missing-scope", 403, "The token lacks the required scope")
 MISSING_HEADER = ProblemType("missing-header", 403, "The request may come from another site")
-NOT_FOUND = ProblemType("not-found", 404, "There is no such thing")
-METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "Not with this method")
+NOT_FOUND = ProblemType("not-found", 404, "Not found")
+METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "Method not allowed")
 NOT_READY = ProblemType("not-ready", 409, "The episode is not ready")
 EPISODE_FAILED = ProblemType("episode-failed", 409, "The episode failed")
-CONFLICT = ProblemType("conflict", 409, "Its state does not allow this")
+CONFLICT = ProblemType("conflict", 409, "The current state does not allow this")
 BODY_TOO_SLOW = ProblemType("body-too-slow", 408, "The body did not arrive in time")
-GONE = ProblemType("gone", 410, "It expired or was deleted")
+GONE = ProblemType("gone", 410, "Expired or deleted")
 BODY_TOO_LARGE = ProblemType("body-too-large", 413, "The request is too large")
-ARCHIVE_TOO_LARGE = ProblemType("archive-too-large", 413, "The archive expands too far")
+ARCHIVE_TOO_LARGE = ProblemType("archive-too-large", 413, "The archive expands to too many bytes")
 URL_TOO_LONG = ProblemType("url-too-long", 414, "The URL is too long")
-UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "Not a content type that is taken here")
-INVALID_REQUEST = ProblemType("invalid-request", 422, "A field is wrong")
-UNKNOWN_FIELD = ProblemType("unknown-field", 422, "There is no such field")
-INVALID_BASE64 = ProblemType("invalid-base64", 422, "Not base64")
-INVALID_IMAGE = ProblemType("invalid-image", 422, "Not a readable image")
+UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "The content type is not supported")
+INVALID_REQUEST = ProblemType("invalid-request", 422, "A field is invalid")
+UNKNOWN_FIELD = ProblemType("unknown-field", 422, "Unknown field")
+INVALID_BASE64 = ProblemType("invalid-base64", 422, "Invalid base64")
+INVALID_IMAGE = ProblemType("invalid-image", 422, "The image cannot be read")
 DECODING_TOO_SLOW = ProblemType("decoding-too-slow", 422, "The images take too long to decode")
 EMPTY_LABEL = ProblemType("empty-label", 422, "A label is empty")
 TOO_FEW_CLASSES = ProblemType("too-few-classes", 422, "Too few classes")
 TOO_MANY_CLASSES = ProblemType("too-many-classes", 422, "Too many classes")
 TOO_MANY_SHOTS = ProblemType("too-many-shots", 422, "Too many images of one class")
 TOO_MANY_IMAGES = ProblemType("too-many-images", 422, "Too many images")
-LABELS_MISMATCH = ProblemType("labels-mismatch", 422, "Not one label for each image")
-INVALID_ARCHIVE = ProblemType("invalid-archive", 422, "The archive is not as it should be")
-IDEMPOTENCY_KEY_REUSED = ProblemType("idempotency-key-reused", 422, "The idempotency key names another request")
-UNKNOWN_DATASET = ProblemType("unknown-dataset", 422, "There is no such data set")
-RATE_LIMITED = ProblemType("rate-limited", 429, "Too many requests of this key")
-TOO_MUCH_AT_ONCE = ProblemType("too-much-at-once", 429, "Too much of this key is unfinished")
-INTERNAL = ProblemType("internal", 500, "Something went wrong here")
+LABELS_MISMATCH = ProblemType("labels-mismatch", 422, "The numbers of labels and images differ")
+INVALID_ARCHIVE = ProblemType("invalid-archive", 422, "The archive is invalid")
+IDEMPOTENCY_KEY_REUSED = ProblemType("idempotency-key-reused", 422, "The idempotency key was used for another request")
+UNKNOWN_DATASET = ProblemType("unknown-dataset", 422, "Unknown data set")
+RATE_LIMITED = ProblemType("rate-limited", 429, "Too many requests with this key")
+TOO_MUCH_AT_ONCE = ProblemType("too-much-at-once", 429, "Too much unfinished work of this key")
+INTERNAL = ProblemType("internal", 500, "Unexpected error")
 QUEUE_FULL = ProblemType("queue-full", 503, "The queue is full")
 STORE_FULL = ProblemType("store-full", 503, "The store is full")
-BUSY = ProblemType("busy", 503, "Too much to do at the moment")
-UNAVAILABLE_NOW = ProblemType("unavailable", 503, "Not available at the moment")
+BUSY = ProblemType("busy", 503, "The service is busy")
+UNAVAILABLE_NOW = ProblemType("unavailable", 503, "Temporarily unavailable")
 HTTP_ERROR = {kind.status: kind for kind in (MALFORMED_BODY, NOT_FOUND, METHOD_NOT_ALLOWED, INTERNAL)}
 
 
 class Problem(HTTPException):
-    """Raised anywhere while a request is served; ``field`` and ``image`` say where it is wrong."""
+    """An error response, raised anywhere while a request is served; ``field`` and ``image`` say what is invalid."""
 
     def __init__(
         self,
@@ -93,8 +93,8 @@ class Problem(HTTPException):
     ) -> None:
         super().__init__(kind.status, detail, headers)
         self.kind = kind
-        where = {"field": field, "image": image}
-        self.more = {name: value for name, value in where.items() if value is not None} | more
+        location = {"field": field, "image": image}
+        self.more = {name: value for name, value in location.items() if value is not None} | more
 
     def body(self) -> dict[str, Any]:
         kind = self.kind
@@ -105,8 +105,8 @@ class Problem(HTTPException):
 
 
 def invalid(errors: Sequence[Any]) -> Problem:
-    """The problem for what pydantic found wrong; its first finding decides the type and the field."""
-    findings = [{"field": _path(error["loc"]), "detail": error["msg"]} for error in errors[:MOST_ERRORS]]
+    """The problem for pydantic's validation errors; the first one determines the type and the field."""
+    findings = [{"field": _path(error["loc"]), "detail": error["msg"]} for error in errors[:MAX_ERRORS]]
     kind = {"json_invalid": MALFORMED_BODY, "extra_forbidden": UNKNOWN_FIELD}.get(errors[0]["type"], INVALID_REQUEST)
     detail = "; ".join(f"{f['field']}: {f['detail']}" if f["field"] else f["detail"] for f in findings)
     if kind is MALFORMED_BODY:
@@ -124,15 +124,15 @@ def _path(location: Sequence[str | int]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every refusal, also those of FastAPI itself, a problem."""
+    """Turns every error response, including those of FastAPI itself, into a problem."""
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         if not isinstance(error, Problem):
             kind = HTTP_ERROR.get(error.status_code, ProblemType("http-error", error.status_code, "Refused"))
             detail = {
-                404: f"there is nothing at {request.url.path}",
-                405: f"{request.method} is not possible at {request.url.path}",
+                404: f"no route matches {request.url.path}",
+                405: f"{request.method} is not allowed at {request.url.path}",
             }.get(error.status_code, str(error.detail))
             headers = dict(error.headers or {})
             if error.status_code == 405 and (methods := _methods(request)):
@@ -151,7 +151,7 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> list[str]:
-    """All methods that a described path takes. (The router tells those of the first route that it finds.)"""
+    """All methods of the path. (The router itself names only those of the first route that matches.)"""
     described = request.app.openapi()["paths"].items()
     return sorted(
         method.upper()
@@ -177,9 +177,9 @@ def _install_overload(app: FastAPI) -> None:
     async def _store_full(_: Request, error: StoreFull) -> JSONResponse:
         return Problem(STORE_FULL, str(error), headers={"Retry-After": str(error.retry_after)}).response()
 
-    async def _away(_: Request, error: Exception) -> JSONResponse:
-        text = "the store takes no writes at the moment" if isinstance(error, REFUSING) else "the store does not answer"
+    async def _unavailable(_: Request, error: Exception) -> JSONResponse:
+        text = "the store currently accepts no writes" if isinstance(error, REFUSING) else "the store does not respond"
         return Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "2"}).response()
 
     for unavailable in UNAVAILABLE:
-        app.add_exception_handler(unavailable, _away)
+        app.add_exception_handler(unavailable, _unavailable)

@@ -1,4 +1,4 @@
-"""Following a record as it changes: for a while, or as server-sent events."""
+"""Follows the changes of a record: for a limited time, or as server-sent events."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
 
 def preferred_wait(prefer: str | None) -> int:
-    """Seconds of ``Prefer: wait=N``, at most 60; 0 without one (RFC 7240: what is not understood is ignored)."""
+    """Seconds of ``Prefer: wait=N``, at most 60; 0 without one (RFC 7240: unknown preferences are ignored)."""
     for preference in re.split(r"[,;]", prefer or ""):
         found = WAIT.match(preference)
         if found:
@@ -52,7 +52,7 @@ async def _next(records: AsyncIterator[Record]) -> Record | None:
 
 
 async def last_within(records: AsyncIterator[Record], seconds: float, draining: asyncio.Event) -> Record | None:
-    """The last record that came in this time; None if none did."""
+    """The last record within this time; None if no record arrived."""
     last = None
     try:
         async with asyncio.timeout(seconds), aclosing(follow(records, draining)) as following:  # type: ignore[type-var]
@@ -71,7 +71,7 @@ async def events(
     progress: Callable[[Record], BaseModel],
     finished: Callable[[Record], BaseModel],
 ) -> AsyncIterator[ServerSentEvent]:
-    """An event ``progress`` for each change, then one named after the state that the record ended in."""
+    """An event ``progress`` for each change, then one named after the record's final state."""
     number = 0
     try:
         async for record in follow(records, draining):

@@ -1,1 +1,1 @@
-"""The way of an image from the body of a request to an array."""
+"""Parses, checks and decodes the images of a request."""

@@ -1,4 +1,4 @@
-"""Reads a zip of ``<label>/<file>``, trusting nothing that it says about itself."""
+"""Reads a zip file with entries ``<label>/<file>``, without trusting its metadata."""
 
 import io
 import re
@@ -17,12 +17,12 @@ LITTER = frozenset({"Thumbs.db", "desktop.ini"})
 
 
 def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Iterator[tuple[str, str, bytes]]:
-    """(label, path, bytes) of each file, in the archive's order; folders and what systems leave behind are left out.
+    """(label, path, bytes) of each file, in the archive's order, without folders and files that operating systems add.
 
-    What the files expand to is counted while they are inflated. Raises Problem.
+    The expanded size is counted while the files are inflated. Raises Problem.
     """
-    # Counted before the directory is read: a zip may name a million files in 32 MB. Folders and litter, which systems
-    # put beside every image, are let through here.
+    # Counted before the directory is read: a zip file of 32 MB may have a million entries. The bound leaves room for
+    # folders, and for the files that operating systems add for each image.
     if data.count(CENTRAL_DIRECTORY_ENTRY) > 3 * max_images + 100:
         raise Problem(TOO_MANY_IMAGES, f"archive: more than {max_images} images", field="archive")
     try:
@@ -42,8 +42,8 @@ def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Iterato
 
 
 def _checked(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """Raises Problem for a name or a kind of entry that has no business in an archive of images."""
-    # orig_filename, since zipfile cuts names at a NUL and turns the system's separators.
+    """The entry, if its name and kind are allowed in an archive of images. Raises Problem."""
+    # orig_filename, since zipfile cuts names at a NUL and replaces the system's separators.
     name = info.orig_filename
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or "\\" in name or DRIVE.match(name) or not name.isprintable():

@@ -1,4 +1,4 @@
-"""Corrections of an episode's support set: what was asked, and what comes of it."""
+"""Corrections of an episode's support set: reads the request, and computes the corrected support set."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True)
 class Correction:
-    """Images are named by their places among the parent's; each place is named once."""
+    """Images are identified by their indices among the parent's; each index occurs at most once."""
 
     removed: tuple[int, ...]
     relabelled: dict[int, str]
@@ -24,7 +24,7 @@ class Correction:
     options: CorrectionOptions
 
     def digest(self, parent: str) -> str:
-        """The same for the same correction of the same episode, however it was packed."""
+        """Equal for equal corrections of the same episode, in JSON or as a form."""
         asked: dict[str, Any] = {
             "parent": parent,
             "remove": sorted(self.removed),
@@ -36,9 +36,9 @@ class Correction:
 
 @dataclass(frozen=True)
 class Corrected:
-    """The corrected support set: the parent's images that are ``kept``, by their places, then the added ones.
+    """The corrected support set: the images ``kept`` from the parent, by their indices, followed by the added ones.
 
-    ``shots``: how many images each class has, the parent's classes first. ``labels``: the number of each image's class.
+    ``shots``: the number of images per class, the parent's classes first. ``labels``: the class index of each image.
     """
 
     kept: tuple[int, ...]
@@ -50,7 +50,7 @@ class Corrected:
 
 
 async def read(request: Request, settings: Settings) -> Correction:
-    """Raises Problem."""
+    """The correction in the body of a request. Raises Problem."""
     if require(request, "application/json", "multipart/form-data") == "application/json":
         correction = await _of_json(request, settings)
     else:
@@ -107,24 +107,24 @@ def _checked(
 
 
 def _named(removed: Iterable[int], relabelled: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """The places of images that a correction names, and the field that each is named in."""
+    """The indices of the images that a correction removes or relabels, each with its field in the request."""
     for name, places in (("remove", removed), ("relabel", relabelled)):
         for at, place in enumerate(places):
             yield place, f"{name}[{at}]"
 
 
-# ---------------------------------------------------------------------- what comes of it
+# ---------------------------------------------------------------------- applying it
 
 
 def corrected(correction: Correction, classes: Sequence[str], labels: Sequence[int], settings: Settings) -> Corrected:
-    """The correction of a support set with these ``classes`` and ``labels``. Raises Problem."""
+    """The corrected version of a support set with these ``classes`` and ``labels``. Raises Problem."""
     _check_places(correction, len(labels))
     removed = set(correction.removed)
     kept = tuple(place for place in range(len(labels)) if place not in removed)
     now = [correction.relabelled.get(place, classes[labels[place]]) for place in kept]
     now += [file.label for file in correction.added]
     counted = Counter(now)
-    # As far as the parent's classes are left, they stay in their order.
+    # The parent's classes that still have images keep their order.
     shots = {label: counted[label] for label in dict.fromkeys([*classes, *now]) if counted[label]}
     check_number(len(now), "support", settings)
     check_counts(shots, settings)

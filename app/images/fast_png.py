@@ -1,9 +1,7 @@
-"""Small plain PNGs, as drawings are sent to be classified: decoded in the app, since to send one to a process beside it
-costs more than its decoding.
+"""Decodes small plain PNGs, such as drawings, in the app: sending one to a decoding process takes longer than decoding.
 
-What may be decoded here is bounded before Pillow sees it: chunks of a few kinds alone, so that nothing is inflated but
-the pixels, and no more of those than take a fraction of the time that a request has. Everything else, what turns out to
-be damaged included, is for ``app.images.pool``.
+The files are checked before Pillow reads them: only a few kinds of chunks are allowed, so that nothing is inflated but
+the pixels, and these are few. All other files, including damaged ones, are left to ``app.images.pool``.
 """
 
 from collections.abc import Sequence
@@ -16,9 +14,9 @@ from lamanas_core.images import ImageError, UInt8Array, load
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BYTES = 8 * 1024
-# Of all images of a request together. The dearest kind, RGBA, takes 1 ms as a square and 4 as a line.
+# Of all images of a request together. The most expensive kind, RGBA, takes 1 ms as a square and 4 ms as a single line.
 MAX_PIXELS = 2**15
-# The chunks that there may be, with the most bytes of each; none is text, a profile or another frame.
+# The chunks that are allowed, with their maximum lengths; none contains text, a profile or another frame.
 CHUNKS = {
     b"PLTE": 3 * 256,
     b"tRNS": 256,
@@ -28,15 +26,15 @@ CHUNKS = {
     b"sRGB": 1,
     b"pHYs": 9,
 }
-# Bits a sample by colour type; 16 are for the process beside.
+# Allowed bits per sample by colour type; 16 bits are left to the decoding processes.
 DEPTHS = {0: (1, 2, 4, 8), 2: (8,), 3: (1, 2, 4, 8), 4: (8,), 6: (8,)}
-# What IHDR begins and ends with: its length and name; how it is compressed, filtered and (not) interlaced.
+# The start of IHDR, its length and name, and its end: compression, filter and interlacing methods (none).
 HEADER, METHODS = b"\0\0\0\x0dIHDR", b"\0\0\0"
 HEADER_ENDS = 33
 
 
 def decoded(files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array | None:
-    """uint8 (n, *spec.shape); None if these files are not for here."""
+    """uint8 (n, *spec.shape); None if any of these files is not a small plain PNG."""
     total = 0
     for file in files:
         pixels = claimed_pixels(file.data)
@@ -46,11 +44,11 @@ def decoded(files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array | None:
     try:
         return np.stack([load(bytes(file.data), spec, max_pixels=MAX_PIXELS) for file in files])
     except ImageError:
-        return None  # what is wrong with it, the decoder says
+        return None  # the decoding process reports the error
 
 
 def claimed_pixels(data: bytes | bytearray) -> int:
-    """Width x height of a plain PNG by its header; 0 for anything else."""
+    """Width x height of a plain PNG according to its header; 0 for anything else."""
     size = len(data)
     if size > MAX_BYTES or data[:8] != SIGNATURE or data[8:16] != HEADER or data[26:29] != METHODS:
         return 0

@@ -1,4 +1,4 @@
-"""The image files of a request as the client named them: their labels, their numbers, and the limits of both."""
+"""The image files of a request, with their labels, and the limits on labels and numbers of images."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ MAX_LABEL = 200
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The bytes of one image file and where in the request it stood, as the client would call it."""
+    """The bytes of one image file, and its position in the request, as error messages state it."""
 
     data: bytes | bytearray
     where: str
@@ -39,29 +39,29 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class SupportSet:
-    """The support set of one request: its files in the order sent, and what else was asked."""
+    """The support set of one request: its files in the order sent, and the options."""
 
     files: tuple[LabelledFile, ...]
     options: EpisodeOptions
 
     @property
     def shots(self) -> dict[str, int]:
-        """How many images each class has; classes in the order in which they were first sent."""
+        """The number of images of each class; classes in the order in which they were first sent."""
         return Counter(file.label for file in self.files)
 
     @property
     def labels(self) -> list[int]:
-        """The number of each file's class."""
+        """The class index of each file."""
         number = {label: at for at, label in enumerate(self.shots)}
         return [number[file.label] for file in self.files]
 
     def digest(self) -> str:
-        """The same for the same request, however it was packed."""
+        """Equal for equal requests, in JSON or as a form."""
         return digest(self.options.model_dump(), self.files)
 
 
 def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
-    """A name for what was asked, with these files."""
+    """The SHA-256 of the options and the labelled files, in hexadecimal."""
     total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     for file in files:
         label = file.label.encode()
@@ -71,14 +71,14 @@ def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
 
 
 def check_number(images: int, field: str, settings: Settings) -> None:
-    """Raises Problem for more images than a request may have."""
+    """Raises Problem if a request has too many images."""
     if images > settings.max_images:
         text = f"{field}: {images} images, a request may have {settings.max_images} at most"
         raise Problem(TOO_MANY_IMAGES, text, field=field)
 
 
 def check_labels(files: Sequence[LabelledFile]) -> None:
-    """Raises Problem for a label that cannot be one; each is looked at once."""
+    """Raises Problem for an invalid label; equal labels are checked once."""
     first: dict[str, str] = {}
     for file in files:
         first.setdefault(file.label, file.file.where)
@@ -87,7 +87,7 @@ def check_labels(files: Sequence[LabelledFile]) -> None:
 
 
 def check_label(label: str, where: str) -> None:
-    """Raises Problem for a label that cannot be one; ``where`` says whose it is."""
+    """Raises Problem for an invalid label; ``where`` is the position of its image."""
     if not label.strip():
         raise Problem(EMPTY_LABEL, f"the label of {where} is empty", field="label", image=where)
     if len(label) > MAX_LABEL:
@@ -99,7 +99,7 @@ def check_label(label: str, where: str) -> None:
 
 
 def check_counts(shots: Mapping[str, int], settings: Settings) -> None:
-    """Raises Problem for more or fewer classes, or images of one class, than there may be."""
+    """Raises Problem if there are too few or too many classes, or too many images of one class."""
     if len(shots) < 2:
         text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
         raise Problem(TOO_FEW_CLASSES, text, field="support")

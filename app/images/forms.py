@@ -1,4 +1,4 @@
-"""Turns the forms that images may be sent in into one list of labelled files, within the limits of the settings."""
+"""Parses images sent as JSON or multipart forms into labelled files, within the limits of the settings."""
 
 import asyncio
 import base64
@@ -33,14 +33,14 @@ Body = TypeVar("Body", bound=BaseModel)
 
 @dataclass
 class Part:
-    """One part: its form field, the name of the file if it is one, its bytes."""
+    """One part: the name of its form field, its file name if it is a file, and its bytes."""
 
     name: str = ""
     filename: str | None = None
     data: bytearray = field(default_factory=bytearray)
 
     def text(self) -> str:
-        """Raises Problem unless it is UTF-8."""
+        """The bytes as text. Raises Problem if they are not UTF-8."""
         try:
             return self.data.decode()
         except UnicodeDecodeError:
@@ -61,7 +61,7 @@ async def read_json(request: Request, model: type[Body]) -> Body:
 
 
 async def read_support(request: Request, settings: Settings) -> SupportSet:
-    """The support set in any of its three forms, counted and checked, not decoded. Raises Problem."""
+    """The support set in any of its three forms, checked but not decoded. Raises Problem."""
     if require(request, "application/json", "multipart/form-data") == "application/json":
         support = await _support_of_json(request, settings)
     else:
@@ -72,17 +72,17 @@ async def read_support(request: Request, settings: Settings) -> SupportSet:
 
 
 async def read_form(request: Request, settings: Settings, *, many: set[str], one: set[str]) -> dict[str, list[Part]]:
-    """The parts of a form by their field; those in ``one`` are there once at most. Raises Problem."""
+    """The parts of a form by field; a field in ``one`` may occur only once. Raises Problem."""
     most = 2 * settings.max_images + 100
     parts = await read_parts(request.headers["content-type"], request.stream(), max_parts=most)
     return _by_field(parts, many=many, one=one)
 
 
 def form_options(fields: dict[str, list[Part]], model: type[Body]) -> Body:
-    """The fields of ``model`` that a form has. Raises Problem."""
+    """The form's fields that belong to ``model``. Raises Problem."""
     texts = {name: fields[name][0].text() for name in set(model.model_fields) & set(fields)}
     try:
-        return model.model_validate(texts, strict=False)  # the text of a number is taken for it
+        return model.model_validate(texts, strict=False)  # accepts numbers as text
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
 
@@ -93,7 +93,7 @@ async def form_files(fields: dict[str, list[Part]], settings: Settings) -> tuple
         return tuple(_pairs(fields.get("images", []), fields.get("labels", []), settings))
     if "images" in fields or "labels" in fields:
         raise Problem(INVALID_REQUEST, "send either an archive or images with labels, not both", field="archive")
-    # Inflating takes its time and is beside the event loop, as decoding is.
+    # In a thread, since inflating would block the event loop.
     return await asyncio.to_thread(_of_archive, fields["archive"][0].data, settings)
 
 
@@ -197,7 +197,7 @@ def _of_base64(text: str, where: str) -> ImageFile:
     if not BASE64.fullmatch(text) or len(digits) % 4 == 1:
         raise Problem(INVALID_BASE64, f"{where}: not base64", image=where)
     padded = digits + "=" * (-len(digits) % 4)
-    return ImageFile(base64.b64decode(padded.encode(), altchars=b"-_"), where)  # '+' and '/' stay what they are
+    return ImageFile(base64.b64decode(padded.encode(), altchars=b"-_"), where)  # '+' and '/' are accepted, too
 
 
 # ---------------------------------------------------------------------- multipart/form-data

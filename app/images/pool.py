@@ -1,4 +1,4 @@
-"""Decodes uploaded images in a few processes of their own, under limits, and in turns between requests."""
+"""Decodes uploaded images in separate processes, under limits, in turns between requests."""
 
 import asyncio
 import ctypes
@@ -25,10 +25,10 @@ from lamanas_core.images import UInt8Array
 
 log = logging.getLogger(__name__)
 PROCESSES = 2
-# Of decoding, and of waiting for a process, that one request may take in all.
+# The total time that one request may take for decoding, and the total time that it may wait for a process.
 SECONDS = 20.0
-# What one turn may send: the first file whatever its size, then others up to this. A round trip costs as much as
-# decoding three small drawings; files that a turn had no time for are sent again.
+# One turn sends the first file whatever its size, and more files up to this total. A round trip takes as long as
+# decoding three small drawings; files that were not decoded in time are sent again in the next turn.
 TURN_BYTES = 256 * 1024
 
 # A server that has loaded the image libraries and forks: a new process starts in milliseconds.
@@ -38,7 +38,7 @@ _context.set_forkserver_preload([sandbox.__name__])
 
 @dataclass(frozen=True, eq=False)
 class _Child:
-    """``at``: the number of the file in its turn that it is decoding, in memory that outlives the process. Read it only
+    """``at``: the index of the file in its turn that it is decoding, in memory that outlives the process. Read it only
     while no other thread can use this child."""
 
     process: BaseProcess
@@ -55,7 +55,7 @@ class _Child:
         return cls(process, ours, at)
 
     def end(self) -> int | None:
-        """Its exit code."""
+        """Kills the process; returns its exit code."""
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -64,7 +64,7 @@ class _Child:
 
 @dataclass
 class _Work:
-    """The images of one request: which are decoded, and the seconds that it may still decode and wait."""
+    """The images of one request: those decoded so far, and the remaining seconds for decoding and for waiting."""
 
     files: Sequence[ImageFile]
     spec: ImageSpec
@@ -75,7 +75,7 @@ class _Work:
     done: int = 0
 
     def next_files(self) -> Sequence[ImageFile]:
-        """The files of the next turn: one at least, and no more than TURN_BYTES together otherwise."""
+        """The files of the next turn: at least one, and more up to TURN_BYTES in total."""
         end, total = self.done + 1, len(self.files[self.done].data)
         while end < len(self.files) and total + len(self.files[end].data) <= TURN_BYTES:
             total += len(self.files[end].data)
@@ -84,10 +84,10 @@ class _Work:
 
 
 class Decoder:
-    """Processes start when they are first needed, and again after one was lost.
+    """Starts processes when they are first needed, and replaces those that died.
 
-    A request has one turn at a time and goes to the end of the queue after it, so that neither one request of 1,000
-    images nor several keep another's single image waiting for more than a turn each.
+    After each turn a request goes to the end of the queue, so that requests of 1,000 images delay a single image of
+    another request by no more than one turn each.
     """
 
     def __init__(self, *, max_pixels: int, seconds: float = SECONDS) -> None:
@@ -108,14 +108,16 @@ class Decoder:
             self._idle.pop().end()
 
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
-        """uint8 (n, *spec.shape), read-only. Raises Problem, naming the image, for one that cannot be read, and BUSY if
-        the request waited too long for its turns."""
+        """uint8 (n, *spec.shape), read-only. Raises Problem: one that names the image if it cannot be read, and BUSY if
+        the request has waited too long for its turns."""
         work = _Work(files, spec, decoding_left=self._seconds, waiting_left=self._seconds)
         loop = asyncio.get_running_loop()
         while work.done < len(files):
             work.queued_at = time.monotonic()
-            await loop.run_in_executor(self._threads, self._turn, work)  # its queue is first in, first out
-        return work.decoded[0] if len(work.decoded) == 1 else _joined(work.decoded)
+            await loop.run_in_executor(self._threads, self._turn, work)  # executors are first in, first out
+        together = np.concatenate(work.decoded)
+        together.flags.writeable = False
+        return together
 
     def _turn(self, work: _Work) -> None:
         """Decodes some of the images. Raises Problem."""
@@ -134,7 +136,7 @@ class Decoder:
         work.done += len(answer)
 
     def _answer(self, files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
-        """What a process makes of these files (``sandbox.read_answer``). Raises Problem if one of them ends it."""
+        """A process's answer about these files (see ``sandbox.read_answer``). Raises Problem if the process dies."""
         order = sandbox.order([len(file.data) for file in files], work.spec, seconds=work.decoding_left)
         together = b"".join(file.data for file in files)
         child = self._ordered(order)
@@ -142,31 +144,33 @@ class Decoder:
             child.connection.send_bytes(together)
             answer = sandbox.read_answer(child.connection.recv_bytes(), len(files), work.spec)
         except (EOFError, OSError, ValueError):
-            # A process that died of a hostile file may have written anything there.
+            # A process that a hostile file has taken over may have written any number to ``at``.
             at = min(max(child.at.value, 0), len(files) - 1)
             raise self._lost(child, files[at].where) from None
         self._idle.append(child)
         return answer
 
     def _ordered(self, order: bytes) -> _Child:
-        """A process that has the order and no file yet. One that died while idle is replaced, at nobody's cost."""
-        with suppress(IndexError):  # not checked first: another thread may take the last one in between
+        """A process that has received the order, but no file yet. One that died while idle is replaced."""
+        with suppress(IndexError):  # no check first: another thread may take the last one in between
             while True:
                 child = self._idle.pop()
                 child.at.value = 0
-                with suppress(OSError):  # known sooner than by ``is_alive``, for which the fork server must report it
+                with suppress(
+                    OSError
+                ):  # fails sooner than ``is_alive``, for which the fork server must report the exit
                     child.connection.send_bytes(order)
                     return child
                 self._children.discard(child)
                 child.end()
         child = _Child.start(self._max_pixels)
         self._children.add(child)
-        with suppress(OSError):  # if it is dead already, no answer will come
+        with suppress(OSError):  # if it has died already, receiving its answer fails
             child.connection.send_bytes(order)
         return child
 
     def _lost(self, child: _Child, where: str) -> Problem:
-        """The refusal of the image during which the process ended."""
+        """The problem of the image that the process was decoding when it died."""
         self._children.discard(child)
         code = child.end()
         log.warning("a decoding process ended (%s)", code)  # without ``where``: it may hold a label
@@ -174,9 +178,3 @@ class Decoder:
             text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
             return Problem(DECODING_TOO_SLOW, text, image=where)
         return Problem(INVALID_IMAGE, f"{where}: the image makes its decoder fail", image=where)
-
-
-def _joined(arrays: Sequence[UInt8Array]) -> UInt8Array:
-    together = np.concatenate(arrays)
-    together.flags.writeable = False
-    return together

@@ -1,7 +1,7 @@
-"""What a decoding process does: a few images at a time, under limits that the kernel enforces.
+"""The code of a decoding process: it decodes a few images at a time, under limits that the kernel enforces.
 
-Bytes from outside meet image libraries only here and, as small plain PNGs, in ``fast_png``. An image that makes a
-library hang or crash costs this process and nothing else.
+Image libraries read bytes from clients only here and, for small plain PNGs, in ``fast_png``. An image that makes a
+library hang or crash affects only this process.
 """
 
 import ctypes
@@ -25,31 +25,31 @@ from lamanas_core.images import ImageError, UInt8Array, load
 # need 18 bytes a pixel in addition to its file.
 BYTES_PER_PIXEL = 24
 BYTES_BESIDE = 256 * 2**20
-# The largest image that is accepted needs less than one. A JPEG of 90 KB can be made to need 20, one of 1 MB minutes.
+# The largest accepted image needs less than 1 s. A crafted JPEG of 90 KB can take 20 s, and one of 1 MB minutes.
 SECONDS_EACH = 5.0
-# After the image during which this has passed, the process is free for another request.
+# A turn ends after the image during which this time has passed; then the process is free for another request.
 TURN_SECONDS = 0.05
 ARRAY, REFUSAL = b"+", b"-"
 
-# Images over the configured limit are refused; Pillow need not warn of its own.
+# Images over the configured limit are refused anyway, so that Pillow's warning is not needed.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Loads all of Pillow's readers before processes are forked from the one that imported this.
+# Loads all of Pillow's decoders before processes are forked from the one that imported this module.
 Image.init()
 
 
 def order(sizes: Sequence[int], spec: ImageSpec, *, seconds: float) -> bytes:
-    """The first message of a turn; its files, of these sizes in bytes, follow in one message."""
+    """The first message of a turn; its files, of these sizes in bytes, follow in a second message."""
     return json.dumps({"sizes": sizes, "spec": vars(spec), "seconds": seconds}).encode()
 
 
 def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
-    """Answers orders until the other end is closed. The answer to an order and its files is either a refusal of the
-    first bad image, or the arrays of the leading images: all, unless TURN_SECONDS ran out after one of them.
+    """Answers orders until the connection is closed. The answer to an order is either a refusal of the first invalid
+    image, or the arrays of the leading images: of all, unless TURN_SECONDS passed before the last one.
 
-    Messages are bytes, never pickles: what comes back is from a process that read foreign files.
-    ``at`` is the number of the file being decoded, known to the app if that file ends this process.
+    Messages are bytes, never pickles, since this process reads untrusted files. ``at`` is the index of the file being
+    decoded: the app reads it if that file kills this process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the app
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app handles Ctrl-C
     _limit_memory(BYTES_BESIDE + BYTES_PER_PIXEL * max_pixels)
     while True:
         try:
@@ -58,7 +58,7 @@ def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
         except EOFError:
             return
         connection.send_bytes(_answer(at, asked, memoryview(files), max_pixels))
-        del asked, files  # they would take from the memory that the next turn may use
+        del asked, files  # frees their memory for the next turn
 
 
 def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixels: int) -> bytes:
@@ -70,7 +70,7 @@ def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixe
         for number, size in enumerate(asked["sizes"]):
             at.value = number
             left = asked["seconds"] - (time.monotonic() - started)
-            # The signal ends this process wherever it is, inside a library too. (0 would switch the timer off.)
+            # The signal kills this process even inside a library. (0 would disable the timer.)
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, min(SECONDS_EACH, left)))
             images.append(load(bytes(files[start : start + size]), spec, max_pixels=max_pixels).tobytes())
             start += size
@@ -90,9 +90,9 @@ def _refusal(number: int, words: str) -> bytes:
 
 
 def read_answer(answer: bytes, files: int, spec: ImageSpec) -> UInt8Array | tuple[int, str]:
-    """The arrays of the first of so many files, uint8 (m, *spec.shape), or the number and the reason of a refusal.
+    """The arrays of the first m of ``files`` files, uint8 (m, *spec.shape), or the index and reason of a refusal.
 
-    Raises ValueError for what no honest decoder says: the process may have been taken over by a file that it read.
+    Raises ValueError for an invalid answer: a hostile file may have taken over the process.
     """
     if answer[:1] == REFUSAL:
         number, _, words = answer.removeprefix(REFUSAL).decode().partition(" ")

@@ -1,4 +1,4 @@
-"""What a prediction is answered: images decoded, classified and put into JSON, each step where it costs least."""
+"""Decodes and classifies the images of a request, in the event loop if that is fast, otherwise in other threads."""
 
 import hashlib
 
@@ -10,12 +10,12 @@ from app.schemas import Prediction, Predictions
 from app.telemetry.metrics import Metrics
 from lamanas_core.images import UInt8Array
 
-# What takes no longer than this is classified in the event loop: to hand it to a thread and back costs more, and a
-# process has little else to do while it computes.
-AT_ONCE_S = 0.002
+# Images that take no longer than this together are classified in the event loop: passing them to a thread takes longer,
+# and the event loop cannot do much else while that thread computes.
+EVENT_LOOP_S = 0.002
 
 
-async def answer(
+async def predictions(
     decoder: Decoder,
     classifiers: ClassifierCache,
     metrics: Metrics,
@@ -23,29 +23,29 @@ async def answer(
     loaded: OpenClassifier,
     files: list[ImageFile],
 ) -> str:
-    """The body of the answer, in JSON. Raises Problem, naming the image, for one that cannot be read."""
+    """The body of the response, in JSON. Raises Problem, which names the image, for one that cannot be read."""
 
-    def classified(images: UInt8Array) -> str:
-        return _predictions(metrics, id, loaded, images).model_dump_json()
+    def classify(images: UInt8Array) -> str:
+        return _classify(metrics, id, loaded, images).model_dump_json()
 
     spec = loaded.classifier.image
-    if len(files) * loaded.seconds > AT_ONCE_S:
+    if len(files) * loaded.seconds > EVENT_LOOP_S:
         images = await decoder.arrays(files, spec)
-        return await classifiers.run(lambda: classified(images))
+        return await classifiers.run(lambda: classify(images))
     small = fast_png.decoded(files, spec)
-    return classified(await decoder.arrays(files, spec) if small is None else small)
+    return classify(await decoder.arrays(files, spec) if small is None else small)
 
 
-def _predictions(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:
+def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:
     classes = loaded.classifier.classes
     with metrics.prediction_seconds.time():
         rows, novelty = loaded.classifier.answers(images)
     metrics.predictions.inc(len(images))
-    predictions = []
+    found = []
     for number, row in enumerate(rows.tolist()):
         best = max(range(len(classes)), key=row.__getitem__)
         probabilities = dict(zip(classes, row, strict=True))
-        predictions.append(
+        found.append(
             Prediction(
                 label=classes[best],
                 probability=row[best],
@@ -53,7 +53,7 @@ def _predictions(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt
                 novelty=None if novelty is None else float(novelty[number]),
             )
         )
-    return Predictions(episode_id=id, model_version=loaded.classifier.model_version, predictions=predictions)
+    return Predictions(episode_id=id, model_version=loaded.classifier.model_version, predictions=found)
 
 
 def etag_of(id: str, loaded: OpenClassifier, files: list[ImageFile]) -> str:

@@ -1,4 +1,4 @@
-"""Answers from the artifacts of finished episodes; the most recently used classifiers stay open."""
+"""The classifiers of finished episodes; the most recently used ones stay open."""
 
 import asyncio
 import hashlib
@@ -21,8 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OpenClassifier:
-    """An open classifier, the SHA-256 of its artifact in hexadecimal, whose episode it is of, and the processor time in
-    seconds that it takes for an image."""
+    """A classifier that is ready for use.
+
+    ``digest``: the SHA-256 of its artifact, in hexadecimal. ``owner``: the tenant of its episode. ``seconds``: the
+    processor time that it takes for one image.
+    """
 
     classifier: Classifier
     digest: str
@@ -33,7 +36,7 @@ class OpenClassifier:
     def from_bytes(cls, artifact: bytes, owner: str) -> "OpenClassifier":
         classifier = Classifier.from_bytes(artifact)
         blank = np.zeros((1, *classifier.image.shape), np.uint8)
-        classifier.answers(blank)  # the first one sets memory aside
+        classifier.answers(blank)  # the first call allocates memory
         started = time.thread_time()
         classifier.answers(blank)
         seconds = time.thread_time() - started
@@ -41,7 +44,7 @@ class OpenClassifier:
 
 
 class ClassifierCache:
-    """Whether the episode still exists is for the caller to ask: what is open here may outlive it."""
+    """Does not check whether an episode still exists: a classifier may stay open after its episode has expired."""
 
     def __init__(self, store: Store, metrics: Metrics, *, capacity: int) -> None:
         self._store = store
@@ -54,7 +57,7 @@ class ClassifierCache:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def opened(self, id: str) -> OpenClassifier | None:
-        """The classifier of an episode, if it is open; whose it is, is for the caller to compare."""
+        """The classifier of an episode, if it is open. The caller must check its ``owner``."""
         task = self._open.get(id)
         if task is None or not task.done() or task.cancelled() or task.exception() is not None:
             return None
@@ -63,9 +66,9 @@ class ClassifierCache:
         return task.result()
 
     async def loaded(self, id: str, owner: str) -> OpenClassifier:
-        """The classifier of an episode of this owner, opened once for however many ask at a time.
+        """The classifier of an episode of this owner; concurrent calls open it only once.
 
-        Raises what ``Store.get_artifact`` raises.
+        Raises what ``Store.episodes.artifact`` raises.
         """
         task = self._open.get(id)
         self._metrics.classifier_cache.labels("miss" if task is None else "hit").inc()
@@ -76,14 +79,14 @@ class ClassifierCache:
             while len(self._open) > self._capacity:
                 self._open.popitem(last=False)
         self._open.move_to_end(id)
-        # Shielded: one client that hangs up does not cost the others their classifier.
+        # Shielded: if one client disconnects, the others still receive the classifier.
         return await asyncio.shield(task)
 
     def forget(self, id: str) -> None:
         self._open.pop(id, None)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """``work`` in one of the few threads that predictions run in."""
+        """Runs ``work`` in one of the threads for predictions."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self, id: str, owner: str) -> OpenClassifier:

@@ -1,4 +1,4 @@
-"""Episodes: make one from a support set, follow it, download its classifier, correct its images, delete it."""
+"""Episodes: create one from a support set, follow it, download its classifier, correct its images, delete it."""
 
 import asyncio
 import base64
@@ -38,17 +38,20 @@ router = APIRouter(tags=["episodes"])
 
 RUNNING = frozenset({"queued", "adapting"})
 ONNX = "application/octet-stream"
-Prefer = Annotated[str | None, Header(description="`wait=N`: wait up to N (60) seconds for the episode")]
+Prefer = Annotated[
+    str | None, Header(description="`wait=N`: wait up to N seconds, at most 60, for the episode to finish")
+]
 IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         max_length=255,
         pattern=r"^[!-~]+$",
-        description="the same key with the same request gives the same answer",
+        description="repeating a request with the same key returns the episode or run that it created",
     ),
 ]
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the episode is"}}
+READY = "Ready within the time that `Prefer: wait=N` allows"
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "URL of the episode"}}
 
 
 @router.post(
@@ -56,8 +59,12 @@ LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the
     status_code=202,
     summary="Adapt to labelled images",
     responses={
-        201: {"model": Episode, "description": "Ready within the time of `Prefer: wait=N`", "headers": LOCATION},
-        202: {"description": "Accepted: it is stored and will be adapted", "headers": LOCATION},
+        201: {
+            "model": Episode,
+            "description": READY,
+            "headers": LOCATION,
+        },
+        202: {"description": "Accepted: the episode is stored and will be adapted", "headers": LOCATION},
         **problems(400, 401, 403, 410, 415, 422),
     },
     openapi_extra=body(EpisodeBody, EPISODE_EXAMPLE, EPISODE_FORM),
@@ -72,13 +79,13 @@ async def create(
 ) -> Episode:
     support = await read_support(request, services.settings)
     record, created = await _store(services, key, support, idempotency_key)
-    return await told(services, response, record, created=created, prefer=prefer)
+    return await respond(services, response, record, created=created, prefer=prefer)
 
 
-async def told(
+async def respond(
     services: Services, response: Response, record: EpisodeRecord, *, created: bool, prefer: str | None
 ) -> Episode:
-    """The answer to a request for an episode: at once, or when it is finished, as ``prefer`` says."""
+    """The response for a created episode: at once, or when it has finished if ``prefer`` asks to wait."""
     seconds = sse.preferred_wait(prefer)
     if seconds:
         record = await sse.last_within(services.store.episodes.watch(record.id), seconds, services.draining) or record
@@ -98,7 +105,7 @@ async def _store(
 ) -> tuple[EpisodeRecord, bool]:
     model = await services.store.models.active()
     if model is None:
-        text = "no meta-model is registered yet; the first worker to start registers the one that ships"
+        text = "no meta-model is registered yet; the first adapt worker registers the one that is shipped"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
     config = model.card["config"]
     images = await services.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
@@ -117,13 +124,13 @@ async def _store(
     )
 
 
-def checked_steps(asked: int | None, model: ModelRecord) -> int:
-    """The model's default for None. Raises Problem."""
+def checked_steps(requested: int | None, model: ModelRecord) -> int:
+    """The number of steps, the model's default for None. Raises Problem if the model does not allow as many."""
     config = model.card["config"]
-    if asked is not None and asked > config["max_steps"]:
-        text = f"steps: {asked} is more than the {config['max_steps']} that model {model.version} takes"
+    if requested is not None and requested > config["max_steps"]:
+        text = f"steps: {requested} is too many, model {model.version} allows at most {config['max_steps']}"
         raise Problem(INVALID_REQUEST, text, field="steps")
-    return int(config["steps"]) if asked is None else asked
+    return int(config["steps"]) if requested is None else requested
 
 
 @router.get("/episodes", summary="List episodes, newest first", responses=problems(401, 403, 422))
@@ -133,7 +140,7 @@ async def page(services: CurrentServices, key: EpisodesKey, query: Annotated[Pag
 
 
 @router.get(
-    "/episodes/{id}", summary="How far an episode is, and what came out", responses=problems(401, 403, 404, 410)
+    "/episodes/{id}", summary="The state, progress and result of an episode", responses=problems(401, 403, 404, 410)
 )
 async def one(episode: VisibleEpisode, response: Response) -> Episode:
     if episode.state in RUNNING:
@@ -144,7 +151,7 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
 @router.get(
     "/episodes/{id}/events",
     response_class=EventSourceResponse,
-    summary="The same as server-sent events: `progress`, then `ready` or `failed`",
+    summary="Follow an episode by server-sent events: `progress`, then `ready` or `failed`",
     responses=problems(401, 403, 404, 410),
 )
 async def events(services: CurrentServices, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
@@ -161,7 +168,7 @@ def _progress(record: EpisodeRecord) -> Progress:
 @router.get(
     "/episodes/{id}/model.onnx",
     response_class=Response,
-    summary="The adapted classifier",
+    summary="Download the adapted classifier",
     responses={
         200: {"content": {ONNX: {"schema": {"type": "string", "format": "binary"}}}, "description": "An ONNX model"},
         **problems(401, 403, 404, 409, 410),
@@ -179,7 +186,7 @@ async def artifact(services: CurrentServices, episode: VisibleEpisode) -> Respon
 @router.delete(
     "/episodes/{id}",
     status_code=204,
-    summary="Delete an episode and all that belongs to it",
+    summary="Delete an episode, its images and its classifier",
     responses=problems(401, 403, 404, 410),
 )
 async def delete(services: CurrentServices, episode: VisibleEpisode) -> None:
@@ -188,15 +195,15 @@ async def delete(services: CurrentServices, episode: VisibleEpisode) -> None:
 
 
 @router.get(
-    "/episodes/{id}/support", summary="The images that an episode was made of", responses=problems(401, 403, 404, 410)
+    "/episodes/{id}/support", summary="The support images of an episode", responses=problems(401, 403, 404, 410)
 )
 async def stored(services: CurrentServices, episode: VisibleEpisode) -> StoredSupport:
     images, labels = await services.store.episodes.support(episode.id)
     spec = _spec(await services.store.models.get(episode.model_version))
-    return await asyncio.to_thread(_shown, images, [episode.classes[label] for label in labels], spec)
+    return await asyncio.to_thread(_stored_support, images, [episode.classes[label] for label in labels], spec)
 
 
-def _shown(images: UInt8Array, labels: list[str], spec: ImageSpec) -> StoredSupport:
+def _stored_support(images: UInt8Array, labels: list[str], spec: ImageSpec) -> StoredSupport:
     files = [base64.b64encode(to_png(image, spec)).decode() for image in images]
     return StoredSupport(
         images=[StoredImage(label=label, image=file) for label, file in zip(labels, files, strict=True)]
@@ -206,10 +213,14 @@ def _shown(images: UInt8Array, labels: list[str], spec: ImageSpec) -> StoredSupp
 @router.post(
     "/episodes/{id}/support",
     status_code=202,
-    summary="Correct an episode's images and adapt again: a new episode, the old one stays",
+    summary="Correct an episode's images and adapt again, as a new episode",
     responses={
-        201: {"model": Episode, "description": "Ready within the time of `Prefer: wait=N`", "headers": LOCATION},
-        202: {"description": "Accepted: it is stored and will be adapted", "headers": LOCATION},
+        201: {
+            "model": Episode,
+            "description": READY,
+            "headers": LOCATION,
+        },
+        202: {"description": "Accepted: the episode is stored and will be adapted", "headers": LOCATION},
         **problems(400, 401, 403, 404, 409, 410, 415, 422),
     },
     openapi_extra=body(CorrectionBody, CORRECTION_EXAMPLE, CORRECTION_FORM),
@@ -223,12 +234,12 @@ async def correct(
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
-    """Adapts from the model version of the parent, whose stored images are prepared for that one."""
+    """The parent episode is kept. The new one uses its model version, since its stored images are prepared for it."""
     correction = await edits.read(request, services.settings)
     if episode.state in RUNNING:
         raise not_ready(episode)
     record, created = await _store_corrected(services, key, episode, correction, idempotency_key)
-    return await told(services, response, record, created=created, prefer=prefer)
+    return await respond(services, response, record, created=created, prefer=prefer)
 
 
 async def _store_corrected(

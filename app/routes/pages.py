@@ -1,4 +1,4 @@
-"""The playground at / and the API reference at /docs, files that the browser runs as they are; and tasks to try."""
+"""The playground at /, the API reference at /docs, their static files, and the example tasks."""
 
 import base64
 from functools import cache
@@ -15,7 +15,7 @@ from app.schemas import Example, ExampleImage, Examples
 from lamanas_core.data.sources import glyphs
 
 FOLDER = Path(__file__).resolve().parent.parent / "static"
-# Asked for again each time (a 304 if it is the same), so that modules of two versions never meet in one page.
+# Browsers revalidate each file (304 if it is unchanged), so that no page mixes modules of two versions.
 CACHE = {"Cache-Control": "no-cache"}
 
 router = APIRouter(include_in_schema=False)
@@ -40,7 +40,7 @@ class Static(StaticFiles):
 
 examples_router = APIRouter(tags=["examples"])
 
-# Title, classes, images of each class to learn from; the seed is the place in this list.
+# Title, classes, support images of each class; the seed is the index in this list.
 TASKS = (
     ("Three symbols, three drawings each", 3, 3),
     ("Five symbols, one drawing each", 5, 1),
@@ -49,7 +49,7 @@ TASKS = (
 QUERIES_PER_CLASS = 2
 
 
-@examples_router.get("/examples", summary="Tasks to try", responses=problems())
+@examples_router.get("/examples", summary="Example tasks", responses=problems())
 async def examples() -> Examples:
     return _examples()
 
@@ -64,11 +64,11 @@ def _example(seed: int, title: str, classes: int, shots: int) -> Example:
     support, queries = [], []
     for number in range(classes):
         strokes = glyphs.glyph_class(rng)
-        drawn = [_drawn(f"glyph {number + 1}", strokes, rng) for _ in range(shots + QUERIES_PER_CLASS)]
+        drawn = [_draw(f"glyph {number + 1}", strokes, rng) for _ in range(shots + QUERIES_PER_CLASS)]
         support += drawn[:shots]
         queries += drawn[shots:]
     return Example(title=title, support=support, queries=queries)
 
 
-def _drawn(label: str, strokes: list[np.ndarray], rng: np.random.Generator) -> ExampleImage:
+def _draw(label: str, strokes: list[np.ndarray], rng: np.random.Generator) -> ExampleImage:
     return ExampleImage(label=label, image=base64.b64encode(glyphs.png(glyphs.draw(strokes, rng))).decode())

@@ -1,4 +1,4 @@
-"""Predictions, from the artifacts of finished episodes."""
+"""Predictions with the classifiers of finished episodes."""
 
 from typing import Annotated, Any
 
@@ -6,9 +6,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.http import sse
 from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
-from app.http.direct import DirectRoute, given_by, read_query
+from app.http.direct import DirectRoute, arguments_from, read_query
 from app.images.forms import of_base64, read_queries
-from app.inference.answers import answer, etag_of
+from app.inference.answers import etag_of, predictions
 from app.inference.cache import OpenClassifier
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.routes.common import not_ready
@@ -19,12 +19,14 @@ from app.store.records import KeyRecord
 
 JSON = "application/json"
 router = APIRouter(tags=["predict"], route_class=DirectRoute)
-ETAG = {"ETag": {"schema": {"type": "string"}, "description": "changes with the episode, its classifier or the images"}}
+ETAG = {
+    "ETag": {"schema": {"type": "string"}, "description": "changes with the episode, the classifier and the images"}
+}
 
 
 async def _url_arguments(request: Request) -> dict[str, Any]:
     services = await current_services(request)
-    key = await predict_key(request, services)  # first: who may not ask is told nothing else
+    key = await predict_key(request, services)  # first: without a valid key, no other error is reported
     query = read_query(request, PredictQuery)
     sent = request.headers.get("if-none-match")
     return {"request": request, "services": services, "key": key, "query": query, "if_none_match": sent}
@@ -39,14 +41,14 @@ async def _body_arguments(request: Request) -> dict[str, Any]:
 @router.get(
     "/predict",
     response_model=Predictions,
-    summary="Classify small images given in the URL",
+    summary="Classify small images sent in the URL",
     responses={
         200: {"headers": ETAG, "description": "The predictions"},
-        304: {"description": "The same as the answer whose ETag came in If-None-Match"},
+        304: {"description": "Unchanged since the response whose ETag was sent in If-None-Match"},
         **problems(401, 403, 404, 409, 410, 422),
     },
 )
-@given_by(_url_arguments)
+@arguments_from(_url_arguments)
 async def in_url(
     request: Request,
     services: CurrentServices,
@@ -61,7 +63,7 @@ async def in_url(
     if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(
-        await answer(services.decoder, services.classifiers, services.metrics, query.episode_id, loaded, files),
+        await predictions(services.decoder, services.classifiers, services.metrics, query.episode_id, loaded, files),
         media_type=JSON,
         headers=headers,
     )
@@ -74,21 +76,24 @@ async def in_url(
     responses=problems(400, 401, 403, 404, 409, 410, 415, 422),
     openapi_extra=body(PredictBody, PREDICT_EXAMPLE, PREDICT_FORM),
 )
-@given_by(_body_arguments)
+@arguments_from(_body_arguments)
 async def in_body(
     request: Request, services: CurrentServices, key: PredictKey, query: Annotated[WaitQuery, Query()]
 ) -> Response:
     episode_id, files = await read_queries(request, services.settings)
     loaded = await _ready(services, key, episode_id, query.wait, await services.store.episodes.state(episode_id))
     return Response(
-        await answer(services.decoder, services.classifiers, services.metrics, episode_id, loaded, files),
+        await predictions(services.decoder, services.classifiers, services.metrics, episode_id, loaded, files),
         media_type=JSON,
     )
 
 
 async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> OpenClassifier:
-    """The episode's classifier. ``state``: of the episode, asked for during this request, for it may end while its
-    classifier is open; where that and what is open do not settle it, everything is read and told."""
+    """The episode's classifier. Raises Problem, Gone or NotFound.
+
+    ``state``: the episode's state, looked up during this request, since an episode may expire while its classifier is
+    still open. If the episode is ready and its classifier open, the record is not read.
+    """
     if state == "ready":
         opened = services.classifiers.opened(id)
         if opened is not None and owner_filter(key) in (None, opened.owner):

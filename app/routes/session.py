@@ -1,4 +1,4 @@
-"""A browser's session: its token, kept where no script of any page can read it."""
+"""A browser's session: its token is kept in a cookie that scripts cannot read."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -11,11 +11,12 @@ from app.store.records import KeyRecord
 router = APIRouter(prefix="/session", tags=["session"])
 
 
-@router.post("", summary="Trade a bearer token for a cookie", responses=problems(401, 403))
+@router.post("", summary="Sign in: exchange a bearer token for a cookie", responses=problems(401, 403))
 async def sign_in(request: Request, response: Response, key: AnyKey, credentials: Bearer) -> Session:
     if credentials is None:
         raise Problem(MISSING_TOKEN, "send Authorization: Bearer <token>")
-    # The token itself: revoking its key ends the session, and every app process knows it. It goes with the browser.
+    # The cookie contains the token itself, so that revoking its key ends the session in every app process. It has no
+    # expiry: the browser drops it when it is closed.
     response.set_cookie(
         SESSION_COOKIE,
         credentials.credentials,
@@ -26,12 +27,14 @@ async def sign_in(request: Request, response: Response, key: AnyKey, credentials
     return _session(key)
 
 
-@router.get("", summary="Who is signed in", responses=problems(401))
+@router.get("", summary="The key that is signed in", responses=problems(401))
 async def who(key: AnyKey) -> Session:
     return _session(key)
 
 
-@router.delete("", status_code=204, summary="Sign out: the cookie goes, the key stays", responses=problems(401, 403))
+@router.delete(
+    "", status_code=204, summary="Sign out: delete the cookie; the key stays valid", responses=problems(401, 403)
+)
 async def sign_out(response: Response, _: AnyKey) -> None:
     response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
 

@@ -1,4 +1,4 @@
-"""Health checks, metrics, and what waits in the queues."""
+"""Health checks, metrics, and the state of the queues."""
 
 from datetime import UTC, datetime
 
@@ -16,24 +16,22 @@ from app.store.records import WorkerRecord
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", summary="Whether the process lives", responses=problems())
+@router.get("/healthz", summary="Liveness: the process responds", responses=problems())
 async def healthz() -> Health:
     return Health()
 
 
-@router.get(
-    "/readyz", summary="Whether it can serve: store, meta-model and an adapt worker are there", responses=problems()
-)
+@router.get("/readyz", summary="Readiness: Redis, a meta-model and an adapt worker are available", responses=problems())
 async def readyz(services: CurrentServices) -> Readiness:
     checks = await _checks(services)
     if all(checks.values()):
         return Readiness(checks=checks)
-    missing = ", ".join(name for name, holds in checks.items() if not holds)
+    missing = ", ".join(name for name, passed in checks.items() if not passed)
     raise Problem(UNAVAILABLE_NOW, f"not ready: {missing}", checks=checks, headers={"Retry-After": "1"})
 
 
 async def _checks(services: Services) -> dict[str, bool]:
-    """What must hold, by name."""
+    """The result of each readiness check, by name."""
     checks = {"not_draining": not services.draining.is_set(), "redis": False, "model": False, "adapt_worker": False}
     try:
         await services.store.ping()
@@ -41,28 +39,28 @@ async def _checks(services: Services) -> dict[str, bool]:
         checks["model"] = await services.store.models.active() is not None
         checks["adapt_worker"] = bool((await services.store.workers.alive())["adapt"])
     except UNAVAILABLE:
-        pass  # what was not reached stays False
+        pass  # checks that could not be made stay False
     return checks
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    summary="Figures for Prometheus",
+    summary="Metrics for Prometheus",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
 )
 async def metrics(services: CurrentServices) -> Response:
     return Response(await services.metrics.exposition(services.store), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/queues", summary="What waits in each queue, and who works on it", responses=problems(401, 403))
+@router.get("/queues", summary="The jobs and workers of each queue", responses=problems(401, 403))
 async def queues(services: CurrentServices, _: AdminKey) -> Queues:
     waiting, running = await services.store.workers.queue_lengths(), await services.store.workers.running()
     workers = await services.store.workers.alive()
     return Queues(
         queues=[
-            Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in there])
-            for name, there in workers.items()
+            Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in alive])
+            for name, alive in workers.items()
         ]
     )
 

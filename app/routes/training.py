@@ -20,7 +20,7 @@ from app.store.records import TrainingRecord
 router = APIRouter(prefix="/train", tags=["training"])
 
 RUNNING = frozenset({"queued", "running"})
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "where the run is"}}
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "URL of the run"}}
 
 
 @router.post(
@@ -37,23 +37,26 @@ async def start(
     key: AdminKey,
     idempotency_key: IdempotencyKey = None,
 ) -> Training:
-    asked = await read_json(request, TrainBody)
-    _require_dataset(services.settings, asked.dataset)
-    options = asked.model_dump(exclude={"dataset"}, exclude_none=True)
+    requested = await read_json(request, TrainBody)
+    _require_dataset(services.settings, requested.dataset)
+    options = requested.model_dump(exclude={"dataset"}, exclude_none=True)
     record = await services.store.trainings.create(
-        owner=key.tenant, dataset=asked.dataset, options=options, idempotency_key=idempotency_key
+        owner=key.tenant, dataset=requested.dataset, options=options, idempotency_key=idempotency_key
     )
     response.headers["Location"] = f"/train/{record.id}"
     return Training.of(record)
 
 
 def _require_dataset(settings: Settings, name: str) -> None:
-    """Refuses early what a look can tell; where the app does not share the workers' disk they will."""
+    """Raises Problem for a data set that the app can see is missing.
+
+    If the app does not share the workers' disk, the worker finds out and the run fails.
+    """
     folder = settings.datasets_dir
     if not folder.is_dir() or (folder / name).is_dir():
         return
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    text = f"there is no data set {name!r}; there are: {', '.join(there[:50]) or 'none'}"
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    text = f"unknown data set {name!r}; available: {', '.join(names[:50]) or 'none'}"
     raise Problem(UNKNOWN_DATASET, text, field="dataset")
 
 
@@ -63,7 +66,7 @@ async def page(services: CurrentServices, _: AdminKey, query: Annotated[PageQuer
     return TrainingPage(trainings=[Training.of(record) for record in records], next_cursor=cursor)
 
 
-@router.get("/{id}", summary="How far a run is", responses=problems(401, 403, 404))
+@router.get("/{id}", summary="The state and progress of a run", responses=problems(401, 403, 404))
 async def one(id: str, services: CurrentServices, _: AdminKey) -> Training:
     return Training.of(await services.store.trainings.get(id))
 
@@ -75,7 +78,7 @@ async def _existing(id: str, services: CurrentServices, _: AdminKey) -> Training
 @router.get(
     "/{id}/events",
     response_class=EventSourceResponse,
-    summary="The same as server-sent events: `progress`, then `finished`, `failed` or `cancelled`",
+    summary="Follow a run by server-sent events: `progress`, then `finished`, `failed` or `cancelled`",
     responses=problems(401, 403, 404),
 )
 async def events(
@@ -88,7 +91,10 @@ async def events(
 
 
 @router.post(
-    "/{id}/cancel", status_code=202, summary="Stop a run; its last checkpoint stays", responses=problems(401, 403, 404)
+    "/{id}/cancel",
+    status_code=202,
+    summary="Cancel a run; its last checkpoint stays",
+    responses=problems(401, 403, 404),
 )
 async def cancel(id: str, services: CurrentServices, _: AdminKey) -> Training:
     return Training.of(await services.store.trainings.cancel(id))
@@ -97,7 +103,7 @@ async def cancel(id: str, services: CurrentServices, _: AdminKey) -> Training:
 @router.post(
     "/{id}/resume",
     status_code=202,
-    summary="Go on with a failed or cancelled run from its last checkpoint; one that goes on stays as it is",
+    summary="Resume a failed or cancelled run from its last checkpoint; an unfinished one is left as it is",
     responses=problems(401, 403, 404, 409),
 )
 async def resume(id: str, services: CurrentServices, _: AdminKey) -> Training:

@@ -1,26 +1,26 @@
-// The service: every refusal becomes an error that speaks its words.
+// Requests to the service; an error response is thrown as an error with its message.
 
 export class Refused extends Error {
   constructor(status, problem) {
-    super(problem.detail || problem.title || `the service answered ${status}`);
+    super(problem.detail || problem.title || `the service responded with status ${status}`);
     this.status = status;
     this.problem = problem;
   }
 }
 
 async function request(method, path, options) {
-  const response = await answer(method, path, options);
+  const response = await send(method, path, options);
   return response.status === 204 ? null : response.json();
 }
 
-async function answer(method, path, { headers = {}, ...rest } = {}) {
+async function send(method, path, { headers = {}, ...rest } = {}) {
   let response;
   try {
-    // The header shows that the request comes from this page: another site's cannot send it.
+    // Proves that the request comes from this page: another site cannot send this header.
     response = await fetch(path, { method, headers: { "X-Requested-With": "lamanas", ...headers }, ...rest });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("the service does not answer; is it still running?");
+    throw new Error("the service does not respond; is it still running?");
   }
   if (response.ok) return response;
   throw new Refused(response.status, await response.json().catch(() => ({})));
@@ -34,7 +34,7 @@ export const examples = () => request("GET", "/examples");
 export const models = () => request("GET", "/models");
 export const activate = (version) => request("POST", `/models/${encodeURIComponent(version)}/activate`);
 
-/** The names that `POST /train` takes as a preset, from the API's own description. */
+/** The presets that `POST /train` accepts, according to the OpenAPI document. */
 export const presets = async () => (await request("GET", "/openapi.json")).components.schemas.TrainBody.properties.preset.enum;
 
 export const queues = () => request("GET", "/queues");
@@ -43,34 +43,34 @@ export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}
 export const trainingEvents = (id) => `/train/${encodeURIComponent(id)}/events`;
 export const cancelTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/cancel`);
 export const resumeTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/resume`);
-export function train(asked) {
-  return request("POST", "/train", { body: JSON.stringify(asked), headers: { "Content-Type": "application/json" } });
+export function train(options) {
+  return request("POST", "/train", { body: JSON.stringify(options), headers: { "Content-Type": "application/json" } });
 }
 
 export const episode = (id) => request("GET", `/episodes/${encodeURIComponent(id)}`);
 export const episodes = (limit) => request("GET", `/episodes?limit=${limit}`);
 export const deleteEpisode = (id) => request("DELETE", `/episodes/${encodeURIComponent(id)}`);
 export const modelAddress = (id) => `/episodes/${encodeURIComponent(id)}/model.onnx`;
-export const model = async (id) => (await answer("GET", modelAddress(id))).blob();
+export const model = async (id) => (await send("GET", modelAddress(id))).blob();
 export const eventsAddress = (id) => `/episodes/${encodeURIComponent(id)}/events`;
 
-/** A key for a request that may have to be sent again. (Pages over plain HTTP from elsewhere have no randomUUID.) */
+/** A key for a request that may be retried. (Over plain HTTP, except from this machine, there is no randomUUID.) */
 export const newKey = () => crypto.randomUUID?.() ?? String(Math.random());
 
-/** A new episode. `key` makes it safe to send the same again when an answer got lost. */
+/** Creates an episode. `key` makes it safe to repeat the request when its response was lost. */
 export function adapt(form, key) {
   return request("POST", "/episodes", { body: form, headers: { "Idempotency-Key": key } });
 }
 
-/** The images of an episode, as they were stored. */
+/** The stored images of an episode. */
 export const support = (id) => request("GET", `/episodes/${encodeURIComponent(id)}/support`);
 
-/** A new episode of a finished one's images, changed. */
+/** Creates an episode from the corrected images of a finished one. */
 export function correct(id, form, key) {
   return request("POST", `/episodes/${encodeURIComponent(id)}/support`, { body: form, headers: { "Idempotency-Key": key } });
 }
 
-/** Predictions for image files, in their order. */
+/** Predictions for image files, in the same order. */
 export async function predict(id, files, signal) {
   const form = new FormData();
   form.append("episode_id", id);

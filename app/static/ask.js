@@ -1,4 +1,4 @@
-// Asking an adapted classifier: one drawing while it is drawn, many files at once.
+// Classifies a drawing while it is drawn, or many image files at once.
 
 import { correct, newKey, predict } from "./api.js";
 import { Bars, confusion } from "./charts.js";
@@ -10,7 +10,7 @@ export class Ask {
   #asking = null;
   #again = null;
 
-  /** `queries` are asked at once; `corrected` gets the episode that was taught a drawing. */
+  /** `queries` are classified at once; `corrected` is called with the new episode after a drawing was added. */
   constructor(episode, queries, corrected) {
     this.episode = episode;
     this.corrected = corrected;
@@ -54,7 +54,7 @@ export class Ask {
       this.manyError, this.many);
   }
 
-  /** Adding the drawing to the class that it belongs to, for a new episode. */
+  /** The controls that add the drawing to its class and create a new episode. */
   #teaching() {
     const menu = h("select", { "aria-label": "What the drawing is", onchange: () => (add.disabled = !menu.value) },
       h("option", { value: "" }, "It is…"), this.episode.classes.map((name) => h("option", { value: name }, name)));
@@ -75,7 +75,7 @@ export class Ask {
 
   // ------------------------------------------------------------------ one drawing
 
-  /** One request at a time while drawing; the pen-up's goes out at once, and an older answer never covers it. */
+  /** While drawing, there is one request at a time; lifting the pen replaces it, so that no older response is shown. */
   #drawn(up) {
     if (this.pad.empty) {
       this.#asking?.abort();
@@ -133,7 +133,7 @@ export class Ask {
       const answered = queries.map((query, at) => ({ ...query, ...predictions[at] }));
       this.queries = [...answered, ...this.queries];
       this.#showMany();
-      say(`${answered.length} images answered`);
+      say(`${answered.length} images classified`);
     } catch (error) {
       showError(this.manyError, error);
     }
@@ -144,7 +144,7 @@ export class Ask {
     this.many.replaceChildren(
       h("div", { class: "row between" }, h("h3", {}, `${this.queries.length} images`),
         h("button", { type: "button", onclick: () => this.#forget() }, "Clear the images")),
-      h("ul", { class: "grid" }, this.queries.map(answer)),
+      h("ul", { class: "grid" }, this.queries.map(result)),
       ...(known.length ? [confusion(this.episode.classes, known)] : []));
   }
 
@@ -155,7 +155,7 @@ export class Ask {
   }
 }
 
-function answer({ file, drawn, truth, label, probability }) {
+function result({ file, drawn, truth, label, probability }) {
   const verdict = truth === null ? null : truth === label ? "right" : "wrong";
   const mark = { right: "✓ ", wrong: "✗ " }[verdict] ?? "";
   return h("li", { class: verdict }, picture(file, file.name, { drawn }),

@@ -1,4 +1,4 @@
-// Making a task: classes with drawings and files, until it is sent to be adapted to.
+// Builds a task from classes with drawings and files, and sends it.
 
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
@@ -7,9 +7,9 @@ import { chosen, dropTarget, fromBase64, sorted } from "./files.js";
 import { Pad } from "./pad.js";
 import * as tasks from "./task.js";
 
-/** The page at #/ and, to correct the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
+/** The page at #/ and, for correcting the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
  *
- * `history` holds the task and outlives the page; `sent` is called with this page, the new episode and the task. */
+ * `history` contains the task and is kept when the page closes; `sent` is called with this page, the new episode and the task. */
 export class Builder {
   #selected = null;
   #refused = null;
@@ -40,7 +40,7 @@ export class Builder {
     if (!parent) this.#showRecent();
   }
 
-  /** Keys that count wherever the focus is. */
+  /** Handles keys regardless of the focus. */
   key(event) {
     const typing = event.target.matches("input, textarea, select");
     if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
@@ -80,8 +80,8 @@ export class Builder {
     }
     return h("div", { class: "lead" },
       h("h1", {}, "Correct and grow"),
-      h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. A new episode comes of it; ",
-        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? this.parent.classes.join(", ")), " stays as it is."));
+      h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. This creates a new episode; ",
+        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? this.parent.classes.join(", ")), " is kept."));
   }
 
   #exampleMenu() {
@@ -124,7 +124,7 @@ export class Builder {
     if (this.pad.empty) return;
     const to = this.#selectedClass();
     if (!to) return;
-    // The pad is free before anything is waited for: what is drawn meanwhile is the next drawing.
+    // The pad is cleared before any await, so that strokes drawn meanwhile belong to the next drawing.
     const drawing = this.pad.file();
     this.pad.clear();
     this.pad.canvas.focus();
@@ -140,7 +140,7 @@ export class Builder {
 
   #take({ archive, loose, labelled }, classId = null) {
     if (archive && this.parent) {
-      return this.#refuse(new Error(`${archive.name}: a zip makes a task of its own; choose or drop its images or folders here`));
+      return this.#refuse(new Error(`${archive.name}: a zip cannot be added to an episode; choose or drop its images or folders`));
     }
     if (archive) return this.#change({ ...this.history.now, archive, queries: [], name: null });
     let task = { ...this.history.now, archive: null };
@@ -154,25 +154,25 @@ export class Builder {
     const task = this.history.now;
     const lack = tasks.missing(task);
     if (lack) return this.#refuse(new Error(lack));
-    const asked = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
-    if (!asked) return this.#refuse(new Error("Nothing has been changed yet."));
-    // The same task sent again after a lost answer is the same episode; a changed one is another.
+    const request = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
+    if (!request) return this.#refuse(new Error("Nothing has been changed yet."));
+    // Sending the same task again after a lost response returns the same episode; a changed task creates another.
     if (this.sending?.task !== task) this.sending = { task, key: api.newKey() };
     this.adapt.disabled = true;
     this.#refuse(null);
     try {
       const { key } = this.sending;
-      const episode = await (this.parent ? api.correct(this.parent.id, asked.body, key) : api.adapt(asked.body, key));
+      const episode = await (this.parent ? api.correct(this.parent.id, request.body, key) : api.adapt(request.body, key));
       this.sending = null;
       this.sent(this, episode, task);
     } catch (error) {
-      this.#refuse(error, asked.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);
+      this.#refuse(error, request.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);
     } finally {
       this.adapt.disabled = false;
     }
   }
 
-  /** Shows what went wrong: at the image that it is about, else beside the button. Null takes it away. */
+  /** Shows an error at its image, or next to the button if there is none; null clears it. */
   #refuse(error, image = null) {
     const before = this.#refused;
     this.#refused = image && { image, error };
@@ -180,7 +180,7 @@ export class Builder {
     if (before || image) this.#render();
   }
 
-  // ------------------------------------------------------------------ what is seen
+  // ------------------------------------------------------------------ rendering
 
   #selectedClass() {
     const { classes, archive } = this.history.now;

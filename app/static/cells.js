@@ -1,5 +1,5 @@
-// The two adapted cells as graphs, against the meta-model's before adaptation: lines as thick as their weights, what was
-// pruned in grey.
+// Draws the two adapted cells as graphs, with those of the meta-model before adaptation: the thickness of lines shows
+// their weights; pruned edges are grey.
 
 import { h, percent, svg } from "./dom.js";
 
@@ -10,7 +10,7 @@ const words = (name) => WORDS[name] ?? name.replaceAll("_", " ");
 const title = (source) => ({ input0: "cell before last", input1: "last cell" })[source] ?? source.replace("node", "node ");
 const weightOf = (edge, name) => edge?.operations.find((each) => each.name === name)?.weight;
 
-/** `nodes` as an episode's genotype has them; `card`: its meta-model's, null if not known. */
+/** `nodes`: those of an episode's genotype; `card`: that of its meta-model, null if unknown. */
 export function cell(kind, nodes, card) {
   const before = card?.architecture?.[kind];
   const edges = nodes.flatMap((node, at) => candidates(at).map((source) => ({
@@ -23,14 +23,14 @@ export function cell(kind, nodes, card) {
     h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${TITLES[kind]}, table` }, table(edges, names))));
 }
 
-/** What the lines mean. */
+/** The legend. */
 export function key(card) {
   const line = (name) => svg("svg", { viewBox: "0 0 34 8", class: "graph swatch", "aria-hidden": "true" }, svg("path", { d: "M1 4H33", class: name, "stroke-width": 5 }));
   return h("p", { class: "quiet key" },
     h("span", {}, line("kept"), "adapted"),
     card?.architecture ? h("span", {}, line("was"), "meta-model, before adaptation") : null,
     h("span", {}, line("pruned"), "pruned"),
-    h("span", {}, "Thickness is the edge's weight; named is its strongest operation and that one's share. c₋₁ and c₋₂ are the last cell and the one before."));
+    h("span", {}, "Thickness shows an edge's weight; the label shows its strongest operation and its share. c₋₁ and c₋₂ are the previous cell and the one before it."));
 }
 
 const edgeOf = (node, source) => node.inputs.find((edge) => edge.source === source) ?? null;
@@ -45,12 +45,12 @@ function summary(edges, names) {
   if (!compared.length) return left;
   const moved = Math.max(...compared.flatMap(({ kept, was }) => kept.operations.map(({ name, weight }) => Math.abs(weight - (weightOf(was, name) ?? 0)))));
   const other = compared.filter(({ kept, was }) => best(kept).name !== best(was).name).length;
-  return `${left} Adapting moved an operation's share by ${(100 * moved).toFixed(1)} points at most; ${other || "no"} edge${other === 1 ? " has" : "s have"} another strongest operation.`;
+  return `${left} Adaptation changed the share of an operation by at most ${(100 * moved).toFixed(1)} points; ${other || "no"} edge${other === 1 ? " has" : "s have"} a different strongest operation.`;
 }
 
 function places(count) {
   const at = { input0: [40, 60], input1: [40, 270] };
-  // Heights at which no edge of three nodes runs through a node.
+  // Heights at which, with up to three nodes, no edge crosses a node.
   for (let node = 0; node < count; node += 1) at[`node${node}`] = [40 + STEP * (node + 1), [204, 50, 285][node % 3]];
   at.output = [40 + STEP * (count + 1), 165];
   return at;
@@ -59,10 +59,10 @@ function places(count) {
 function graph(name, count, edges) {
   const at = places(count);
   const wide = at.output[0] + 40;
-  // Pruned ones first, so that the kept lie over them.
+  // Pruned edges first, so that the kept ones are drawn over them.
   const ordered = [...edges].sort((a, b) => Number(Boolean(a.kept)) - Number(Boolean(b.kept)));
   const outputs = Array.from({ length: count }, (_, node) => ({ source: `node${node}`, target: "output" }));
-  return svg("svg", { viewBox: `0 15 ${wide} ${HIGH - 15}`, class: "graph", role: "img", "aria-label": `${name}; the table below says the same` },
+  return svg("svg", { viewBox: `0 15 ${wide} ${HIGH - 15}`, class: "graph", role: "img", "aria-label": `${name}; the table below has the same values` },
     outputs.map((edge) => svg("path", { d: path(at, edge, 0), class: "out" })),
     ordered.map((edge) => connection(at, edge)),
     ordered.filter((edge) => edge.kept).map((edge) => tag(at, edge)),
@@ -74,12 +74,12 @@ function graph(name, count, edges) {
 function connection(at, edge) {
   const { kept, was } = edge;
   const line = (name, weight, down) => svg("path", { d: path(at, edge, down), class: name, "stroke-width": (1 + 5 * weight).toFixed(2) });
-  return svg("g", {}, svg("title", {}, told(edge)),
+  return svg("g", {}, svg("title", {}, description(edge)),
     was ? line("was", was.weight, -APART) : null,
     kept ? line("kept", kept.weight, was ? APART : 0) : line("pruned", 0.2, was ? APART : 0));
 }
 
-function told({ source, target, kept }) {
+function description({ source, target, kept }) {
   const from = `${title(source)} → ${title(target)}`;
   if (!kept) return `${from}: pruned`;
   return `${from}: ${percent(kept.weight)}; ${kept.operations.map((each) => `${words(each.name)} ${percent(each.weight)}`).join(", ")}`;
@@ -92,7 +92,7 @@ function tag(at, edge) {
   const wide = 6.9 * text.length + 14;
   return svg("g", { class: "tag" },
     svg("rect", { x: x - wide / 2, y: y - 11, width: wide, height: 22, rx: 11 }),
-    svg("text", { x, y: y + 4 }, text), svg("title", {}, told(edge)));
+    svg("text", { x, y: y + 4 }, text), svg("title", {}, description(edge)));
 }
 
 function path(at, { source, target }, down) {
@@ -101,7 +101,7 @@ function path(at, { source, target }, down) {
   return `M${ax} ${ay + down}C${ax + bend} ${ay + down} ${bx - bend} ${by + down} ${bx} ${by + down}`;
 }
 
-/** Where on its curve an edge's tag stands, so that those of the longest ones stand apart. */
+/** The position of an edge's label on its curve, chosen so that the labels of the longest edges do not overlap. */
 function middle(at, { source, target }) {
   const [[ax, ay], [bx, by]] = [at[source], at[target]];
   const bend = (bx - ax) / 2.2;
@@ -113,7 +113,7 @@ function middle(at, { source, target }) {
 function table(edges, names) {
   const head = ["From", "To", "Edge", ...names.map(words)];
   return h("table", { class: "edges" },
-    h("caption", {}, edges.some(({ was }) => was) ? "Weights in per cent, before → after adaptation; what was pruned is grey." : "Weights in per cent."),
+    h("caption", {}, edges.some(({ was }) => was) ? "Weights in per cent, before → after adaptation; pruned ones are grey." : "Weights in per cent."),
     h("thead", {}, h("tr", {}, head.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, edges.map(({ source, target, kept, was }) => h("tr", {},
       h("td", {}, title(source)), h("td", {}, title(target)), change(was?.weight, kept?.weight),

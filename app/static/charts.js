@@ -1,28 +1,28 @@
-// Curves, bars and tables of figures.
+// Curves, bars and tables.
 
 import { h, percent, svg } from "./dom.js";
 
 const [WIDE, HIGH, LEFT, BOTTOM, TOP] = [480, 180, 52, 26, 12];
 
-/** The learned loss of each step so far, of `steps` in all. */
+/** The learned loss of each step so far, out of `steps`. */
 export const lossCurve = (losses, steps) => curve(losses, { first: 1, last: steps, name: `Learned loss, step ${losses.length} of ${steps}` });
 
-/** The losses that a training run tells of: the most recent ones, of `epochs` in all. */
+/** The most recent losses of a training run, out of `epochs`. */
 export function runCurve({ losses, epoch, epochs }) {
   return curve(losses, { first: Math.max(1, epoch - losses.length + 1), last: epochs, name: `Training loss, epoch ${epoch} of ${epochs}` });
 }
 
-/** Values at first, first + 1, ... of what goes on until `last`. */
+/** Values at first, first + 1, ...; the axis ends at `last`. */
 function curve(losses, { first, last, name }) {
-  // From 0 on, so that a loss that hardly moves looks like one.
+  // The axis includes 0, so that a loss that hardly changes appears flat.
   const [low, high] = [Math.min(0, ...losses), Math.max(0, ...losses) || 1];
   const span = high - low;
   const x = (step) => LEFT + ((step - first) / Math.max(1, last - first)) * (WIDE - LEFT - 14);
   const y = (loss) => TOP + (1 - (loss - low) / span) * (HIGH - TOP - BOTTOM);
   const points = losses.map((loss, at) => [x(first + at), y(loss)]);
   const ticks = [...new Set([first, Math.ceil((first + last) / 2), last])].filter((step) => step >= first && last >= first);
-  const told = losses.length ? `from ${figure(losses[0])} to ${figure(losses.at(-1))}` : "not begun";
-  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img", "aria-label": `${name}: ${told}` },
+  const range = losses.length ? `from ${figure(losses[0])} to ${figure(losses.at(-1))}` : "no values yet";
+  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img", "aria-label": `${name}: ${range}` },
     [...new Set([low, high])].map((loss) => [
       svg("line", { x1: LEFT, x2: WIDE - 14, y1: y(loss), y2: y(loss), class: "grid" }),
       svg("text", { x: LEFT - 8, y: y(loss) + 4, class: "tick end" }, losses.length ? figure(loss) : ""),
@@ -35,7 +35,7 @@ function curve(losses, { first, last, name }) {
 
 const figure = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
-/** Bars for a prediction, in the order of the classes, so that they do not jump about while one draws. */
+/** Bars for a prediction, in the fixed order of the classes, so that they do not move while the user draws. */
 export class Bars {
   constructor(classes) {
     this.rows = new Map(classes.map((name) => [name, row(name)]));
@@ -59,13 +59,13 @@ function row(name) {
   return { element, fill, share };
 }
 
-/** How often each class was taken for which, for queries whose class is known: [{truth, label}]. */
+/** The confusion table of queries whose class is known: [{truth, label}]. */
 export function confusion(classes, known) {
   const count = (truth, label) => known.filter((each) => each.truth === truth && each.label === label).length;
   const right = known.filter((each) => each.truth === each.label).length;
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion table" },
     h("table", { class: "confusion" },
-      h("caption", {}, `${right} of ${known.length} right. Rows: what it is; columns: what it was taken for.`),
+      h("caption", {}, `${right} of ${known.length} correct. Rows: true class; columns: predicted class.`),
       h("thead", {}, h("tr", {}, h("td"), classes.map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, classes.map((truth) => h("tr", {}, h("th", { scope: "row" }, truth), classes.map((label) => {
         const times = count(truth, label);

@@ -1,4 +1,4 @@
-// The classes of a task, to be named, filled, ordered and mended.
+// The classes of a task, which the user can name, fill, order and correct.
 
 import { h, picture, showError } from "./dom.js";
 import { dropTarget } from "./files.js";
@@ -17,7 +17,7 @@ const onlyNamesDiffer = (before, after) =>
   before !== after && before?.classes.length === after.classes.length &&
   before.classes.every(({ id, images }, at) => id === after.classes[at].id && images === after.classes[at].images);
 
-/** `change` is called with each new task, `select` with a class's id, `take` with dropped files and a class's id. */
+/** `change` is called with each new task, `select` with the id of a class, `take` with dropped files and the id of a class. */
 export class Classes {
   #pictures = new WeakMap();
   #picked = null;
@@ -28,7 +28,7 @@ export class Classes {
     this.element = h("div", { class: "classes" });
   }
 
-  /** `refused`: {image, error} for the image that the service would not take, or null. */
+  /** `refused`: {image, error} for the image that the service refused, or null. */
   show(task, selected, refused) {
     const focused = document.activeElement?.id;
     const renamed = refused === this.refused && onlyNamesDiffer(this.task, task);
@@ -40,7 +40,7 @@ export class Classes {
     if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
   }
 
-  /** In place, for the click or Tab that ended the typing is still on its way to its element. */
+  /** Changes labels in place: the click or Tab that ended the typing must still reach its element. */
   #relabel() {
     const label = (id, words) => document.getElementById(id)?.setAttribute("aria-label", words);
     for (const { id, name, images } of this.task.classes) {
@@ -56,7 +56,7 @@ export class Classes {
     }
   }
 
-  /** Marks in place what changes: a click that is under way must still find its button. */
+  /** Marks the selected class in place: a click in progress must still find its button. */
   mark(selected) {
     for (const element of this.element.querySelectorAll("[data-class]")) {
       const here = element.dataset.class === selected;
@@ -67,7 +67,7 @@ export class Classes {
     }
   }
 
-  /** What had the focus is another element now, or gone; then the nearest that is left gets it. */
+  /** Restores the focus to the new element with this id or, if there is none, to the nearest remaining one. */
   #focusAgain(id) {
     const [owner, , number] = id.split("-");
     const left = [id, `${owner}-image-${number - 1}`, `${owner}-image-0`, `${owner}-here`, "add-class"].map((each) => document.getElementById(each));
@@ -126,7 +126,7 @@ export class Classes {
     }, this.#picture(image));
   }
 
-  /** Kept over changes, so that nothing flickers. */
+  /** Cached, so that pictures do not flicker after changes. */
   #picture(image) {
     if (!this.#pictures.has(image)) this.#pictures.set(image, picture(image.file, null, image));
     return this.#pictures.get(image);
@@ -137,7 +137,7 @@ export class Classes {
     this.change(this.task);
   }
 
-  /** What can be done with the image that was clicked on, if it is one of this class. */
+  /** The controls for the selected image, if it belongs to this class. */
   #tools({ id, name, images }) {
     const number = images.indexOf(this.#picked);
     if (number < 0) return null;

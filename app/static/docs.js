@@ -1,4 +1,4 @@
-// The reference of the API, made from the service's own description at /openapi.json.
+// The API reference, generated from /openapi.json.
 
 import { h, showError } from "./dom.js";
 
@@ -8,9 +8,9 @@ const main = document.getElementById("main");
 async function start() {
   try {
     const answer = await fetch("/openapi.json");
-    if (!answer.ok) throw new Error(`/openapi.json answered ${answer.status}`);
+    if (!answer.ok) throw new Error(`/openapi.json responded with status ${answer.status}`);
     show(await answer.json());
-    // The browser looked for the place in the address before there was one.
+    // The browser looked for the address's fragment before its element existed.
     document.getElementById(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView();
   } catch (error) {
     showError(main, error);
@@ -26,7 +26,7 @@ function show(description) {
     h("div", { class: "lead" }, h("h1", {}, `${info.title} API `, h("small", { class: "quiet" }, info.version)), h("p", {}, words(info.description ?? ""))),
     h("nav", { class: "card contents", "aria-label": "Operations" }, tags.map((tag) => h("div", {}, h("h2", {}, tag),
       h("ul", {}, operations.filter((each) => tagOf(each) === tag).map((each) => h("li", {}, h("a", { href: `#${encodeURIComponent(each.id)}` }, name(each)))))))),
-    h("section", { class: "card" }, h("h2", {}, "Who may"), h("dl", {}, Object.values(components.securitySchemes ?? {}).map((scheme) => [h("dt", {}, schemeName(scheme)), h("dd", {}, words(scheme.description ?? ""))]))),
+    h("section", { class: "card" }, h("h2", {}, "Authentication"), h("dl", {}, Object.values(components.securitySchemes ?? {}).map((scheme) => [h("dt", {}, schemeName(scheme)), h("dd", {}, words(scheme.description ?? ""))]))),
     tags.map((tag) => h("section", { class: "card", "aria-label": tag }, h("h2", {}, tag), operations.filter((each) => tagOf(each) === tag).map(operation))),
     h("section", { class: "card" }, h("h2", {}, "Schemas"), Object.entries(components.schemas).map(([title, schema]) =>
       h("article", { id: `schema ${title}` }, h("h3", {}, title), schema.description ? h("p", {}, words(schema.description)) : null, fields(schema))))));
@@ -44,11 +44,11 @@ function operation(each) {
       [h("code", {}, parameter.name), parameter.required ? " *" : ""], parameter.in, type(parameter.schema), words(parameter.description ?? parameter.schema?.description ?? "")])) : null,
     bodies.map(([media, { schema, example }]) => h("div", {}, h("h4", {}, "Body: ", h("code", {}, media)), schema.$ref ? h("p", {}, type(schema)) : fields(schema),
       example ? h("details", {}, h("summary", {}, "Example"), h("pre", { tabindex: 0 }, JSON.stringify(example, null, 2))) : null)),
-    rows("Answers", Object.entries(responses).map(([status, { description: told, content = {} }]) => [
-      h("code", {}, status), Object.keys(content).join(", "), type(Object.values(content)[0]?.schema), words(told ?? "")])));
+    rows("Responses", Object.entries(responses).map(([status, { description: text, content = {} }]) => [
+      h("code", {}, status), Object.keys(content).join(", "), type(Object.values(content)[0]?.schema), words(text ?? "")])));
 }
 
-/** A table without a head line: each row is [what, kind, type, words]. */
+/** A table without a header row: each row is [name, location, type, description]. */
 function rows(title, lines) {
   return h("table", {}, h("caption", {}, title),
     h("tbody", {}, lines.map(([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell))))));
@@ -76,13 +76,13 @@ function type(schema) {
   return schema.format ? `${schema.type} (${schema.format})` : (schema.type ?? "anything");
 }
 
-const LIMITS = { minimum: "from", maximum: "to", minLength: "length from", maxLength: "length to", minItems: "items from", maxItems: "items to", pattern: "as" };
+const LIMITS = { minimum: "from", maximum: "to", minLength: "length from", maxLength: "length to", minItems: "items from", maxItems: "items to", pattern: "pattern" };
 
 function limits(schema) {
   const all = [schema, ...(schema.anyOf ?? [])];
-  const told = Object.entries(LIMITS).flatMap(([key, word]) => all.filter((each) => each[key] !== undefined).map((each) => `${word} ${each[key]}`));
-  if (schema.default !== undefined && schema.default !== null) told.push(`else ${JSON.stringify(schema.default)}`);
-  return told.join(", ");
+  const parts = Object.entries(LIMITS).flatMap(([key, word]) => all.filter((each) => each[key] !== undefined).map((each) => `${word} ${each[key]}`));
+  if (schema.default !== undefined && schema.default !== null) parts.push(`default ${JSON.stringify(schema.default)}`);
+  return parts.join(", ");
 }
 
 /** Text with `code` in backticks. */

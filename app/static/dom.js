@@ -1,8 +1,8 @@
-// Elements, and words for those who do not see them.
+// Elements, and announcements for screen readers.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: properties that start with "on" are listeners, true is an empty attribute, null and false are left out. */
+/** An element: attributes that start with "on" are listeners, true is an empty attribute, null and false are omitted. */
 export function h(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
@@ -21,24 +21,24 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** Told by screen readers. */
+/** Announces a text to screen readers. */
 export function say(words) {
   document.getElementById("said").textContent = words;
 }
 
-/** Shows what went wrong in `place`, in the words it came with; null takes them away. */
+/** Shows the error's message in `place`; null clears it. */
 export function showError(place, error) {
   if (!error) return place.replaceChildren();
   place.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
 }
 
-/** One decimal below 10 %; 100 % only for what rounds to it. */
+/** One decimal below 10 % and just below 100 %, so that 100 % means at least 99.95 %. */
 export function percent(share) {
   const digits = share >= 0.0995 && (share < 0.9945 || share >= 0.9995) ? 0 : 1;
   return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
-/** A canvas that shows this image file; `drawn` ones follow the page's colours. Without a label it is decoration. */
+/** A canvas with this image file. `drawn`: a drawing, shown in the page's colours. Without a label it is decorative. */
 export function picture(blob, label, { drawn = false } = {}) {
   const canvas = h("canvas", { width: 96, height: 96, class: drawn ? "ink" : null, role: label && "img", "aria-label": label, "aria-hidden": label ? null : "true" });
   createImageBitmap(blob).then((bitmap) => {

@@ -1,4 +1,4 @@
-// One episode: its adaptation as it goes, what came out, asking it, taking it away.
+// One episode: the progress of its adaptation, its results, predictions and download.
 
 import * as api from "./api.js";
 import { Ask } from "./ask.js";
@@ -7,17 +7,17 @@ import { lossCurve } from "./charts.js";
 import { h, percent, say, showError } from "./dom.js";
 import { follow } from "./events.js";
 
-/** The page at #/episodes/ID; `queries` are tried as soon as it is ready; `corrected` gets this page and an episode made of it. */
+/** The page at #/episodes/ID. `queries` are classified once it is ready; `corrected` is called with this page, a new episode and the queries. */
 export class EpisodePage {
   #stop = () => {};
 
   #closed = false;
 
-  #asked;
+  #queries;
 
   constructor(id, queries, corrected) {
     this.id = id;
-    this.#asked = queries;
+    this.#queries = queries;
     this.corrected = corrected;
     this.began = performance.now();
     this.title = h("h1", {}, "Episode");
@@ -31,9 +31,9 @@ export class EpisodePage {
     this.#open();
   }
 
-  /** What was asked about it: [{file, truth, drawn}]. */
+  /** The queries so far: [{file, truth, drawn}]. */
   get queries() {
-    return this.ask?.queries ?? this.#asked;
+    return this.ask?.queries ?? this.#queries;
   }
 
   close() {
@@ -88,7 +88,7 @@ export class EpisodePage {
     this.links.prepend(h("a", { class: "button", href: `#/episodes/${this.id}/correct` }, "Correct and grow"));
     if (episode.state === "failed") return showError(this.error, new Error(episode.error ?? "the adaptation failed"));
     say("Adapted. You can ask it now.");
-    this.ask = new Ask(episode, this.#asked, (child, asked) => this.corrected(this, child, asked));
+    this.ask = new Ask(episode, this.#queries, (child, queries) => this.corrected(this, child, queries));
     const { models } = await api.models().catch(() => ({ models: [] }));
     const card = models.find((model) => model.version === episode.model_version)?.card;
     this.body.replaceChildren(
@@ -99,7 +99,7 @@ export class EpisodePage {
   #learned(episode, card) {
     const { parameters, progress, genotype } = episode;
     const facts = [
-      ["Leave one out", episode.leave_one_out_accuracy === null ? "one image a class" : percent(episode.leave_one_out_accuracy), "each image asked against the others"],
+      ["Leave one out", episode.leave_one_out_accuracy === null ? "one image per class" : percent(episode.leave_one_out_accuracy), "each image classified by the others"],
       ["On your images", percent(episode.support_accuracy), "nearly always 100 %"],
       ["Steps", `${progress.step} in ${episode.adapt_seconds.toFixed(1)} s`, "gradient steps K and their time"],
       ["Parameters kept", percent(parameters.kept / parameters.total), `${parameters.kept.toLocaleString()} of ${parameters.total.toLocaleString()}`],
@@ -115,14 +115,14 @@ export class EpisodePage {
 
   #takeAway({ id }) {
     const gone = h("button", { type: "button", class: "danger", onblur: () => disarm(gone), onclick: (event) => {
-      // The second half of a double click is no answer to a question just asked.
+      // The second click of a double click does not confirm.
       if (event.detail < 2) this.#delete(gone);
     } });
     disarm(gone);
     this.awayError = h("div");
     return h("section", { class: "card", "aria-labelledby": "away" },
       h("h2", { id: "away" }, "Take it away"),
-      h("p", {}, "The address of this page leads back here. The model runs wherever ONNX does, this service not needed."),
+      h("p", {}, "The address of this page leads back here. The model runs wherever ONNX does, without this service."),
       h("div", { class: "row" },
         h("a", { class: "button primary", href: api.modelAddress(id), download: `${id}.onnx`, onclick: (event) => this.#download(event) }, "Download model.onnx"),
         copyButton("Copy as curl", curl(id)), copyButton("Copy as Python", python(id)), gone),
@@ -130,7 +130,7 @@ export class EpisodePage {
       this.awayError);
   }
 
-  /** By a request of our own, so that a refusal is shown and not saved. */
+  /** Downloads with fetch, so that an error response is shown instead of saved. */
   async #download(event) {
     event.preventDefault();
     showError(this.awayError, null);

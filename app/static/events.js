@@ -1,12 +1,12 @@
-// What is followed as it changes: an episode, a training run.
+// Follows the changes of an episode or a training run.
 
-// What a service with too much to do answers, and when it is asked again.
+// The statuses of an overloaded service, and the pause before a retry.
 const BUSY = [429, 503];
 const PAUSE_MS = 2000;
 
-/** Calls `progress`, then `finished` with the whole record or `lost` with an error. Gives what stops it.
+/** Calls `progress`, then `finished` with the whole record or `lost` with an error. Returns a function that stops it.
  *
- * `ends`: the events that end it, which are the states that it can end in; `read` asks for the record at once. */
+ * `ends`: the final events, which are named after the final states; `read` requests the current record. */
 export function follow(address, { ends, read, progress, finished, lost }) {
   let source = null;
   let pause = null;
@@ -16,14 +16,14 @@ export function follow(address, { ends, read, progress, finished, lost }) {
     source.close();
     clearTimeout(pause);
   };
-  const end = (tell) => (event) => {
+  const end = (report) => (event) => {
     stop();
-    tell(JSON.parse(event.data));
+    report(JSON.parse(event.data));
   };
   const openAgain = () => {
     pause = setTimeout(open, PAUSE_MS);
   };
-  // The browser connects again by itself unless it was refused; then the plain request tells why.
+  // The browser reconnects automatically unless it got an error response; then a plain request shows the reason.
   const refused = async () => {
     if (source.readyState !== EventSource.CLOSED) return;
     const [found, error] = await read().then((record) => [record, null], (failure) => [null, failure]);

@@ -1,9 +1,9 @@
-// Files and folders as they are chosen or dropped.
+// Files and folders that the user chooses or drops.
 
 const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
 const isLitter = (file) => file.name.startsWith(".") || file.name === "Thumbs.db" || file.name === "desktop.ini";
 
-/** {archive} for a zip, else {loose: [file], labelled: [{label, file}]}; a file's label is the folder it lies in. */
+/** {archive} for a zip, else {loose: [file], labelled: [{label, file}]}; a file's label is the name of its folder. */
 export function sorted(entries) {
   const wanted = entries.filter(({ file }) => !isLitter(file));
   const zip = wanted.find(({ file }) => isZip(file));
@@ -19,9 +19,9 @@ export function sorted(entries) {
 export const chosen = (input) =>
   [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
 
-/** What was dropped, folders walked through. */
+/** The dropped files, including those in folders. */
 export async function dropped(transfer) {
-  // Asked for before the first await: the list is emptied as soon as the event has been handled.
+  // Read before the first await: the list is emptied as soon as the event has been handled.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
   if (!entries.length) return [...transfer.files].map((file) => ({ file, path: file.name }));
   return (await Promise.all(entries.map(walk))).flat();
@@ -46,7 +46,7 @@ export function fromBase64(text, name) {
   return new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name, { type: "image/png" });
 }
 
-/** Lets files be dropped on an element; `take` gets what `sorted` gives. */
+/** Accepts files dropped on an element; `take` is called with the result of `sorted`. */
 export function dropTarget(element, take) {
   const over = (event) => {
     if (![...event.dataTransfer.types].includes("Files")) return;

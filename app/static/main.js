@@ -1,4 +1,4 @@
-// Which page is shown, and for whom.
+// Routing between pages, and signing in.
 
 import * as api from "./api.js";
 import { Builder } from "./builder.js";
@@ -25,20 +25,20 @@ function show(page) {
 }
 
 function route() {
-  // What was asked about one episode is asked about the next one that is corrected from it.
+  // The queries of an episode are reused for an episode that corrects it.
   if (shown instanceof EpisodePage) queries = { id: shown.id, list: shown.queries };
   const [, id, correcting] = /^#\/episodes\/([^/]+)(\/correct)?$/.exec(location.hash) ?? [];
   document.title = "LAMANAS";
   if (correcting) return correct(id);
-  if (id) return show(new EpisodePage(id, queries.id === id ? queries.list : [], (page, child, asked) => open(page, child, asked)));
+  if (id) return show(new EpisodePage(id, queries.id === id ? queries.list : [], (page, child, queries) => open(page, child, queries)));
   if (location.hash === "#/operate" && admin) return show(new Operate());
   show(new Builder({ history, sent: (page, episode, task) => open(page, episode, task.queries) }));
 }
 
-/** Goes on to an episode, unless the page that made it has been left meanwhile. */
-function open(page, episode, asked) {
+/** Shows an episode, unless the user has left the page that created it. */
+function open(page, episode, list) {
   if (page !== shown) return;
-  queries = { id: episode.id, list: asked };
+  queries = { id: episode.id, list };
   shown?.close?.();
   shown = {};
   location.hash = `#/episodes/${episode.id}`;
@@ -50,10 +50,10 @@ async function correct(id) {
     const [parent, { images }] = await Promise.all([api.episode(id), api.support(id)]);
     if (location.hash !== address) return;
     const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`) }));
-    const asked = queries.id === id ? queries.list : [];
+    const list = queries.id === id ? queries.list : [];
     show(new Builder({
       history: new History(ofSupport(parent, stored)), parent, labels: images.map(({ label }) => label),
-      sent: (page, episode) => open(page, episode, asked),
+      sent: (page, episode) => open(page, episode, list),
     }));
   } catch (error) {
     if (location.hash !== address) return;
@@ -63,7 +63,7 @@ async function correct(id) {
   }
 }
 
-/** The token of a link, taken out of the address before anything else happens. */
+/** The token of a link, which is first removed from the address. */
 function tokenOfLink() {
   const token = /^#token=([^&]+)$/.exec(location.hash)?.[1];
   if (token) window.history.replaceState(null, "", `${location.pathname}${location.search}#/`);
@@ -75,7 +75,7 @@ async function start() {
   try {
     enter(token ? await api.signIn(token) : await api.session());
   } catch (error) {
-    // Nobody is signed in: that is no error unless there was a token.
+    // Not being signed in is no error unless a token was given.
     askForToken(error.status === 401 && !token ? null : error);
   }
 }
@@ -111,16 +111,16 @@ function askForToken(error) {
 
 addEventListener("hashchange", () => {
   if (location.hash.startsWith("#token=")) return start();
-  // The sign-in form stays until somebody is in; then the address is followed.
+  // The sign-in form stays until sign-in succeeds; then the address determines the page.
   if (!document.getElementById("token")) route();
 });
 addEventListener("keydown", (event) => shown?.key?.(event));
-// Not by the address, which says what is shown.
+// Not by the address, which determines the page.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-// A file dropped beside every target would otherwise replace the page.
+// A file dropped outside all targets would otherwise replace the page.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 
 start();

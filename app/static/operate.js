@@ -35,7 +35,7 @@ export class Operate {
 
   // ------------------------------------------------------------------ queues
 
-  /** Asks again every other second: nothing streams this, and the page is seldom open. */
+  /** Polls every two seconds: there is no stream of this, and the page is seldom open. */
   async #watchQueues() {
     while (!this.#closed) {
       try {
@@ -63,8 +63,8 @@ export class Operate {
   #modelTable(models) {
     const active = models.findIndex(({ active }) => active);
     return h("table", {},
-      h("caption", {}, "New episodes adapt from the active version; those that exist keep theirs."),
-      h("thead", {}, h("tr", {}, ["Version", "Made", "Trained on", "Accuracy", ""].map((name) => h(name ? "th" : "td", name ? { scope: "col" } : {}, name)))),
+      h("caption", {}, "New episodes use the active version; existing ones keep theirs."),
+      h("thead", {}, h("tr", {}, ["Version", "Created", "Trained on", "Accuracy", ""].map((name) => h(name ? "th" : "td", name ? { scope: "col" } : {}, name)))),
       h("tbody", {}, models.map((model, at) => h("tr", { class: model.active ? "active" : null },
         h("td", {}, h("code", {}, model.version)), h("td", { class: "whole" }, time(model.created_at)),
         h("td", {}, trainedOn(model.card)), h("td", { class: "whole" }, accuracies(model.card.metrics)),
@@ -99,10 +99,10 @@ export class Operate {
       event.preventDefault();
       showError(wrong, null);
       const given = Object.fromEntries(new FormData(form));
-      const asked = { dataset: given.dataset.trim(), preset: given.preset };
-      for (const name of ["meta_epochs", "ways", "shots"]) if (given[name]) asked[name] = Number(given[name]);
+      const options = { dataset: given.dataset.trim(), preset: given.preset };
+      for (const name of ["meta_epochs", "ways", "shots"]) if (given[name]) options[name] = Number(given[name]);
       try {
-        this.#follow(await api.train(asked), true);
+        this.#follow(await api.train(options), true);
       } catch (error) {
         showError(wrong, error);
       }
@@ -128,9 +128,9 @@ export class Operate {
     }
   }
 
-  /** Shows a run on top of the others, and what becomes of it. */
+  /** Shows a run above the others, and follows it. */
   #follow(run, focus) {
-    if (this.#closed) return;  // while the service was asked
+    if (this.#closed) return;  // closed while the request was sent
     this.#runs.get(run.id)?.stop();
     this.runs.querySelector(".none")?.remove();
     const kept = this.#runs.get(run.id);
@@ -170,7 +170,7 @@ export class Operate {
         h("div", { class: "row" },
           run.state === "queued" || run.state === "running" ? act("Cancel", api.cancelTraining) : null,
           run.state === "failed" || run.state === "cancelled" ? act("Resume", api.resumeTraining) : null)),
-      h("p", { class: "quiet" }, told(run)),
+      h("p", { class: "quiet" }, summary(run)),
       run.error ? h("p", { class: "error" }, run.error) : "",
       run.losses.length ? runCurve(run) : "");
     if (focused) (place.querySelector("button") ?? place).focus();
@@ -197,7 +197,7 @@ function trainedOn({ data, training }) {
   return [training?.preset, classes && `${classes.toLocaleString()} classes`, data?.source ?? data?.name].filter(Boolean).join(", ");
 }
 
-/** The accuracies that a card tells, each with the task it was measured on. */
+/** The accuracies in a card, each with the task that it was measured on. */
 function accuracies(metrics) {
   const rows = (metrics?.test ?? []).map(({ command = "", accuracy }) => {
     const [ways, shots] = ["ways", "shots"].map((name) => new RegExp(`--${name} (\\d+)`).exec(command)?.[1]);
@@ -210,14 +210,14 @@ function accuracies(metrics) {
 
 const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
 
-function told(run) {
+function summary(run) {
   const { meta_epochs: epochs, ways, shots, preset } = run.options;
-  const asked = [preset, epochs && `${epochs} meta-epochs`, ways && `${ways}-way`, shots && `${shots}-shot`].filter(Boolean).join(", ");
+  const requested = [preset, epochs && `${epochs} meta-epochs`, ways && `${ways}-way`, shots && `${shots}-shot`].filter(Boolean).join(", ");
   const facts = [
     run.epochs ? `epoch ${run.epoch} of ${run.epochs}` : null,
     run.validation_accuracy === null ? null : `validation ${percent(run.validation_accuracy)}`,
     run.state === "running" && run.eta_seconds !== null ? `about ${duration(run.eta_seconds)} left` : null,
     run.model_version ? `model ${run.model_version}` : null,
   ].filter(Boolean);
-  return [asked, ...facts, `started ${time(run.created_at)}`].join(" · ");
+  return [requested, ...facts, `started ${time(run.created_at)}`].join(" · ");
 }

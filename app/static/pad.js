@@ -1,13 +1,13 @@
-// A pad to draw on with mouse, pen, finger or arrow keys.
+// A drawing pad for mouse, pen, finger or arrow keys.
 
 import { h } from "./dom.js";
 
 const SIDE = 420;
-// As wide for its size as the strokes that the model learned from.
+// Relative to the side, as in the model's training images.
 const WIDTH = 0.032;
 const KEY_STEP = 0.04;
 
-/** `changed` is called when ink was added or taken away, with true once the pen is up; `done` on Enter. */
+/** `changed` is called after each change of the drawing, with true once the pen is up; `done` on Enter. */
 export class Pad {
   #strokes = [];
   #pen = null;
@@ -36,7 +36,7 @@ export class Pad {
   clear() {
     this.#strokes = [];
     this.#pen = null;
-    // Back to the middle, so that the next drawing begins where this one did.
+    // Back to the centre, so that the next drawing begins where this one did.
     Object.assign(this.#cursor, { x: 0.5, y: 0.5, down: false });
     this.#paint();
     this.changed(true);
@@ -77,7 +77,7 @@ export class Pad {
 
   #move(event) {
     if (event.pointerId !== this.#pen) return;
-    // A fast pen moves several times between two frames.
+    // A fast pen can move several times between two frames.
     const moves = event.getCoalescedEvents?.() ?? [];
     for (const each of moves.length ? moves : [event]) this.#strokes.at(-1).push(this.#place(each));
     this.#paint();
@@ -91,7 +91,7 @@ export class Pad {
   }
 
   #key(event) {
-    // Alt and an arrow go through the browser's history.
+    // Alt with an arrow key navigates the browser's history.
     if (event.altKey) return;
     const cursor = this.#cursor;
     const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
@@ -108,7 +108,7 @@ export class Pad {
       this.done();
     } else if (event.key === "Delete" || event.key === "Backspace") this.clear();
     else if (event.key.toLowerCase() === "z") {
-      // Before there is a stroke, it is the task's last change that is taken back.
+      // Without a stroke, Z undoes the last change of the task instead.
       if (this.empty) return;
       this.undo();
     } else return;

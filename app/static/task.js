@@ -1,7 +1,7 @@
-// A task before it is sent: classes with images, or an archive. Each change makes a new one, so that undo is a step back.
+// A task before it is sent: classes with images, or an archive. Tasks are immutable: each change creates a new one.
 
-let made = 0;
-const id = () => `c${++made}`;
+let created = 0;
+const id = () => `c${++created}`;
 
 export const emptyTask = () => ({
   name: null,
@@ -12,7 +12,7 @@ export const emptyTask = () => ({
 
 export const imageCount = (task) => task.classes.reduce((sum, each) => sum + each.images.length, 0);
 
-/** What is still missing before it can be sent, in words; null if nothing is. */
+/** A message about what the task still lacks; null if it can be sent. */
 export function missing(task) {
   if (task.archive) return null;
   const shown = task.classes.filter((each) => each.images.length);
@@ -25,7 +25,7 @@ const withClass = (task, classId, change) => ({
   classes: task.classes.map((each) => (each.id === classId ? change(each) : each)),
 });
 
-/** An image is {file, drawn, at}; `at` is its place in the episode that is corrected, if it comes from there. */
+/** An image is {file, drawn, at}; `at` is its index in the corrected episode, if it belongs to it. */
 export const addImages = (task, classId, images) =>
   withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
 export const removeImage = (task, classId, at) =>
@@ -58,7 +58,7 @@ export function move(task, classId, by) {
   return { ...task, classes: classes.toSpliced(to, 0, task.classes[from]) };
 }
 
-/** Files with the labels of their folders: into the classes of that name, which are made where there are none. */
+/** Adds labelled files to the classes of these names, and creates missing classes. */
 export function addLabelled(task, labelled) {
   const classes = task.classes.filter((each) => each.images.length || labelled.some(({ label }) => label === each.name));
   for (const { label, file, drawn } of labelled) {
@@ -70,7 +70,7 @@ export function addLabelled(task, labelled) {
   return { ...task, archive: null, classes };
 }
 
-/** The images of an episode, as `GET /episodes/{id}/support` lists them, as a task to be changed. */
+/** The images of an episode, as `GET /episodes/{id}/support` lists them, as a task. */
 export function ofSupport(episode, images) {
   const classes = episode.classes.map((name) => ({
     id: id(), name, images: images.flatMap(({ label, file }, at) => (label === name ? [{ file, drawn: true, at }] : [])),
@@ -78,7 +78,7 @@ export function ofSupport(episode, images) {
   return { name: episode.name, archive: null, queries: [], classes };
 }
 
-/** What POST /episodes takes, and the images in it in their order. Classes without an image are left out. */
+/** The body of POST /episodes, and its images in order. Classes without images are omitted. */
 export function form(task) {
   const [body, sent] = [new FormData(), []];
   if (task.name) body.append("name", task.name);
@@ -87,8 +87,8 @@ export function form(task) {
   return { body, sent };
 }
 
-/** What POST /episodes/{id}/support takes, and the added images in their order; null if nothing has changed.
- * `labels` are those of the episode's images by their places. */
+/** The body of POST /episodes/{id}/support, and the added images in order; null if nothing has changed.
+ * `labels`: the labels of the episode's images. */
 export function correction(task, labels) {
   const [body, sent, left] = [new FormData(), [], new Set()];
   for (const each of task.classes) {
@@ -110,7 +110,7 @@ function append(body, sent, label, image) {
   sent.push(image);
 }
 
-/** The task with all that came before it. */
+/** The task and its earlier versions. */
 export class History {
   #past = [];
 

@@ -55,7 +55,7 @@ class NotReady(StoreError):  # noqa: N818
 
 
 class Conflict(StoreError):  # noqa: N818
-    """Its state does not allow this, e.g. to resume a run that is finished."""
+    """The current state does not allow this, e.g. to resume a run that has finished."""
 
 
 class IdempotencyConflict(Conflict):

@@ -105,7 +105,7 @@ class Jobs(Generic[Record]):
 
 def origin() -> dict[str, str | None]:
     """What connects a worker's logs and traces with those of the request."""
-    return {"request_id": logs.about().get("request_id"), "traceparent": tracing.current()}
+    return {"request_id": logs.current_fields().get("request_id"), "traceparent": tracing.current()}
 
 
 def raise_if_refused(status: bytes, waiting: Any) -> None:

@@ -1,1 +1,1 @@
-"""What the app and the workers tell of themselves while they run: logs and traces. Both import this."""
+"""Logs, traces and metrics of the app and the workers."""

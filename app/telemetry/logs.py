@@ -1,4 +1,4 @@
-"""Logs to standard error: JSON, one object a line; words for people where that is a terminal."""
+"""Logs to standard error: one JSON object per line, or plain text if it is a terminal."""
 
 import json
 import logging
@@ -8,22 +8,22 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-_about: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
+_fields: ContextVar[dict[str, str] | None] = ContextVar("fields", default=None)
 
 
-def about() -> dict[str, str]:
-    """What is being worked on: ``request_id``, ``episode``, ``training``."""
-    return _about.get() or {}
+def current_fields() -> dict[str, str]:
+    """The fields of the current context, among ``request_id``, ``episode`` and ``training``."""
+    return _fields.get() or {}
 
 
 @contextmanager
-def working_on(**fields: str | None) -> Iterator[None]:
-    """Every line that is logged inside carries these fields; None is left out."""
-    token = _about.set(about() | {name: value for name, value in fields.items() if value is not None})
+def with_fields(**fields: str | None) -> Iterator[None]:
+    """Every line that is logged inside the block has these fields, except those that are None."""
+    token = _fields.set(current_fields() | {name: value for name, value in fields.items() if value is not None})
     try:
         yield
     finally:
-        _about.reset(token)
+        _fields.reset(token)
 
 
 class JsonLines(logging.Formatter):
@@ -38,7 +38,7 @@ class JsonLines(logging.Formatter):
             "process": self._process,
             "logger": record.name,
             "message": record.getMessage(),
-            **about(),
+            **current_fields(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -47,12 +47,12 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(process: str) -> None:
-    """Call once in each process; ``process`` is its name in every line."""
+    """Call once in each process; ``process`` is its name in the log."""
     handler = logging.StreamHandler()
     if sys.stderr.isatty():
         handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {process} %(name)s: %(message)s"))
     else:
         handler.setFormatter(JsonLines(process))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # It tells of every wrong header that a client sends; the answer tells the client.
+    # It logs every malformed header that a client sends, which the response reports anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What Prometheus reads. Labels hold routes and states, never ids or names of clients."""
+"""Metrics for Prometheus. Labels contain routes and states, never ids or names of clients."""
 
 import math
 import os
@@ -23,31 +23,34 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 WORKERS: dict[Name, tuple[str, str]] = {
-    "queue_wait": ("lamanas_queue_wait_seconds", "From being queued to being claimed by an adapt worker."),
+    "queue_wait": ("lamanas_queue_wait_seconds", "Time from being queued to being claimed by an adapt worker."),
     "adapt_step": ("lamanas_adapt_step_seconds", "Time of each step of an adaptation."),
-    "adapt": ("lamanas_adapt_seconds", "Time of an adaptation, steps and artifact."),
+    "adapt": ("lamanas_adapt_seconds", "Time of an adaptation, including the creation of its artifact."),
 }
 QUEUES = {
-    "queue_length": "Waiting for a worker.",
-    "running": "Claimed by a worker and unfinished.",
-    "workers": "Workers that beat.",
+    "queue_length": "Jobs waiting for a worker.",
+    "running": "Jobs claimed by a worker and not finished.",
+    "workers": "Workers with a fresh heartbeat.",
 }
-AGE = "Since the beat that is longest ago of the workers that count as present."
-TRAINING = {"epoch": "Epochs done", "epochs": "All epochs", "loss": "Loss", "validation_accuracy": "Accuracy"}
+AGE = "Age of the oldest heartbeat among the workers with a fresh one."
+TRAINING = {"epoch": "Epochs done", "epochs": "Total epochs", "loss": "Loss", "validation_accuracy": "Accuracy"}
 
 
 class Metrics:
-    """One registry for each app, so that several can live in one process; where several processes are one app, they
-    share their counts in the folder that SHARED names, and each tells those of all."""
+    """The metrics of an app. Each app has its own registry, so that several apps can run in one process.
+
+    If the variable SHARED is set, several processes serve as one app: they share their counts in the folder that it
+    names, and each process exposes the totals.
+    """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "lamanas_http_requests", "Answered requests.", ["method", "route", "status"], registry=registry
+            "lamanas_http_requests", "Requests answered.", ["method", "route", "status"], registry=registry
         )
         self.latency = Histogram(
             "lamanas_http_request_seconds",
-            "Time to the start of the answer.",
+            "Time to the start of the response.",
             ["method", "route"],
             buckets=SECONDS,
             registry=registry,
@@ -55,22 +58,22 @@ class Metrics:
         self.predictions = Counter("lamanas_predictions", "Images classified.", registry=registry)
         self.prediction_seconds = Histogram(
             "lamanas_prediction_seconds",
-            "Time in the classifier for the images of one request.",
+            "Time that the classifier takes for the images of one request.",
             buckets=SECONDS,
             registry=registry,
         )
         self.classifier_cache = Counter(
-            "lamanas_classifier_cache", "Classifiers asked for.", ["outcome"], registry=registry
+            "lamanas_classifier_cache", "Lookups of classifiers in the cache.", ["outcome"], registry=registry
         )
         self._state = State()
         shared = os.environ.get(SHARED)
-        self._told = CollectorRegistry() if shared else registry
+        self._exposed = CollectorRegistry() if shared else registry
         if shared:
-            MultiProcessCollector(self._told, shared)  # type: ignore[no-untyped-call]
-        self._told.register(self._state)
+            MultiProcessCollector(self._exposed, shared)  # type: ignore[no-untyped-call]
+        self._exposed.register(self._state)
 
     async def exposition(self, store: Store) -> bytes:
-        """Prometheus' text format, with the state of the queues as it is now."""
+        """All metrics in Prometheus' text format, with the current state of the queues."""
         try:
             await store.ping()
             self._state.by_queue = {
@@ -82,28 +85,28 @@ class Metrics:
             self._state.redis = True
         except UNAVAILABLE:
             self._state.redis = False
-        return generate_latest(self._told)
+        return generate_latest(self._exposed)
 
 
 class State(Collector):
-    """What was last read in Redis. It is of the whole installation: each app process tells the same."""
+    """The state last read from Redis. It describes the whole installation: each app process exposes the same."""
 
     by_queue: Mapping[str, Mapping[Queue, int]] = {}
     figures: Figures | None = None
     redis = False
 
     def collect(self) -> Iterator[Metric]:
-        for name, words in QUEUES.items():
-            yield _by_queue(name, words, self.by_queue.get(name, {}))
+        for name, help in QUEUES.items():
+            yield _by_queue(name, help, self.by_queue.get(name, {}))
         ages = {} if self.figures is None else self.figures.heartbeat_age
         yield _by_queue("worker_heartbeat_age_seconds", AGE, ages)
         training = None if self.figures is None else self.figures.training
-        for name, words in TRAINING.items():
-            words = f"{words} of the training run that runs."
-            yield GaugeMetricFamily(f"lamanas_training_{name}", words, _or_nan(training, name))
-        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis answers.", self.redis)
-        for measure, (metric, words) in WORKERS.items():
-            family = HistogramMetricFamily(metric, words)
+        for name, quantity in TRAINING.items():
+            help = f"{quantity} of the current training run."
+            yield GaugeMetricFamily(f"lamanas_training_{name}", help, _or_nan(training, name))
+        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis responds.", self.redis)
+        for measure, (metric, help) in WORKERS.items():
+            family = HistogramMetricFamily(metric, help)
             if self.figures is not None:
                 measured = self.figures.histograms[measure]
                 bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
@@ -111,8 +114,8 @@ class State(Collector):
             yield family
 
 
-def _by_queue(name: str, words: str, values: Mapping[Queue, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"lamanas_{name}", words, labels=["queue"])
+def _by_queue(name: str, help: str, values: Mapping[Queue, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"lamanas_{name}", help, labels=["queue"])
     for queue, value in values.items():
         family.add_metric([queue], value)
     return family
@@ -124,11 +127,11 @@ def _or_nan(training: TrainingRecord | None, name: str) -> float:
 
 
 class MeasureRequests:
-    """Counts and times every request by the route that it matched."""
+    """Counts and times every request by its route."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app = app
-        # Looking a metric up by its labels takes longer than to count.
+        # Looking up a metric by its labels takes longer than counting.
         self._requests, self._latency = cache(metrics.requests.labels), cache(metrics.latency.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Each request's id, log line and span."""
+"""The id, log line and span of each request."""
 
 import logging
 import re
@@ -10,14 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
-GIVEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 HEADER = b"x-request-id"
-# Asked for all the time by what watches the service.
+# Polled by monitoring, or requested with every page: logged at level DEBUG.
 QUIET = ("/healthz", "/readyz", "/metrics", "/static/")
 
 
-class TellRequests:
-    """The client's own X-Request-ID is kept if it has 1 to 64 letters, digits, dots, dashes and underscores."""
+class LogRequests:
+    """Gives each request an id, logs it, and traces it.
+
+    A client's X-Request-ID is kept if it consists of 1 to 64 letters, digits, dots, dashes and underscores.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -28,10 +31,10 @@ class TellRequests:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        id = given.decode() if GIVEN.fullmatch(given) else secrets.token_hex(8)
+        id = given.decode() if VALID_ID.fullmatch(given) else secrets.token_hex(8)
         started, status = time.perf_counter(), 0
 
-        async def told(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -39,15 +42,17 @@ class TellRequests:
             await send(message)
 
         parent = headers.get(b"traceparent", b"").decode("latin-1") or None
-        with logs.working_on(request_id=id), tracing.span(f"HTTP {scope['method']}", parent, request_id=id):
+        with logs.with_fields(request_id=id), tracing.span(f"HTTP {scope['method']}", parent, request_id=id):
             try:
-                await self.app(scope, receive, told)
+                await self.app(scope, receive, send_with_id)
             finally:
-                _tell(scope, status, time.perf_counter() - started)
+                _log(scope, status, time.perf_counter() - started)
 
 
-def _tell(scope: Scope, status: int, seconds: float) -> None:
-    path = scope.get("raw_path", b"").decode("latin-1")  # as it was sent: without line breaks, and without the query
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    path = scope.get("raw_path", b"").decode(
+        "latin-1"
+    )  # still percent-encoded, so that it has no line breaks; without the query
     fields = {"method": scope["method"], "path": path[:200], "status": status, "seconds": round(seconds, 4)}
     key = scope.get("state", {}).get("key")
     if key:

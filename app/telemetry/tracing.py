@@ -1,7 +1,7 @@
-"""OpenTelemetry, where its environment variables ask for it; where they do not, nothing of it is imported here.
+"""OpenTelemetry traces. Nothing of OpenTelemetry is imported unless its environment variables name an endpoint.
 
-The packages come with the extra ``tracing``. Everything else (headers, sampling, the service's name) is set by
-OpenTelemetry's own variables.
+The packages are installed by the extra ``tracing``. Everything else (headers, sampling, the service's name) is
+configured by OpenTelemetry's own variables.
 """
 
 import os
@@ -14,7 +14,7 @@ _tracer: Any = None
 
 
 def set_up(process: str) -> None:
-    """Call once in each process. Raises RuntimeError where traces are asked for and the packages are not there."""
+    """Call once in each process. Raises RuntimeError if an endpoint is set and the packages are not installed."""
     global _tracer
     if not any(os.environ.get(name) for name in ENDPOINTS) or _tracer is not None:
         return
@@ -34,7 +34,7 @@ def set_up(process: str) -> None:
 
 @contextmanager
 def span(name: str, parent: str | None = None, **attributes: str | int | float) -> Iterator[None]:
-    """``parent``: a W3C traceparent that came from another process."""
+    """Traces the block as one span. ``parent``: a W3C traceparent that was received from another process."""
     if _tracer is None:
         yield
         return
@@ -46,7 +46,7 @@ def span(name: str, parent: str | None = None, **attributes: str | int | float) 
 
 
 def current() -> str | None:
-    """The W3C traceparent of the span that runs, to be given to another process."""
+    """The W3C traceparent of the current span, to be passed to another process; None without tracing."""
     if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

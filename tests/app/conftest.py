@@ -1,4 +1,4 @@
-"""The real app on a real private Redis; where a test needs a worker, it plays the worker itself."""
+"""The real app with a real private Redis; a test that needs a worker acts as the worker itself."""
 
 import shutil
 import socket
@@ -22,7 +22,7 @@ from tests.conftest import PrivateRedis, test_settings
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[PrivateRedis]:
-    """One Redis for all tests here; each of them finds it empty."""
+    """One Redis server for all tests in this package; the fixture ``settings`` empties it."""
     folder = Path(tempfile.mkdtemp(prefix="lam-"))
     settings = test_settings(folder)
     server = PrivateRedis(settings, private_redis.start(settings))
@@ -52,12 +52,12 @@ def worker(sync_store: SyncStore) -> Worker:
 
 @pytest.fixture
 def token(sync_store: SyncStore) -> Callable[..., str]:
-    """Makes a key with these scopes and gives its token."""
+    """Creates a key with the given scopes and returns its token."""
 
-    def make(*scopes: Scope, tenant: str | None = None) -> str:
+    def create(*scopes: Scope, tenant: str | None = None) -> str:
         return sync_store.api_keys.create("test", scopes, tenant=tenant)[1]
 
-    return make
+    return create
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def anonymous(settings: Settings, sync_store: SyncStore) -> Iterator[TestClient]
 
 @pytest.fixture
 def client(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
-    """Signed in with a key that may do all but administer."""
+    """A client whose key has all scopes except ``admin``."""
     anonymous.headers["Authorization"] = f"Bearer {token('episodes', 'predict')}"
     return anonymous
 
@@ -81,7 +81,7 @@ def admin(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
 
 @pytest.fixture
 def live(settings: Settings, sync_store: SyncStore) -> Iterator[str]:
-    """The URL of the app behind a real server, for what is read while it is still being sent."""
+    """The URL of the app on a real server, for responses that are read while they are sent."""
     listening = socket.create_server(("127.0.0.1", 0))
     uvicorn_server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
     thread = threading.Thread(target=uvicorn_server.run, args=([listening],))

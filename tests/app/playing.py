@@ -1,4 +1,4 @@
-"""Stand-ins for what surrounds the app in its tests: images, requests, a classifier, a worker."""
+"""Test doubles and data for tests of the app: images, requests, a classifier, a worker."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ GENOTYPE: dict[str, Any] = {
 
 
 def pixels(kind: int, seed: int = 0) -> np.ndarray:
-    """uint8 (16, 16), white, with one dark quarter that depends on ``kind`` (0 to 3) and a little chance."""
+    """uint8 (16, 16), white, with a dark square in the quarter ``kind`` (0 to 3); ``seed`` determines its tone."""
     image = np.full((16, 16), 255, dtype=np.uint8)
     row, column = divmod(kind % 4, 2)
     image[8 * row + 2 : 8 * row + 6, 8 * column + 2 : 8 * column + 6] = seed % 50
@@ -53,7 +53,7 @@ def support(ways: int = 2, shots: int = 2) -> list[dict[str, str]]:
 def classifier(
     classes: tuple[str, ...], version: str = "0123456789abcdef", *, novelty_logit: float | None = None
 ) -> bytes:
-    """An artifact that tells the kinds of ``pixels`` apart by the quarter that is inked, and finds all equally new."""
+    """An artifact that classifies the kinds of ``pixels`` by their dark quarter; all images have the same novelty."""
     size = SPEC.size
     weights = np.zeros((size * size, len(classes)), np.float32)
     for kind in range(len(classes)):
@@ -101,12 +101,12 @@ def classifier(
 
 
 class Worker:
-    """Does by hand, step by step, what an adapt worker does."""
+    """Performs the steps of an adapt worker one by one."""
 
     def __init__(self, store: SyncStore) -> None:
         self.store = store
 
-    def arrive(self) -> None:
+    def send_heartbeat(self) -> None:
         self.store.workers.heartbeat(WorkerRecord(queue="adapt", name="played", device="cpu", started_at=0.0))
 
     def claim(self, id: str) -> Claim:

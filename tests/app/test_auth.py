@@ -1,4 +1,5 @@
-"""Who may do what: every route of the API's description, with no key, a wrong one, each scope, and another's."""
+"""Access to every route of the OpenAPI document: without a key, with an unknown one, and with keys of each scope and
+of another tenant."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from app.settings import Settings
 from app.store.clients import SyncStore
 from app.store.records import Scope
 from tests.app.playing import Worker, b64, png
-from tests.app.test_episodes import as_json, made
+from tests.app.test_episodes import as_json, create_episode
 from tests.app.test_predict import IMAGE
 
 OPEN: frozenset[str] = frozenset()
@@ -24,7 +25,7 @@ ADMIN: frozenset[str] = frozenset({"admin"})
 
 @dataclass(frozen=True)
 class Access:
-    """Which scopes a route takes (none: open to all), and whether it is about one client's own episode."""
+    """The scopes that give access to a route (none: it is public), and whether it concerns a single episode."""
 
     scopes: frozenset[str]
     private: bool = False
@@ -87,7 +88,7 @@ def test_every_route_is_in_the_table(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("route", CLOSED)
-def test_without_a_known_token_a_route_is_401(route: str, anonymous: TestClient, sync_store: SyncStore) -> None:
+def test_a_missing_or_unknown_token_is_401(route: str, anonymous: TestClient, sync_store: SyncStore) -> None:
     key, revoked = sync_store.api_keys.create("old", SCOPES)
     sync_store.api_keys.revoke(key.id)
     for sent in (None, "", "Basic YTpi", f"Basic {revoked}"):
@@ -102,7 +103,7 @@ def test_without_a_known_token_a_route_is_401(route: str, anonymous: TestClient,
 
 @pytest.mark.parametrize("route", CLOSED)
 @pytest.mark.parametrize("scope", SCOPES)
-def test_each_scope_opens_its_routes_alone(
+def test_a_scope_grants_access_only_to_its_routes(
     scope: Scope, route: str, anonymous: TestClient, token: Callable[..., str]
 ) -> None:
     answer = call(anonymous, route, f"Bearer {token(scope)}")
@@ -114,27 +115,27 @@ def test_each_scope_opens_its_routes_alone(
 
 
 @pytest.mark.parametrize("route", [route for route, access in ROUTES.items() if not access.scopes])
-def test_what_is_open_asks_for_no_token(route: str, anonymous: TestClient) -> None:
+def test_public_routes_need_no_token(route: str, anonymous: TestClient) -> None:
     assert call(anonymous, route, None).status_code in (200, 503)
 
 
 @pytest.mark.parametrize("route", PRIVATE)
-def test_anothers_episode_is_unknown_except_to_an_admin(
+def test_an_episode_of_another_tenant_is_404_except_for_an_admin(
     route: str, client: TestClient, worker: Worker, token: Callable[..., str]
 ) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     worker.adapt(id)
     other, admin = token("episodes", "predict"), token("admin")
     mine = str(client.headers["Authorization"])
     refused = call(client, route, f"Bearer {other}", id)
     assert (refused.status_code, refused.json()["detail"]) == (404, f"there is no episode {id}")
     for allowed in (mine, f"Bearer {admin}"):
-        id = id if route != "DELETE /episodes/{id}" else made(client)["id"]
+        id = id if route != "DELETE /episodes/{id}" else create_episode(client)["id"]
         assert call(client, route, allowed, id).status_code in (200, 202, 204)
 
 
-def test_a_list_holds_ones_own_episodes_and_an_admins_everybodys(client: TestClient, token: Callable[..., str]) -> None:
-    id = made(client)["id"]
+def test_a_key_lists_its_own_episodes_and_an_admin_lists_all(client: TestClient, token: Callable[..., str]) -> None:
+    id = create_episode(client)["id"]
     other, admin = (f"Bearer {token(scope)}" for scope in ("episodes", "admin"))
     assert call(client, "GET /episodes", other).json()["episodes"] == []
     assert [episode["id"] for episode in call(client, "GET /episodes", admin).json()["episodes"]] == [id]
@@ -144,7 +145,7 @@ def test_keys_of_one_tenant_share_its_episodes(
     anonymous: TestClient, worker: Worker, token: Callable[..., str]
 ) -> None:
     anonymous.headers["Authorization"] = f"Bearer {token('episodes', tenant='shop')}"
-    id = made(anonymous)["id"]
+    id = create_episode(anonymous)["id"]
     worker.adapt(id)
     camera, stranger = (f"Bearer {token('predict', tenant=tenant)}" for tenant in ("shop", "shopping"))
     assert call(anonymous, "GET /predict", camera, id).status_code == 200
@@ -153,6 +154,6 @@ def test_keys_of_one_tenant_share_its_episodes(
     assert call(anonymous, "GET /predict", stranger, id).status_code == 404
 
 
-def test_a_refused_client_is_told_before_its_body_is_read(anonymous: TestClient) -> None:
+def test_an_unauthenticated_request_is_refused_before_its_body_is_read(anonymous: TestClient) -> None:
     answer = anonymous.post("/episodes", content=b"{", headers={"content-type": "application/json"})
     assert answer.status_code == 401

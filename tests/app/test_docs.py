@@ -1,4 +1,4 @@
-"""What docs/http-api.md says: its commands run in the order in which they stand, and it knows every refusal."""
+"""docs/http-api.md: its commands succeed in their order, and it lists every problem type."""
 
 import os
 import re
@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "http-api.md").read_text()
 
 @pytest.fixture
 def busy_worker(worker: Worker, server: PrivateRedis) -> Iterator[None]:
-    """Adapts whatever waits, until the test ends."""
+    """Adapts to waiting episodes until the test ends."""
     stop = threading.Event()
     queue = keys.queued("episode")
 
@@ -43,7 +43,7 @@ def busy_worker(worker: Worker, server: PrivateRedis) -> Iterator[None]:
     thread.join()
 
 
-def test_every_command_of_the_page_works(
+def test_every_command_of_the_page_succeeds(
     live: str, settings: Settings, busy_worker: None, token: Callable[..., str], tmp_path: Path
 ) -> None:
     if shutil.which("curl") is None:
@@ -52,7 +52,7 @@ def test_every_command_of_the_page_works(
         path = tmp_path / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png(kind))
-    # Makes each curl of the page fail where it was refused, without saying so on the page.
+    # Makes each curl command of the page fail after an error response, without options on the page.
     (tmp_path / ".curlrc").write_text("fail-with-body\nshow-error\nmax-time = 60\n")
     script = "set -euo pipefail\n" + "\n".join(re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
     environment = {"PATH": os.environ["PATH"], "URL": live, "TOKEN": token("admin"), "CURL_HOME": str(tmp_path)}
@@ -64,13 +64,13 @@ def test_every_command_of_the_page_works(
     assert "event: ready" in done.stdout
 
 
-def test_the_page_lists_every_type_of_problem_under_its_status() -> None:
+def test_the_page_lists_every_problem_type_with_its_status() -> None:
     rows = dict(re.findall(r"^\| (\d{3}[\d, ]*) \| (.*) \|$", PAGE, re.MULTILINE))
-    told = {
+    documented = {
         (status, name)
         for row, names in rows.items()
         for status in row.split(", ")
         for name in re.findall(r"`([a-z0-9-]+)`", names)
     }
     known = {kind for kind in vars(problems).values() if isinstance(kind, problems.ProblemType)}
-    assert {(str(kind.status), kind.name) for kind in known} <= told
+    assert {(str(kind.status), kind.name) for kind in known} <= documented

@@ -1,4 +1,4 @@
-"""An episode's life over HTTP: made, followed, read, listed, deleted."""
+"""Episodes over HTTP: creating, following, reading, listing and deleting them."""
 
 import io
 import json
@@ -50,7 +50,7 @@ def as_zip() -> dict[str, Any]:
     return {"files": {"archive": ("a.zip", buffer.getvalue())}, "data": {"seed": "7"}}
 
 
-def made(client: TestClient, **request: Any) -> dict[str, Any]:
+def create_episode(client: TestClient, **request: Any) -> dict[str, Any]:
     answer = client.post("/episodes", **(request or as_json()))
     assert answer.status_code == 202, answer.text
     episode: dict[str, Any] = answer.json()
@@ -58,7 +58,7 @@ def made(client: TestClient, **request: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", [as_json, as_form, as_zip])
-def test_each_form_stores_the_same_support_set_in_the_order_sent(
+def test_each_request_format_stores_the_same_support_set_in_the_order_sent(
     form: Callable[[], dict[str, Any]], client: TestClient, worker: Worker, sync_store: SyncStore
 ) -> None:
     answer = client.post("/episodes", **form())
@@ -74,9 +74,9 @@ def test_each_form_stores_the_same_support_set_in_the_order_sent(
     np.testing.assert_array_equal(images, expected)
 
 
-def test_a_new_episode_says_what_was_asked(client: TestClient) -> None:
-    asked = {"support": support(), "steps": 5, "seed": 9, "name": "two symbols"}
-    episode = made(client, json=asked)
+def test_a_new_episode_contains_the_requested_options(client: TestClient) -> None:
+    requested = {"support": support(), "steps": 5, "seed": 9, "name": "two symbols"}
+    episode = create_episode(client, json=requested)
     assert episode["state"] in ("queued", "adapting")
     assert (episode["steps"], episode["seed"], episode["name"]) == (5, 9, "two symbols")
     assert episode["progress"] == {"step": 0, "steps": 5, "loss": []}
@@ -88,12 +88,12 @@ def test_a_new_episode_says_what_was_asked(client: TestClient) -> None:
     assert (expires - created).total_seconds() == pytest.approx(86_400, abs=1)
 
 
-def test_steps_default_to_those_of_the_model(client: TestClient) -> None:
-    assert made(client)["steps"] == 3
+def test_steps_default_to_the_models_steps(client: TestClient) -> None:
+    assert create_episode(client)["steps"] == 3
 
 
-def test_a_finished_episode_says_what_came_out(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+def test_a_finished_episode_contains_its_results(client: TestClient, worker: Worker) -> None:
+    id = create_episode(client)["id"]
     worker.adapt(id)
     answer = client.get(f"/episodes/{id}")
     episode = answer.json()
@@ -114,7 +114,7 @@ def in_background() -> Iterator[ThreadPoolExecutor]:
 
 
 def when_queued(server: PrivateRedis) -> str:
-    """The id of the episode that waits for a worker, once one does."""
+    """Waits until an episode is queued; returns its id."""
     queue = keys.queued("episode")
     with changes(server.client, keys.CHANGES) as changed:
         changed.until(lambda: bool(server.client.zcard(queue)), "an episode in the queue")
@@ -122,39 +122,39 @@ def when_queued(server: PrivateRedis) -> str:
     return str(ids[0].decode())
 
 
-def test_prefer_wait_answers_with_the_finished_episode(
+def test_prefer_wait_returns_the_finished_episode(
     client: TestClient, worker: Worker, server: PrivateRedis, in_background: ThreadPoolExecutor
 ) -> None:
-    answering = in_background.submit(client.post, "/episodes", **as_json(), headers={"Prefer": "wait=60"})
+    pending = in_background.submit(client.post, "/episodes", **as_json(), headers={"Prefer": "wait=60"})
     worker.adapt(when_queued(server))
-    answer = answering.result()
+    answer = pending.result()
     assert answer.status_code == 201
     assert answer.json()["state"] == "ready"
     assert answer.headers["location"] == f"/episodes/{answer.json()['id']}"
     assert answer.headers["preference-applied"] == "wait=60"
 
 
-def test_prefer_wait_is_202_when_time_is_up(client: TestClient) -> None:
+def test_prefer_wait_returns_202_after_a_timeout(client: TestClient) -> None:
     answer = client.post("/episodes", **as_json(), headers={"Prefer": "respond-async, wait=1"})
     assert answer.status_code == 202
     assert answer.json()["state"] == "queued"
 
 
-def test_prefer_wait_tells_a_failure_at_once_and_does_not_call_it_created(
+def test_prefer_wait_returns_a_failure_at_once_and_not_as_201(
     client: TestClient, worker: Worker, server: PrivateRedis, in_background: ThreadPoolExecutor
 ) -> None:
-    answering = in_background.submit(client.post, "/episodes", **as_json(), headers={"Prefer": "wait=60"})
+    pending = in_background.submit(client.post, "/episodes", **as_json(), headers={"Prefer": "wait=60"})
     worker.fail(when_queued(server), "no memory left")
-    answer = answering.result()
+    answer = pending.result()
     assert answer.status_code == 202
     assert (answer.json()["state"], answer.json()["error"]) == ("failed", "no memory left")
 
 
-def test_a_preference_that_makes_no_sense_is_ignored(client: TestClient) -> None:
+def test_an_invalid_preference_is_ignored(client: TestClient) -> None:
     assert client.post("/episodes", **as_json(), headers={"Prefer": "wait=soon"}).status_code == 202
 
 
-def test_the_same_idempotency_key_gives_the_same_episode_however_the_request_is_packed(client: TestClient) -> None:
+def test_the_same_idempotency_key_returns_the_same_episode_in_any_request_format(client: TestClient) -> None:
     headers = {"Idempotency-Key": "k-1"}
     first = client.post("/episodes", **as_json(), headers=headers)
     again = client.post("/episodes", **as_form(), headers=headers)
@@ -165,7 +165,7 @@ def test_the_same_idempotency_key_gives_the_same_episode_however_the_request_is_
     assert len(client.get("/episodes").json()["episodes"]) == 1
 
 
-def test_an_idempotency_key_is_not_for_two_requests(client: TestClient) -> None:
+def test_an_idempotency_key_of_a_different_request_is_refused(client: TestClient) -> None:
     headers = {"Idempotency-Key": "k-1"}
     client.post("/episodes", **as_json(), headers=headers)
     other = client.post("/episodes", json={"support": support()}, headers=headers)
@@ -179,8 +179,8 @@ def test_an_idempotency_key_must_be_visible_ascii(key: str, client: TestClient) 
     assert (answer.status_code, answer.json()["field"]) == (422, "Idempotency-Key")
 
 
-def test_listing_pages_through_all_newest_first(client: TestClient) -> None:
-    ids = [made(client)["id"] for _ in range(5)]
+def test_listing_pages_through_all_episodes_newest_first(client: TestClient) -> None:
+    ids = [create_episode(client)["id"] for _ in range(5)]
     seen: list[str] = []
     cursor: str | None = None
     for expected in (2, 2, 1):
@@ -193,13 +193,13 @@ def test_listing_pages_through_all_newest_first(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=*", "offset=3"])
-def test_a_wrong_page_is_refused_by_name(query: str, client: TestClient) -> None:
+def test_an_invalid_page_parameter_is_refused_by_name(query: str, client: TestClient) -> None:
     answer = client.get(f"/episodes?{query}")
     assert (answer.status_code, answer.json()["field"]) == (422, query.partition("=")[0])
 
 
-def test_the_artifact_is_what_the_worker_made(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+def test_the_artifact_is_the_one_that_the_worker_committed(client: TestClient, worker: Worker) -> None:
+    id = create_episode(client)["id"]
     early = client.get(f"/episodes/{id}/model.onnx")
     assert (early.status_code, early.json()["state"], early.headers["retry-after"]) == (409, "queued", "1")
     worker.adapt(id)
@@ -208,8 +208,8 @@ def test_the_artifact_is_what_the_worker_made(client: TestClient, worker: Worker
     assert Classifier.from_bytes(answer.content).classes == ("beta", "alpha")
 
 
-def test_a_failed_episode_has_no_artifact_and_says_why(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+def test_a_failed_episode_has_an_error_and_no_artifact(client: TestClient, worker: Worker) -> None:
+    id = create_episode(client)["id"]
     worker.fail(id, "no memory left")
     answer = client.get(f"/episodes/{id}/model.onnx")
     problem = answer.json()
@@ -229,9 +229,9 @@ WAYS_IN = ["/episodes/{id}", "/episodes/{id}/events", "/episodes/{id}/model.onnx
 def test_an_unknown_episode_is_404_and_a_deleted_or_expired_one_410(
     path: str, client: TestClient, server: PrivateRedis
 ) -> None:
-    deleted, expired = made(client)["id"], made(client)["id"]
+    deleted, expired = create_episode(client)["id"], create_episode(client)["id"]
     assert client.delete(f"/episodes/{deleted}").status_code == 204
-    # As if its time had come: Redis forgets what expired in the past at once.
+    # Simulates the expiry: Redis deletes a key at once if its expiry time is in the past.
     for key in (keys.record("episode", expired), keys.support(expired)):
         server.client.pexpireat(key, 1)
     for id, status, problem in ((keys.new_id(), 404, "not-found"), (deleted, 410, "gone"), (expired, 410, "gone")):
@@ -240,8 +240,8 @@ def test_an_unknown_episode_is_404_and_a_deleted_or_expired_one_410(
 
 
 @pytest.mark.parametrize("path", WAYS_IN)
-def test_a_deleted_episode_of_another_never_was(path: str, client: TestClient, token: Callable[..., str]) -> None:
-    id = made(client)["id"]
+def test_a_deleted_episode_of_another_tenant_is_404(path: str, client: TestClient, token: Callable[..., str]) -> None:
+    id = create_episode(client)["id"]
     client.delete(f"/episodes/{id}")
     stranger = {"Authorization": f"Bearer {token('episodes', 'predict', tenant='others')}"}
     answer = client.get(path.format(id=id), headers=stranger)
@@ -251,24 +251,24 @@ def test_a_deleted_episode_of_another_never_was(path: str, client: TestClient, t
 
 
 def test_a_deleted_episode_is_not_listed(client: TestClient) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     client.delete(f"/episodes/{id}")
     assert client.get("/episodes").json() == {"episodes": [], "next_cursor": None}
     assert client.delete(f"/episodes/{id}").status_code == 410
 
 
-def test_a_full_queue_is_503_with_a_time_to_come_back(
+def test_a_full_queue_is_503_with_retry_after(
     settings: Settings, sync_store: SyncStore, token: Callable[..., str]
 ) -> None:
     headers = {"Authorization": f"Bearer {token('episodes')}"}
     with TestClient(create_app(settings.model_copy(update={"max_queue": 1})), headers=headers) as client:
-        made(client)
+        create_episode(client)
         answer = client.post("/episodes", **as_json())
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/queue-full")
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_without_a_model_an_episode_is_refused_for_now(client: TestClient, server: PrivateRedis) -> None:
+def test_without_a_model_a_new_episode_is_503(client: TestClient, server: PrivateRedis) -> None:
     server.client.delete(keys.ACTIVE_MODEL)
     answer = client.post("/episodes", **as_json())
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
@@ -276,7 +276,7 @@ def test_without_a_model_an_episode_is_refused_for_now(client: TestClient, serve
 
 
 def read_event(lines: Iterator[str]) -> tuple[str, dict[str, Any]]:
-    """The next event's name and data."""
+    """The name and data of the next event."""
     fields: dict[str, str] = {}
     for line in lines:
         if not line and fields:
@@ -287,7 +287,7 @@ def read_event(lines: Iterator[str]) -> tuple[str, dict[str, Any]]:
     raise AssertionError("the stream ended")
 
 
-def test_events_tell_each_step_and_end_with_the_finished_episode(
+def test_events_report_each_step_and_end_with_the_finished_episode(
     live: str, worker: Worker, token: Callable[..., str]
 ) -> None:
     with httpx.Client(base_url=live, headers={"Authorization": f"Bearer {token('episodes')}"}, timeout=60) as client:
@@ -309,13 +309,13 @@ def test_events_tell_each_step_and_end_with_the_finished_episode(
 
 
 def test_events_of_a_failed_episode_end_with_its_error(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     worker.fail(id, "no memory left")
     name, episode = read_event(iter(client.get(f"/episodes/{id}/events").text.splitlines()))
     assert (name, episode["error"]) == ("failed", "no memory left")
 
 
-def test_events_of_an_episode_that_is_deleted_meanwhile_end_with_gone(live: str, token: Callable[..., str]) -> None:
+def test_events_of_an_episode_that_is_then_deleted_end_with_gone(live: str, token: Callable[..., str]) -> None:
     with httpx.Client(base_url=live, headers={"Authorization": f"Bearer {token('episodes')}"}, timeout=60) as client:
         id = client.post("/episodes", **as_json()).json()["id"]
         with client.stream("GET", f"/episodes/{id}/events") as stream:
@@ -326,7 +326,7 @@ def test_events_of_an_episode_that_is_deleted_meanwhile_end_with_gone(live: str,
             assert (name, problem["status"]) == ("gone", 410)
 
 
-def test_redis_away_is_503_with_a_time_to_come_back(redis_server: PrivateRedis) -> None:
+def test_unavailable_redis_is_503_with_retry_after(redis_server: PrivateRedis) -> None:
     store = SyncStore.open(redis_server.settings)
     _, token = store.api_keys.create("test", ["episodes"])
     store.close()

@@ -1,4 +1,4 @@
-"""Small plain PNGs are decoded in the app, and nothing else is: whatever else a file holds keeps it out."""
+"""Only small plain PNGs are decoded in the app; a file with anything else is left to the decoding processes."""
 
 import io
 import struct
@@ -22,12 +22,12 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def with_chunk(kind: bytes, body: bytes) -> bytes:
-    """A fine drawing with this chunk behind its header."""
+    """A valid drawing with this chunk after its header."""
     data = png(0)
     return data[: fast_png.HEADER_ENDS] + chunk(kind, body) + data[fast_png.HEADER_ENDS :]
 
 
-def claiming(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
+def png_of_claimed_size(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     return (
         fast_png.SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
@@ -39,7 +39,7 @@ def decoded(*files: bytes) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_it_gives_what_training_reads(mode: str) -> None:
+def test_images_are_decoded_as_in_training(mode: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels(1)).convert("RGB").convert(mode).save(buffer, "PNG")
     files = [buffer.getvalue(), png(2)]
@@ -48,7 +48,28 @@ def test_it_gives_what_training_reads(mode: str) -> None:
     assert np.array_equal(arrays, np.stack([load(file, SPEC, max_pixels=10**6) for file in files]))
 
 
-def test_harmless_chunks_are_taken() -> None:
+@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+def test_palettes_of_every_depth_are_decoded(colours: int) -> None:
+    """1, 2, 4 and 8 bits a pixel; and the same in grey."""
+    image = Image.fromarray(pixels(1)).convert("L").resize((28, 28))
+    bits = (colours - 1).bit_length()
+    paletted = image.quantize(colours)
+    buffer = io.BytesIO()
+    paletted.save(buffer, "PNG", bits=bits)
+    assert decoded(buffer.getvalue()) is not None
+    levels = (np.asarray(image).astype(int) * (colours - 1) // 255).astype(np.uint8)
+    rows = b""
+    for row in levels:
+        text = "".join(format(level, f"0{bits}b") for level in row)
+        rows += b"\0" + int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
+    header = struct.pack(">IIBBBBB", 28, 28, bits, 0, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    arrays = decoded(fast_png.SIGNATURE + data)
+    assert arrays is not None
+    assert np.array_equal(arrays[0], load(fast_png.SIGNATURE + data, SPEC, max_pixels=10**6))
+
+
+def test_harmless_chunks_are_accepted() -> None:
     assert decoded(with_chunk(b"pHYs", bytes(9)), with_chunk(b"sRGB", b"\0")) is not None
 
 
@@ -57,6 +78,8 @@ def test_harmless_chunks_are_taken() -> None:
     [
         b"",
         fast_png.SIGNATURE,
+        with_chunk(b"abCd", b""),
+        with_chunk(b"abCd", b"x"),
         png(0)[:-1],
         png(0)[: fast_png.HEADER_ENDS],
         png(0) + b"\0",
@@ -68,42 +91,42 @@ def test_harmless_chunks_are_taken() -> None:
         with_chunk(b"pHYs", bytes(10)),
         with_chunk(b"IHDR", png(0)[HEAD + 8 : HEAD + 21]),
         png(0)[: fast_png.HEADER_ENDS] + b"\xff\xff\xff\xffIDAT" + png(0)[fast_png.HEADER_ENDS :],
-        claiming(10, 10, depth=16),
-        claiming(10, 10, depth=3),
-        claiming(10, 10, colour=1),
-        claiming(10, 10, interlaced=1),
-        claiming(0, 10),
+        png_of_claimed_size(10, 10, depth=16),
+        png_of_claimed_size(10, 10, depth=3),
+        png_of_claimed_size(10, 10, colour=1),
+        png_of_claimed_size(10, 10, interlaced=1),
+        png_of_claimed_size(0, 10),
         with_chunk(b"IDAT", bytes(fast_png.MAX_BYTES)),
     ],
 )
-def test_anything_else_is_not_for_here(data: bytes) -> None:
+def test_other_pngs_are_not_decoded(data: bytes) -> None:
     assert fast_png.claimed_pixels(data) == 0
     assert decoded(data) is None
 
 
-def test_other_formats_are_not_for_here() -> None:
+def test_other_formats_are_not_decoded() -> None:
     for format in ("JPEG", "GIF", "WEBP"):
         buffer = io.BytesIO()
         Image.fromarray(pixels(0)).save(buffer, format)
         assert decoded(buffer.getvalue()) is None
 
 
-def test_pixels_are_counted_before_any_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_are_counted_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_png, "load", lambda *_, **__: pytest.fail("it was decoded"))
-    assert decoded(claiming(2**31 - 1, 2**31 - 1)) is None
-    assert decoded(claiming(fast_png.MAX_PIXELS + 1, 1)) is None
-    half = claiming(fast_png.MAX_PIXELS // 2, 1)
+    assert decoded(png_of_claimed_size(2**31 - 1, 2**31 - 1)) is None
+    assert decoded(png_of_claimed_size(fast_png.MAX_PIXELS + 1, 1)) is None
+    half = png_of_claimed_size(fast_png.MAX_PIXELS // 2, 1)
     assert decoded(half, half, png(0)) is None
 
 
-def test_a_damaged_one_is_left_to_the_decoder() -> None:
+def test_a_damaged_file_is_left_to_the_decoder() -> None:
     data = bytearray(png(0))
     data[-20] ^= 1
     assert fast_png.claimed_pixels(data)
     assert decoded(bytes(data)) is None
 
 
-def test_of_the_hostile_files_it_takes_small_plain_pngs_alone() -> None:
+def test_of_the_hostile_files_only_small_plain_pngs_are_decoded() -> None:
     taken = [file.name for file in corpus.images() if decoded(file.data) is not None]
     assert taken
     assert all(name.startswith(("PNG", "white PNG")) for name in taken), taken

@@ -1,4 +1,4 @@
-"""Overload: what one key may send, what all may, and what still answers past it."""
+"""Overload: limits for each key and in total, and that health checks still respond beyond them."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store import keys
 from tests.app.playing import Worker
-from tests.app.test_episodes import as_form, as_json, made
+from tests.app.test_episodes import as_form, as_json, create_episode
 from tests.conftest import PrivateRedis, test_settings
 
 Limited = Callable[..., TestClient]
@@ -24,7 +24,7 @@ Limited = Callable[..., TestClient]
 
 @pytest.fixture
 def limited(settings: Settings, token: Callable[..., str]) -> Iterator[Limited]:
-    """A client with a key of its own, of an app with these settings."""
+    """A client with a new key, for an app with these settings."""
     opened: list[TestClient] = []
 
     def make(**values: Any) -> TestClient:
@@ -52,7 +52,7 @@ def still_answers(client: TestClient) -> None:
 # ---------------------------------------------------------------------- rate
 
 
-def test_a_key_past_its_rate_is_told_when_to_come_back_and_others_are_not(
+def test_a_key_over_its_rate_gets_retry_after_and_other_keys_are_served(
     limited: Limited, token: Callable[..., str]
 ) -> None:
     client = limited(rate_limit="3/hour")
@@ -65,11 +65,11 @@ def test_a_key_past_its_rate_is_told_when_to_come_back_and_others_are_not(
     assert client.get("/episodes", headers={"Authorization": f"Bearer {token('episodes')}"}).status_code == 200
 
 
-def test_a_bucket_fills_again_evenly(limited: Limited, server: PrivateRedis) -> None:
+def test_a_bucket_is_refilled_evenly(limited: Limited, server: PrivateRedis) -> None:
     client = limited(rate_limit="2/hour")
     assert [client.get("/episodes").status_code for _ in range(3)] == [200, 200, 429]
     (bucket,) = server.client.scan_iter(keys.bucket("*"))
-    # As if half an hour had passed: one token, not two.
+    # Simulates that half an hour has passed: this adds one token, not two.
     server.client.hincrby(bucket, "at", -1_800_000)
     assert [client.get("/episodes").status_code for _ in range(2)] == [200, 429]
     server.client.hincrby(bucket, "at", -7_200_000 * 24)
@@ -82,7 +82,7 @@ def test_without_a_rate_nothing_is_counted(client: TestClient, server: PrivateRe
 
 
 @pytest.mark.parametrize("rate", ["20", "20/day", "0/second", "-1/second", "a lot"])
-def test_a_rate_that_is_none_is_refused_at_the_start(rate: str, settings: Settings) -> None:
+def test_an_invalid_rate_is_refused_at_startup(rate: str, settings: Settings) -> None:
     with pytest.raises(ValidationError, match="600/minute"):
         test_settings(settings.data_dir, rate_limit=rate)
 
@@ -90,11 +90,11 @@ def test_a_rate_that_is_none_is_refused_at_the_start(rate: str, settings: Settin
 # ---------------------------------------------------------------------- episodes of one tenant
 
 
-def test_a_tenant_has_its_share_of_the_queue_and_gets_it_back(
+def test_a_tenant_has_its_share_of_the_queue_and_regains_it(
     limited: Limited, worker: Worker, token: Callable[..., str]
 ) -> None:
     client = limited(max_unfinished=2)
-    ids = [made(client)["id"] for _ in range(2)]
+    ids = [create_episode(client)["id"] for _ in range(2)]
     refused(client.post("/episodes", **as_json()), 429, "too-much-at-once")
     other = client.post("/episodes", **as_json(), headers={"Authorization": f"Bearer {token('episodes')}"})
     assert other.status_code == 202
@@ -106,7 +106,7 @@ def test_a_tenant_has_its_share_of_the_queue_and_gets_it_back(
     still_answers(client)
 
 
-def test_the_same_request_again_is_answered_though_the_share_is_full(limited: Limited) -> None:
+def test_a_repeated_request_is_answered_although_the_share_is_used_up(limited: Limited) -> None:
     client = limited(max_unfinished=1)
     again = {"Idempotency-Key": "one"}
     first = client.post("/episodes", **as_json(), headers=again)
@@ -121,27 +121,27 @@ def body_of(size: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def held_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
-    """What an app made in this test counts with."""
-    held = BytesInFlight(64 * 1024)
-    monkeypatch.setattr("app.main.BytesInFlight", lambda most: held)
-    yield held
-    assert held.total == 0
+def in_flight_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
+    """The counter of an app that is created in this test."""
+    in_flight = BytesInFlight(64 * 1024)
+    monkeypatch.setattr("app.main.BytesInFlight", lambda max_bytes: in_flight)
+    yield in_flight
+    assert in_flight.total == 0
 
 
-def test_past_the_bytes_of_all_a_request_is_503(held_bytes: BytesInFlight, limited: Limited) -> None:
+def test_a_request_over_the_total_of_bytes_in_flight_is_503(in_flight_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
     for other in ("one", "two"):
-        held_bytes.reserve(other, 32 * 1024)
+        in_flight_bytes.reserve(other, 32 * 1024)
     refused(client.post("/episodes", **as_json()), 503, "busy")
     refused(client.post("/episodes", **as_form()), 503, "busy")
     still_answers(client)
     for other in ("one", "two"):
-        held_bytes.release(other, 32 * 1024)
+        in_flight_bytes.release(other, 32 * 1024)
     assert client.post("/episodes", **as_json()).status_code == 202
 
 
-def test_one_key_may_have_half_of_the_bytes(held_bytes: BytesInFlight, limited: Limited) -> None:
+def test_one_key_may_use_half_of_the_bytes_in_flight(in_flight_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
     refused(client.post("/episodes", **body_of(33 * 1024)), 429, "too-much-at-once")
     pieces = {"content": (bytes(1024) for _ in range(33)), "headers": {"content-type": "application/json"}}
@@ -149,19 +149,19 @@ def test_one_key_may_have_half_of_the_bytes(held_bytes: BytesInFlight, limited: 
     assert client.post("/episodes", **body_of(31 * 1024)).status_code == 400
 
 
-def test_who_has_no_key_takes_no_room(held_bytes: BytesInFlight, limited: Limited) -> None:
+def test_an_unauthenticated_request_reserves_no_bytes(in_flight_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
     answer = client.post("/episodes", **body_of(60 * 1024) | {"headers": {"Authorization": "Bearer lam_wrong"}})
     assert answer.status_code == 401
 
 
-def test_room_must_do_for_a_request(settings: Settings) -> None:
+def test_the_bytes_in_flight_must_allow_for_two_requests(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="LAMANAS_MAX_BYTES_IN_FLIGHT"):
         test_settings(settings.data_dir, max_request_bytes=2**20, max_bytes_in_flight=2**20)
 
 
-def test_a_body_that_stops_coming_gives_its_room_back() -> None:
-    held = BytesInFlight(1024)
+def test_an_interrupted_body_releases_its_bytes() -> None:
+    in_flight = BytesInFlight(1024)
     met: list[Problem] = []
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:
@@ -169,7 +169,7 @@ def test_a_body_that_stops_coming_gives_its_room_back() -> None:
             while True:
                 await receive()
         except Problem as problem:
-            assert held.total == 400
+            assert in_flight.total == 400
             met.append(problem)
 
     async def client() -> None:
@@ -182,9 +182,9 @@ def test_a_body_that_stops_coming_gives_its_room_back() -> None:
             raise AssertionError(message)
 
         scope: Scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"content-length", b"400")]}
-        limits = SizeLimits(app, max_body_bytes=1024, in_flight=held, patience_s=0.01)
+        limits = SizeLimits(app, max_body_bytes=1024, in_flight=in_flight, body_timeout_s=0.01)
         await limits(scope, receive, send)
 
     asyncio.run(client())
     assert [problem.kind.name for problem in met] == ["body-too-slow"]
-    assert held.total == 0
+    assert in_flight.total == 0

@@ -1,4 +1,4 @@
-"""Health, metrics, the API's description, and what every answer carries."""
+"""Health checks, metrics, the OpenAPI document, and the headers of every response."""
 
 import asyncio
 import json
@@ -13,24 +13,24 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app.http.middleware import OwnErrors
+from app.http.middleware import UnexpectedErrors
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
 from app.store import keys
 from app.store.clients import SyncStore
 from tests.app.playing import Worker, support
-from tests.app.test_episodes import made
+from tests.app.test_episodes import create_episode
 from tests.conftest import PrivateRedis, test_settings
 
 
-def test_ready_once_store_model_and_worker_are_there(
+def test_ready_once_redis_a_model_and_a_worker_are_available(
     anonymous: TestClient, worker: Worker, server: PrivateRedis
 ) -> None:
     early = anonymous.get("/readyz")
     assert (early.status_code, early.headers["content-type"]) == (503, "application/problem+json")
     assert early.json()["checks"] == {"not_draining": True, "redis": True, "model": True, "adapt_worker": False}
-    worker.arrive()
+    worker.send_heartbeat()
     assert anonymous.get("/readyz").json() == {
         "ready": True,
         "checks": {"not_draining": True, "redis": True, "model": True, "adapt_worker": True},
@@ -39,8 +39,8 @@ def test_ready_once_store_model_and_worker_are_there(
     assert anonymous.get("/readyz").json()["checks"]["model"] is False
 
 
-def test_not_ready_while_draining_but_alive(settings: Settings, worker: Worker) -> None:
-    worker.arrive()
+def test_draining_app_is_alive_and_not_ready(settings: Settings, worker: Worker) -> None:
+    worker.send_heartbeat()
     app = create_app(settings)
     with TestClient(app) as client:
         assert client.get("/readyz").status_code == 200
@@ -50,14 +50,14 @@ def test_not_ready_while_draining_but_alive(settings: Settings, worker: Worker) 
         assert client.get("/healthz").json() == {"status": "ok"}
 
 
-def test_not_ready_without_redis_nor_without_a_beat_but_alive(
+def test_app_without_redis_or_worker_is_alive_and_not_ready(
     settings: Settings, worker: Worker, sync_store: SyncStore, short_folder: Path
 ) -> None:
-    worker.arrive()
+    worker.send_heartbeat()
     with TestClient(create_app(settings)) as client:
         sync_store.workers.remove("adapt", "played")
         assert client.get("/readyz").json()["checks"]["adapt_worker"] is False
-    # As if Redis had gone: nobody listens on this socket.
+    # Simulates that Redis is unavailable: no server listens on this socket.
     with TestClient(create_app(test_settings(short_folder))) as client:
         answer = client.get("/readyz")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -66,34 +66,36 @@ def test_not_ready_without_redis_nor_without_a_beat_but_alive(
         assert "lamanas_redis_up 0.0" in client.get("/metrics").text
 
 
-def test_draining_ends_a_wait_with_what_is_known(settings: Settings, worker: Worker, client: TestClient) -> None:
+def test_draining_ends_a_waiting_request_with_the_current_state(
+    settings: Settings, worker: Worker, client: TestClient
+) -> None:
     app = create_app(settings)
     with TestClient(app, headers=client.headers) as draining:
         app.state.services.draining.set()
-        id = made(draining)["id"]
+        id = create_episode(draining)["id"]
         with ThreadPoolExecutor(1) as pool:
             query = {"episode_id": id, "image": "AA", "wait": 60}
-            # Well within the 60 s, after which the answer would be the same.
+            # The timeout is well below 60 s, after which the response would be the same.
             answer = pool.submit(draining.get, "/predict", params=query).result(timeout=20)
         assert (answer.status_code, answer.json()["state"]) == (409, "queued")
         assert draining.get(f"/episodes/{id}/events").status_code == 200
 
 
-def test_store_that_takes_no_writes_is_503_and_not_our_error(client: TestClient, server: PrivateRedis) -> None:
+def test_redis_that_accepts_no_writes_is_503(client: TestClient, server: PrivateRedis) -> None:
     server.client.config_set("maxmemory", 1)
     try:
         answer = client.post("/episodes", json={"support": support()})
     finally:
         server.client.config_set("maxmemory", 0)
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
-    assert answer.json()["detail"] == "the store takes no writes at the moment"
+    assert answer.json()["detail"] == "the store currently accepts no writes"
     assert answer.headers["retry-after"] == "2"
     assert client.post("/episodes", json={"support": support()}).status_code == 202
 
 
-def test_metrics_count_requests_by_route_and_never_by_id(client: TestClient, worker: Worker) -> None:
-    worker.arrive()
-    id = made(client)["id"]
+def test_metrics_count_requests_by_route_without_ids(client: TestClient, worker: Worker) -> None:
+    worker.send_heartbeat()
+    id = create_episode(client)["id"]
     client.get(f"/episodes/{id}")
     client.get("/nothing/here")
     text = client.get("/metrics").text
@@ -111,7 +113,7 @@ def test_metrics_count_requests_by_route_and_never_by_id(client: TestClient, wor
     assert id not in text
 
 
-def test_every_answer_has_the_headers_that_browsers_heed(client: TestClient) -> None:
+def test_every_response_has_the_security_headers(client: TestClient) -> None:
     for path in ("/healthz", "/nothing", "/episodes", "/episodes?limit=x", "/docs"):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -119,7 +121,7 @@ def test_every_answer_has_the_headers_that_browsers_heed(client: TestClient) -> 
         assert headers["content-security-policy"].startswith("default-src 'self';")
 
 
-def test_what_does_not_exist_is_a_problem_too(client: TestClient) -> None:
+def test_an_unknown_path_is_a_problem(client: TestClient) -> None:
     missing, wrong = client.get("/nothing"), client.put("/episodes")
     assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found")
     assert (wrong.status_code, wrong.json()["type"]) == (405, "/problems/method-not-allowed")
@@ -128,9 +130,7 @@ def test_what_does_not_exist_is_a_problem_too(client: TestClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_an_error_of_our_own_is_a_problem_without_its_insides(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_is_a_problem_without_details(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
@@ -140,7 +140,7 @@ def test_an_error_of_our_own_is_a_problem_without_its_insides(
     assert "secret" not in answer.text
 
 
-def test_an_error_of_our_own_is_counted_marked_and_logged_as_any_answer(
+def test_an_unexpected_error_is_counted_logged_and_has_a_request_id(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> None:
@@ -156,27 +156,27 @@ def test_an_error_of_our_own_is_counted_marked_and_logged_as_any_answer(
 
 
 @pytest.mark.parametrize(("error", "sent"), [(ClientDisconnect, []), (RuntimeError, [500])])
-def test_who_left_in_the_middle_of_a_body_is_no_error_of_ours(error: type[Exception], sent: list[int]) -> None:
+def test_a_client_that_disconnects_within_its_body_is_no_error(error: type[Exception], sent: list[int]) -> None:
     async def broken(*_: object) -> None:
         raise error
 
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    answered: list[int] = []
+    statuses: list[int] = []
 
     async def send(message: Message) -> None:
-        answered.extend([message["status"]] if "status" in message else [])
+        statuses.extend([message["status"]] if "status" in message else [])
 
-    asyncio.run(OwnErrors(broken)({"type": "http", "method": "POST"}, receive, send))
-    assert answered == sent
+    asyncio.run(UnexpectedErrors(broken)({"type": "http", "method": "POST"}, receive, send))
+    assert statuses == sent
 
 
 def references(node: Any) -> set[str]:
     return set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(node)))
 
 
-def test_the_description_is_whole(settings: Settings) -> None:
+def test_the_openapi_document_is_complete(settings: Settings) -> None:
     document = create_app(settings).openapi()
     schemas = document["components"]["schemas"]
     assert {reference.rpartition("/")[2] for reference in references(document)} <= set(schemas)
@@ -195,6 +195,6 @@ def test_the_description_is_whole(settings: Settings) -> None:
         assert body["content"]["application/json"]["example"]
 
 
-def test_the_examples_of_the_description_are_taken(client: TestClient, settings: Settings) -> None:
+def test_the_examples_of_the_openapi_document_are_accepted(client: TestClient, settings: Settings) -> None:
     content = create_app(settings).openapi()["paths"]["/episodes"]["post"]["requestBody"]["content"]
     assert client.post("/episodes", json=content["application/json"]["example"]).status_code == 202

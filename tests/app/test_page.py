@@ -1,4 +1,4 @@
-"""The files of playground and reference: complete, small, in a policy that runs nothing inline; and the examples."""
+"""The files of the playground and the reference: complete, small, and without inline code; and the examples."""
 
 import re
 from base64 import b64decode
@@ -17,7 +17,7 @@ def test_page_is_under_200_kilobytes() -> None:
     assert sum(file.stat().st_size for file in FILES) < 200_000
 
 
-def test_pages_and_all_they_name_are_served_with_a_strict_policy(anonymous: TestClient) -> None:
+def test_pages_and_all_linked_files_are_served_with_a_strict_policy(anonymous: TestClient) -> None:
     named = set()
     for path in ("/", "/docs"):
         page = anonymous.get(path)
@@ -33,7 +33,7 @@ def test_pages_and_all_they_name_are_served_with_a_strict_policy(anonymous: Test
     assert {path.removeprefix("/static/") for path in named} | {page.name for page in PAGES} == {f.name for f in FILES}
 
 
-def test_pages_hold_no_inline_script_or_style_and_name_no_other_host() -> None:
+def test_pages_contain_no_inline_script_or_style_and_no_other_host() -> None:
     for page in PAGES:
         assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", page.read_text())
     for file in FILES:
@@ -41,13 +41,13 @@ def test_pages_hold_no_inline_script_or_style_and_name_no_other_host() -> None:
         assert hosts <= {"http://www.w3.org"}, file.name
 
 
-def test_no_file_beside_the_pages_own_is_served(anonymous: TestClient) -> None:
+def test_only_the_pages_own_files_are_served(anonymous: TestClient) -> None:
     for path in ("/static/../main.py", "/static/%2e%2e/main.py", "/static/none.js", "/static/"):
         answer = anonymous.get(path)
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
 
-def test_examples_are_readable_tasks_whose_queries_have_learned_classes(anonymous: TestClient) -> None:
+def test_examples_are_readable_and_their_queries_have_support_classes(anonymous: TestClient) -> None:
     examples = anonymous.get("/examples").json()["examples"]
     assert len({example["title"] for example in examples}) == len(examples) >= 3
     for example in examples:

@@ -1,4 +1,4 @@
-"""The parsers of what comes from outside raise problems and nothing else, whatever they are given."""
+"""The parsers of requests raise only problems, for any input."""
 
 import asyncio
 import io
@@ -34,7 +34,7 @@ def unzipped(data: bytes, max_images: int = 100, max_bytes: int = 100_000) -> li
 
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
-def test_random_bytes_are_no_archive(data: bytes) -> None:
+def test_random_bytes_are_refused_as_an_archive(data: bytes) -> None:
     assert unzipped(data) is None
 
 
@@ -53,14 +53,14 @@ NAME = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 
 @given(st.dictionaries(st.tuples(NAME, NAME), st.binary(max_size=200), max_size=8))
 @settings(max_examples=100, deadline=None)
-def test_an_archive_gives_back_what_went_in_in_order(content: dict[tuple[str, str], bytes]) -> None:
+def test_an_archive_is_read_in_order(content: dict[tuple[str, str], bytes]) -> None:
     data = zip_of({f"{label}/{name}": data for (label, name), data in content.items()})
     assert unzipped(data) == [(label, f"{label}/{name}", data) for (label, name), data in content.items()]
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000))
 @settings(max_examples=50, deadline=None)
-def test_expansion_is_limited_by_what_comes_out(one: int, other: int) -> None:
+def test_the_limit_applies_to_the_expanded_size(one: int, other: int) -> None:
     found = unzipped(zip_of({"a/1": bytes(one), "a/2": bytes(other)}), max_bytes=2000)
     assert (found is None) == (one + other > 2000)
 
@@ -83,7 +83,7 @@ def form_of(fields: list[tuple[str, bytes]]) -> bytes:
 
 @given(st.binary(max_size=300), st.integers(1, 50))
 @settings(max_examples=200, deadline=None)
-def test_random_bytes_are_no_form(body: bytes, chunk: int) -> None:
+def test_random_bytes_are_refused_as_a_form(body: bytes, chunk: int) -> None:
     assert parts_of(body, chunk) is None
 
 
@@ -92,7 +92,7 @@ def test_random_bytes_are_no_form(body: bytes, chunk: int) -> None:
     st.integers(1, 200),
 )
 @settings(max_examples=200, deadline=None)
-def test_a_form_gives_back_what_went_in_however_it_is_cut(fields: list[tuple[str, bytes]], chunk: int) -> None:
+def test_a_form_is_read_completely_for_any_size_of_chunks(fields: list[tuple[str, bytes]], chunk: int) -> None:
     parts = parts_of(form_of(fields), chunk)
     assert parts is not None
     assert [(part.name, bytes(part.data)) for part in parts] == fields
@@ -108,13 +108,13 @@ def test_a_damaged_form_is_read_or_refused(data: st.DataObject, chunk: int) -> N
     assert parts is None or len(parts) <= 20
 
 
-def test_a_form_of_more_parts_than_allowed_is_refused() -> None:
+def test_a_form_with_too_many_parts_is_refused() -> None:
     assert parts_of(form_of([("a", b"")] * 20), 100) is not None
     assert parts_of(form_of([("a", b"")] * 21), 100) is None
 
 
 @given(st.text(max_size=40))
-def test_a_preference_is_a_number_of_seconds_up_to_a_minute(text: str) -> None:
+def test_any_preference_gives_at_most_sixty_seconds(text: str) -> None:
     assert 0 <= preferred_wait(text) <= 60
 
 
@@ -122,5 +122,5 @@ def test_a_preference_is_a_number_of_seconds_up_to_a_minute(text: str) -> None:
     ("prefer", "seconds"),
     [("wait=5", 5), ("respond-async, wait=10", 10), ('Wait = "7"', 7), ("wait=999", 60), ("wait=-1", 0), (None, 0)],
 )
-def test_preferences_as_written_in_rfc_7240(prefer: str | None, seconds: int) -> None:
+def test_preferences_are_parsed_as_in_rfc_7240(prefer: str | None, seconds: int) -> None:
     assert preferred_wait(prefer) == seconds

@@ -1,4 +1,4 @@
-"""Decoding beside the app: in limited time and memory, and whatever becomes of the process that does it."""
+"""Decoding in separate processes: limits on time and memory, turns, and processes that die."""
 
 import asyncio
 import ctypes
@@ -28,7 +28,7 @@ MAX_PIXELS = 16_000_000
 
 
 def slow_jpeg(scans: int = 3000) -> bytes:
-    """A small progressive file that draws the same large image again and again."""
+    """A small progressive JPEG whose many scans repeat the same large image."""
     buffer = io.BytesIO()
     Image.new("L", (4000, 4000), 200).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()
@@ -48,8 +48,8 @@ def decoder() -> Iterator[Decoder]:
 
 
 @pytest.fixture
-def impatient() -> Iterator[Decoder]:
-    """Of seconds far fewer than ``slow_jpeg`` takes, and enough for all others on a busy machine."""
+def short_limit() -> Iterator[Decoder]:
+    """A decoder whose time limit is too short for ``slow_jpeg``, but long enough for all other images."""
     decoder = Decoder(max_pixels=MAX_PIXELS, seconds=3)
     yield decoder
     decoder.close()
@@ -60,27 +60,27 @@ def decoded(decoder: Decoder, *files: bytes) -> np.ndarray:
     return asyncio.run(decoder.arrays(named, SPEC))
 
 
-def test_it_gives_what_training_reads(decoder: Decoder) -> None:
+def test_images_are_decoded_as_in_training(decoder: Decoder) -> None:
     files = [png(kind) for kind in range(4)]
     expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
     assert np.array_equal(decoded(decoder, *files), expected)
 
 
-def test_a_decode_that_takes_too_long_is_killed_and_named(impatient: Decoder) -> None:
-    decoded(impatient, png(0))
-    (before,) = children_of(impatient)
+def test_decoding_that_takes_too_long_is_killed_and_names_the_image(short_limit: Decoder) -> None:
+    decoded(short_limit, png(0))
+    (before,) = children_of(short_limit)
     with pytest.raises(Problem, match=r"images\[0\]: decoding takes too long") as met:
-        decoded(impatient, slow_jpeg())
+        decoded(short_limit, slow_jpeg())
     assert (met.value.kind.name, met.value.more["image"]) == ("decoding-too-slow", "images[0]")
     until_gone([before])
-    assert decoded(impatient, png(0)).shape == (1, *SPEC.shape)
-    assert children_of(impatient) != [before]
+    assert decoded(short_limit, png(0)).shape == (1, *SPEC.shape)
+    assert children_of(short_limit) != [before]
 
 
-def test_the_others_are_decoded_meanwhile(impatient: Decoder) -> None:
+def test_other_images_are_decoded_meanwhile(short_limit: Decoder) -> None:
     async def both() -> None:
-        slow = asyncio.create_task(impatient.arrays([ImageFile(slow_jpeg(), "slow")], SPEC))
-        await impatient.arrays([ImageFile(png(0), "quick")], SPEC)
+        slow = asyncio.create_task(short_limit.arrays([ImageFile(slow_jpeg(), "slow")], SPEC))
+        await short_limit.arrays([ImageFile(png(0), "quick")], SPEC)
         assert not slow.done()
         with pytest.raises(Problem, match="slow"):
             await slow
@@ -88,14 +88,14 @@ def test_the_others_are_decoded_meanwhile(impatient: Decoder) -> None:
     asyncio.run(both())
 
 
-def test_a_decoder_that_dies_on_an_image_refuses_it_alone(decoder: Decoder) -> None:
+def test_only_the_image_on_which_a_process_dies_is_refused(decoder: Decoder) -> None:
     decoded(decoder, png(0))
     (child,) = children_of(decoder)
 
     async def killed() -> None:
         os.kill(child, signal.SIGSTOP)
         task = asyncio.create_task(decoder.arrays([ImageFile(png(0), "images[0]")], SPEC))
-        while decoder._idle:  # noqa: ASYNC110  # it tells nobody when it takes the work
+        while decoder._idle:  # noqa: ASYNC110  # there is no event to await
             await asyncio.sleep(0.01)
         os.kill(child, signal.SIGKILL)
         await task
@@ -105,10 +105,10 @@ def test_a_decoder_that_dies_on_an_image_refuses_it_alone(decoder: Decoder) -> N
     assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
 
 
-def test_the_first_refused_image_is_named_although_a_later_one_is_refused_sooner(decoder: Decoder) -> None:
+def test_the_first_invalid_image_is_named_although_a_later_one_is_faster_to_refuse(decoder: Decoder) -> None:
     large = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500), np.uint8)).save(large, "PNG")
-    damaged = large.getvalue()[:-200]  # read for a while before it is refused
+    damaged = large.getvalue()[:-200]  # takes a while to read before it is refused
     for _ in range(3):
         with pytest.raises(Problem, match=r"images\[1\]: ") as met:
             decoded(decoder, png(0), damaged, b"nothing", png(1))
@@ -116,7 +116,7 @@ def test_the_first_refused_image_is_named_although_a_later_one_is_refused_sooner
 
 
 def turns_noted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Gets the first file of each turn that begins, from now on."""
+    """A list that receives the first file of each turn that begins from now on."""
     noted: list[str] = []
     answer = decoder._answer
 
@@ -133,10 +133,8 @@ async def until_noted(noted: list[str], number: int) -> None:
         await asyncio.sleep(0)
 
 
-def test_uploads_of_many_images_let_one_of_another_request_pass(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many images of two uploads wait, the other request's is decoded after a turn of each at most."""
+def test_a_single_image_does_not_wait_for_large_uploads(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image is decoded after at most one turn of each of two large uploads."""
     monkeypatch.setattr(pool, "TURN_BYTES", 1)
     noted = turns_noted(decoder, monkeypatch)
     many = [ImageFile(png(0), f"many[{number}]") for number in range(200)]
@@ -153,12 +151,12 @@ def test_uploads_of_many_images_let_one_of_another_request_pass(
     asyncio.run(together())
 
 
-def test_an_upload_of_many_images_leaves_a_process_to_others(decoder: Decoder) -> None:
+def test_a_large_upload_uses_one_process_at_a_time(decoder: Decoder) -> None:
     asyncio.run(decoder.arrays([ImageFile(png(0), "many")] * 1000, SPEC))
     assert len(children_of(decoder)) == 1
 
 
-def test_a_turn_sends_as_many_files_as_fit_and_one_at_least(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_sends_as_many_files_as_fit_and_at_least_one(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     file = png(0)
     sizes: list[int] = []
     answer = decoder._answer
@@ -175,7 +173,7 @@ def test_a_turn_sends_as_many_files_as_fit_and_one_at_least(decoder: Decoder, mo
         assert sizes == expected
 
 
-def test_a_turn_ends_after_the_image_that_used_its_time_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_ends_after_the_image_that_exceeds_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     order = json.loads(sandbox.order([len(png(0))] * 3, SPEC, seconds=10))
     files = memoryview(png(0) * 3)
     at = ctypes.c_int()
@@ -187,7 +185,7 @@ def test_a_turn_ends_after_the_image_that_used_its_time_up(monkeypatch: pytest.M
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-def test_time_for_decoding_and_for_waiting_is_that_of_all_turns_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limits_apply_to_all_turns_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "TURN_BYTES", 1)
     now = itertools.count(step=3)
     monkeypatch.setattr("app.images.pool.time.monotonic", lambda: float(next(now)))
@@ -199,7 +197,7 @@ def test_time_for_decoding_and_for_waiting_is_that_of_all_turns_together(monkeyp
         return np.zeros((1, *SPEC.shape), np.uint8)
 
     monkeypatch.setattr(decoder, "_answer", answer)
-    # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth comes too late.
+    # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth turn exceeds the limit.
     with pytest.raises(Problem) as met:
         decoded(decoder, *[png(0)] * 5)
     assert (met.value.kind.name, left) == ("busy", [10, 7, 4])
@@ -225,7 +223,7 @@ GOOD = sandbox.ARRAY + bytes(2 * int(np.prod(SPEC.shape)))
         pickle.dumps(GOOD),
     ],
 )
-def test_a_process_that_answers_what_no_decoder_says_is_ended(
+def test_a_process_with_an_invalid_answer_is_killed(
     answer: bytes, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded(decoder, png(0))
@@ -240,23 +238,23 @@ def test_a_process_that_answers_what_no_decoder_says_is_ended(
 READ = sandbox.read_answer
 
 
-def test_answers_of_an_honest_process_are_read() -> None:
+def test_valid_answers_are_read() -> None:
     arrays = sandbox.read_answer(GOOD, 2, SPEC)
     assert isinstance(arrays, np.ndarray)
     assert arrays.shape == (2, *SPEC.shape)
     assert sandbox.read_answer(sandbox.REFUSAL + b"2 too large", 3, SPEC) == (2, "too large")
 
 
-def test_images_of_a_request_come_back_in_the_order_sent(decoder: Decoder) -> None:
+def test_images_are_returned_in_the_order_sent(decoder: Decoder) -> None:
     files = [png(kind % 4) for kind in range(40)]
     expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
     assert np.array_equal(decoded(decoder, *files), expected)
 
 
-def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder) -> None:
+def test_a_refusal_names_its_image_although_the_process_is_reused(decoder: Decoder) -> None:
     class Taken(deque[_Child]):
         def append(self, child: _Child) -> None:
-            child.at.value = 7  # another request has it at once
+            child.at.value = 7  # another request uses the process at once
             super().append(child)
 
     decoder._idle = Taken()
@@ -264,8 +262,8 @@ def test_a_refusal_names_its_image_whoever_has_the_decoder_next(decoder: Decoder
         decoded(decoder, png(0), b"nothing", png(1))
 
 
-def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> None:
-    for _ in range(30):  # who forked it may not have noticed yet
+def test_a_process_that_died_idle_is_replaced(decoder: Decoder) -> None:
+    for _ in range(30):  # the fork server may not have noticed the exit yet
         assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
         pids = children_of(decoder)
         for pid in pids:
@@ -274,7 +272,7 @@ def test_a_decoder_that_died_idle_costs_nobody_anything(decoder: Decoder) -> Non
     assert decoded(decoder, png(0)).shape == (1, *SPEC.shape)
 
 
-def test_who_waited_too_long_for_a_decoder_is_asked_to_come_back() -> None:
+def test_a_request_that_waited_too_long_for_a_process_gets_retry_after() -> None:
     decoder = Decoder(max_pixels=MAX_PIXELS, seconds=0)
     with pytest.raises(Problem) as met:
         decoded(decoder, png(0))
@@ -282,7 +280,7 @@ def test_who_waited_too_long_for_a_decoder_is_asked_to_come_back() -> None:
     decoder.close()
 
 
-def test_closing_stops_what_runs() -> None:
+def test_closing_kills_running_processes() -> None:
     decoder = Decoder(max_pixels=MAX_PIXELS)
 
     async def closed() -> list[int]:
@@ -298,9 +296,16 @@ def test_closing_stops_what_runs() -> None:
     until_gone(asyncio.run(closed()))
 
 
-def test_memory_of_a_decoder_is_limited(decoder: Decoder) -> None:
+def test_the_memory_of_a_process_is_limited(decoder: Decoder) -> None:
     decoded(decoder, png(0))
     (child,) = children_of(decoder)
     limits = (Path("/proc") / str(child) / "limits").read_text()
     address_space = next(line for line in limits.splitlines() if line.startswith("Max address space"))
     assert int(address_space.split()[3]) < 4 << 30
+
+
+def test_a_decoding_process_ends_in_order_when_the_app_is_gone() -> None:
+    child = _Child.start(MAX_PIXELS)
+    child.connection.close()
+    child.process.join(60)
+    assert child.process.exitcode == 0

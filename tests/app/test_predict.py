@@ -1,4 +1,4 @@
-"""Predictions: right, in order, the same in every form, and never of an episode that is not there any more."""
+"""Predictions: correct, in order, the same in every request format, and never from an ended episode."""
 
 import base64
 import re
@@ -18,7 +18,7 @@ from app.store import keys
 from app.store.clients import SyncStore
 from tests.app import playing
 from tests.app.playing import Worker, b64, pixels, png, support
-from tests.app.test_episodes import made, when_queued
+from tests.app.test_episodes import create_episode, when_queued
 from tests.conftest import PrivateRedis
 from tests.images.test_images import encode
 from tests.waiting import changes
@@ -30,18 +30,18 @@ def url64(data: bytes) -> str:
 
 @pytest.fixture
 def ready(client: TestClient, worker: Worker) -> str:
-    """The id of a finished episode of the classes ``class 0`` to ``class 3``."""
-    id: str = made(client, json={"support": support(4, 1)})["id"]
+    """The id of a finished episode with the classes ``class 0`` to ``class 3``."""
+    id: str = create_episode(client, json={"support": support(4, 1)})["id"]
     worker.adapt(id)
     return id
 
 
-def asked(client: TestClient, id: str, *images: bytes) -> Any:
+def predict(client: TestClient, id: str, *images: bytes) -> Any:
     return client.get("/predict", params={"episode_id": id, "image": [url64(image) for image in images]})
 
 
-def test_each_image_is_answered_in_the_order_sent(client: TestClient, ready: str) -> None:
-    answer = asked(client, ready, *(png(kind) for kind in (2, 0, 3, 1)))
+def test_predictions_are_in_the_order_of_the_images(client: TestClient, ready: str) -> None:
+    answer = predict(client, ready, *(png(kind) for kind in (2, 0, 3, 1)))
     body = answer.json()
     assert answer.status_code == 200
     assert (body["episode_id"], body["model_version"]) == (ready, "0123456789abcdef")
@@ -50,24 +50,24 @@ def test_each_image_is_answered_in_the_order_sent(client: TestClient, ready: str
         assert list(one["probabilities"]) == [f"class {number}" for number in range(4)]
         assert one["probability"] == max(one["probabilities"].values()) == one["probabilities"][one["label"]]
         assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-6)
-        assert one["novelty"] is None  # this classifier does not measure it
+        assert one["novelty"] is None  # this classifier does not estimate novelty
 
 
-@pytest.mark.parametrize("logit", [0.0, 17.844])  # ONNX Runtime's sigmoid of the second one is 1.0000001
+@pytest.mark.parametrize("logit", [0.0, 17.844])  # ONNX Runtime's sigmoid of the second value is 1.0000001
 def test_novelty_is_a_probability(
     logit: float, client: TestClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(playing, "classifier", partial(playing.classifier, novelty_logit=logit))
-    id: str = made(client)["id"]
+    id: str = create_episode(client)["id"]
     worker.adapt(id)
-    answer = asked(client, id, png(0))
+    answer = predict(client, id, png(0))
     assert answer.status_code == 200, answer.text
     assert answer.json()["predictions"][0]["novelty"] == (1 if logit else 0.5)
 
 
-def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> None:
+def test_every_request_format_gives_the_same_predictions(client: TestClient, ready: str) -> None:
     images = [png(1), png(3)]
-    expected = asked(client, ready, *images).json()
+    expected = predict(client, ready, *images).json()
     padded = client.get("/predict", params={"episode_id": ready, "image": [b64(image) for image in images]})
     body = {"episode_id": ready, "images": [b64(image) for image in images]}
     files = [("images", ("x.png", image)) for image in images]
@@ -76,18 +76,18 @@ def test_every_form_gives_the_same_answer(client: TestClient, ready: str) -> Non
     assert client.post("/predict", files=files, data={"episode_id": ready}).json() == expected
 
 
-def test_an_image_is_answered_as_if_it_were_alone(client: TestClient, ready: str) -> None:
-    together = asked(client, ready, png(0, 9), png(1), png(2)).json()["predictions"]
-    assert together[0] == asked(client, ready, png(0, 9)).json()["predictions"][0]
+def test_an_images_prediction_does_not_depend_on_other_images(client: TestClient, ready: str) -> None:
+    together = predict(client, ready, png(0, 9), png(1), png(2)).json()["predictions"]
+    assert together[0] == predict(client, ready, png(0, 9)).json()["predictions"][0]
 
 
-def test_a_drawing_and_its_negative_get_the_same_answer(client: TestClient, ready: str) -> None:
+def test_a_drawing_and_its_negative_get_the_same_prediction(client: TestClient, ready: str) -> None:
     one, other = (encode(Image.fromarray(array)) for array in (pixels(2), np.asarray(255 - pixels(2), np.uint8)))
-    answers = asked(client, ready, one, other).json()["predictions"]
+    answers = predict(client, ready, one, other).json()["predictions"]
     assert answers[0] == answers[1]
 
 
-def test_the_same_question_is_answered_304_to_who_has_the_answer(client: TestClient, ready: str) -> None:
+def test_a_matching_etag_is_answered_with_304(client: TestClient, ready: str) -> None:
     params: dict[str, Any] = {"episode_id": ready, "image": url64(png(1))}
     etag = client.get("/predict", params=params).headers["etag"]
     for sent in (etag, f'"other", W/{etag}', "*"):
@@ -99,17 +99,17 @@ def test_the_same_question_is_answered_304_to_who_has_the_answer(client: TestCli
 
 
 def test_an_episode_that_is_not_ready_is_409_with_its_state(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
-    waiting = asked(client, id, png(0))
+    id = create_episode(client)["id"]
+    waiting = predict(client, id, png(0))
     worker.claim(id)
-    adapting = asked(client, id, png(0))
+    adapting = predict(client, id, png(0))
     for answer, state in ((waiting, "queued"), (adapting, "adapting")):
         assert (answer.status_code, answer.json()["type"]) == (409, "/problems/not-ready")
         assert (answer.json()["state"], answer.headers["retry-after"]) == (state, "1")
 
 
 def test_a_failed_episode_is_409_with_its_error(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     worker.fail(id, "no memory left")
     answer = client.get("/predict", params={"episode_id": id, "image": url64(png(0)), "wait": 60})
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/episode-failed")
@@ -118,37 +118,37 @@ def test_a_failed_episode_is_409_with_its_error(client: TestClient, worker: Work
 
 
 @pytest.mark.parametrize("form", ["GET", "POST"])
-def test_wait_answers_as_soon_as_the_episode_is_ready(
+def test_wait_returns_as_soon_as_the_episode_is_ready(
     form: str, client: TestClient, worker: Worker, server: PrivateRedis
 ) -> None:
-    id = made(client)["id"]
+    id = create_episode(client)["id"]
     with ThreadPoolExecutor(1) as pool:
         if form == "GET":
             params = {"episode_id": id, "image": url64(png(0)), "wait": "60"}
-            answering = pool.submit(client.get, "/predict", params=params)
+            pending = pool.submit(client.get, "/predict", params=params)
         else:
             body = {"episode_id": id, "images": [b64(png(0))]}
-            answering = pool.submit(client.post, "/predict?wait=60", json=body)
+            pending = pool.submit(client.post, "/predict?wait=60", json=body)
         assert when_queued(server) == id
         worker.adapt(id)
-        assert answering.result().status_code == 200
+        assert pending.result().status_code == 200
 
 
-def test_a_cached_classifier_does_not_outlive_its_episode(
+def test_a_cached_classifier_is_not_used_after_its_episode_has_ended(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
-    assert asked(client, ready, png(0)).status_code == 200
-    other: str = made(client)["id"]
+    assert predict(client, ready, png(0)).status_code == 200
+    other: str = create_episode(client)["id"]
     worker.adapt(other)
-    assert asked(client, other, png(0)).status_code == 200
+    assert predict(client, other, png(0)).status_code == 200
     client.delete(f"/episodes/{ready}")
     gone = (410, "/problems/gone")
-    answer = asked(client, ready, png(0))
+    answer = predict(client, ready, png(0))
     assert (answer.status_code, answer.json()["type"]) == gone
     with changes(server.client, keys.CHANGES) as changed:
         server.client.pexpireat(keys.record("episode", other), 1)
-        changed.until(lambda: asked(client, other, png(0)).status_code == 410, "the expired one is gone")
-    answer = asked(client, other, png(0))
+        changed.until(lambda: predict(client, other, png(0)).status_code == 410, "the expired one is gone")
+    answer = predict(client, other, png(0))
     assert (answer.status_code, answer.json()["type"]) == gone
 
 
@@ -157,17 +157,17 @@ def value(client: TestClient, name: str) -> float:
     return float(found.group(1)) if found else 0.0
 
 
-def test_the_cache_keeps_the_most_recently_used(
+def test_the_cache_keeps_the_most_recently_used_classifiers(
     settings: Settings, sync_store: SyncStore, worker: Worker, token: Callable[..., str]
 ) -> None:
     headers = {"Authorization": f"Bearer {token('episodes', 'predict')}"}
     hits, misses = (f'lamanas_classifier_cache_total{{outcome="{outcome}"}}' for outcome in ("hit", "miss"))
     with TestClient(create_app(settings.model_copy(update={"predictor_cache": 2})), headers=headers) as client:
-        ids = [made(client)["id"] for _ in range(3)]
+        ids = [create_episode(client)["id"] for _ in range(3)]
         for id in ids:
             worker.adapt(id)
         for number in (0, 1, 0, 2, 0, 1):
-            assert asked(client, ids[number], png(0)).status_code == 200
+            assert predict(client, ids[number], png(0)).status_code == 200
         assert (value(client, hits), value(client, misses)) == (2, 4)
         assert value(client, "lamanas_predictions_total") == 6
 
@@ -187,7 +187,7 @@ IMAGE = url64(png(0))
         (f"episode_id={{id}}&image={IMAGE}&image=", "invalid-image", {"image": "image[1]"}),
     ],
 )
-def test_a_wrong_question_in_the_url_is_refused(
+def test_an_invalid_url_is_refused(
     query: str, problem: str, where: dict[str, str], client: TestClient, ready: str
 ) -> None:
     answer = client.get("/predict?" + query.format(id=ready))
@@ -211,7 +211,7 @@ def test_a_wrong_question_in_the_url_is_refused(
         ({"files": {"image": ("a.png", b"no")}, "data": {"episode_id": "{id}"}}, "unknown-field", {"field": "image"}),
     ],
 )
-def test_a_wrong_question_in_a_body_is_refused(
+def test_an_invalid_body_is_refused(
     request_: dict[str, Any], problem: str, where: dict[str, str], client: TestClient, ready: str
 ) -> None:
     filled = {
@@ -224,29 +224,29 @@ def test_a_wrong_question_in_a_body_is_refused(
     assert {name: body.get(name) for name in where} == where
 
 
-def test_about_six_kilobytes_of_url_are_taken_and_no_more(client: TestClient, ready: str) -> None:
+def test_a_url_may_have_about_six_kilobytes_and_no_more(client: TestClient, ready: str) -> None:
     image = png(0)
     padded = image + bytes(6144 * 3 // 4 - len(image))
-    assert asked(client, ready, padded).status_code == 200
-    answer = asked(client, ready, padded + bytes(600))
+    assert predict(client, ready, padded).status_code == 200
+    answer = predict(client, ready, padded + bytes(600))
     assert (answer.status_code, answer.json()["type"]) == (414, "/problems/url-too-long")
 
 
-def test_classifier_that_was_dropped_to_save_memory_comes_back(
+def test_a_dropped_classifier_is_adapted_again(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
     server.client.delete(keys.artifact(ready))
     assert client.get(f"/episodes/{ready}").json()["state"] == "ready"
-    answer = asked(client, ready, png(1))
+    answer = predict(client, ready, png(1))
     assert (answer.status_code, answer.json()["type"], answer.json()["state"]) == (409, "/problems/not-ready", "queued")
     assert answer.headers["Retry-After"] == "1"
     assert "dropped to save memory" in answer.json()["detail"]
     assert client.get(f"/episodes/{ready}/model.onnx").status_code == 409
     worker.adapt(ready)
-    assert asked(client, ready, png(1)).json()["predictions"][0]["label"] == "class 1"
+    assert predict(client, ready, png(1)).json()["predictions"][0]["label"] == "class 1"
 
 
-def test_prediction_waits_for_a_dropped_classifier(
+def test_a_prediction_can_wait_for_a_dropped_classifier(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
     server.client.delete(keys.artifact(ready))

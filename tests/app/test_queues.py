@@ -1,18 +1,18 @@
-"""What an operator is told of queues and workers."""
+"""The state of queues and workers that an operator can read."""
 
 from fastapi.testclient import TestClient
 
 from tests.app.playing import Worker
-from tests.app.test_episodes import made
+from tests.app.test_episodes import create_episode
 from tests.app.test_training import started
 
 
-def test_queues_tell_what_waits_what_runs_and_who_works(admin: TestClient, worker: Worker) -> None:
+def test_queues_list_waiting_and_running_jobs_and_workers(admin: TestClient, worker: Worker) -> None:
     idle = {"waiting": 0, "running": 0, "workers": []}
     assert admin.get("/queues").json() == {"queues": [{"name": name} | idle for name in ("adapt", "train")]}
-    worker.arrive()
-    first = made(admin)["id"]
-    made(admin)
+    worker.send_heartbeat()
+    first = create_episode(admin)["id"]
+    create_episode(admin)
     started(admin)
     claim = worker.claim(first)
     adapt, train = admin.get("/queues").json()["queues"]

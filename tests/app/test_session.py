@@ -1,4 +1,4 @@
-"""Signing in by cookie, and what another site's page cannot do with it."""
+"""Sessions by cookie, and protection against requests from other sites."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from app.http.auth import SESSION_COOKIE
 from app.store.clients import SyncStore
 from tests.app.playing import Worker
-from tests.app.test_episodes import as_json, made
+from tests.app.test_episodes import as_json, create_episode
 
 OURS = {"X-Requested-With": "lamanas"}
 
@@ -20,7 +20,9 @@ def signed_in(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
     return anonymous
 
 
-def test_cookie_is_out_of_reach_of_scripts_and_other_sites(anonymous: TestClient, token: Callable[..., str]) -> None:
+def test_the_cookie_is_not_accessible_to_scripts_and_other_sites(
+    anonymous: TestClient, token: Callable[..., str]
+) -> None:
     headers = {"Authorization": f"Bearer {token('predict')}"}
     attributes = anonymous.post("/session", headers=headers).headers["set-cookie"].lower().split("; ")
     assert {"httponly", "samesite=strict", "path=/"} <= set(attributes)
@@ -29,34 +31,34 @@ def test_cookie_is_out_of_reach_of_scripts_and_other_sites(anonymous: TestClient
     assert "secure" in encrypted.split("; ")
 
 
-def test_cookie_reads_without_more(signed_in: TestClient) -> None:
+def test_the_cookie_alone_allows_reading(signed_in: TestClient) -> None:
     assert signed_in.get("/session").json()["name"] == "test"
     assert signed_in.get("/episodes").status_code == 200
 
 
 @pytest.mark.parametrize("header", [{}, {"X-Requested-With": "XMLHttpRequest"}])
-def test_cookie_alone_changes_nothing(header: dict[str, str], signed_in: TestClient) -> None:
+def test_the_cookie_alone_does_not_allow_changes(header: dict[str, str], signed_in: TestClient) -> None:
     for method, path in (("POST", "/episodes"), ("POST", "/predict"), ("DELETE", "/session"), ("POST", "/session")):
         answer = signed_in.request(method, path, headers=header)
         assert (answer.status_code, answer.json()["type"]) == (403, "/problems/missing-header")
     assert signed_in.get("/episodes").json()["episodes"] == []
 
 
-def test_cookie_with_the_header_does_what_its_scopes_allow(signed_in: TestClient, worker: Worker) -> None:
+def test_the_cookie_with_the_header_allows_what_its_scopes_allow(signed_in: TestClient, worker: Worker) -> None:
     signed_in.headers.update(OURS)
-    id = made(signed_in)["id"]
+    id = create_episode(signed_in)["id"]
     worker.adapt(id)
     assert "event: ready" in signed_in.get(f"/episodes/{id}/events").text
     assert signed_in.get(f"/episodes/{id}/model.onnx").status_code == 200
     assert signed_in.get("/train").status_code == 403
 
 
-def test_session_cannot_be_made_of_a_cookie(signed_in: TestClient) -> None:
+def test_a_session_cannot_be_created_from_a_cookie(signed_in: TestClient) -> None:
     answer = signed_in.post("/session", headers=OURS)
     assert (answer.status_code, answer.json()["type"]) == (401, "/problems/missing-token")
 
 
-def test_header_counts_before_the_cookie(signed_in: TestClient, token: Callable[..., str]) -> None:
+def test_the_header_takes_precedence_over_the_cookie(signed_in: TestClient, token: Callable[..., str]) -> None:
     assert signed_in.get("/session", headers={"Authorization": f"Bearer {token('admin')}"}).json()["scopes"] == [
         "admin"
     ]
@@ -64,13 +66,13 @@ def test_header_counts_before_the_cookie(signed_in: TestClient, token: Callable[
     assert signed_in.post("/episodes", **as_json(), headers={"Authorization": f"Bearer {token('admin')}"}).is_success
 
 
-def test_signing_out_takes_the_cookie(signed_in: TestClient) -> None:
+def test_signing_out_deletes_the_cookie(signed_in: TestClient) -> None:
     assert signed_in.delete("/session", headers=OURS).status_code == 204
     assert SESSION_COOKIE not in signed_in.cookies
     assert signed_in.get("/session").status_code == 401
 
 
-def test_revoked_key_ends_its_session(anonymous: TestClient, sync_store: SyncStore) -> None:
+def test_revoking_a_key_ends_its_session(anonymous: TestClient, sync_store: SyncStore) -> None:
     key, token = sync_store.api_keys.create("laptop", ["predict"])
     anonymous.post("/session", headers={"Authorization": f"Bearer {token}"})
     assert anonymous.get("/session").status_code == 200

@@ -1,4 +1,4 @@
-"""Correcting the images of a finished episode: a new episode comes of it, and the old one stays."""
+"""Correcting the images of a finished episode, which creates a new episode and keeps the old one."""
 
 import io
 import zipfile
@@ -15,7 +15,7 @@ from app.store import keys
 from app.store.clients import SyncStore
 from lamanas_core.images import load
 from tests.app.playing import SPEC, Worker, b64, png
-from tests.app.test_episodes import LABELLED, made
+from tests.app.test_episodes import LABELLED, create_episode
 from tests.conftest import PrivateRedis
 
 # LABELLED: beta, alpha, beta, alpha, beta, as kinds 1, 0, 2, 3, 0.
@@ -44,7 +44,7 @@ def as_zip() -> dict[str, Any]:
 
 @pytest.fixture
 def parent(client: TestClient, worker: Worker) -> str:
-    id = str(made(client)["id"])
+    id = str(create_episode(client)["id"])
     worker.adapt(id)
     return id
 
@@ -55,7 +55,7 @@ def correct(client: TestClient, parent: str, **request: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize("form", [as_json, as_form, as_zip])
-def test_a_correction_is_a_new_episode_of_the_images_that_are_left_and_added(
+def test_a_correction_is_a_new_episode_of_the_kept_and_added_images(
     form: Callable[[], dict[str, Any]], client: TestClient, worker: Worker, sync_store: SyncStore, parent: str
 ) -> None:
     before = client.get(f"/episodes/{parent}").json()
@@ -77,17 +77,17 @@ def test_a_correction_is_a_new_episode_of_the_images_that_are_left_and_added(
     assert client.get(f"/episodes/{parent}").json() == before
 
 
-def test_stored_images_are_given_back_with_their_labels(client: TestClient, parent: str) -> None:
+def test_stored_images_are_returned_with_their_labels(client: TestClient, parent: str) -> None:
     images = client.get(f"/episodes/{parent}/support").json()["images"]
     assert [image["label"] for image in images] == [label for label, _ in LABELLED]
-    # Sent again, they would be stored as they are.
-    again = made(client, json={"support": images})["id"]
+    # If they are sent again, they are stored unchanged.
+    again = create_episode(client, json={"support": images})["id"]
     assert client.get(f"/episodes/{again}/support").json()["images"] == images
 
 
-def test_a_correction_can_be_given_other_options(client: TestClient, parent: str) -> None:
-    child = correct(client, parent, json={"steps": 5, "seed": 1, "name": "mended"}).json()
-    assert (child["steps"], child["seed"], child["name"]) == (5, 1, "mended")
+def test_a_correction_can_change_options(client: TestClient, parent: str) -> None:
+    child = correct(client, parent, json={"steps": 5, "seed": 1, "name": "corrected"}).json()
+    assert (child["steps"], child["seed"], child["name"]) == (5, 1, "corrected")
     assert child["shots"] == {"beta": 3, "alpha": 2}
     answer = correct(client, parent, data={"steps": "21"}, files=as_form()["files"])
     assert (answer.status_code, answer.json()["field"]) == (422, "labels")
@@ -95,7 +95,7 @@ def test_a_correction_can_be_given_other_options(client: TestClient, parent: str
     assert (answer.status_code, answer.json()["field"]) == (422, "steps")
 
 
-def test_a_class_without_images_is_gone_and_a_correction_can_be_corrected(
+def test_a_class_without_images_is_removed_and_a_correction_can_be_corrected(
     client: TestClient, worker: Worker, parent: str
 ) -> None:
     child = correct(client, parent, json={"remove": [1, 3], "add": CHANGES["add"]}).json()
@@ -119,11 +119,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "problem", "field"), WRONG)
-def test_a_wrong_correction_is_refused_by_name(
-    asked: dict[str, Any], problem: str, field: str, client: TestClient, parent: str
+@pytest.mark.parametrize(("requested", "problem", "field"), WRONG)
+def test_an_invalid_correction_is_refused_by_field(
+    requested: dict[str, Any], problem: str, field: str, client: TestClient, parent: str
 ) -> None:
-    answer = correct(client, parent, json=asked)
+    answer = correct(client, parent, json=requested)
     assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
     assert answer.json()["field"] == field
     assert len(client.get("/episodes").json()["episodes"]) == 1
@@ -132,18 +132,18 @@ def test_a_wrong_correction_is_refused_by_name(
 @pytest.mark.parametrize(
     ("name", "value"), [("remove", "x"), ("remove", "٣"), ("remove", "-1"), ("relabel", "3"), ("relabel", "b=3")]
 )
-def test_a_wrong_place_in_a_form_is_refused_by_name(name: str, value: str, client: TestClient, parent: str) -> None:
+def test_an_invalid_index_in_a_form_is_refused_by_field(name: str, value: str, client: TestClient, parent: str) -> None:
     data = {name: value, "labels": "gamma"}
     answer = correct(client, parent, data=data, files=[("images", ("new.png", png(3)))])
     assert (answer.status_code, answer.json()["field"]) == (422, f"{name}[0]")
 
 
-def test_an_added_image_that_cannot_be_read_is_named(client: TestClient, parent: str) -> None:
+def test_an_unreadable_added_image_is_named(client: TestClient, parent: str) -> None:
     answer = correct(client, parent, json={"add": [{"label": "a", "image": b64(b"no image")}]})
     assert (answer.json()["type"], answer.json()["image"]) == ("/problems/invalid-image", "add[0].image")
 
 
-def test_more_images_than_a_class_may_have_are_counted_with_the_parents(
+def test_the_limit_on_images_per_class_includes_the_parents_images(
     client: TestClient, parent: str, settings: Settings
 ) -> None:
     new = [{"label": "beta", "image": b64(png(1, seed))} for seed in range(settings.max_shots - 2)]
@@ -151,15 +151,15 @@ def test_more_images_than_a_class_may_have_are_counted_with_the_parents(
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/too-many-shots")
 
 
-def test_an_unfinished_episode_cannot_be_corrected_yet_and_a_failed_one_can(client: TestClient, worker: Worker) -> None:
-    id = made(client)["id"]
+def test_a_failed_episode_can_be_corrected_and_an_unfinished_one_cannot(client: TestClient, worker: Worker) -> None:
+    id = create_episode(client)["id"]
     answer = correct(client, id, **as_json())
     assert (answer.status_code, answer.json()["state"], answer.headers["retry-after"]) == (409, "queued", "1")
     worker.fail(id, "these images are all the same")
     assert correct(client, id, **as_json()).status_code == 202
 
 
-def test_a_repeated_correction_is_the_same_episode_and_of_another_parent_a_conflict(
+def test_a_repeated_correction_is_the_same_episode_and_with_another_parent_a_conflict(
     client: TestClient, worker: Worker, parent: str
 ) -> None:
     headers = {"Idempotency-Key": "c-1"}
@@ -167,13 +167,13 @@ def test_a_repeated_correction_is_the_same_episode_and_of_another_parent_a_confl
     again = correct(client, parent, **as_form(), headers=headers)
     assert first.json()["id"] == again.json()["id"]
     assert again.headers["idempotency-replayed"] == "true"
-    other = made(client)["id"]
+    other = create_episode(client)["id"]
     worker.adapt(other)
     answer = correct(client, other, **as_json(), headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-key-reused")
 
 
-def test_images_that_expired_are_told_as_gone(client: TestClient, parent: str, server: PrivateRedis) -> None:
+def test_expired_images_are_reported_as_gone(client: TestClient, parent: str, server: PrivateRedis) -> None:
     server.client.delete(keys.support(parent))
     for answer in (client.get(f"/episodes/{parent}/support"), correct(client, parent, **as_json())):
         assert (answer.status_code, answer.json()["type"]) == (410, "/problems/gone")

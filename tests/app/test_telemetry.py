@@ -1,4 +1,4 @@
-"""Logs, traces and figures: what one request leaves behind in the app and, by the store, at the worker."""
+"""Logs, traces and metrics of a request in the app and, through the store, in the worker."""
 
 import io
 import json
@@ -19,13 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.store.clients import SyncStore
 from app.telemetry import logs, tracing
 from tests.app.playing import Worker
-from tests.app.test_episodes import as_json, made
+from tests.app.test_episodes import as_json, create_episode
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What was logged so far, parsed."""
+    """The log lines so far, parsed."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.JsonLines("app"))
@@ -41,24 +41,24 @@ def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 Lines = Callable[[], list[dict[str, Any]]]
 
 
-def test_a_request_has_one_line_with_its_id_its_key_and_its_episode(client: TestClient, lines: Lines) -> None:
-    id = made(client)["id"]
+def test_a_request_logs_one_line_with_its_id_key_and_episode(client: TestClient, lines: Lines) -> None:
+    id = create_episode(client)["id"]
     answer = client.get(f"/episodes/{id}", headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"
-    told = [line for line in lines() if line["logger"] == "app.telemetry.requests"]
-    first, second = told
+    requests = [line for line in lines() if line["logger"] == "app.telemetry.requests"]
+    first, second = requests
     assert (second["request_id"], second["episode"], second["status"], second["method"]) == ("mine-1", id, 200, "GET")
     assert {"time", "level", "process", "message", "seconds", "key"} <= second.keys()
     assert re.fullmatch(r"[0-9a-f]{16}", first["request_id"])
 
 
 @pytest.mark.parametrize("given", ["", "two words", "x" * 65, "a\tb", '"', "é"])
-def test_an_id_that_would_spoil_a_log_is_replaced(given: str, anonymous: TestClient) -> None:
+def test_an_invalid_request_id_is_replaced(given: str, anonymous: TestClient) -> None:
     answer = anonymous.get("/healthz", headers={"X-Request-ID": given.encode("latin-1")})
     assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["x-request-id"])
 
 
-def test_refusals_carry_the_id_and_logs_never_hold_tokens_or_images(client: TestClient, lines: Lines) -> None:
+def test_error_responses_have_the_id_and_logs_contain_no_tokens_or_images(client: TestClient, lines: Lines) -> None:
     image = as_json()["json"]["support"][0]["image"].rstrip("=").replace("+", "-").replace("/", "_")
     answer = client.get("/predict", params={"episode_id": "0" * 26, "image": image})
     assert answer.status_code == 404
@@ -68,13 +68,13 @@ def test_refusals_carry_the_id_and_logs_never_hold_tokens_or_images(client: Test
     assert client.headers["Authorization"].removeprefix("Bearer ") not in logged
 
 
-def test_what_watches_the_service_fills_no_log(anonymous: TestClient, lines: Lines) -> None:
+def test_monitoring_requests_are_not_logged(anonymous: TestClient, lines: Lines) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         anonymous.get(path)
     assert [line for line in lines() if line["logger"] == "app.telemetry.requests"] == []
 
 
-def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient, sync_store: SyncStore) -> None:
+def test_the_id_is_passed_to_the_worker_and_not_to_clients(client: TestClient, sync_store: SyncStore) -> None:
     answer = client.post("/episodes", **as_json(), headers={"X-Request-ID": "mine-2"})
     claim = sync_store.claims.claim("episode", answer.json()["id"], "played")
     assert claim is not None
@@ -82,8 +82,8 @@ def test_the_id_reaches_the_worker_by_the_store_and_no_client(client: TestClient
     assert "mine-2" not in answer.text
 
 
-def test_an_exception_is_part_of_its_line(lines: Lines) -> None:
-    with logs.working_on(request_id="r", episode=None):
+def test_an_exception_is_part_of_its_log_line(lines: Lines) -> None:
+    with logs.with_fields(request_id="r", episode=None):
         try:
             raise ValueError("line one\nline two")
         except ValueError:
@@ -94,7 +94,7 @@ def test_an_exception_is_part_of_its_line(lines: Lines) -> None:
     assert "episode" not in line
 
 
-# ---------------------------------------------------------------------- figures
+# ---------------------------------------------------------------------- metrics
 
 
 def samples(client: TestClient) -> dict[tuple[str, ...], float]:
@@ -105,34 +105,34 @@ def samples(client: TestClient) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_what_workers_measure_is_told_by_the_app(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
-    worker.arrive()
+def test_the_app_exposes_the_measurements_of_workers(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
+    worker.send_heartbeat()
     add = sync_store.workers.add_measurements
     add({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
     add({"queue_wait": [7.0], "adapt_step": [], "adapt": [0.7]})
-    told = samples(client)
-    assert told["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
-    assert told["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
-    assert told[("lamanas_queue_wait_seconds_count",)] == 3
-    assert told[("lamanas_queue_wait_seconds_sum",)] == pytest.approx(7.204)
-    assert told["lamanas_adapt_step_seconds_bucket", "0.05"] == 3
-    assert told["lamanas_adapt_step_seconds_bucket", "300.0"] == 3
-    assert told["lamanas_adapt_step_seconds_bucket", "+Inf"] == 4
-    assert told[("lamanas_adapt_seconds_sum",)] == pytest.approx(1.2)
-    assert 0 <= told["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
+    exposed = samples(client)
+    assert exposed["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
+    assert exposed["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
+    assert exposed[("lamanas_queue_wait_seconds_count",)] == 3
+    assert exposed[("lamanas_queue_wait_seconds_sum",)] == pytest.approx(7.204)
+    assert exposed["lamanas_adapt_step_seconds_bucket", "0.05"] == 3
+    assert exposed["lamanas_adapt_step_seconds_bucket", "300.0"] == 3
+    assert exposed["lamanas_adapt_step_seconds_bucket", "+Inf"] == 4
+    assert exposed[("lamanas_adapt_seconds_sum",)] == pytest.approx(1.2)
+    assert 0 <= exposed["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
 
 
-def test_a_training_run_shows_how_far_it_is(admin: TestClient, sync_store: SyncStore) -> None:
+def test_the_app_exposes_the_progress_of_a_training_run(admin: TestClient, sync_store: SyncStore) -> None:
     assert str(samples(admin)[("lamanas_training_epoch",)]) == "nan"
     id = admin.post("/train", json={"dataset": "symbols"}).json()["id"]
     claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
     progress = {"epoch": 2, "epochs": 3, "loss": 0.5, "validation_accuracy": 0.9}
     sync_store.claims.report_progress(claim, progress, epoch=2)
-    told = samples(admin)
+    exposed = samples(admin)
     names = ("epoch", "epochs", "loss", "validation_accuracy")
-    assert [told[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]
-    assert told["lamanas_running", "train"] == 1
+    assert [exposed[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]
+    assert exposed["lamanas_running", "train"] == 1
     assert id not in admin.get("/metrics").text
 
 
@@ -163,11 +163,11 @@ def traced(**environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_without_its_variables_nothing_that_sends_traces_is_loaded() -> None:
+def test_without_its_variables_opentelemetry_is_not_imported() -> None:
     assert traced() == ["None", "[]"]
 
 
-def test_with_them_spans_go_out_and_the_trace_goes_on() -> None:
+def test_with_its_variables_spans_are_sent_and_the_trace_is_continued() -> None:
     got = threading.Event()
     paths: list[str] = []
 
@@ -180,7 +180,7 @@ def test_with_them_spans_go_out_and_the_trace_goes_on() -> None:
             got.set()
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Logs nothing."""
 
     server = HTTPServer(("127.0.0.1", 0), Collector)
     thread = threading.Thread(target=server.serve_forever)
@@ -196,6 +196,6 @@ def test_with_them_spans_go_out_and_the_trace_goes_on() -> None:
     assert paths == ["/v1/traces"]
 
 
-def test_a_span_without_traces_is_nothing() -> None:
+def test_a_span_without_tracing_does_nothing() -> None:
     with tracing.span("x"):
         assert tracing.current() is None

@@ -10,18 +10,18 @@ from app.schemas import TrainBody
 from app.settings import Settings
 from app.store.clients import SyncStore
 from tests.app.playing import CARD
-from tests.app.test_episodes import made, read_event
+from tests.app.test_episodes import create_episode, read_event
 
 ASKED = {"dataset": "symbols", "meta": "reptile", "loss": "lstm", "meta_epochs": 3, "ways": 5, "shots": 1, "seed": 4}
 
 
-def started(client: TestClient, **asked: Any) -> Any:
-    answer = client.post("/train", json=ASKED | asked)
+def started(client: TestClient, **requested: Any) -> Any:
+    answer = client.post("/train", json=ASKED | requested)
     assert answer.status_code == 202, answer.text
     return answer
 
 
-def test_a_run_is_queued_with_what_was_asked(admin: TestClient) -> None:
+def test_a_run_is_queued_with_the_requested_options(admin: TestClient) -> None:
     answer = started(admin)
     run = answer.json()
     assert answer.headers["location"] == f"/train/{run['id']}"
@@ -31,7 +31,7 @@ def test_a_run_is_queued_with_what_was_asked(admin: TestClient) -> None:
     assert admin.get("/train").json() == {"trainings": [run], "next_cursor": None}
 
 
-def test_a_run_is_started_once_however_often_it_is_sent(admin: TestClient) -> None:
+def test_a_repeated_request_starts_one_run(admin: TestClient) -> None:
     headers = {"Idempotency-Key": "k-1"}
     first, again = (admin.post("/train", json=ASKED, headers=headers).json() for _ in range(2))
     assert first == again
@@ -41,7 +41,7 @@ def test_a_run_is_started_once_however_often_it_is_sent(admin: TestClient) -> No
     assert len(admin.get("/train").json()["trainings"]) == 2
 
 
-def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
+def test_a_run_reports_its_progress_and_registers_a_version(admin: TestClient, sync_store: SyncStore) -> None:
     id = started(admin).json()["id"]
     claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
@@ -58,7 +58,7 @@ def test_a_run_shows_its_progress_and_registers_a_version(admin: TestClient, syn
     assert versions["fedcba9876543210"]["card"] == CARD
 
 
-def test_events_of_a_run_that_ended_are_its_end(admin: TestClient) -> None:
+def test_events_of_an_ended_run_are_its_final_event(admin: TestClient) -> None:
     id = started(admin).json()["id"]
     cancelled = admin.post(f"/train/{id}/cancel")
     assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelled")
@@ -66,7 +66,7 @@ def test_events_of_a_run_that_ended_are_its_end(admin: TestClient) -> None:
     assert (name, run["id"]) == ("cancelled", id)
 
 
-def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_one_not(
+def test_a_cancelled_run_can_be_resumed_repeatedly_and_a_finished_one_cannot(
     admin: TestClient, sync_store: SyncStore
 ) -> None:
     id = started(admin).json()["id"]
@@ -82,7 +82,7 @@ def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_
 
 
 @pytest.mark.parametrize(
-    ("asked", "problem", "field"),
+    ("requested", "problem", "field"),
     [
         ({}, "invalid-request", "dataset"),
         ({"dataset": ".."}, "invalid-request", "dataset"),
@@ -94,14 +94,14 @@ def test_a_cancelled_run_can_be_resumed_however_often_it_is_sent_and_a_finished_
         ({"dataset": "a", "epochs": 3}, "unknown-field", "epochs"),
     ],
 )
-def test_a_wrong_run_is_refused(asked: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
-    answer = admin.post("/train", json=asked)
+def test_an_invalid_run_is_refused(requested: dict[str, Any], problem: str, field: str, admin: TestClient) -> None:
+    answer = admin.post("/train", json=requested)
     assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
     assert answer.json()["field"] == field
     assert admin.get("/train").json()["trainings"] == []
 
 
-def test_an_unknown_data_set_is_refused_with_the_ones_there_are(admin: TestClient, settings: Settings) -> None:
+def test_an_unknown_data_set_is_refused_with_the_available_ones(admin: TestClient, settings: Settings) -> None:
     (settings.datasets_dir / "shapes").mkdir(parents=True)
     try:
         answer = admin.post("/train", json=ASKED)
@@ -122,8 +122,8 @@ def test_an_unknown_run_is_404(path: str, admin: TestClient) -> None:
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
 
 
-def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store: SyncStore) -> None:
-    old = made(admin)["id"]
+def test_an_activated_version_is_used_for_new_episodes(admin: TestClient, sync_store: SyncStore) -> None:
+    old = create_episode(admin)["id"]
     newer = json.loads(json.dumps(CARD))
     newer["config"]["steps"] = 7
     sync_store.models.register("fedcba9876543210", b"weights", newer)
@@ -132,13 +132,13 @@ def test_activating_a_version_is_for_new_episodes(admin: TestClient, sync_store:
         ("0123456789abcdef", True),
     ]
     assert admin.post("/models/fedcba9876543210/activate").json()["active"] is True
-    episode = made(admin)
+    episode = create_episode(admin)
     assert (episode["model_version"], episode["steps"]) == ("fedcba9876543210", 7)
     assert admin.get(f"/episodes/{old}").json()["model_version"] == "0123456789abcdef"
     assert admin.post("/models/0123/activate").status_code == 404
 
 
-def test_what_can_be_asked_is_what_the_trainer_knows() -> None:
+def test_the_accepted_options_are_those_of_the_trainer() -> None:
     from lamanas_core.config import PRESETS, TrainingConfig
 
     properties = TrainBody.model_json_schema()["properties"]
@@ -151,6 +151,6 @@ def test_what_can_be_asked_is_what_the_trainer_knows() -> None:
     for name in ("preset", "meta", "loss", "proxy"):
         for value in values(name):
             assert getattr(TrainingConfig.from_request({name: value}), name) == value
-    asked = TrainBody(dataset="a", residual=False, meta_epochs=3, ways=5, shots=2, seed=4)
-    config = TrainingConfig.from_request(asked.model_dump(exclude={"dataset"}, exclude_none=True))
+    requested = TrainBody(dataset="a", residual=False, meta_epochs=3, ways=5, shots=2, seed=4)
+    config = TrainingConfig.from_request(requested.model_dump(exclude={"dataset"}, exclude_none=True))
     assert (config.residual, config.meta_epochs, config.ways, config.shots, config.seed) == (False, 3, 5, 2, 4)

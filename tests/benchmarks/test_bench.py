@@ -1,4 +1,4 @@
-"""``lamanas bench`` on miniatures: every figure that the page explains is there. No duration is asserted."""
+"""``lamanas bench`` with miniature models: it prints every documented figure. No duration is asserted."""
 
 import json
 import shlex
@@ -57,7 +57,7 @@ def test_adapt_prints_one_line_with_every_figure(
     assert sum(found["serving"]["phases"].values()) == pytest.approx(1, abs=0.01)
 
 
-def test_every_command_of_the_page_is_one_that_bench_takes() -> None:
+def test_bench_accepts_every_command_of_the_page() -> None:
     commands = blocks((ROOT / "docs" / "performance.md").read_text())
     lines = [shlex.split(line) for block in commands for line in block.splitlines()]
     asked = [full_parser().parse_args(line[1:]).what for line in lines]
@@ -82,7 +82,7 @@ def test_train_counts_tasks_of_both_algorithms() -> None:
     assert processes["ratio"] == processes["two"] / processes["one"]
 
 
-def test_what_is_counted_is_the_convolutions_and_products() -> None:
+def test_convolutions_and_products_are_counted() -> None:
     a, b = torch.ones(10, 20), torch.ones(20, 30)
     assert measuring.counted_gflop(lambda: torch.mm(a, b)) == pytest.approx(2 * 10 * 20 * 30 / 1e9)
 

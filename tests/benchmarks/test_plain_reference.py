@@ -1,4 +1,4 @@
-"""The plain reference does the same work as the task learner: the same numbers, step for step."""
+"""The plain reference computes the same numbers as the task learner in every step."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def test_the_reference_takes_the_steps_of_the_task_learner() -> None:
         torch.testing.assert_close(parameter.detach(), taken[-1].theta[name].detach(), rtol=1e-6, atol=1e-6)
 
 
-def test_the_reference_leaves_the_parameters_that_it_was_given_alone() -> None:
+def test_the_reference_does_not_change_the_given_parameters() -> None:
     _, parameters = float64_learner(SMALL)
     before = {name: value.clone() for name, value in parameters.named().items()}
     task = float64_episode(ways=3, shots=2)

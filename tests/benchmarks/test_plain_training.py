@@ -1,11 +1,12 @@
-"""The plain forms of Algorithms 1 and 2 find what the meta learners find."""
+"""The plain implementations of Algorithms 1 and 2 compute the meta-learners' gradients."""
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from benchmarks.plain_training import PlainTrainer
-from lamanas_core.config import PAPER
+from lamanas_core.config import PAPER, LossKind, Proxy
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import reptile
@@ -21,25 +22,27 @@ NETWORK = replace(
     prune_threshold=0.0,
     drop_path=0.0,
 )
-# All of the support set in every step: then nothing is drawn, here or there.
+# Every step uses the whole support set, so that neither side samples batches.
 TASK_LEARNER = replace(PAPER.task_learner, batch=None, steps=2, hidden=3)
-BATCHES = [torch.arange(6)] * 2
+BATCHES = [torch.arange(6)] * 3
 
 
-def test_algorithm_2_moves_phi_theta_and_alpha_as_the_meta_learner_does() -> None:
-    config = replace(PAPER, network=NETWORK, task_learner=TASK_LEARNER)
+@pytest.mark.parametrize("loss", ["fnn", "lstm"])
+@pytest.mark.parametrize("proxy", ["mse", "inner_product"])
+def test_algorithm_2_updates_phi_theta_and_alpha_as_the_meta_learner_does(proxy: Proxy, loss: LossKind) -> None:
+    config = replace(PAPER, network=NETWORK, task_learner=replace(TASK_LEARNER, loss=loss, steps=3))
     learner, parameters = float64_learner(config)
     task = float64_episode(ways=3, shots=2)
-    asked = reptile(learner, parameters, task, 2, torch.Generator(), "inner_product", 0.1).gradients
+    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.1).gradients
 
     plain = PlainTrainer(config, parameters)
-    plain.algorithm_2(task, BATCHES, 0.1)
+    plain.algorithm_2(task, BATCHES, 0.1, proxy)
 
-    for name, value in plain.moving_loss.named_parameters():
-        torch.testing.assert_close(parameters.phi[name] - value.detach(), asked[f"phi.{name}"], rtol=1e-6, atol=1e-6)
-    for name, value in plain.network.named_parameters():
-        moved = parameters.theta[name] - value.detach()
-        torch.testing.assert_close(moved, asked[f"theta.{name}"], rtol=1e-6, atol=1e-6)
+    parts = ("theta", plain.network.named_parameters()), ("alpha", plain.alpha.items())
+    for part, found in (*parts, ("phi", plain.moving_loss.named_parameters())):
+        for name, value in found:
+            moved = getattr(parameters, part)[name] - value.detach()
+            torch.testing.assert_close(moved, asked[f"{part}.{name}"], rtol=1e-6, atol=1e-6, msg=f"{part}.{name}")
 
 
 def test_algorithm_1_finds_the_meta_gradient_where_queries_leave_the_statistics_as_they_are() -> None:
@@ -48,7 +51,7 @@ def test_algorithm_1_finds_the_meta_gradient_where_queries_leave_the_statistics_
     learner, parameters = float64_learner(config)
     task = float64_episode(ways=3, shots=2)
     task = replace(task, queries=task.support)
-    asked = maml(learner, parameters, task, 2, torch.Generator()).gradients
+    asked = maml(learner, parameters, task, 3, torch.Generator()).gradients
 
     found = PlainTrainer(config, parameters).algorithm_1(task, BATCHES)
 

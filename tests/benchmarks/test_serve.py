@@ -1,4 +1,4 @@
-"""What ``lamanas bench serve`` reads and compares, without any load."""
+"""The results that ``lamanas bench serve`` parses and compares, without any load."""
 
 import json
 
@@ -18,18 +18,18 @@ def test_figures_are_read_from_the_last_line_of_wrk() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"refused": 1}, {"broken": 1}, {"requests": 0}])
-def test_load_that_was_not_answered_is_no_figure(wrong: dict[str, int]) -> None:
+def test_failed_requests_raise_an_error(wrong: dict[str, int]) -> None:
     with pytest.raises(load.LoadError, match="get_1"):
         load.figures(printed(**wrong), "get_1")
 
 
-def test_missing_wrk_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_wrk_raises_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(load.LoadError, match="wrk is not installed"):
         load.program()
 
 
-def test_our_get_is_compared_with_the_post_of_who_has_no_get() -> None:
+def test_get_is_compared_with_post_for_a_server_without_get() -> None:
     cell = {"requests_per_second": 4.0, "p50_ms": 1.0, "p99_ms": 2.0, "cpu_ms": 1.0}
     found = serve.ratios(
         {"lamanas": {"get_1_c1": cell}, "litserve": {"post_1_c1": cell | {"requests_per_second": 2.0}}}
@@ -37,6 +37,6 @@ def test_our_get_is_compared_with_the_post_of_who_has_no_get() -> None:
     assert found["to_litserve"]["get_1_c1"]["requests_per_second"] == 2.0  # type: ignore[index]
 
 
-def test_twenty_images_go_into_one_body() -> None:
-    ((path, body),) = serve.made("post_20", "id", [b"image"] * 20)
+def test_twenty_images_are_sent_in_one_body() -> None:
+    ((path, body),) = serve.requests_of("post_20", "id", [b"image"] * 20)
     assert (path, len(json.loads(body)["images"])) == ("/predict", 20)

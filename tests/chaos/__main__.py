@@ -1,6 +1,6 @@
-"""``make chaos``: at least 200 episodes from several clients while every part is killed again and again.
+"""``make chaos``: at least 200 episodes from several clients, while every part of the service is killed repeatedly.
 
-Its last line is the verdict; it ends with 0 only if nothing accepted was lost, doubled or different.
+The last line is the verdict. The exit code is 0 only if no accepted episode was lost, doubled or different.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.chaos.clients import Clients, Job
 from tests.chaos.installation import installed
 from tests.chaos.storm import Storm
-from tests.chaos.training import kill_a_training
+from tests.chaos.training import kill_training
 from tests.chaos.verdict import reach_verdict
 
 EPISODES = 200
@@ -25,12 +25,12 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lam-chaos-"))
     started = time.monotonic()
 
-    def say(what: str) -> None:
-        print(f"[{time.monotonic() - started:4.0f} s] {what}", flush=True)
+    def log(message: str) -> None:
+        print(f"[{time.monotonic() - started:4.0f} s] {message}", flush=True)
 
     try:
         with installed(folder) as installation:
-            storm = Storm(installation, say)
+            storm = Storm(installation, log)
             clients = Clients(installation, map(Job, count()))
             clients.start()
             between = threading.Event()
@@ -38,7 +38,7 @@ def main() -> int:
                 storm.before_commit,
                 storm.app,
                 storm.after_commit,
-                storm.thought_dead,
+                storm.suspended_worker,
                 storm.redis,
                 storm.poison,
                 storm.rolling_restart,
@@ -51,11 +51,11 @@ def main() -> int:
                 between.wait(EVERY_S)
             ledger = clients.finish()
             installation.until_workers(2)
-            say(f"{len(ledger)} accepted; the same tasks once more, undisturbed")
+            log(f"{len(ledger)} accepted; now the same tasks once more, without faults")
             verdict = reach_verdict(installation, ledger)
-            say(f"{verdict.unanswered} requests got no 202: absent or complete, {len(verdict.half)} halfway")
-            say(f"without the training run: {verdict}")
-            kill_a_training(installation, storm)
+            log(f"{verdict.unanswered} requests received no 202; {len(verdict.half)} of their episodes are incomplete")
+            log(f"before the training run: {verdict}")
+            kill_training(installation, storm)
             print(verdict, flush=True)
             if not verdict.holds:
                 print(verdict.__dict__, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Clients that post episodes one after the other and note what they were promised."""
+"""Clients that submit episodes one after another and record which were accepted."""
 
 import threading
 import time
@@ -15,24 +15,24 @@ from tests.chaos.installation import Installation
 from tests.end_to_end.client import base64_of, support_json
 from tests.waiting import PATIENCE_S
 
-LOOK_S = 0.1
+POLL_S = 0.1
 QUERIES = 3
-STORM = "storm"  # begins the name of an episode that was posted while things were killed
+STORM = "storm"  # the prefix of the names of episodes that are submitted while processes are killed
 
 
 @dataclass(frozen=True)
 class Job:
-    """One episode that somebody wants, the same whenever it is made from its number."""
+    """The task of one episode, which is determined by its number."""
 
     number: int
 
     @property
     def ways_shots(self) -> tuple[int, int]:
-        """Seven of ten are 5-way 1-shot, the others 20-way 5-shot."""
+        """5-way 1-shot for seven of ten numbers, 20-way 5-shot for the others."""
         return (20, 5) if self.number % 10 in (2, 5, 8) else (5, 1)
 
     def files(self) -> tuple[list[tuple[str, bytes]], list[bytes]]:
-        """The support set, and drawings of its first classes to ask about."""
+        """The support set, and query images of its first classes."""
         ways, shots = self.ways_shots
         rng = np.random.default_rng(self.number)
         classes = [(f"class {n}", glyph_class(rng)) for n in range(ways)]
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass
 class Ledger:
-    """What the clients heard, by name of the episode."""
+    """The responses that the clients received: accepted ids by episode name, and the names of unanswered requests."""
 
     accepted: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     unanswered: set[str] = field(default_factory=set)
@@ -57,8 +57,11 @@ class Ledger:
 
 
 class Clients:
-    """``count`` threads, each with one episode at work at a time. Every other one sends an Idempotency-Key and asks
-    again until it is answered; the rest give up what was not answered with 202."""
+    """``count`` threads, each with one unfinished episode at a time.
+
+    Every other thread sends an Idempotency-Key and retries until the request is accepted; the others do not retry a
+    request that receives no 202.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class Clients:
         self._prefix = prefix
         self._keyed_only = keyed_only
         self._lock = threading.Lock()
-        self._enough = threading.Event()
+        self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(count)]
 
@@ -84,8 +87,8 @@ class Clients:
             thread.start()
 
     def finish(self) -> Ledger:
-        """No new episodes; returns when those at work have ended. Raises what a client met."""
-        self._enough.set()
+        """Submits no new episodes; returns once the others have ended. Raises the first error of a client."""
+        self._stop.set()
         return self.wait()
 
     def wait(self) -> Ledger:
@@ -99,18 +102,18 @@ class Clients:
         keyed = self._keyed_only or number % 2 == 0
         try:
             with self._installation.client() as client:
-                while not self._enough.is_set():
+                while not self._stop.is_set():
                     with self._lock:
                         job = next(self._jobs, None)
                     if job is None:
                         return
-                    self._one(client, job, keyed)
+                    self._submit(client, job, keyed)
         except BaseException as error:
             self._errors.append(error)
 
-    def _one(self, client: httpx.Client, job: Job, keyed: bool) -> None:
+    def _submit(self, client: httpx.Client, job: Job, keyed: bool) -> None:
         name = f"{self._prefix} {job.number}"
-        id = _posted(client, name, support_json(job.files()[0], name=name), keyed)
+        id = _accepted_id(client, name, support_json(job.files()[0], name=name), keyed)
         if id is None:
             with self.ledger.lock:
                 self.ledger.unanswered.add(name)
@@ -119,8 +122,8 @@ class Clients:
         until_ended(client, id)
 
 
-def _posted(client: httpx.Client, name: str, body: dict[str, Any], keyed: bool) -> str | None:
-    """The accepted episode's id; None if a client without a key got no 202."""
+def _accepted_id(client: httpx.Client, name: str, body: dict[str, Any], keyed: bool) -> str | None:
+    """The id of the accepted episode; None if a client without a key received no 202."""
     headers = {"Idempotency-Key": name.replace(" ", "-")} if keyed else {}
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -133,12 +136,12 @@ def _posted(client: httpx.Client, name: str, body: dict[str, Any], keyed: bool) 
         assert answer is None or (answer.status_code == 503 and "retry-after" in answer.headers), answer.text
         if not keyed:
             return None
-        time.sleep(LOOK_S)
-    raise AssertionError(f"{name} was not taken within {PATIENCE_S:.0f} s")
+        time.sleep(POLL_S)
+    raise AssertionError(f"{name} was not accepted within {PATIENCE_S:.0f} s")
 
 
 def until_ended(client: httpx.Client, id: str) -> dict[str, Any] | None:
-    """The episode once it is ready or failed; None if there is no such thing. Waits while the service is away."""
+    """The episode once it is ready or failed; None if it does not exist. Waits while the service is unavailable."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
@@ -151,12 +154,12 @@ def until_ended(client: httpx.Client, id: str) -> dict[str, Any] | None:
             episode: dict[str, Any] = answer.json()
             if episode["state"] in ("ready", "failed"):
                 return episode
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return None
 
 
 def predictions(client: httpx.Client, id: str, job: Job) -> list[dict[str, Any]] | None:
-    """What the episode says of the job's queries; None if it does not answer."""
+    """The episode's predictions for the job's queries; None if the request fails."""
     body = {"episode_id": id, "images": [base64_of(file) for file in job.files()[1]]}
     answer = client.post("/predict", json=body)
     found: list[dict[str, Any]] | None = answer.json()["predictions"] if answer.status_code == 200 else None
@@ -164,7 +167,7 @@ def predictions(client: httpx.Client, id: str, job: Job) -> list[dict[str, Any]]
 
 
 def listed(client: httpx.Client) -> list[dict[str, Any]]:
-    """All episodes there are."""
+    """All existing episodes."""
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while True:

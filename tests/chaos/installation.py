@@ -1,4 +1,4 @@
-"""Real service processes on a private Redis, which a run may kill, stop and start again one by one."""
+"""Real service processes with a private Redis, each of which can be killed, stopped and restarted."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ from tests.waiting import PATIENCE_S
 from workers import faults
 
 START_S = 300.0
-# Adapts in hundredths of a second: what is tried here is the service, some hundred times.
+# Adapts in hundredths of a second, since the runs test the service with hundreds of episodes.
 SMALL = replace(
     PRESETS["tiny"], network=replace(PRESETS["tiny"].network, channels=4, nodes=2, cells=("normal", "reduction"))
 )
@@ -37,7 +37,7 @@ SMALL = replace(
 
 @dataclass
 class Part:
-    """One service process, in a session of its own with whatever it starts; its output is appended to ``log``."""
+    """One service process and its children, in a separate session; its output is appended to ``log``."""
 
     name: str
     command: Sequence[str]
@@ -48,11 +48,11 @@ class Part:
 
     @property
     def pid(self) -> int:
-        assert self.process is not None, f"{self.name} does not run"
+        assert self.process is not None, f"{self.name} is not running"
         return self.process.pid
 
     def start(self) -> None:
-        """Call in the main thread: the process ends with the thread that started it."""
+        """Must be called in the main thread: the process ends with the thread that started it."""
         with self.log.open("ab") as log:
             self.log_at_start = log.tell()
             self.process = subprocess.Popen(
@@ -64,25 +64,25 @@ class Part:
                 start_new_session=True,
             )
 
-    def said(self, words: str) -> int:
-        """How often it said this since it was last started."""
+    def logged(self, text: str) -> int:
+        """How often this text has been logged since the last start."""
         with self.log.open("rb") as log:
             log.seek(self.log_at_start)
-            return log.read().count(words.encode())
+            return log.read().count(text.encode())
 
     def signal_all(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """The process and all that it started, at once."""
+        """Kills the process and its children."""
         if self.process is not None:
             self.signal_all(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def terminate(self) -> int:
-        """SIGTERM as an operator's restart sends it; the exit code."""
+        """Sends SIGTERM, as an operator's restart does; returns the exit code."""
         assert self.process is not None
         self.process.terminate()
         code = self.process.wait(PATIENCE_S)
@@ -99,7 +99,7 @@ class Installation:
         self.faults.mkdir(parents=True)
         self.url = f"http://127.0.0.1:{free_port()}"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMANAS_", "REDIS_"))}
-        # A REDIS_URL names the server; each part is then a process of its own, as in compose.
+        # With REDIS_URL set, each part runs as a separate process, as in docker-compose.yml.
         self._environment = inherited | {
             "REDIS_URL": self.settings.store_url,
             "LAMANAS_DATA_DIR": str(self.settings.data_dir),
@@ -109,7 +109,7 @@ class Installation:
         }
         self._environment |= environment
         self._folder = folder
-        # What was committed is counted in the append-only file, so that file must stay whole.
+        # Commits are counted in the append-only file, which must therefore never be rewritten.
         redis = [*private_redis.prepare(self.settings), "--auto-aof-rewrite-percentage", "0"]
         self.redis = self._part("redis", redis)
         self.app = self._part("app", self._lamanas("app"))
@@ -136,7 +136,7 @@ class Installation:
 
     def start(self, *, trainer: bool = True) -> None:
         self.redis.start()
-        until(lambda: self.answers_redis(), "Redis answers", START_S)
+        until(lambda: self.redis_responds(), "Redis responds", START_S)
         model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
         self.store.models.register(model.version, model.to_bytes(), model.card)
         for part in (self.app, *self.adapters, *([self.trainer] if trainer else [])):
@@ -148,10 +148,10 @@ class Installation:
         host = os.uname().nodename
         until(lambda: self.store.workers.count_on_host("adapt", host) >= count, f"{count} adapt workers", START_S)
 
-    def answers_redis(self) -> bool:
+    def redis_responds(self) -> bool:
         try:
             self.store.ping()
-        except UNAVAILABLE:  # loading its file, or not there yet
+        except UNAVAILABLE:  # it is still starting or loading its file
             return False
         return True
 
@@ -161,12 +161,12 @@ class Installation:
         except httpx.TransportError:
             return False
 
-    def holder(self, pid: int) -> Part:
+    def part_of(self, pid: int) -> Part:
         """The part to which this process belongs."""
         return next(part for part in self.parts if part.process is not None and part.pid == os.getsid(pid))
 
     def commits(self) -> Counter[str]:
-        """How often each episode's classifier was written, read from Redis' append-only file."""
+        """How often each episode's classifier was written, according to Redis' append-only file."""
         found: Counter[str] = Counter()
         for path in (self.settings.data_dir / "redis").rglob("*.aof"):
             for words in _commands(path):
@@ -192,7 +192,7 @@ def _commands(path: Path) -> Iterator[list[bytes]]:
 
 @contextmanager
 def installed(folder: Path, *, trainer: bool = True, **environment: str) -> Iterator[Installation]:
-    """A running installation whose processes all end with the block."""
+    """A running installation; all its processes end with the block."""
     installation = Installation(folder, **environment)
     try:
         installation.start(trainer=trainer)

@@ -1,8 +1,8 @@
-"""``python -m tests.chaos.load``, or ``make load``: four times what the service sustains, for two minutes.
+"""``python -m tests.chaos.load``, or ``make load``: four times the sustained load, for two minutes.
 
-Measures first how many episodes a second the two workers finish, then posts four times as many. Ends with 0 only if
-every request was accepted or refused with ``Retry-After``, all that was accepted became ready, and health and metrics
-answered throughout.
+Measures how many episodes per second the two workers finish, then submits four times as many. The exit code is 0 only
+if every request was accepted or refused with ``Retry-After``, all accepted episodes became ready, and health checks and
+metrics always responded.
 """
 
 import resource
@@ -26,15 +26,15 @@ from tests.end_to_end.client import support_json
 FACTOR = 4
 OVERLOAD_S = 120.0
 MEASURE_S = 30.0
-# Small, so that the queue is full for most of the two minutes.
+# Small, so that the queue is full most of the time.
 MAX_QUEUE = 50
-POSTERS = 64
+SENDERS = 64
 REFUSALS = (429, 503)
 
 
 @dataclass
-class Heard:
-    """What became of the requests: seconds until the answer of those that were accepted, and ids."""
+class Responses:
+    """The outcomes of the requests; for accepted ones, the ids and the seconds until the response."""
 
     accepted: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Heard:
     failed: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def hear(self, answer: httpx.Response | None, seconds: float, error: str = "") -> None:
+    def add(self, answer: httpx.Response | None, seconds: float, error: str = "") -> None:
         with self.lock:
             if answer is not None and answer.status_code == 202:
                 self.accepted.append(answer.json()["id"])
@@ -58,7 +58,7 @@ class Heard:
 
 
 def sustained(installation: Installation, seconds: float) -> float:
-    """Episodes a second that are finished while as many clients wait as keep the workers busy."""
+    """Finished episodes per second with just enough clients to keep the workers busy."""
     clients = Clients(installation, _five_way(), count=6, prefix="measure", keyed_only=True)
     started = time.monotonic()
     clients.start()
@@ -71,22 +71,23 @@ def _five_way() -> "map[Job]":
     return map(Job, (n for n in count() if Job(n).ways_shots == (5, 1)))
 
 
-def overload(installation: Installation, rate: float, seconds: float) -> tuple[Heard, int]:
-    """Posts at this rate, whatever the answers; what was heard, and how often health or metrics did not answer."""
-    heard = Heard()
-    silent = 0
+def overload(installation: Installation, rate: float, seconds: float) -> tuple[Responses, int]:
+    """Submits episodes at this rate, whatever the responses. Returns these, and how many requests for health or metrics
+    failed."""
+    responses = Responses()
+    failed_checks = 0
     body = support_json(Job(0).files()[0], name="load")
     started = time.monotonic()
-    with installation.client() as client, ThreadPoolExecutor(POSTERS) as pool:
+    with installation.client() as client, ThreadPoolExecutor(SENDERS) as pool:
 
         def post() -> None:
             begun = time.monotonic()
             try:
                 answer = client.post("/episodes", json=body)
             except httpx.TransportError as error:
-                heard.hear(None, 0.0, repr(error))
+                responses.add(None, 0.0, repr(error))
             else:
-                heard.hear(answer, time.monotonic() - begun)
+                responses.add(answer, time.monotonic() - begun)
 
         posted = 0
         while (now := time.monotonic() - started) < seconds:
@@ -94,14 +95,14 @@ def overload(installation: Installation, rate: float, seconds: float) -> tuple[H
             for _ in range(due - posted):
                 pool.submit(post)
             if posted // 20 != due // 20:
-                silent += _silent(client)
+                failed_checks += _failed_checks(client)
             posted = due
             threading.Event().wait(max(0.0, started + posted / rate - time.monotonic()))
-    return heard, silent
+    return responses, failed_checks
 
 
-def _silent(client: httpx.Client) -> int:
-    """How many of /healthz and /metrics do not answer with 200."""
+def _failed_checks(client: httpx.Client) -> int:
+    """How many of /healthz and /metrics fail."""
     found = 0
     for path in ("/healthz", "/metrics"):
         try:
@@ -112,7 +113,7 @@ def _silent(client: httpx.Client) -> int:
 
 
 def memory(installation: Installation) -> dict[str, float]:
-    """MiB in use of what takes the requests and what keeps them."""
+    """The resident memory of the app and of Redis, in MiB."""
     page = resource.getpagesize()
 
     def resident(pid: int) -> int:
@@ -121,23 +122,23 @@ def memory(installation: Installation) -> dict[str, float]:
     return {part.name: resident(part.pid) / 2**20 for part in (installation.redis, installation.app)}
 
 
-def holds(installation: Installation, rate: float, seconds: float, say: Callable[[str], None]) -> bool:
-    """Whether all that must hold under so many requests a second, more than is sustained, held."""
+def passes(installation: Installation, rate: float, seconds: float, log: Callable[[str], None]) -> bool:
+    """Whether the service passes all checks at this rate of requests, which exceeds the sustained rate."""
     before = memory(installation)
-    heard, silent = overload(installation, rate, seconds)
+    responses, failed_checks = overload(installation, rate, seconds)
     after = memory(installation)
     with installation.client() as client:
-        states = [(until_ended(client, id) or {"state": "lost"})["state"] for id in heard.accepted]
+        states = [(until_ended(client, id) or {"state": "lost"})["state"] for id in responses.accepted]
     unfinished = len(states) - states.count("ready")
     grown = ", ".join(f"{name} {after[name] - before[name]:+.0f} MiB" for name in before)
-    if heard.failed:
-        say(f"failed: {sorted(set(heard.failed))}")
-    say(f"health and metrics without an answer: {silent}; accepted and not ready: {unfinished}")
-    say(
-        f"load: accepted {len(heard.accepted)}, refused {heard.refused}, failed {len(heard.failed)}, "
-        f"p50 {heard.percentile(50) * 1000:.0f} ms, p99 {heard.percentile(99) * 1000:.0f} ms, memory {grown}"
+    if responses.failed:
+        log(f"failed: {sorted(set(responses.failed))}")
+    log(f"failed requests for health and metrics: {failed_checks}; accepted and not ready: {unfinished}")
+    log(
+        f"load: accepted {len(responses.accepted)}, refused {responses.refused}, failed {len(responses.failed)}, "
+        f"p50 {responses.percentile(50) * 1000:.0f} ms, p99 {responses.percentile(99) * 1000:.0f} ms, memory {grown}"
     )
-    return not (heard.failed or silent or unfinished) and heard.refused > 0
+    return not (responses.failed or failed_checks or unfinished) and responses.refused > 0
 
 
 def main() -> int:
@@ -146,7 +147,7 @@ def main() -> int:
         with installed(folder, trainer=False, LAMANAS_MAX_QUEUE=str(MAX_QUEUE)) as installation:
             rate = sustained(installation, MEASURE_S)
             print(f"sustained: {rate:.1f} episodes/s; now {FACTOR} times as many for {OVERLOAD_S:.0f} s", flush=True)
-            return 0 if holds(installation, FACTOR * rate, OVERLOAD_S, lambda line: print(line, flush=True)) else 1
+            return 0 if passes(installation, FACTOR * rate, OVERLOAD_S, lambda line: print(line, flush=True)) else 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

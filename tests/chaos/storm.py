@@ -1,4 +1,4 @@
-"""What is done to an installation while clients use it. All of it runs in the main thread."""
+"""The faults that are injected into an installation while clients use it. All run in the main thread."""
 
 import os
 import signal
@@ -14,23 +14,23 @@ from tests.end_to_end.client import support_json
 from workers.faults import Point
 
 POISON = Job(1_000_000)
-TRIES = 3
-# A machine on which a worker takes long to start gets on all the same.
-A_FEW = 10
+MAX_ATTEMPTS = 3
+# Counting episodes instead of seconds allows for machines on which workers start slowly.
+MIN_EPISODES = 10
 
 
 @dataclass
 class Storm:
     installation: Installation
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     _next: int = 0
 
     def worker(self) -> None:
-        """SIGKILL to an adapt worker, another one each time, once it has done a few episodes since it was started."""
+        """Kills the adapt workers in turn, each after it has finished a few episodes since its start."""
         part = self.installation.adapters[self._next % len(self.installation.adapters)]
         self._next += 1
-        until(lambda: part.said(" ready in ") >= A_FEW, f"{part.name} finished {A_FEW} episodes")
-        self.until_spared()
+        until(lambda: part.logged(" ready in ") >= MIN_EPISODES, f"{part.name} finished {MIN_EPISODES} episodes")
+        self.wait_for_attempts()
         self.kill(part)
 
     def app(self) -> None:
@@ -39,36 +39,36 @@ class Storm:
 
     def redis(self) -> None:
         self.kill(self.installation.redis)
-        until(self.installation.answers_redis, "Redis answers again")
+        until(self.installation.redis_responds, "Redis responds again")
 
     def before_commit(self) -> None:
-        """A worker dies with its classifier made and not written."""
-        pid, id = self._held("adapted")
-        self.kill(self.installation.holder(pid), f"before it wrote the classifier of {id}")
+        """Kills a worker that has computed a classifier, before it commits it."""
+        pid, id = self._stopped_process("adapted")
+        self.kill(self.installation.part_of(pid), f"before it committed the classifier of {id}")
 
     def after_commit(self) -> None:
-        """A worker dies with its classifier written; the broker delivers the message of that episode once more."""
-        pid, id = self._held("committed")
-        self.kill(self.installation.holder(pid), f"after it wrote the classifier of {id}, before it told anybody")
+        """Kills a worker that has committed a classifier; then the broker delivers the wake-up once more."""
+        pid, id = self._stopped_process("committed")
+        self.kill(self.installation.part_of(pid), f"just after it committed the classifier of {id}")
         celery = celery_app(self.installation.settings)
         wake(celery, "episode", id)
         celery.close()
 
-    def thought_dead(self) -> None:
-        """A worker stands still until another one has done its work, and then comes back with its result."""
-        pid, id = self._held("adapted")
-        part = self.installation.holder(pid)
+    def suspended_worker(self) -> None:
+        """Suspends a worker until another one has finished its episode, and then resumes it."""
+        pid, id = self._stopped_process("adapted")
+        part = self.installation.part_of(pid)
         with self.installation.client() as client:
             until(lambda: client.get(f"/episodes/{id}").json()["state"] == "ready", f"another worker finished {id}")
         os.kill(pid, signal.SIGCONT)
-        refused = f"episode {id}: the result came too late and was refused"
-        until(lambda: part.said(refused), f"the late result of {id} was refused")
-        self.say(f"{part.name} stood still past its lease; its late result was refused")
+        refused = f"episode {id}: the claim was no longer valid when the result was ready"
+        until(lambda: part.logged(refused), f"the late result of {id} was refused")
+        self.log(f"{part.name} was suspended beyond its lease; its late result was refused")
 
     def poison(self) -> None:
-        """An episode that kills the worker each time it is tried."""
+        """Submits an episode that kills its worker in each attempt."""
         for part in self.installation.adapters:
-            part.signal_all(signal.SIGSTOP)  # until its id is known
+            part.signal_all(signal.SIGSTOP)  # until the id of the episode is known
         with self.installation.client() as client:
             answer = client.post("/episodes", json=support_json(POISON.files()[0], name="poison"))
             assert answer.status_code == 202, answer.text
@@ -76,64 +76,67 @@ class Storm:
             self._arm("adapted", id)
             for part in self.installation.adapters:
                 part.signal_all(signal.SIGCONT)
-            for attempt in range(1, TRIES + 1):
-                pid, _ = self._taken("adapted")
-                if attempt < TRIES:
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                pid, _ = self._wait_for_stop("adapted")
+                if attempt < MAX_ATTEMPTS:
                     self._arm("adapted", id)
-                self.kill(self.installation.holder(pid), f"by poison, try {attempt}")
+                self.kill(self.installation.part_of(pid), f"by poison, attempt {attempt}")
             episode = until_ended(client, id)
         assert episode is not None
-        assert episode["state"] == "failed", f"the poison ended {episode['state']}"
-        self.say(f"the poison is failed after {TRIES} tries: {episode['error']}")
+        assert episode["state"] == "failed", f"the poison episode ended as {episode['state']}"
+        self.log(f"the poison episode failed after {MAX_ATTEMPTS} attempts: {episode['error']}")
 
     def rolling_restart(self) -> None:
-        """SIGTERM to one part after the other, each started again before the next."""
+        """Terminates and restarts one part after another."""
         for part in self.installation.parts:
             if part.process is None:
                 continue
             code = part.terminate()
             assert code == 0, f"{part.name} ended with {code} after SIGTERM"
             part.start()
-            self.say(f"{part.name} was terminated, drained and started again")
+            self.log(f"{part.name} was terminated, drained and restarted")
             until(self.installation.ready, f"ready after the restart of {part.name}")
 
     def kill(self, part: Part, why: str = "") -> None:
         part.kill()
         part.start()
-        self.say(f"{part.name} was killed {why}".rstrip())
+        self.log(f"{part.name} was killed {why}".rstrip())
 
     def _arm(self, point: Point, id: str = "") -> None:
         draft = self.installation.faults / "arming"
         draft.write_text(id)
         draft.rename(self.installation.faults / point)
 
-    def until_spared(self) -> None:
-        """Whoever lost its worker three times counts as poison: nobody is hit a third time by us."""
+    def wait_for_attempts(self) -> None:
+        """Waits until no episode would lose its last attempt by a kill: it would fail as if it were poison."""
         redis = self.installation.redis_client
         queued, leased = keys.queued("episode"), keys.leases("episode")
 
-        def tries(ids: str) -> list[int]:
-            return [self._tries(id.decode()) for id in redis.zrange(ids, 0, -1)]
+        def attempts(ids: str) -> list[int]:
+            return [self._attempts(id.decode()) for id in redis.zrange(ids, 0, -1)]
 
         until(
-            lambda: max(tries(queued), default=0) < TRIES - 1 and max(tries(leased), default=0) < TRIES, "the unlucky"
+            lambda: (
+                max(attempts(queued), default=0) < MAX_ATTEMPTS - 1 and max(attempts(leased), default=0) < MAX_ATTEMPTS
+            ),
+            "episodes at their last attempt end",
         )
 
-    def _tries(self, id: str) -> int:
+    def _attempts(self, id: str) -> int:
         return int(self.installation.redis_client.hget(keys.record("episode", id), "attempts") or 0)
 
-    def _held(self, point: Point) -> tuple[int, str]:
-        """Arms the point for any episode; the process held there and the episode's id."""
+    def _stopped_process(self, point: Point) -> tuple[int, str]:
+        """Arms the point for any episode; returns the process that stopped there and the episode's id."""
         while True:
             self._arm(point)
-            pid, id = self._taken(point)
-            if self._tries(id) < TRIES:
+            pid, id = self._wait_for_stop(point)
+            if self._attempts(id) < MAX_ATTEMPTS:
                 return pid, id
             os.kill(pid, signal.SIGCONT)
 
-    def _taken(self, point: Point) -> tuple[int, str]:
-        held = self.installation.faults / f"{point}.stopped"
-        until(held.exists, f"a worker reaches {point!r}")
-        pid, id = held.read_text().split()
-        held.unlink()
+    def _wait_for_stop(self, point: Point) -> tuple[int, str]:
+        stopped = self.installation.faults / f"{point}.stopped"
+        until(stopped.exists, f"a worker reaches {point!r}")
+        pid, id = stopped.read_text().split()
+        stopped.unlink()
         return int(pid), id

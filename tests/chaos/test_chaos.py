@@ -1,4 +1,4 @@
-"""Small runs of ``make load`` and ``make chaos``: the same code on one installation, less of it."""
+"""Short runs of ``make load`` and ``make chaos`` on one installation."""
 
 import re
 import shutil
@@ -25,13 +25,13 @@ def installation() -> Iterator[Installation]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_what_is_too_much_is_refused_and_what_was_accepted_is_done(
+def test_overload_is_refused_and_accepted_episodes_become_ready(
     installation: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load.holds(installation, 40.0, 3.0, print), capsys.readouterr().out
+    assert load.passes(installation, 40.0, 3.0, print), capsys.readouterr().out
 
 
-def test_nothing_accepted_is_lost_doubled_or_different_whatever_is_killed(installation: Installation) -> None:
+def test_no_accepted_episode_is_lost_doubled_or_different_after_kills(installation: Installation) -> None:
     storm = Storm(installation, print)
     clients = Clients(installation, map(Job, count()), count=2)
     clients.start()
@@ -43,7 +43,7 @@ def test_nothing_accepted_is_lost_doubled_or_different_whatever_is_killed(instal
     assert verdict.holds, verdict
 
 
-def test_what_the_operator_is_told_to_run_exists() -> None:
+def test_make_targets_in_the_operations_page_exist() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"`make ([a-z-]+)`", page))

@@ -1,4 +1,4 @@
-"""What became of what the clients were promised."""
+"""Checks that every accepted episode was adapted exactly once and correctly."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +9,8 @@ from tests.chaos.installation import Installation
 
 @dataclass(frozen=True)
 class Verdict:
-    """``lost``: accepted and not ready. ``doubled``: written twice, or one request with two episodes. ``differing``:
-    other predictions than those of an undisturbed run. ``half``: got no 202, and is there but not whole."""
+    """``lost``: accepted and not ready. ``doubled``: committed twice, or two episodes for one request. ``differing``:
+    predictions differ from a run without faults. ``half``: received no 202, and exists but is incomplete."""
 
     accepted: int
     ready: int
@@ -32,34 +32,34 @@ class Verdict:
 
 
 def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
-    """Looks at every episode there is, then asks for the same ones once more, undisturbed."""
+    """Checks all existing episodes, then compares them with the same tasks without faults."""
     with installation.client() as client:
-        made = [episode for episode in listed(client) if episode["name"].startswith(STORM)]
-        # No client has waited for those that it got no answer about.
-        episodes = [until_ended(client, episode["id"]) or episode for episode in made]
+        found = [episode for episode in listed(client) if episode["name"].startswith(STORM)]
+        # No client has waited for episodes whose requests were not answered.
+        episodes = [until_ended(client, episode["id"]) or episode for episode in found]
         stormy = {episode["id"]: predictions(client, episode["id"], _job(episode)) for episode in episodes}
     commits = installation.commits()
-    promised = {id for ids in ledger.accepted.values() for id in ids}
+    accepted = {id for ids in ledger.accepted.values() for id in ids}
     states = {episode["id"]: episode["state"] for episode in episodes}
     by_name: dict[str, set[str]] = {}
     for episode in episodes:
         by_name.setdefault(episode["name"], set()).add(episode["id"])
-    calm = _undisturbed(installation, {_job(episode).number for episode in episodes})
+    calm = _without_faults(installation, {_job(episode).number for episode in episodes})
     differing = [e["id"] for e in episodes if stormy[e["id"]] is not None and stormy[e["id"]] != calm[_job(e).number]]
     return Verdict(
-        accepted=len(promised),
-        ready=sum(states.get(id) == "ready" for id in promised),
-        lost=sorted(id for id in promised if states.get(id) != "ready" or stormy[id] is None),
+        accepted=len(accepted),
+        ready=sum(states.get(id) == "ready" for id in accepted),
+        lost=sorted(id for id in accepted if states.get(id) != "ready" or stormy[id] is None),
         doubled=sorted({id for id, count in commits.items() if count != 1 and id in states})
         + sorted(name for name, ids in by_name.items() if len(ids) > 1),
         differing=sorted(differing),
-        half=sorted(id for id in states if id not in promised and (states[id] != "ready" or stormy[id] is None)),
+        half=sorted(id for id in states if id not in accepted and (states[id] != "ready" or stormy[id] is None)),
         unanswered=len(ledger.unanswered),
     )
 
 
-def _undisturbed(installation: Installation, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
-    """The predictions for the same tasks, while nobody is killed."""
+def _without_faults(installation: Installation, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
+    """The predictions for the same tasks while no process is killed."""
     clients = Clients(installation, iter([Job(number) for number in sorted(numbers)]), prefix="calm", keyed_only=True)
     clients.start()
     ledger = clients.wait()
@@ -71,5 +71,5 @@ def _undisturbed(installation: Installation, numbers: set[int]) -> dict[int, lis
 
 
 def _job(episode: dict[str, Any]) -> Job:
-    """The task of an episode, which its name tells."""
+    """The task of an episode, according to its name."""
     return Job(int(episode["name"].rpartition(" ")[2]))

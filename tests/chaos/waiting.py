@@ -1,17 +1,17 @@
-"""Waiting for what other processes do and nobody announces: files, processes, answers."""
+"""Polling for conditions that are not announced: files, processes, responses."""
 
 import time
 from collections.abc import Callable
 
 from tests.waiting import PATIENCE_S
 
-LOOK_S = 0.05
+POLL_S = 0.05
 
 
 def until(holds: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Returns once ``holds()`` is true."""
+    """Waits until ``holds()``."""
     deadline = time.monotonic() + patience_s
     while not holds():
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {patience_s:.0f} s in vain: {what}")
-        time.sleep(LOOK_S)
+            raise AssertionError(f"timeout after {patience_s:.0f} s: {what}")
+        time.sleep(POLL_S)

@@ -116,7 +116,7 @@ def test_example_is_learned_and_its_other_drawings_are_answered(page: Page) -> N
     expect(thumb(page, "glyph 3", 3)).to_be_visible()
     adapt(page)
     expect(page.locator(".grid li.right")).to_have_count(6)
-    expect(page.get_by_role("table").first).to_contain_text("6 of 6 right")
+    expect(page.get_by_role("table").first).to_contain_text("6 of 6 correct")
 
 
 def test_refusal_is_shown_where_it_happens_in_the_services_words(page: Page) -> None:

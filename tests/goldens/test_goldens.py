@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.goldens.episodes import SHOTS, result
 from tests.goldens.machine import machine
-from tests.goldens.record import FOLDER, api, slug
+from tests.goldens.record import FOLDER, slug
 from tests.goldens.trainings import RUNS, STOPS, digest, weights, write_data
 
 GOLDENS: dict[str, Any] = json.loads((FOLDER / "goldens.json").read_text())
@@ -94,10 +94,3 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
 ) -> None:
     uninterrupted = weights(name, data, tmp_path / "uninterrupted")
     assert digest(weights(name, data, tmp_path / "interrupted", STOPS[name])) == digest(uninterrupted)
-
-
-def test_the_openapi_document_is_the_stored_one() -> None:
-    assert api() == (FOLDER / "openapi.json").read_text(), (
-        "the OpenAPI document has changed; if this is intended, `python -m tests.goldens.record` stores it, and the "
-        "diff of tests/goldens/openapi.json shows what changes for clients"
-    )

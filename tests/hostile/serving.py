@@ -58,7 +58,7 @@ def serving(**environment: str) -> Iterator[Target]:
     server.client.ping()
     store = SyncStore.open(settings)
     store.models.register("0123456789abcdef", b"weights", CARD)
-    Worker(store).arrive()
+    Worker(store).send_heartbeat()
     _, token = store.api_keys.create("hostile", ["admin"])
     try:
         with _working(store, server), _app(settings, environment) as (process, url):
@@ -113,7 +113,7 @@ def _working(store: SyncStore, server: PrivateRedis) -> Iterator[None]:
     worker = Worker(store)
 
     def due() -> bool:
-        worker.arrive()  # asked every half second, which is the beat
+        worker.send_heartbeat()  # called every half second
         return stop.is_set() or any(server.client.zcard(queue) for queue in waiting)
 
     def work() -> None:

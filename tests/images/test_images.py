@@ -1,8 +1,9 @@
-"""What comes out of an image file, whatever its format, mode, size and orientation."""
+"""The arrays read from image files of every format, mode, size and orientation."""
 
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import ImageError, UInt8Array, decode, load, preprocess
+from lamanas_core.images import ImageError, UInt8Array, _webp_canvas, decode, load, preprocess
 
 GREY = ImageSpec(size=28, channels=1)
 COLOUR = ImageSpec(size=28, channels=3, normalise_polarity=False)
@@ -20,7 +21,7 @@ LIMIT = 1_000_000
 
 
 def drawing(size: tuple[int, int] = (105, 105), seed: int = 0) -> UInt8Array:
-    """Dark strokes on white, uint8 (height, width): asymmetric, so that a turn shows."""
+    """Dark strokes on white, uint8 (height, width): asymmetric, so that a rotation is noticed."""
     width, height = size
     pixels = np.full((height, width), 255, dtype=np.uint8)
     rng = np.random.default_rng(seed)
@@ -67,13 +68,13 @@ def test_every_mode_gives_the_shape_of_the_spec(mode: str, spec: ImageSpec) -> N
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"])
-def test_the_mode_does_not_change_what_a_two_tone_drawing_gives(mode: str) -> None:
+def test_a_two_tone_drawing_is_the_same_in_every_mode(mode: str) -> None:
     image = Image.fromarray(np.where(drawing() < 128, 0, 255).astype(np.uint8))
     other = image.convert("RGB").convert(mode) if mode != "LA" else image.convert("LA")
     np.testing.assert_array_equal(preprocess(other, GREY), preprocess(image, GREY))
 
 
-def test_16_bit_grey_equals_its_8_bit_twin() -> None:
+def test_16_bit_grey_equals_8_bit_grey() -> None:
     grey = drawing()
     wide = encode(Image.fromarray(grey.astype(np.uint16) * 257))
     np.testing.assert_array_equal(
@@ -102,7 +103,7 @@ def transparent_drawings() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", list(transparent_drawings()))
-def test_transparency_is_laid_on_white(name: str) -> None:
+def test_transparency_is_composed_onto_white(name: str) -> None:
     plain = Image.fromarray(np.where(drawing() < 128, 0, 255).astype(np.uint8))
     expected = preprocess(plain, GREY)
     np.testing.assert_array_equal(load(transparent_drawings()[name], GREY, max_pixels=LIMIT), expected)
@@ -136,7 +137,7 @@ def test_the_background_becomes_0_and_the_strokes_255() -> None:
         assert array[14, 14] == 255
 
 
-def test_without_polarity_an_image_keeps_its_tones() -> None:
+def test_without_polarity_correction_tones_are_unchanged() -> None:
     spec = ImageSpec(size=28, channels=1, normalise_polarity=False)
     array = preprocess(Image.fromarray(np.full((28, 28), 200, dtype=np.uint8)), spec)
     assert (array == 200).all()
@@ -175,12 +176,12 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
+def test_an_image_with_damaged_exif_data_is_read() -> None:
     whole = encode(Image.fromarray(drawing()), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     assert load(whole, GREY, max_pixels=LIMIT).any()
 
 
-def test_a_wide_image_is_centred_on_a_square_of_its_background() -> None:
+def test_a_wide_image_is_padded_to_a_square_with_its_background() -> None:
     pixels = np.zeros((20, 56), dtype=np.uint8)
     pixels[4:16, 4:52] = 255
     array = preprocess(Image.fromarray(pixels), GREY)[0]
@@ -189,11 +190,11 @@ def test_a_wide_image_is_centred_on_a_square_of_its_background() -> None:
     assert array[14, 14] == 255
 
 
-def test_a_very_long_image_is_read_without_making_its_square() -> None:
+def test_a_very_long_image_is_not_padded_to_a_square() -> None:
     assert preprocess(Image.new("L", (400_000, 1), 255), GREY).shape == GREY.shape
 
 
-def test_gif_gives_its_first_frame() -> None:
+def test_the_first_frame_of_a_gif_is_read() -> None:
     first, second = Image.fromarray(drawing()), Image.fromarray(drawing().T.copy())
     animation = encode(first, "GIF", save_all=True, append_images=[second])
     np.testing.assert_array_equal(
@@ -205,7 +206,7 @@ def test_gif_gives_its_first_frame() -> None:
     "bomb",
     [png_of_claimed_size(1001, 1000), png_of_claimed_size(2**31 - 1, 2**31 - 1), webp_of_claimed_size(16384, 16384)],
 )
-def test_too_many_pixels_are_refused_from_the_header_alone(bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_are_refused_by_the_header(bomb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(*_: object) -> None:
         raise AssertionError("pixels were decoded")
 
@@ -214,7 +215,7 @@ def test_too_many_pixels_are_refused_from_the_header_alone(bomb: bytes, monkeypa
         decode(bomb, max_pixels=LIMIT)
 
 
-def test_the_limit_itself_is_accepted() -> None:
+def test_an_image_at_the_limit_is_accepted() -> None:
     data = encode(Image.new("L", (100, 100)))
     assert decode(data, max_pixels=10_000).size == (100, 100)
     with pytest.raises(ImageError, match="100 x 100 is more than 9999 pixels"):
@@ -222,7 +223,7 @@ def test_the_limit_itself_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
-def test_half_a_file_is_refused(form: str) -> None:
+def test_a_truncated_file_is_refused(form: str) -> None:
     rng = np.random.default_rng(0)
     data = encode(Image.fromarray(rng.integers(0, 255, (64, 64), dtype=np.uint8)), form)
     with pytest.raises(ImageError, match=r"truncated|damaged"):
@@ -241,7 +242,7 @@ def test_a_palette_png_without_its_palette_is_refused(spec: ImageSpec) -> None:
         load(png_of_claimed_size(4, 4, colour=3, data=bytes(4 * 5)), spec, max_pixels=LIMIT)
 
 
-def test_lack_of_memory_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_not_reported_as_an_invalid_image(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> None:
         raise MemoryError
 
@@ -250,7 +251,7 @@ def test_lack_of_memory_is_not_blamed_on_the_image(monkeypatch: pytest.MonkeyPat
         load(encode(Image.fromarray(drawing())), GREY, max_pixels=LIMIT)
 
 
-def test_an_empty_file_is_named_as_such() -> None:
+def test_an_empty_file_is_reported_as_empty() -> None:
     with pytest.raises(ImageError, match="empty"):
         decode(b"", max_pixels=LIMIT)
 
@@ -267,7 +268,7 @@ def shape_or_refusal(data: bytes) -> tuple[int, ...] | None:
 
 @given(MAGIC, st.binary(max_size=400))
 @settings(max_examples=400, deadline=None)
-def test_random_bytes_raise_nothing_but_image_error(magic: bytes, rest: bytes) -> None:
+def test_random_bytes_raise_only_image_error(magic: bytes, rest: bytes) -> None:
     assert shape_or_refusal(magic + rest) in (None, GREY.shape)
 
 
@@ -279,10 +280,32 @@ WHOLE = [
 
 @given(st.sampled_from(WHOLE), st.data())
 @settings(max_examples=400, deadline=None)
-def test_changed_and_cut_files_raise_nothing_but_image_error(whole: bytes, data: st.DataObject) -> None:
+def test_changed_and_truncated_files_raise_only_image_error(whole: bytes, data: st.DataObject) -> None:
     damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(1, len(whole)))
     assert shape_or_refusal(bytes(damaged)) in (None, GREY.shape)
     assert shape_or_refusal(bytes(damaged[:cut])) in (None, GREY.shape)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2**24), st.integers(1, 2**24), st.binary(max_size=20))
+def test_the_canvas_of_an_extended_webp_is_read_before_pillow_opens_it(width: int, height: int, rest: bytes) -> None:
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    data = b"RIFF" + bytes(4) + b"WEBPVP8X" + bytes(8) + sides
+    assert _webp_canvas(data + rest) == (width, height)
+    for other in (data[:29], b"RIFX" + data[4:], data[:15] + b"L" + data[16:], data[:8] + b"XEBP" + data[12:]):
+        assert _webp_canvas(other) == (0, 0)
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR])
+def test_shrinking_averages_all_pixels_and_enlarging_interpolates(spec: ImageSpec) -> None:
+    board = (255 * (np.indices((112, 112)).sum(0) % 2)).astype(np.uint8)
+    board[40:72, 40:72] = 255
+    inside = preprocess(Image.fromarray(board), replace(spec, normalise_polarity=False))[:, 1:9, 1:27]
+    assert 120 <= inside.min() <= inside.max() <= 135
+    edge = np.full((7, 7), 255, np.uint8)
+    edge[:, :3] = 0
+    levels = np.unique(preprocess(Image.fromarray(edge), replace(spec, normalise_polarity=False)))
+    assert len(levels) > 3

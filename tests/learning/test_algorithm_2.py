@@ -1,4 +1,7 @@
-"""Algorithm 2 (Reptile): θ, α and φ against a reference implementation with double backward, and its effect on L_φ."""
+"""Algorithm 2 (Reptile): its outer step, its proxies, and the effect of meta-training on the loss.
+
+``tests/benchmarks/test_plain_training.py`` compares θ, α and φ with a plain implementation.
+"""
 
 from dataclasses import replace
 
@@ -16,49 +19,6 @@ from lamanas_core.recipe import Recipe
 from lamanas_core.train.loop import _apply, _begin
 from tests.learning.helpers import MINIATURE, first_step, float64_episode, float64_learner
 from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
-
-
-def by_double_backward(
-    learner: TaskLearner, parameters: Parameters, task: Episode, count: int, proxy: Proxy
-) -> Parameters:
-    """θ, α and φ after ``count`` steps on one task by Algorithm 2 as printed, with torch's own optimizers."""
-    theta, alpha, phi = (
-        {n: v.clone().requires_grad_() for n, v in part.items()}
-        for part in (parameters.theta, parameters.alpha, parameters.phi)
-    )
-    inner = torch.optim.Adam([*theta.values(), *alpha.values()], lr=0.005, betas=(0.0, 0.999))
-    phi_optimizer = torch.optim.Adam(phi.values(), lr=0.01)
-    variables = [*theta.values(), *alpha.values()]
-    for k in range(count):
-        features, _ = learner.embed(theta, alpha, task.support, mixing=learner.mixing(k, count, None))
-        logits = features @ theta["head.weight"].T + theta["head.bias"]
-        entropy = F.cross_entropy(logits, task.support_labels)
-        moving = learner.learned_loss(phi, logits, task.support_labels, k / count)[0]
-        if proxy == "mse":
-            value = (moving - entropy.detach()).square()
-        else:
-            fixed = torch.autograd.grad(entropy, variables, retain_graph=True, materialize_grads=True)
-            slopes = torch.autograd.grad(moving, variables, create_graph=True, materialize_grads=True)
-            value = -torch.stack([(a * b).sum() for a, b in zip(slopes, fixed, strict=True)]).sum()
-        phi_optimizer.zero_grad()
-        torch.autograd.backward(value, inputs=list(phi.values()), retain_graph=True)
-        loss = learner.learned_loss(parameters.phi, logits, task.support_labels, k / count)[0]
-        inner.zero_grad()
-        torch.autograd.backward(loss, inputs=variables)
-        phi_optimizer.step()
-        inner.step()
-    return replace(parameters, theta=theta, alpha=alpha, phi=phi)
-
-
-@pytest.mark.parametrize("loss", ["fnn", "lstm"])
-@pytest.mark.parametrize("proxy", ["mse", "inner_product"])
-def test_algorithm_2_equals_a_reference_implementation(proxy: Proxy, loss: str) -> None:
-    learner, parameters = float64_learner(with_loss(SMALL, loss))
-    task = float64_episode()
-    results = reptile(learner, parameters, task, 3, generator(), proxy, 0.01).gradients
-    plain = by_double_backward(learner, parameters, task, 3, proxy).named()
-    for name, old in parameters.named().items():
-        torch.testing.assert_close(old - results[name], plain[name].detach(), rtol=1e-6, atol=1e-6, msg=name)
 
 
 def test_the_outer_step_of_reptile_is_the_mean_difference_without_clipping() -> None:

@@ -1,6 +1,7 @@
 """Shares, inputs, pruning and genotype against small cases calculated by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,3 +87,16 @@ def test_the_size_by_hand_counts_one_whole_operation_less_than_two_halves() -> N
     alpha["normal.operations"][0] = 0.0
     halves = size(network, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), RECIPE)
     assert halves > whole
+
+
+def test_paths_are_dropped_only_with_a_generator() -> None:
+    config = replace(CONFIG, drop_path=0.5)
+    alpha = initial_alpha(config)
+
+    def kept(dropping: torch.Generator | None) -> set[tuple[int, ...]]:
+        weights = cell_weights(alpha, config, temperature=1.0, threshold=0.0, dropping=dropping)
+        return {operations for kind in weights.kinds.values() for operations in kind.kept}
+
+    everything = tuple(range(len(config.operations)))
+    assert all(kept(None) == {everything} for _ in range(10))
+    assert len(kept(torch.Generator().manual_seed(0))) > 1

@@ -17,7 +17,7 @@ from lamanas_core.config import Calibration
 from lamanas_core.data.episodes import out_of_class, to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads import FittedHead, FittedPrototypes
-from lamanas_core.measure.calibrate import calibrated
+from lamanas_core.measure.calibrate import _fitted_temperature, calibrated
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes
@@ -113,3 +113,18 @@ def test_out_of_class_images_are_from_every_class_outside_the_episode_and_none_i
 
 def values(images: Tensor) -> set[int]:
     return set(images.flatten().tolist())
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0, 5.0, 20.0])
+def test_the_fitted_temperature_reverses_a_scale_within_its_range(temperature: float) -> None:
+    """Logits that are calibrated after division by the temperature."""
+    exact = 2 * torch.randn(40_000, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.multinomial(exact.softmax(1), 1, generator=torch.Generator().manual_seed(1)).squeeze(1)
+    assert _fitted_temperature(exact * temperature, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_the_fitted_temperature_stays_within_its_range() -> None:
+    right, wrong = torch.eye(4).repeat(5, 1), torch.eye(4).roll(1, 0).repeat(5, 1)
+    labels = torch.arange(4).repeat(5)
+    assert _fitted_temperature(right, labels) == 0.05
+    assert _fitted_temperature(1000 * wrong, labels) == 20.0

@@ -54,3 +54,9 @@ def test_rotated_classes_are_classes_of_their_own() -> None:
 def test_a_task_within_an_alphabet_has_only_its_classes() -> None:
     for seed in range(10):
         assert len({numbered().groups[i] for i in sampled(seed, 3, 1, within_group=True).classes}) == 1
+
+
+def test_a_class_with_few_images_keeps_one_as_a_query() -> None:
+    episode = sampled(0, CLASSES, 2 * IMAGES)
+    assert torch.bincount(episode.support_labels).tolist() == [IMAGES - 1] * CLASSES
+    assert torch.bincount(episode.query_labels).tolist() == [1] * CLASSES

@@ -63,6 +63,14 @@ def test_the_state_of_the_lstm_carries_over_between_steps() -> None:
     assert first.item() != second.item()
 
 
+def test_a_feed_forward_loss_has_no_state() -> None:
+    scores, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+    loss = LearnedLoss("fnn", True, 4, torch.Generator().manual_seed(0))
+    first, state = loss(scores, labels, 0.0, None)
+    assert state is None
+    assert torch.equal(loss(scores, labels, 0.0, state)[0], first)
+
+
 @settings(deadline=None)
 @given(seed=st.integers(0, 1000), shots=st.lists(st.integers(1, 4), min_size=2, max_size=5))
 def test_leave_one_out_equals_prototypes_computed_without_each_image(seed: int, shots: list[int]) -> None:

@@ -12,8 +12,11 @@ from torch.func import functional_call
 from cli.main import main
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.data.episodes import to_float
+from lamanas_core.data.folders import load_dataset
+from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.heads import leave_one_out_logits
-from lamanas_core.measure.landscape import loss_landscape
+from lamanas_core.measure.landscape import _plane, loss_landscape, support_set
 from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.plots import curves, genotype
 from lamanas_core.search.operations import OPERATIONS
@@ -135,3 +138,23 @@ def test_a_surface_falls_to_the_right_and_upwards_towards_the_true_class(seed: i
     assert found.a[0] < 0 < found.a[-1]
     assert bool((middle[1:] < middle[:-1]).all())
     assert found.entropy[-1, 2] < found.entropy[0, 2]
+
+
+def test_the_support_set_of_a_surface_has_validation_classes_or_generated_glyphs(tmp_path: Path) -> None:
+    spec = MINIATURE.network.image
+    write_folders(tmp_path / "data", classes=20, images=4, seed=5)
+    images, labels, ways = support_set(spec, tmp_path / "data", None, 3, 2, seed=0)
+    known = to_float(load_dataset(tmp_path / "data", spec)["val"].images)
+    assert (ways, labels.tolist()) == (3, [0, 0, 1, 1, 2, 2])
+    assert all(any(torch.equal(image, other) for other in known) for image in images)
+    generated, _, _ = support_set(spec, None, None, 3, 2, seed=0)
+    assert generated.shape == images.shape
+    assert not any(torch.equal(image, other) for image in generated for other in known)
+
+
+def test_a_surface_extends_to_one_and_a_half_times_the_margin() -> None:
+    """With a margin of 8 for the true class the extent is 12; without a margin it depends on the size of the logits."""
+    labels = torch.arange(3)
+    assert _plane(8 * torch.eye(3), labels)[2] == pytest.approx(12)
+    behind = torch.tensor([[0.0, 0.0, 6.0]] * 2)
+    assert _plane(behind, torch.tensor([0, 1]))[2] == pytest.approx(9)

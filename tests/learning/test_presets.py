@@ -2,9 +2,11 @@
 
 from typing import get_args, get_type_hints
 
+import pytest
+
 from app.schemas import TrainBody
 from lamanas_client.operations import TrainingOptions
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PRESETS, TrainingConfig
 
 
 def test_service_and_client_offer_all_presets() -> None:
@@ -15,3 +17,23 @@ def test_service_and_client_offer_all_presets() -> None:
 
 def test_each_preset_has_its_own_name() -> None:
     assert {name: config.preset for name, config in PRESETS.items()} == {name: name for name in PRESETS}
+
+
+def test_the_warm_up_is_scaled_with_the_meta_training_if_only_that_is_given() -> None:
+    assert TrainingConfig.from_request({"meta_epochs": 3}).warm_up_epochs == 6
+    assert TrainingConfig.from_request({"meta_epochs": 3, "warm_up_epochs": 1}).warm_up_epochs == 1
+    assert TrainingConfig.from_request({"meta_batch": 2}).warm_up_epochs == TrainingConfig().warm_up_epochs
+
+
+def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:
+    assert TrainingConfig.from_request({"start": "shipped"}).pretrained is None
+    assert TrainingConfig.from_request({"pretrained": "resnet18.safetensors"}).start is None
+    with pytest.raises(ValueError, match="start and pretrained are mutually exclusive"):
+        TrainingConfig.from_request({"start": "shipped", "pretrained": "resnet18.safetensors"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_rotations_are_classes_by_default_only_for_grey_images(preset: str) -> None:
+    expected = PRESETS[preset].network.image.channels == 1
+    assert TrainingConfig.from_request({"preset": preset}).rotations is expected
+    assert TrainingConfig.from_request({"preset": preset, "rotations": not expected}).rotations is not expected

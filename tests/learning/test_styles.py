@@ -1,11 +1,13 @@
 """A style changes all images of a task in the same way."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamanas_core.data.augment import restyled
+from lamanas_core.data.augment import _retaken, restyled
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.recipe import Styles
 
@@ -50,6 +52,15 @@ def test_a_style_of_photos_does_not_treat_dark_or_bright_areas_as_ink() -> None:
     for seed in range(30):
         styled = restyled(photo, PHOTOS, Styles(), torch.Generator().manual_seed(seed))
         halfway = (styled[:, :, 14, 14] + styled[:, :, 0, 0])[..., None, None] / 2
-        assert (
-            (styled < halfway).sum((2, 3)) - 144
-        ).abs().max() <= 36  # at the lowest resolution; a thicker pen would remove 44
+        # 36 at the lowest resolution; a thicker pen would remove 44.
+        assert ((styled < halfway).sum((2, 3)) - 144).abs().max() <= 36
+
+
+def test_coloured_light_multiplies_each_channel_by_its_own_factor() -> None:
+    recipe = replace(Styles(), coarse=0.0, exposure=0.0, coloured_light=1.0, darkest_light=0.5)
+    white = torch.ones(1, 3, 4, 4)
+    lights = [_retaken(white, recipe, torch.Generator().manual_seed(seed))[0, :, 0, 0] for seed in range(50)]
+    factors = torch.stack(lights)
+    assert 0.5 <= float(factors.min()) < 0.55
+    assert 0.95 < float(factors.max()) < 1
+    assert all(len(set(light.tolist())) == 3 for light in lights)

@@ -48,7 +48,11 @@ def test_resume_continues_an_interrupted_run(
         patch.setattr("cli.show.print_bar", stop)
         assert train() == 130
     assert not (tmp_path / "run" / "model.json").exists()
+    so_far = training.model_so_far(tmp_path / "run")
+    assert so_far.card.keys() == {"config"}
+    assert so_far.config == MINIATURE
     assert train("--resume") == 0
+    assert training.model_so_far(tmp_path / "run").version == read(tmp_path / "run").version
     assert [row["epoch"] for row in read_curves(tmp_path / "run")] == [1, 2]
     assert json.loads(capsys.readouterr().out)["version"] == read(tmp_path / "run").version
 

@@ -1,6 +1,8 @@
 """The files in a run's folder, and the precision of training."""
 
+import datetime
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +23,11 @@ from lamanas_core.meta.maml import maml
 from lamanas_core.meta.warm_up import warm_up_gradient
 from lamanas_core.recipe import Recipe, WarmUp
 from lamanas_core.train import checkpoint, provenance
+from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.loop import _check_same
 from lamanas_core.train.run_folder import Curves, keep_phi, kept_phi, read_curves, read_split, write_split
 from lamanas_core.train.tasks import TaskSource
+from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE, float64_episode
 
 
@@ -103,10 +107,45 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         _check_same(config, replace(recipe, meta_average_decay=0.5), saved, tmp_path)
 
 
-def test_the_commit_of_a_git_checkout_is_known(tmp_path: Path) -> None:
+def test_the_commit_of_a_source_tree_says_whether_files_differ_from_it(tmp_path: Path) -> None:
     assert provenance.commit(tmp_path) is None
-    found = provenance.provenance()
-    assert set(found) == {"date", "lamanas", "torch", "commit"}
+
+    def git(*words: str) -> str:
+        options = ["-c", "user.name=a", "-c", "user.email=a@example.invalid", "-c", "commit.gpgsign=false"]
+        return subprocess.run(
+            ["git", *options, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout
+
+    git("init", "--quiet")
+    (tmp_path / "file").write_text("first")
+    git("add", "file")
+    git("commit", "--quiet", "--message", "first")
+    head = git("rev-parse", "HEAD").strip()
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "runs").write_text("not part of the source")
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "file").write_text("second")
+    assert provenance.commit(tmp_path) == head + "+"
+
+
+def test_a_folder_with_a_broken_repository_has_no_commit(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: nowhere")
+    assert provenance.commit(tmp_path) is None
+
+
+def test_provenance_has_the_commit_of_this_source_tree_and_versions() -> None:
+    recorded = provenance.provenance()
+    assert recorded["commit"] == provenance.commit(ROOT)
+    assert recorded["torch"] == torch.__version__
+    assert datetime.date.fromisoformat(recorded["date"] or "").year >= 2026
+
+
+def test_missing_snapshots_of_the_loss_are_named_with_the_available_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="after meta-epoch 3; available: none"):
+        kept_phi(tmp_path, [3])
+    keep_phi(tmp_path, 20, {"output.bias": torch.zeros(1)})
+    with pytest.raises(ValueError, match="after meta-epoch 3; available: 20"):
+        kept_phi(tmp_path, [20, 3])
 
 
 def test_half_precision_is_for_cuda_only() -> None:
@@ -144,6 +183,11 @@ def test_larger_images_give_smaller_tasks_and_photos_are_not_rotated(tmp_path: P
     assert TrainingConfig.from_request({}).rotations
     assert not TrainingConfig.from_request({"preset": "rgb84"}).rotations
     assert TrainingConfig.from_request({"preset": "rgb84", "rotations": True}).rotations
+
+
+def test_only_the_first_process_of_a_run_writes() -> None:
+    assert [Ranks(rank, 3).first for rank in range(3)] == [True, False, False]
+    assert Ranks().first
 
 
 def test_a_written_checkpoint_is_read_back(tmp_path: Path) -> None:

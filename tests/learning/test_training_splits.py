@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from lamanas_core.data.folders import ImageClasses, load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
-from lamanas_core.data.splits import Split
+from lamanas_core.data.sources.omniglot import class_files
+from lamanas_core.data.splits import DatasetError, Split, by_seed
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.train.run_folder import read_curves
+from lamanas_core.train.run_folder import read_curves, read_split
 from tests.learning.brief_training import brief, miniature, trained
 from tests.learning.helpers import MINIATURE
 
@@ -77,3 +79,35 @@ def test_the_card_states_the_ink_range_of_the_training_split(runs: dict[str, Run
         stated = run.model.card["domain"]["ink"]
         assert stated == pytest.approx(np.quantile(ink, [0.01, 0.99]).tolist(), abs=1e-4)
     assert runs["train"].model.card["domain"] != runs["none"].model.card["domain"]
+
+
+def test_a_run_records_the_split_that_it_trains_on(tmp_path: Path) -> None:
+    write_folders(tmp_path / "data", classes=20, images=4, seed=0)
+    with miniature():
+        trained(brief(warm_up_epochs=1, meta_epochs=1, seed=3), tmp_path / "data", tmp_path / "run")
+    expected = load_dataset(tmp_path / "data", IMAGE, seed=3)
+    assert read_split(tmp_path / "run") == {part: list(classes.names) for part, classes in expected.items()}
+
+
+def test_fewer_than_six_classes_are_not_split() -> None:
+    names = [f"class {number}" for number in range(6)]
+    with pytest.raises(DatasetError, match="5 classes; training needs at least 6"):
+        by_seed(names[:5], 0)
+    parts = by_seed(names, 0)
+    assert sorted(name for part in parts.values() for name in part) == names
+    assert min(len(part) for part in parts.values()) >= 1
+
+
+@pytest.mark.parametrize("zipped", [(), ("images_background",), ("images_background", "images_evaluation")])
+def test_omniglot_is_read_from_folders_and_zips(zipped: tuple[str, ...], tmp_path: Path) -> None:
+    drawings = {}
+    for number, part in enumerate(("images_background", "images_evaluation")):
+        for character in ("character01", "character02"):
+            folder = tmp_path / part / "Alphabet" / character
+            folder.mkdir(parents=True)
+            drawings[f"{part}/Alphabet/{character}"] = bytes([number, int(character[-1])])
+            (folder / "0001_01.png").write_bytes(drawings[f"{part}/Alphabet/{character}"])
+        if part in zipped:
+            shutil.make_archive(str(tmp_path / part), "zip", tmp_path, part)
+            shutil.rmtree(tmp_path / part)
+    assert {name: images[0]() for name, images in class_files(tmp_path)} == drawings

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+# The key of the tests that belong to every module, after those of its own row.
+EVERY_MODULE = "*"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # The sample has of each area in proportion to its number of places. Globs are relative to the root.
@@ -18,8 +20,9 @@ AREAS: Mapping[str, tuple[str, ...]] = {
 # The longest prefix of a module's path decides. The tests of a row run in its order, up to the first failure: the most
 # specific and fastest first. One string a row: names of files under ``tests/``, without ``test_`` and ``.py``.
 TABLE: Mapping[str, str] = {
+    EVERY_MODULE: "conventions",
     "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
-    "app/images/archive.py": "app/parsing app/bad_input app/episodes",
+    "app/images/archive.py": "app/archives app/parsing app/bad_input app/episodes",
     "app/images/edits.py": "app/support",
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input",
@@ -27,18 +30,21 @@ TABLE: Mapping[str, str] = {
     "app/inference/": "app/predict app/operation app/telemetry",
     "app/queue.py": "store/queue store/lease",
     "app/store/": "store/lease store/memory store/trainings store/async_store store/lookup_cache app/operation",
+    "app/store/episodes.py": "store/episodes store/async_store store/memory app/support app/episodes",
+    "app/store/jobs.py": "store/episodes store/async_store store/trainings",
     "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",
     "app/store/claims.py": "store/lease store/trainings workers/claims",
     "app/store/measures.py": "workers/telemetry app/telemetry",
     "app/store/notifications.py": "store/async_store app/episodes",
+    "app/store/lua_names.py": "store/registry",
     "app/store/registry.py": "store/registry store/lease",
-    "app/store/workers.py": "app/telemetry app/operation",
+    "app/store/workers.py": "workers/reconciler app/telemetry app/operation",
     "lamanas_core/adapt/adapted.py": (
         "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
     ),
     "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks goldens/goldens",
     "lamanas_core/adapt/inner.py": (
-        "learning/steps learning/gradients learning/artifact goldens/goldens learning/paper"
+        "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),
     "lamanas_core/adapt/onnx.py": "learning/artifact learning/paper",
     "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
@@ -48,7 +54,7 @@ TABLE: Mapping[str, str] = {
         "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
     ),
     "lamanas_core/config.py": (
-        "learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
+        "goldens/documents learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
     ),
     "lamanas_core/data/augment.py": "learning/styles learning/training_tasks",
     "lamanas_core/data/episodes.py": "learning/episodes learning/training_tasks learning/calibration",
@@ -56,11 +62,11 @@ TABLE: Mapping[str, str] = {
         "learning/episodes learning/training_tasks learning/training_folder learning/training_splits cli/data"
     ),
     "lamanas_core/data/sources/omniglot.py": (
-        "cli/bad_command_lines learning/train_command learning/episodes learning/shipped"
+        "learning/sources learning/training_splits cli/bad_command_lines learning/train_command learning/shipped"
     ),
     "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
     "lamanas_core/data/": "cli/data learning/episodes",
-    "lamanas_core/data/sources/glyphs.py": "cli/data goldens/goldens",
+    "lamanas_core/data/sources/glyphs.py": "learning/sources cli/data goldens/goldens",
     "lamanas_core/devices.py": "learning/training_folder learning/train_command",
     "lamanas_core/files.py": "files",
     "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
@@ -68,33 +74,35 @@ TABLE: Mapping[str, str] = {
         "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
     "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
-    "lamanas_core/image_spec.py": "images/images",
+    "lamanas_core/image_spec.py": "goldens/documents images/images",
     "lamanas_core/losses/invariant.py": (
-        "learning/losses learning/gradients learning/together learning/starting learning/paper"
+        "learning/losses learning/gradients learning/together learning/starting goldens/goldens learning/paper"
     ),
-    "lamanas_core/losses/paper.py": "learning/losses learning/paper",
+    "lamanas_core/losses/paper.py": "benchmarks/plain_training learning/losses learning/paper",
     "lamanas_core/losses/slope.py": "learning/starting learning/plots",
     "lamanas_core/measure/ablate.py": "learning/ablation",
     "lamanas_core/measure/calibrate.py": "learning/calibration learning/training_splits learning/shipped",
     "lamanas_core/measure/evaluate.py": (
-        "learning/evaluation learning/ablation learning/training_stages learning/shipped"
+        "goldens/documents learning/evaluation learning/ablation learning/training_stages learning/shipped"
     ),
     "lamanas_core/measure/landscape.py": "learning/plots",
     "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
-    "lamanas_core/measure/table1.py": "learning/figures learning/reproduction",
+    "lamanas_core/measure/table1.py": "goldens/documents learning/figures learning/reproduction",
     "lamanas_core/meta/gradient.py": "learning/gradients learning/algorithm_2 learning/paper goldens/goldens",
-    "lamanas_core/meta/maml.py": "learning/gradients learning/training_stages learning/paper goldens/goldens",
+    "lamanas_core/meta/maml.py": (
+        "benchmarks/plain_training learning/gradients learning/training_stages learning/paper goldens/goldens"
+    ),
     "lamanas_core/meta/reptile.py": (
-        "learning/algorithm_2 learning/steps learning/gradients learning/paper goldens/goldens"
+        "benchmarks/plain_training learning/algorithm_2 learning/steps learning/gradients goldens/goldens"
     ),
     "lamanas_core/meta/warm_up.py": "learning/warm_up learning/architecture learning/training_stages goldens/goldens",
     "lamanas_core/meta_model.py": "learning/artifact learning/starting learning/train_command learning/shipped",
     "lamanas_core/onnx_writer.py": "learning/artifact learning/registries learning/paper",
     "lamanas_core/recipe.py": (
-        "learning/recipe learning/training_stages goldens/goldens learning/training_tasks learning/styles"
+        "goldens/documents learning/recipe learning/training_stages learning/training_tasks learning/styles"
     ),
     "lamanas_core/search/alpha.py": (
-        "learning/architecture learning/plots learning/together learning/paper learning/artifact"
+        "learning/architecture learning/steps learning/together learning/plots learning/paper learning/artifact"
     ),
     "lamanas_core/search/batch_norm.py": "learning/batch_norm learning/artifact learning/paper",
     "lamanas_core/search/network.py": (
@@ -113,7 +121,9 @@ TABLE: Mapping[str, str] = {
         "learning/training learning/training_splits learning/training_processes"
     ),
     "lamanas_core/train/provenance.py": "learning/training_folder learning/train_command",
-    "lamanas_core/train/run_folder.py": "learning/training_folder learning/train_command learning/training_processes",
+    "lamanas_core/train/run_folder.py": (
+        "learning/training_folder learning/train_command learning/plots learning/training_processes"
+    ),
     "lamanas_core/train/starting.py": "learning/starting learning/reproduction",
     "lamanas_core/train/tasks.py": (
         "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
@@ -124,7 +134,7 @@ TABLE: Mapping[str, str] = {
     "workers/faults.py": "workers/faults",
     "workers/learner.py": "cli/models workers/telemetry processes/commands",
     "workers/logs.py": "app/telemetry workers/telemetry",
-    "workers/main.py": "workers/telemetry workers/adapt_worker processes/commands",
+    "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
     "workers/reconciler.py": "workers/reconciler workers/adapt_worker",
     "workers/tasks.py": "workers/claims workers/adapt_worker",
     "workers/train.py": "workers/claims workers/train_worker",
@@ -146,5 +156,6 @@ def row_of(path: str, table: Mapping[str, str] = TABLE) -> str:
 
 def belonging(path: str, table: Mapping[str, str] = TABLE) -> tuple[str, ...]:
     """The test files that belong to a module, in the order in which they run."""
-    words = (word.rpartition("/") for word in table[row_of(path, table)].split())
-    return tuple(f"tests/{folder}/test_{name}.py" for folder, _, name in words)
+    words = (*table[row_of(path, table)].split(), *table.get(EVERY_MODULE, "").split())
+    split = (word.rpartition("/") for word in words)
+    return tuple(f"tests/{folder}{slash}test_{name}.py" for folder, slash, name in split)

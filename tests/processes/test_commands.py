@@ -20,22 +20,25 @@ def data_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_token_before_the_first_start_says_what_to_do(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_token_before_the_first_start_explains_what_to_do(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["token"]) == 1
     assert f"there is no {data_dir}/admin-token" in capsys.readouterr().err
 
 
-def test_init_makes_secrets_once_and_token_prints_one(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_creates_secrets_once_and_token_prints_one(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "--secrets", str(data_dir / "secrets")]) == 0
-    made = {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()}
-    assert {path.name for path in made} == {"admin-token", "redis-password", "redis.conf"}
-    assert made[data_dir / "secrets" / "redis.conf"].split()[1] == made[data_dir / "secrets" / "redis-password"].strip()
+    secrets = {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()}
+    assert {path.name for path in secrets} == {"admin-token", "redis-password", "redis.conf"}
+    assert (
+        secrets[data_dir / "secrets" / "redis.conf"].split()[1]
+        == secrets[data_dir / "secrets" / "redis-password"].strip()
+    )
     assert stat.S_IMODE((data_dir / "admin-token").stat().st_mode) == 0o600
     assert main(["init", "--secrets", str(data_dir / "secrets")]) == 0
-    assert {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()} == made
+    assert {path: path.read_text() for path in data_dir.rglob("*") if path.is_file()} == secrets
     capsys.readouterr()
     assert main(["token"]) == 0
-    assert capsys.readouterr().out == made[data_dir / "admin-token"]
+    assert capsys.readouterr().out == secrets[data_dir / "admin-token"]
 
 
 def test_minting_twice_keeps_the_first_token(tmp_path: Path) -> None:
@@ -46,14 +49,14 @@ def test_minting_twice_keeps_the_first_token(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["admin-token"]
 
 
-def test_a_start_does_not_announce_a_token_whose_key_is_revoked(settings: Settings, sync_store: SyncStore) -> None:
+def test_a_start_does_not_print_a_token_whose_key_is_revoked(settings: Settings, sync_store: SyncStore) -> None:
     admin.ensure(settings, sync_store)
     [key] = sync_store.api_keys.all()
     admin.ensure(settings, sync_store)  # a second start
     sync_store.api_keys.revoke(key.id)
     with pytest.raises(CommandError, match=rf"{settings.admin_token_file} is revoked: .* or delete it"):
         admin.ensure(settings, sync_store)
-    app.ensure_admin(settings)  # one more process of an app that others have keys of comes up all the same
+    app.ensure_admin(settings)  # an additional app process of an installation with other keys starts anyway
     settings.admin_token_file.unlink()
     admin.ensure(settings, sync_store)
     assert [one.revoked for one in sync_store.api_keys.all()] == [True, False]

@@ -1,4 +1,4 @@
-"""``lamanas serve`` starts, answers, mends, drains and leaves nothing behind."""
+"""``lamanas serve`` starts, serves, restarts processes, drains and leaves nothing behind."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ def get(url: str, token: str) -> httpx.Response:
 
 
 def running_with(pid: int, part: bytes) -> list[int]:
-    """The processes below this one that have ``part`` in their command."""
+    """The descendants of this process whose command contains ``part``."""
     return [one for one in family(pid) if part in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
@@ -49,13 +49,13 @@ def test_running_service_answers_and_keeps_its_token_private(service: Service) -
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_processes_of_a_service_are_in_sessions_of_their_own(service: Service) -> None:
+def test_processes_of_a_service_have_separate_sessions(service: Service) -> None:
     children = family(service.process.pid)[1:]
     assert len(children) >= 4
     assert os.getsid(service.process.pid) not in {os.getsid(child) for child in children}
 
 
-def test_workers_give_way_to_the_app(service: Service) -> None:
+def test_workers_have_a_lower_priority_than_the_app(service: Service) -> None:
     def niceness(part: bytes) -> set[tuple[int, str]]:
         pids = running_with(service.process.pid, part)
         group = [Path(f"/proc/{pid}/autogroup") for pid in pids]
@@ -74,26 +74,26 @@ def test_app_does_not_import_torch(service: Service) -> None:
     assert not any("libtorch" in Path(f"/proc/{pid}/maps").read_text() for pid in apps)
 
 
-def test_app_processes_share_one_port_and_their_counts(serve: Serve, short_folder: Path) -> None:
+def test_app_processes_share_one_port_and_their_metrics(serve: Serve, short_folder: Path) -> None:
     process = serve(LAMANAS_APP_PROCESSES="3")
     running = until_serving(process, short_folder)
     apps = running_with(process.pid, b"cli.main\0app")
     assert len(apps) == 3
-    for _ in range(24):  # each by a connection of its own
+    for _ in range(24):  # each over a new connection
         assert get(f"{running.url}/models", running.token).status_code == 200
     counted = 'lamanas_http_requests_total{method="GET",route="/models",status="200"} 24.0'
     assert all(counted in get(f"{running.url}/metrics", running.token).text for _ in range(12))
     assert len({path.name for path in (short_folder / "metrics").glob("counter_*.db")}) == 3
 
 
-def test_second_serve_on_the_same_data_directory_says_so(service: Service) -> None:
+def test_second_serve_on_the_same_data_directory_is_refused(service: Service) -> None:
     process = serve_process(service.data_dir)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert f"process {service.process.pid} already serves from" in output
 
 
-def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serve, short_folder: Path) -> None:
+def test_used_port_is_reported_before_anything_starts(service: Service, serve: Serve, short_folder: Path) -> None:
     port = service.url.rpartition(":")[2]
     process = serve(LAMANAS_PORT=port)
     output, _ = process.communicate(timeout=PATIENCE_S)
@@ -103,7 +103,7 @@ def test_taken_port_is_told_before_anything_starts(service: Service, serve: Serv
     assert not (short_folder / "redis").exists()
 
 
-def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folder: Path) -> None:
+def test_serving_beyond_loopback_without_keys_is_refused(serve: Serve, short_folder: Path) -> None:
     process = serve(LAMANAS_HOST="0.0.0.0")  # noqa: S104
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
@@ -114,7 +114,7 @@ def test_bound_beyond_loopback_without_keys_it_refuses(serve: Serve, short_folde
 @pytest.mark.parametrize(
     ("name", "value"), [("LAMANAS_PORT", "none"), ("LAMANAS_DEVICE", "abacus"), ("REDIS_URL", "http://x")]
 )
-def test_wrong_setting_is_named(serve: Serve, name: str, value: str) -> None:
+def test_invalid_setting_is_named(serve: Serve, name: str, value: str) -> None:
     process = serve(**{name: value})
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
@@ -147,10 +147,10 @@ def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve:
     assert get(f"{again.url}/models", first.token).status_code == 200
 
 
-def test_killed_parts_are_started_again_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
+def test_killed_parts_are_restarted_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
     process = serve()
     running = until_serving(process, short_folder)
-    # Retries connecting for as long as a restart takes.
+    # Retries the connection for as long as a restart takes.
     with httpx.Client(transport=httpx.HTTPTransport(retries=8), headers=running.headers, timeout=60) as client:
         for part in (b"redis.sock", b"cli.main\0app"):
             killed = running_with(process.pid, part)
@@ -161,7 +161,9 @@ def test_killed_parts_are_started_again_and_requests_wait_for_them(serve: Serve,
             assert client.get(f"{running.url}/models").status_code == 200, part
 
 
-def test_given_redis_is_used_and_none_is_started(redis_server: PrivateRedis, serve: Serve, short_folder: Path) -> None:
+def test_configured_redis_is_used_and_none_is_started(
+    redis_server: PrivateRedis, serve: Serve, short_folder: Path
+) -> None:
     data_dir = short_folder / "data"
     process = serve(REDIS_URL=redis_server.settings.store_url, LAMANAS_DATA_DIR=str(data_dir))
     running = until_serving(process, data_dir)
@@ -171,7 +173,7 @@ def test_given_redis_is_used_and_none_is_started(redis_server: PrivateRedis, ser
         assert answer.status == 200
 
 
-def test_socket_of_a_deep_data_directory_is_kept_short(tmp_path: Path) -> None:
+def test_socket_of_a_deep_data_directory_has_a_short_path(tmp_path: Path) -> None:
     deep = test_settings(tmp_path / ("d" * 120))
     assert len(os.fsencode(deep.redis_socket)) <= 107
     assert deep.redis_socket == test_settings(tmp_path / ("d" * 120)).redis_socket

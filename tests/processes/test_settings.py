@@ -1,4 +1,4 @@
-"""Settings come from the environment, and a value that cannot work is refused by its name."""
+"""Settings are read from the environment, and an invalid value is refused by name."""
 
 import os
 from pathlib import Path
@@ -32,13 +32,13 @@ def test_defaults_are_a_private_redis_and_loopback(monkeypatch: pytest.MonkeyPat
     assert settings.store_url == f"unix://{tmp_path}/data/redis.sock"
 
 
-def test_dotenv_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_dotenv_is_read_and_the_environment_takes_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LAMANAS_PORT=8001\nLAMANAS_HOST=::1\nOTHER=1\n")
     settings = from_environment(monkeypatch, tmp_path, LAMANAS_PORT="8002")
     assert (settings.host, settings.port) == ("::1", 8002)
 
 
-def test_empty_redis_url_means_the_private_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_empty_redis_url_means_the_private_redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert from_environment(monkeypatch, tmp_path, REDIS_URL="").embedded
 
 
@@ -53,7 +53,7 @@ def test_empty_redis_url_means_the_private_one(monkeypatch: pytest.MonkeyPatch, 
         ("LAMANAS_REDIS_PASSWORD_FILE", "/nowhere"),
     ],
 )
-def test_impossible_value_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str) -> None:
+def test_invalid_value_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(ValidationError):
         from_environment(monkeypatch, tmp_path, **{name: value})
 
@@ -69,13 +69,13 @@ def test_impossible_value_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ("example.org", False),
     ],
 )
-def test_loopback_is_told_from_the_world(tmp_path: Path, host: str, loopback: bool) -> None:
+def test_loopback_addresses_are_recognised(tmp_path: Path, host: str, loopback: bool) -> None:
     assert test_settings(tmp_path, host=host).loopback == loopback
 
 
 @pytest.mark.parametrize("user", ["", "one%40lamanas"])
 @given(password=st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1))
-def test_password_of_any_characters_reaches_redis_with_the_user_of_the_url(
+def test_password_with_any_characters_is_used_with_the_user_of_the_url(
     tmp_path_factory: pytest.TempPathFactory, user: str, password: str
 ) -> None:
     file = tmp_path_factory.mktemp("secret") / "password"
@@ -112,8 +112,6 @@ def test_unreadable_password_file_is_named(tmp_path: Path) -> None:
         "unix:///run/redis.sock?db=first",
     ],
 )
-def test_url_that_leads_nowhere_is_refused_by_its_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
-) -> None:
+def test_invalid_redis_url_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str) -> None:
     with pytest.raises(ValidationError, match=r"REDIS_URL (must|cannot)"):
         from_environment(monkeypatch, tmp_path, REDIS_URL=url)

@@ -1,4 +1,4 @@
-"""Processes that end are started again; those that will not end are killed."""
+"""Processes that end are restarted; processes that ignore SIGTERM are killed."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from cli.supervisor import Service, Supervisor
 from tests.waiting import until_gone
 
 ASLEEP = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
-DEAF = [
+IGNORING = [
     sys.executable,
     "-c",
     "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w').close(); signal.pause()",
@@ -27,7 +27,7 @@ def supervisor() -> Supervisor:
     return Supervisor()
 
 
-def test_ended_process_is_started_again(supervisor: Supervisor) -> None:
+def test_ended_process_is_restarted(supervisor: Supervisor) -> None:
     service = supervisor.start("sleeper", ASLEEP, dict(os.environ))
     first = pid(service)
     os.kill(first, 9)
@@ -37,26 +37,28 @@ def test_ended_process_is_started_again(supervisor: Supervisor) -> None:
     assert service.process is None
 
 
-def test_process_that_keeps_ending_is_counted(supervisor: Supervisor) -> None:
+def test_restarts_of_a_process_are_counted(supervisor: Supervisor) -> None:
     service = supervisor.start("broken", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
     while service.failed_starts < 3:
         supervisor.watch(0.1)
 
 
-def test_deaf_process_is_killed_at_the_end_of_its_time(supervisor: Supervisor, tmp_path: "os.PathLike[str]") -> None:
+def test_process_that_ignores_sigterm_is_killed_after_the_timeout(
+    supervisor: Supervisor, tmp_path: "os.PathLike[str]"
+) -> None:
     listening = os.path.join(tmp_path, "listening")  # noqa: PTH118
     os.mkfifo(listening)
-    service = supervisor.start("deaf", [*DEAF, listening], dict(os.environ))
+    service = supervisor.start("ignoring", [*IGNORING, listening], dict(os.environ))
     with open(listening):  # noqa: PTH123 (returns when the process has opened its end)
-        deaf = pid(service)
+        ignoring = pid(service)
     supervisor.stop([service], 0.1)
-    until_gone([deaf])
+    until_gone([ignoring])
 
 
-def test_a_signal_to_the_whole_group_asks_once_and_only_ctrl_c_hurries(supervisor: Supervisor) -> None:
+def test_only_ctrl_c_as_a_second_signal_hurries_the_stop(supervisor: Supervisor) -> None:
     with supervisor.signals():
         signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)  # make passes its own on
+        signal.raise_signal(signal.SIGTERM)  # make forwards the signal as well
         assert (supervisor.stop_asked, supervisor.hurry) == (True, False)
         signal.raise_signal(signal.SIGINT)
         assert supervisor.hurry

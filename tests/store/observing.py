@@ -1,4 +1,4 @@
-"""What a call to the store does in Redis: the notices that it publishes, and the times that it sets."""
+"""Observes the effects of a call to the store in Redis: the notifications published, and the times set."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _END = b"end"
 
 @contextmanager
 def notices(server: PrivateRedis) -> Iterator[list[str]]:
-    """Fills the list, when the block ends, with the changes that were published in it."""
+    """A list that contains, after the block, the changes that were published during it."""
     found: list[str] = []
     subscription = server.client.pubsub()  # type: ignore[no-untyped-call]
     subscription.subscribe(keys.CHANGES)
@@ -27,18 +27,18 @@ def notices(server: PrivateRedis) -> Iterator[list[str]]:
 
 
 class Clock:
-    """Whether a time was set in a block, to a duration after the time of Redis then."""
+    """Checks that a time in Redis was set since this clock was created, relative to the server's time."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
         self.started = self._now()
 
     def is_in(self, milliseconds: float, at: Any) -> bool:
-        """``at``: ms since 1970, at this many ms after a moment between the making of this clock and now."""
+        """Whether ``at``, in ms since 1970, is this many ms after a moment between the clock's creation and now."""
         return self.started + milliseconds <= float(at) <= self._now() + milliseconds
 
     def expires_in(self, milliseconds: float, name: str) -> bool:
-        """Whether the key was set to expire this many ms after such a moment (+-1: PTTL is rounded)."""
+        """Whether the key expires this many ms after such a moment (+-1, since PTTL is rounded)."""
         before = self._now()
         left = self._redis.pttl(name)
         now = self._now()

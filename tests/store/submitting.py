@@ -1,4 +1,4 @@
-"""A small episode, as the app would submit it."""
+"""Submits a small episode as the app does."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ SUPPORT = (np.arange(4 * 28 * 28) % 251).astype(np.uint8).reshape(4, 1, 28, 28)
 
 
 async def create(store: Store, **changed: Any) -> tuple[EpisodeRecord, bool]:
-    """Two classes, two images each."""
+    """Creates an episode with two classes of two images each."""
     given: dict[str, Any] = {
         "owner": "owner1",
         "name": "test",
@@ -37,7 +37,7 @@ async def submit(settings: Settings, **changed: Any) -> EpisodeRecord:
 
 
 def get(settings: Settings, id: str) -> EpisodeRecord:
-    """The record as it is now. Raises NotFound, Gone."""
+    """The current record. Raises NotFound, Gone."""
 
     async def read() -> EpisodeRecord:
         store = await Store.open(settings)

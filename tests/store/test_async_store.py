@@ -1,4 +1,4 @@
-"""What the app sees of the store, on a real Redis."""
+"""The app's interface to the store, with a real Redis."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> 
     asyncio.run(run())
 
 
-def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
+def test_cached_keys_and_episodes_are_dropped_at_notifications(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup_cache, "MAX_AGE_S", 3600.0)
@@ -51,7 +51,7 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
         found, state = await store.api_keys.find_with_state(token, episode.id)
         assert (found is not None, state, await store.episodes.state(episode.id)) == (True, "queued", "queued")
         record = keys.record("episode", episode.id)
-        redis_server.client.hset(record, "state", "other")  # no notice
+        redis_server.client.hset(record, "state", "other")  # without a notification
         assert await store.episodes.state(episode.id) == "queued"
         await noticed(store, "the subscription", lambda: redis_server.client.client_kill_filter(_type="pubsub"))
         assert await store.episodes.state(episode.id) == "other"
@@ -65,22 +65,22 @@ def test_what_is_kept_of_keys_and_episodes_goes_with_redis_notices(
     with_store(settings, body)
 
 
-def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_subscription_is_renewed_after_redis_refused_it(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
-        told: asyncio.Queue[str | None] = asyncio.Queue()
-        changes = Notifications(store._redis, told.put_nowait)
+        events: asyncio.Queue[str | None] = asyncio.Queue()
+        changes = Notifications(store._redis, events.put_nowait)
         changes.start()
         try:
             async with asyncio.timeout(60):
-                await told.get()  # it listens
+                await events.get()  # it is subscribed
                 redis_server.client.acl_setuser("default", enabled=True, reset_channels=True)
                 redis_server.client.client_kill_filter(_type="pubsub")
                 for _ in range(2):
-                    await told.get()
+                    await events.get()
                 redis_server.client.acl_setuser("default", enabled=True, channels=["*"])
                 while not redis_server.client.publish(keys.CHANGES, "episode:x"):
-                    await told.get()
-                while await told.get() != "episode:x":
+                    await events.get()
+                while await events.get() != "episode:x":
                     pass
         finally:
             await changes.stop()
@@ -95,7 +95,7 @@ def test_listening_goes_on_after_redis_refused_it(redis_server: PrivateRedis, se
         (("REPLICAOF", "127.0.0.1", "1"), ReadOnlyError),
     ],
 )
-def test_redis_that_takes_no_writes_is_told_as_unavailable(
+def test_redis_that_accepts_no_writes_is_reported_as_unavailable(
     refuse: tuple[str, ...], refusal: type[Exception], redis_server: PrivateRedis, settings: Settings
 ) -> None:
     async def body(store: Store) -> None:
@@ -109,7 +109,7 @@ def test_redis_that_takes_no_writes_is_told_as_unavailable(
     with_store(settings, body)
 
 
-def test_redis_that_cannot_save_to_its_disk_is_told_as_unavailable(
+def test_redis_that_cannot_save_to_disk_is_reported_as_unavailable(
     redis_server: PrivateRedis, settings: Settings, tmp_path: Path
 ) -> None:
     async def body(store: Store) -> None:
@@ -133,7 +133,7 @@ def test_redis_that_cannot_save_to_its_disk_is_told_as_unavailable(
     worker.close()
 
 
-def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
+def test_submitted_episode_is_read_back_as_requested(settings: Settings) -> None:
     async def body(store: Store) -> None:
         record, created = await create(store)
         assert created
@@ -146,7 +146,7 @@ def test_submitted_episode_is_told_as_it_was_asked(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_submission_wakes_a_worker_with_the_id_alone(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_submission_sends_only_the_id_to_a_worker(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         await create(store)
 
@@ -155,7 +155,7 @@ def test_submission_wakes_a_worker_with_the_id_alone(redis_server: PrivateRedis,
     assert len(message) < 2000
 
 
-def test_same_idempotency_key_gives_the_first_episode_and_another_request_is_refused(settings: Settings) -> None:
+def test_same_idempotency_key_returns_the_first_episode_and_refuses_another_request(settings: Settings) -> None:
     async def body(store: Store) -> None:
         first, created = await create(store, idempotency_key="k", request_digest="d1")
         again, created_again = await create(store, idempotency_key="k", request_digest="d1")
@@ -170,7 +170,7 @@ def test_same_idempotency_key_gives_the_first_episode_and_another_request_is_ref
     with_store(settings, body)
 
 
-def test_many_submissions_at_once_with_one_idempotency_key_make_one_episode(settings: Settings) -> None:
+def test_concurrent_submissions_with_one_idempotency_key_create_one_episode(settings: Settings) -> None:
     async def body(store: Store) -> None:
         results = await asyncio.gather(*(create(store, idempotency_key="k", request_digest="d") for _ in range(20)))
         assert len({record.id for record, _ in results}) == 1
@@ -193,7 +193,7 @@ def test_full_queue_refuses_and_stores_nothing(redis_server: PrivateRedis) -> No
 
 
 async def watch(store: Store, id: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Watches to the end; calls ``then`` at each record."""
+    """Watches until the end; calls ``then`` for each record."""
     async for _ in store.episodes.watch(id):
         if then is not None:
             await then()
@@ -203,7 +203,7 @@ async def redis_client_keys(server: PrivateRedis) -> set[Any]:
     return set(await asyncio.to_thread(server.client.keys, "*"))
 
 
-def test_deleted_is_told_from_unknown(settings: Settings) -> None:
+def test_deleted_episode_is_distinguished_from_an_unknown_one(settings: Settings) -> None:
     async def body(store: Store) -> None:
         record, _ = await create(store)
         await store.episodes.delete(record.id)
@@ -219,13 +219,13 @@ def test_deleted_is_told_from_unknown(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_expired_episode_is_gone_and_leaves_nothing_but_its_tombstone(redis_server: PrivateRedis) -> None:
+def test_expired_episode_is_gone_and_leaves_only_its_tombstone(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, episode_ttl_seconds=1)
 
     async def body(store: Store) -> None:
         record, _ = await create(store)
         sweeper = SyncStore.open(settings)
-        # The watcher looks again by itself, so the expiry ends it even though nobody announces it.
+        # The watcher also polls, so that it notices the expiry, which is not announced.
         with pytest.raises(Gone):
             await watch(store, record.id)
         sweeper.reconciliation.sweep()
@@ -236,11 +236,11 @@ def test_expired_episode_is_gone_and_leaves_nothing_but_its_tombstone(redis_serv
     with_store(settings, body)
 
 
-def test_pages_go_through_all_of_an_owners_episodes_newest_first(settings: Settings) -> None:
+def test_pages_contain_all_episodes_of_an_owner_newest_first(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        made = [(await create(store))[0].id for _ in range(7)]
+        ids = [(await create(store))[0].id for _ in range(7)]
         await create(store, owner="owner2")
-        await store.episodes.delete(made[3])
+        await store.episodes.delete(ids[3])
         seen: list[str] = []
         cursor = None
         while True:
@@ -248,15 +248,15 @@ def test_pages_go_through_all_of_an_owners_episodes_newest_first(settings: Setti
             seen += [record.id for record in page]
             if cursor is None:
                 break
-        del made[3]
+        del ids[3]
         assert sorted(seen, reverse=True) == seen
-        assert set(seen) == set(made)
+        assert set(seen) == set(ids)
         assert len((await store.episodes.page(None, 100))[0]) == 7
 
     with_store(settings, body)
 
 
-def test_watcher_sees_progress_and_the_end_also_across_a_restart_of_redis(redis_server: PrivateRedis) -> None:
+def test_watcher_sees_progress_and_the_end_across_a_restart_of_redis(redis_server: PrivateRedis) -> None:
     settings = redis_server.settings
 
     async def body(store: Store) -> None:
@@ -291,7 +291,7 @@ def test_deleting_ends_a_watch(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_first_model_becomes_active_and_others_wait_to_be_activated(settings: Settings, sync_store: SyncStore) -> None:
+def test_first_model_becomes_active_and_others_must_be_activated(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         assert await store.models.active() is None
         sync_store.models.register("v1", b"1", {"config": {}})
@@ -321,3 +321,25 @@ def test_key_is_found_by_its_token_until_it_is_revoked(
         assert await store.api_keys.find(token) is None
 
     with_store(settings, body)
+
+
+def test_pages_are_filled_past_records_that_have_expired(redis_server: PrivateRedis, settings: Settings) -> None:
+    """The index still names them until it is swept."""
+
+    async def body(store: Store) -> None:
+        made = [(await create(store))[0].id for _ in range(7)]
+        for id in made[2:5]:
+            redis_server.client.delete(keys.record("episode", id))
+        page, cursor = await store.episodes.page("owner1", 3)
+        assert [record.id for record in page] == [made[6], made[5], made[1]]
+        assert [record.id for record in (await store.episodes.page("owner1", 3, cursor))[0]] == [made[0]]
+
+    with_store(settings, body)
+
+
+def test_all_keys_are_listed_oldest_first_with_the_revoked_ones(settings: Settings, sync_store: SyncStore) -> None:
+    made = [sync_store.api_keys.create(f"key {number}", {"predict"})[0].id for number in range(4)]
+    sync_store.api_keys.revoke(made[1])
+    found = sync_store.api_keys.all()
+    assert [record.id for record in found] == made
+    assert [record.revoked for record in found] == [False, True, False, False]

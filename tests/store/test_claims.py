@@ -1,4 +1,4 @@
-"""All that a claim changes in Redis, and how long it lasts."""
+"""Everything that a claim changes in Redis, and how long claims last."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,22 +29,22 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture
 def id(settings: Settings, kind: Kind) -> str:
     """A queued job."""
-    made: list[str] = []
+    ids: list[str] = []
 
     async def body(store: Store) -> None:
         if kind == "episode":
-            made.append((await create(store))[0].id)
+            ids.append((await create(store))[0].id)
         else:
-            made.append((await store.trainings.create(owner="owner1", dataset="shapes", options={})).id)
+            ids.append((await store.trainings.create(owner="owner1", dataset="shapes", options={})).id)
 
     with_store(settings, body)
-    return made[0]
+    return ids[0]
 
 
 def claim(store: SyncStore, kind: Kind, id: str, worker: str = "one") -> Claim:
-    made = store.claims.claim(kind, id, worker)
-    assert made is not None
-    return made
+    claimed = store.claims.claim(kind, id, worker)
+    assert claimed is not None
+    return claimed
 
 
 def fields(server: PrivateRedis, kind: Kind, id: str) -> dict[str, str]:
@@ -62,24 +62,29 @@ def test_claim_moves_a_job_from_the_queue_to_the_leases(
     redis_server.client.hset(keys.record(kind, id), mapping={"error": "before", "progress": '{"losses":[1.0]}'})
     clock = Clock(redis_server.client)
     with notices(redis_server) as changed:
-        made = claim(sync_store, kind, id)
+        claimed = claim(sync_store, kind, id)
     assert changed == [f"{kind}:{id}"]
     found = fields(redis_server, kind, id)
     assert (found["state"], found["worker"], found["attempts"], found["fence"]) == (RUNNING[kind], "one", "1", "1")
     assert "error" not in found
     assert found["progress"] == ("{}" if kind == "episode" else '{"losses":[1.0]}')
-    assert (made.fence, made.worker, made.record.state, made.record.attempts) == (1, "one", RUNNING[kind], 1)
+    assert (claimed.fence, claimed.worker, claimed.record.state, claimed.record.attempts) == (
+        1,
+        "one",
+        RUNNING[kind],
+        1,
+    )
     assert redis_server.client.zcard(keys.queued(kind)) == 0
     assert clock.is_in(LEASE_MS[kind], redis_server.client.zscore(keys.leases(kind), id))
 
 
-def test_renewing_gives_the_time_of_a_lease_from_now(
+def test_renewed_lease_lasts_its_full_time_from_now(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
-    made = claim(sync_store, kind, id)
+    claimed = claim(sync_store, kind, id)
     redis_server.client.zadd(keys.leases(kind), {id: 1})
     clock = Clock(redis_server.client)
-    assert sync_store.claims.renew(made) == "valid"
+    assert sync_store.claims.renew(claimed) == "valid"
     assert clock.is_in(LEASE_MS[kind], redis_server.client.zscore(keys.leases(kind), id))
 
 
@@ -87,22 +92,22 @@ def test_renewing_gives_the_time_of_a_lease_from_now(
 def test_claim_that_is_not_valid_changes_nothing(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str, changed: dict[Any, Any]
 ) -> None:
-    made = claim(sync_store, kind, id)
+    claimed = claim(sync_store, kind, id)
     redis_server.client.hset(keys.record(kind, id), mapping=changed)
     redis_server.client.zadd(keys.leases(kind), {id: 1})
     before = fields(redis_server, kind, id)
-    assert sync_store.claims.renew(made) == "lost"
-    with notices(redis_server) as told:
-        assert not sync_store.claims.report_progress(made, {"step": 9})
+    assert sync_store.claims.renew(claimed) == "lost"
+    with notices(redis_server) as announced:
+        assert not sync_store.claims.report_progress(claimed, {"step": 9})
         for end in (sync_store.claims.fail, sync_store.claims.retry):
-            assert not end(made, "late")
-        assert not sync_store.claims.cancelled(made)
-        assert not sync_store.claims.hand_back(made)
+            assert not end(claimed, "late")
+        assert not sync_store.claims.cancelled(claimed)
+        assert not sync_store.claims.hand_back(claimed)
         if kind == "episode":
-            assert not sync_store.claims.commit_episode(made, {}, {}, b"late")
+            assert not sync_store.claims.commit_episode(claimed, {}, {}, b"late")
         else:
-            assert not sync_store.claims.commit_training(made, "v", b"late", {})
-    assert (told, fields(redis_server, kind, id)) == ([], before)
+            assert not sync_store.claims.commit_training(claimed, "v", b"late", {})
+    assert (announced, fields(redis_server, kind, id)) == ([], before)
     assert redis_server.client.zscore(keys.leases(kind), id) == 1
     assert redis_server.client.zcard(keys.MODELS) == redis_server.client.zcard(keys.ARTIFACTS) == 0
 
@@ -110,24 +115,24 @@ def test_claim_that_is_not_valid_changes_nothing(
 def test_progress_is_stored_and_announced(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
-    made = claim(sync_store, kind, id)
+    claimed = claim(sync_store, kind, id)
     with notices(redis_server) as changed:
-        assert sync_store.claims.report_progress(made, {"losses": [0.5]}, epoch=0)
+        assert sync_store.claims.report_progress(claimed, {"losses": [0.5]}, epoch=0)
     found = fields(redis_server, kind, id)
     assert (changed, found["progress"]) == ([f"{kind}:{id}"], '{"losses":[0.5]}')
     assert "furthest" not in found
 
 
-def test_attempts_are_counted_anew_only_when_a_run_gets_further(
+def test_attempts_are_reset_only_when_a_run_makes_progress(
     redis_server: PrivateRedis, sync_store: SyncStore, settings: Settings
 ) -> None:
     async def body(store: Store) -> None:
         id = (await store.trainings.create(owner="owner1", dataset="shapes", options={})).id
-        made = claim(sync_store, "training", id)
+        claimed = claim(sync_store, "training", id)
         record = keys.record("training", id)
         for epoch, attempts in ((1, "1"), (1, "3"), (2, "1"), (10, "1"), (9, "3"), (10, "3"), (11, "1")):
             redis_server.client.hset(record, "attempts", 3)
-            assert sync_store.claims.report_progress(made, {}, epoch=epoch)
+            assert sync_store.claims.report_progress(claimed, {}, epoch=epoch)
             assert fields(redis_server, "training", id)["attempts"] == attempts, epoch
 
     with_store(settings, body)
@@ -136,11 +141,11 @@ def test_attempts_are_counted_anew_only_when_a_run_gets_further(
 @pytest.mark.parametrize(
     ("end", "attempts", "state", "counted", "error"),
     [
-        (lambda store, made: store.claims.fail(made, "no"), 1, "failed", "1", "no"),
-        (lambda store, made: store.claims.retry(made, "no"), MAX_ATTEMPTS - 1, "queued", "2", None),
-        (lambda store, made: store.claims.retry(made, "no"), MAX_ATTEMPTS, "failed", "3", "no"),
-        (lambda store, made: store.claims.hand_back(made), MAX_ATTEMPTS, "queued", "2", None),
-        (lambda store, made: store.claims.cancelled(made), 1, "cancelled", "1", None),
+        (lambda store, claimed: store.claims.fail(claimed, "no"), 1, "failed", "1", "no"),
+        (lambda store, claimed: store.claims.retry(claimed, "no"), MAX_ATTEMPTS - 1, "queued", "2", None),
+        (lambda store, claimed: store.claims.retry(claimed, "no"), MAX_ATTEMPTS, "failed", "3", "no"),
+        (lambda store, claimed: store.claims.hand_back(claimed), MAX_ATTEMPTS, "queued", "2", None),
+        (lambda store, claimed: store.claims.cancelled(claimed), 1, "cancelled", "1", None),
     ],
 )
 def test_end_of_a_claim_is_stored_and_announced(
@@ -154,11 +159,11 @@ def test_end_of_a_claim_is_stored_and_announced(
     kind: Kind,
     id: str,
 ) -> None:
-    made = claim(sync_store, kind, id)
+    claimed = claim(sync_store, kind, id)
     redis_server.client.hset(keys.record(kind, id), "attempts", attempts)
     clock = Clock(redis_server.client)
     with notices(redis_server) as changed:
-        assert end(sync_store, made)
+        assert end(sync_store, claimed)
     found = fields(redis_server, kind, id)
     assert (changed, found["state"], found["attempts"]) == ([f"{kind}:{id}"], state, counted)
     assert found.get("error") == error
@@ -173,10 +178,10 @@ def test_finished_run_is_announced_and_its_lease_ends(
 ) -> None:
     async def body(store: Store) -> None:
         id = (await store.trainings.create(owner="owner1", dataset="shapes", options={})).id
-        made = claim(sync_store, "training", id)
+        claimed = claim(sync_store, "training", id)
         clock = Clock(redis_server.client)
         with notices(redis_server) as changed:
-            assert sync_store.claims.commit_training(made, "v2", b"weights", {"a": 1})
+            assert sync_store.claims.commit_training(claimed, "v2", b"weights", {"a": 1})
         assert changed == [f"training:{id}"]
         assert redis_server.client.zcard(keys.leases("training")) == 0
         model = await store.models.active()
@@ -192,12 +197,12 @@ def test_support_set_of_a_deleted_episode_is_not_found(
 ) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
-        made = claim(sync_store, "episode", id)
-        images, _ = sync_store.claims.support(made)
+        claimed = claim(sync_store, "episode", id)
+        images, _ = sync_store.claims.support(claimed)
         images[0] = 1  # not read-only
         await store.episodes.delete(id)
         with pytest.raises(NotFound, match="was deleted"):
-            sync_store.claims.support(made)
+            sync_store.claims.support(claimed)
 
     with_store(settings, body)
 
@@ -205,7 +210,7 @@ def test_support_set_of_a_deleted_episode_is_not_found(
 # ---------------------------------------------------------------------- reconciliation
 
 
-def test_lease_ends_when_its_time_has_come_and_not_before(
+def test_lease_expires_at_its_time_and_not_before(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
     claim(sync_store, kind, id)
@@ -221,7 +226,7 @@ def test_lease_ends_when_its_time_has_come_and_not_before(
 
 
 @pytest.mark.parametrize(("attempts", "state"), [(MAX_ATTEMPTS - 1, "queued"), (MAX_ATTEMPTS, "failed")])
-def test_job_is_given_up_after_the_last_attempt_and_not_before(
+def test_job_fails_after_the_last_attempt_and_not_before(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str, attempts: int, state: str
 ) -> None:
     claim(sync_store, kind, id)
@@ -234,7 +239,9 @@ def test_job_is_given_up_after_the_last_attempt_and_not_before(
     assert ("given up" in found.get("error", "")) == (state == "failed")
 
 
-def test_lease_of_a_missing_record_is_removed_in_silence(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_lease_of_a_missing_record_is_removed_without_a_notification(
+    redis_server: PrivateRedis, sync_store: SyncStore
+) -> None:
     redis_server.client.zadd(keys.leases("episode"), {"gone": 1})
     with notices(redis_server) as changed:
         assert sync_store.reconciliation.due("episode") == []
@@ -242,7 +249,7 @@ def test_lease_of_a_missing_record_is_removed_in_silence(redis_server: PrivateRe
     assert not redis_server.client.exists(keys.record("episode", "gone"))
 
 
-def test_due_takes_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_at_most_a_hundred_due_wake_ups_are_returned(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     redis_server.client.zadd(keys.queued("episode"), {f"id{number:03}": 0 for number in range(101)})
     assert [len(sync_store.reconciliation.due("episode")) for _ in range(3)] == [100, 1, 0]
 
@@ -257,7 +264,7 @@ def test_due_takes_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: S
         (2, 2, 3600, False),
     ],
 )
-def test_wake_up_is_sent_again_when_it_must_be_lost(
+def test_wake_up_is_sent_again_when_it_must_have_been_lost(
     redis_server: PrivateRedis, sync_store: SyncStore, waiting: int, messages: int, seconds: float, due: bool
 ) -> None:
     client = redis_server.client
@@ -273,11 +280,11 @@ def test_wake_up_is_sent_again_when_it_must_be_lost(
         assert clock.is_in(0, score) if due else score == woken_at
 
 
-def test_only_a_leased_job_has_a_lease_to_end(
+def test_only_the_lease_of_a_leased_job_is_expired(
     redis_server: PrivateRedis, sync_store: SyncStore, kind: Kind, id: str
 ) -> None:
-    made = claim(sync_store, kind, id)
-    assert sync_store.claims.hand_back(made)
+    claimed = claim(sync_store, kind, id)
+    assert sync_store.claims.hand_back(claimed)
     assert not sync_store.reconciliation.expire_lease(kind, id, "one")
     assert redis_server.client.zcard(keys.leases(kind)) == 0
 
@@ -292,8 +299,13 @@ def test_leases_are_as_long_as_documented() -> None:
 def test_key_of_a_training_request_is_kept_for_a_day(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         clock = Clock(redis_server.client)
-        asked: dict[str, Any] = {"owner": "o", "dataset": "shapes", "options": {"a": 1, "b": 2}, "idempotency_key": "k"}
-        runs = await asyncio.gather(*(store.trainings.create(**asked) for _ in range(3)))
+        request: dict[str, Any] = {
+            "owner": "o",
+            "dataset": "shapes",
+            "options": {"a": 1, "b": 2},
+            "idempotency_key": "k",
+        }
+        runs = await asyncio.gather(*(store.trainings.create(**request) for _ in range(3)))
         assert len({run.id for run in runs}) == 1
         assert clock.expires_in(86_400_000, keys.idempotency("o", "k"))
         assert clock.is_in(0, redis_server.client.zscore(keys.queued("training"), runs[0].id))
@@ -303,17 +315,17 @@ def test_key_of_a_training_request_is_kept_for_a_day(redis_server: PrivateRedis,
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_cancelling_and_resuming_are_announced_and_clear_what_was_before(
+def test_cancelling_and_resuming_are_announced_and_clear_earlier_fields(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, running: bool
 ) -> None:
     async def body(store: Store) -> None:
         id = (await store.trainings.create(owner="o", dataset="shapes", options={})).id
-        made = claim(sync_store, "training", id) if running else None
+        claimed = claim(sync_store, "training", id) if running else None
         with notices(redis_server) as changed:
             await store.trainings.cancel(id)
         assert changed == [f"training:{id}"]
-        if made is not None:
-            assert sync_store.claims.fail(made, "disk full")
+        if claimed is not None:
+            assert sync_store.claims.fail(claimed, "disk full")
         with notices(redis_server) as changed:
             ended = await store.trainings.cancel(id)
         assert (changed, ended.state) == ([], "failed" if running else "cancelled")

@@ -1,4 +1,4 @@
-"""All that an episode is in Redis, from its creation to its end."""
+"""The data of an episode in Redis, from its creation to its end."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from tests.store.test_async_store import with_store
 
 DAY_MS = 86_400_000
 TTL_MS = 5_000_000
-# What an episode of SUPPORT counts for: its images, and 8 KiB for the rest.
+# The size that an episode of SUPPORT counts: its images, and 8 KiB for the rest.
 COUNTED = SUPPORT.size + 8192
 
 
@@ -29,7 +29,7 @@ def settings(redis_server: PrivateRedis) -> Settings:
 
 
 def left(server: PrivateRedis, id: str) -> set[str]:
-    """The keys that have the id in their name, and the names of the collections that contain it."""
+    """The keys whose names contain the id, and the collections that contain it."""
     client: Any = server.client
     found = {name.decode() for name in client.keys(f"*{id}*")}
     for name in client.keys("*"):
@@ -41,9 +41,9 @@ def left(server: PrivateRedis, id: str) -> set[str]:
     return found
 
 
-def test_created_episode_has_all_that_was_asked_for(settings: Settings) -> None:
+def test_created_episode_has_all_requested_fields(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        with logs.working_on(request_id="request-7"):
+        with logs.with_fields(request_id="request-7"):
             record, created = await create(store, seed=5, parent="p1")
         assert created
         assert record == EpisodeRecord(
@@ -88,7 +88,7 @@ def test_every_key_of_an_episode_expires_with_it_and_its_tombstone_a_day_later(
     with_store(settings, body)
 
 
-def test_command_that_the_client_library_sends_twice_makes_one_episode(
+def test_command_that_the_client_library_sends_twice_creates_one_episode(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys, "new_id", lambda: "the-same-id")
@@ -105,7 +105,7 @@ def test_command_that_the_client_library_sends_twice_makes_one_episode(
     "wrong",
     [{"support": SUPPORT.astype(np.float32)}, {"support": SUPPORT[0]}, {"labels": [0, 0, 1]}, {"labels": [0] * 5}],
 )
-def test_support_set_of_another_form_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
+def test_support_set_of_another_shape_is_refused(settings: Settings, wrong: dict[str, Any]) -> None:
     async def body(store: Store) -> None:
         with pytest.raises(ValueError, match="uint8"):
             await create(store, **wrong)
@@ -113,7 +113,7 @@ def test_support_set_of_another_form_is_refused(settings: Settings, wrong: dict[
     with_store(settings, body)
 
 
-def test_idempotency_key_of_a_deleted_episode_is_answered_with_gone(settings: Settings) -> None:
+def test_idempotency_key_of_a_deleted_episode_raises_gone(settings: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store, idempotency_key="k", request_digest="d"))[0].id
         await store.episodes.delete(id)
@@ -124,11 +124,11 @@ def test_idempotency_key_of_a_deleted_episode_is_answered_with_gone(settings: Se
     with_store(settings, body)
 
 
-def test_without_an_idempotency_key_equal_requests_make_two_episodes(settings: Settings) -> None:
+def test_without_an_idempotency_key_equal_requests_create_two_episodes(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        made = [await create(store, request_digest="d") for _ in range(2)]
-        assert [created for _, created in made] == [True, True]
-        assert made[0][0].id != made[1][0].id
+        created = [await create(store, request_digest="d") for _ in range(2)]
+        assert [created for _, created in created] == [True, True]
+        assert created[0][0].id != created[1][0].id
 
     with_store(settings, body)
 
@@ -153,7 +153,7 @@ def test_support_sets_are_accepted_up_to_three_quarters_of_the_limit(
     with_store(settings, body)
 
 
-def test_support_set_takes_room_from_the_oldest_classifier(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_support_set_replaces_the_oldest_classifier(redis_server: PrivateRedis, settings: Settings) -> None:
     worker = SyncStore.open(settings)
     client: Any = redis_server.client
     megabyte = 2**20
@@ -166,7 +166,7 @@ def test_support_set_takes_room_from_the_oldest_classifier(redis_server: Private
         store.episodes._settings = settings.model_copy(update={"max_store_bytes": limit})
         await create(store, support=np.zeros((64, 1, 128, 128), np.uint8), labels=[0] * 64)
         kept = [id for id in ids if client.exists(keys.artifact(id))]
-        assert 0 < len(kept) < len(ids)  # the command itself takes some of the memory, too
+        assert 0 < len(kept) < len(ids)  # the command itself uses some memory, too
         assert kept == ids[-len(kept) :]
         assert client.zrange(keys.ARTIFACTS, 0, -1) == [id.encode() for id in kept]
 
@@ -223,7 +223,7 @@ def test_sweep_removes_expired_episodes_and_no_others(
     with_store(settings, body)
 
 
-def test_sweep_takes_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_sweep_removes_at_most_a_hundred_at_a_time(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     redis_server.client.zadd(keys.EXPIRY, {f"id{number} owner": number for number in range(1, 102)})
     assert [sync_store.reconciliation.sweep() for _ in range(3)] == [100, 1, 0]
 
@@ -246,7 +246,7 @@ def test_classifier_expires_with_its_episode(
     with_store(settings, body)
 
 
-def test_dropped_classifier_is_asked_for_with_a_wake_up_and_a_notice(
+def test_dropped_classifier_is_requested_with_a_wake_up_and_a_notification(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     client: Any = redis_server.client
@@ -269,7 +269,7 @@ def test_dropped_classifier_is_asked_for_with_a_wake_up_and_a_notice(
     with_store(settings, body)
 
 
-def test_adapting_again_does_not_shorten_how_long_unfinished_episodes_are_counted(
+def test_adapting_again_does_not_shorten_the_count_of_unfinished_episodes(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     client: Any = redis_server.client
@@ -287,7 +287,7 @@ def test_adapting_again_does_not_shorten_how_long_unfinished_episodes_are_counte
 
 
 @pytest.mark.parametrize("state", ["queued", "failed"])
-def test_episode_without_a_classifier_is_not_enqueued_by_asking_for_it(
+def test_request_for_a_missing_classifier_does_not_enqueue_the_episode(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, state: str
 ) -> None:
     async def body(store: Store) -> None:
@@ -306,7 +306,7 @@ def test_episode_without_a_classifier_is_not_enqueued_by_asking_for_it(
     with_store(settings, body)
 
 
-def test_owner_may_have_as_many_unfinished_episodes_as_the_limit_says(redis_server: PrivateRedis) -> None:
+def test_owner_may_have_unfinished_episodes_up_to_the_limit(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, max_unfinished=2)
     worker = SyncStore.open(settings)
 
@@ -316,7 +316,7 @@ def test_owner_may_have_as_many_unfinished_episodes_as_the_limit_says(redis_serv
             with pytest.raises(QueueFull, match="too many of your episodes") as refused:
                 await create(store)
             assert refused.value.own
-            claim = worker.claims.claim("episode", ids[0], "one")  # it is adapting the second time
+            claim = worker.claims.claim("episode", ids[0], "one")  # it is being adapted the second time
         assert claim is None
         await create(store, owner="owner2")
         await store.episodes.delete(ids[0])
@@ -325,7 +325,7 @@ def test_owner_may_have_as_many_unfinished_episodes_as_the_limit_says(redis_serv
     with_store(settings, body)
 
 
-def test_images_that_are_gone_are_told_with_their_owner(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_missing_images_raise_gone_with_their_owner(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         redis_server.client.delete(keys.support(id))
@@ -338,19 +338,19 @@ def test_images_that_are_gone_are_told_with_their_owner(redis_server: PrivateRed
     with_store(settings, body)
 
 
-def test_pages_end_with_the_last_record_and_name_their_last_one_before(settings: Settings) -> None:
+def test_incomplete_page_has_no_cursor_and_others_have_their_last_id(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        made = [(await create(store))[0] for _ in range(3)][::-1]
-        assert await store.episodes.page("owner1", 4) == (made, None)
-        assert await store.episodes.page("owner1", 3) == (made, made[2].id)
-        assert await store.episodes.page("owner1", 3, made[2].id) == ([], None)
-        assert await store.episodes.page(None, 1, made[0].id) == (made[1:2], made[1].id)
+        created = [(await create(store))[0] for _ in range(3)][::-1]
+        assert await store.episodes.page("owner1", 4) == (created, None)
+        assert await store.episodes.page("owner1", 3) == (created, created[2].id)
+        assert await store.episodes.page("owner1", 3, created[2].id) == ([], None)
+        assert await store.episodes.page(None, 1, created[0].id) == (created[1:2], created[1].id)
         assert await store.episodes.page("nobody", 3) == ([], None)
 
     with_store(settings, body)
 
 
-def test_watch_gives_the_record_as_it_is_and_ends_with_a_final_state(settings: Settings, sync_store: SyncStore) -> None:
+def test_watch_yields_the_current_record_and_ends_with_a_final_state(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         claim = sync_store.claims.claim("episode", id, "one")
@@ -363,7 +363,7 @@ def test_watch_gives_the_record_as_it_is_and_ends_with_a_final_state(settings: S
     with_store(settings, body)
 
 
-def test_record_reads_the_same_whatever_is_left_out(settings: Settings) -> None:
+def test_record_has_defaults_for_missing_fields(settings: Settings) -> None:
     async def body(store: Store) -> None:
         plain = (await create(store, name=None))[0]
         assert plain == replace(plain, name=None, parent=None, request_id=None, attempts=0, error=None, losses=())

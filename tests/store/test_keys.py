@@ -1,9 +1,9 @@
-"""The names in Redis: a changed one would lose what an installation has stored."""
+"""The names of keys in Redis: changing one would lose the data of existing installations."""
 
 from app.store import keys
 
 
-def test_names_are_those_of_installations_that_exist() -> None:
+def test_names_match_those_of_existing_installations() -> None:
     assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
     assert (keys.MODELS, keys.ACTIVE_MODEL) == ("lam:models", "lam:models:active")
     assert (keys.SUPPORT_BYTES, keys.ARTIFACTS) == ("lam:held", "lam:artifacts")
@@ -25,7 +25,7 @@ def test_names_are_those_of_installations_that_exist() -> None:
 
 
 def test_ids_sort_by_age_and_differ() -> None:
-    made = [keys.new_id() for _ in range(100)]
-    assert {len(id) for id in made} == {26}
-    assert len(set(made)) == 100
-    assert [id[:9] for id in made] == sorted(id[:9] for id in made)
+    ids = [keys.new_id() for _ in range(100)]
+    assert {len(id) for id in ids} == {26}
+    assert len(set(ids)) == 100
+    assert [id[:9] for id in ids] == sorted(id[:9] for id in ids)

@@ -1,4 +1,4 @@
-"""Claim, lease, fence and reconciler, on a real Redis whose clock decides."""
+"""Claims, leases, fences and the reconciler, with the clock of a real Redis."""
 
 import asyncio
 
@@ -46,7 +46,7 @@ def test_claim_carries_the_support_set(sync_store: SyncStore, id: str) -> None:
     assert labels.tolist() == [0, 0, 1, 1]
 
 
-def test_claim_whose_lease_ran_out_goes_to_another_and_the_first_is_refused(
+def test_job_with_an_expired_lease_is_claimed_again_and_the_first_claim_refused(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, id: str
 ) -> None:
     first = claimed(sync_store, id, "one")
@@ -67,14 +67,14 @@ def test_claim_whose_lease_ran_out_goes_to_another_and_the_first_is_refused(
     assert (record.state, record.step, record.losses, record.support_accuracy) == ("ready", 2, (1.0, 0.5), 1.0)
 
 
-def test_beat_keeps_the_lease(redis_server: PrivateRedis, sync_store: SyncStore, id: str) -> None:
+def test_renewal_keeps_the_lease(redis_server: PrivateRedis, sync_store: SyncStore, id: str) -> None:
     claim = claimed(sync_store, id)
     let_lease_run_out(redis_server, id)
     assert sync_store.claims.renew(claim) == "valid"
     assert sync_store.reconciliation.due("episode") == []
 
 
-def test_work_that_kills_its_workers_is_given_up_in_words(
+def test_job_that_kills_its_workers_fails_with_a_message(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, id: str
 ) -> None:
     for _ in range(MAX_ATTEMPTS):
@@ -89,7 +89,7 @@ def test_work_that_kills_its_workers_is_given_up_in_words(
     assert sync_store.reconciliation.due("episode") == []
 
 
-def test_retry_comes_back_until_the_last_attempt(settings: Settings, sync_store: SyncStore, id: str) -> None:
+def test_failed_attempt_is_retried_until_the_last_attempt(settings: Settings, sync_store: SyncStore, id: str) -> None:
     for _ in range(MAX_ATTEMPTS - 1):
         assert sync_store.claims.retry(claimed(sync_store, id), "disk full")
         assert sync_store.reconciliation.due("episode") == [id]
@@ -97,13 +97,13 @@ def test_retry_comes_back_until_the_last_attempt(settings: Settings, sync_store:
     assert (get(settings, id).state, get(settings, id).error) == ("failed", "disk full")
 
 
-def test_handing_back_is_not_counted(settings: Settings, sync_store: SyncStore, id: str) -> None:
+def test_handing_back_is_not_counted_as_an_attempt(settings: Settings, sync_store: SyncStore, id: str) -> None:
     assert sync_store.claims.hand_back(claimed(sync_store, id))
     assert (get(settings, id).state, get(settings, id).attempts) == ("queued", 0)
     assert sync_store.reconciliation.due("episode") == [id]
 
 
-def test_lease_of_a_dead_child_ends_at_once_but_only_its_own(sync_store: SyncStore, id: str) -> None:
+def test_only_the_lease_of_a_dead_child_expires_at_once(sync_store: SyncStore, id: str) -> None:
     claimed(sync_store, id, "one")
     assert not sync_store.reconciliation.expire_lease("episode", id, "another")
     assert sync_store.reconciliation.due("episode") == []
@@ -111,19 +111,19 @@ def test_lease_of_a_dead_child_ends_at_once_but_only_its_own(sync_store: SyncSto
     assert sync_store.reconciliation.due("episode") == [id]
 
 
-def test_waiting_episode_is_woken_again_only_when_its_message_must_be_lost(
+def test_wake_up_is_repeated_only_when_the_message_must_have_been_lost(
     redis_server: PrivateRedis, sync_store: SyncStore, id: str
 ) -> None:
     redis = redis_server.client
     two_seconds_ago = redis.time()[0] * 1000 - 2000
     redis.zadd(keys.queued("episode"), {id: two_seconds_ago})
-    assert sync_store.reconciliation.due("episode") == []  # its message lies in the list still
+    assert sync_store.reconciliation.due("episode") == []  # its message is still in the queue
     redis.delete(keys.broker_queue("episode"))
     assert sync_store.reconciliation.due("episode") == [id]
-    assert sync_store.reconciliation.due("episode") == []  # woken just now
+    assert sync_store.reconciliation.due("episode") == []  # it has just been sent
 
 
-def test_draining_worker_is_told_by_its_next_beat(sync_store: SyncStore, id: str) -> None:
+def test_draining_worker_is_informed_at_its_next_renewal(sync_store: SyncStore, id: str) -> None:
     claim = claimed(sync_store, id, "one")
     sync_store.workers.drain("two", 60)
     assert sync_store.claims.renew(claim) == "valid"
@@ -151,7 +151,7 @@ def test_deleting_a_running_episode_drops_its_result(
         get(settings, id)
 
 
-def test_accepted_episode_survives_the_death_of_redis(
+def test_accepted_episode_survives_a_crash_of_redis(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, id: str
 ) -> None:
     redis_server.restart()

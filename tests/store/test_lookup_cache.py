@@ -1,4 +1,4 @@
-"""Many questions, few round trips, and no answer from before the last change."""
+"""Lookups share round trips, and no cached answer precedes the last change."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from app.store.lookup_cache import Lookup, LookupCache
 
 
 class SlowRedis:
-    """Answers each call only when told to, with the number of the round in every field."""
+    """Answers each call when the test allows it, with the number of the round in every field."""
 
     def __init__(self) -> None:
         self.rounds: list[list[str]] = []
@@ -33,19 +33,19 @@ def opened() -> tuple[SlowRedis, LookupCache]:
     return server, LookupCache(server)  # type: ignore[arg-type]
 
 
-async def asked(lookups: LookupCache, *questions: tuple[str, str]) -> list[asyncio.Task[Lookup]]:
-    """Each by a task of its own, once they all have asked."""
+async def start_lookups(lookups: LookupCache, *questions: tuple[str, str]) -> list[asyncio.Task[Lookup]]:
+    """Starts a task for each lookup; returns once all have sent it."""
     tasks = [asyncio.create_task(lookups.lookup(*question)) for question in questions]
     for _ in range(3):
         await asyncio.sleep(0)
     return tasks
 
 
-def test_what_is_asked_meanwhile_is_answered_by_one_later_round() -> None:
+def test_lookups_during_a_round_are_answered_by_one_later_round() -> None:
     async def body() -> None:
         server, lookups = opened()
-        first = await asked(lookups, ("a", "x"), ("b", "x"))
-        later = await asked(lookups, ("d", "x"), ("d", "x"), ("c", "y"))
+        first = await start_lookups(lookups, ("a", "x"), ("b", "x"))
+        later = await start_lookups(lookups, ("d", "x"), ("d", "x"), ("c", "y"))
         assert len(server.rounds) == 1
         server.go.release()
         server.go.release()
@@ -57,10 +57,10 @@ def test_what_is_asked_meanwhile_is_answered_by_one_later_round() -> None:
     asyncio.run(body())
 
 
-def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
+def test_a_cancelled_lookup_does_not_affect_others() -> None:
     async def body() -> None:
         server, lookups = opened()
-        leaving, staying = await asked(lookups, ("a", "x"), ("a", "x"))
+        leaving, staying = await start_lookups(lookups, ("a", "x"), ("a", "x"))
         leaving.cancel()
         server.go.release()
         assert (await staying).digest == b"1"
@@ -69,11 +69,11 @@ def test_one_who_gives_up_takes_nothing_from_the_others() -> None:
     asyncio.run(body())
 
 
-def test_an_outage_is_told_to_all_who_asked_and_to_nobody_after_it() -> None:
+def test_an_outage_is_raised_to_all_waiting_lookups_and_to_no_later_ones() -> None:
     async def body() -> None:
         server, lookups = opened()
-        server.error = redis.exceptions.ConnectionError("away")
-        tasks = await asked(lookups, ("a", "x"), ("b", "y"))
+        server.error = redis.exceptions.ConnectionError("unavailable")
+        tasks = await start_lookups(lookups, ("a", "x"), ("b", "y"))
         server.go.release()
         for task in tasks:
             with pytest.raises(redis.exceptions.ConnectionError):
@@ -86,7 +86,7 @@ def test_an_outage_is_told_to_all_who_asked_and_to_nobody_after_it() -> None:
     asyncio.run(body())
 
 
-def test_an_answer_is_kept_until_its_key_or_episode_changes() -> None:
+def test_an_answer_is_cached_until_its_key_or_episode_changes() -> None:
     async def body() -> None:
         server, lookups = opened()
         server.go = asyncio.Semaphore(9)
@@ -109,10 +109,10 @@ def test_an_answer_is_kept_until_its_key_or_episode_changes() -> None:
 
 
 @pytest.mark.parametrize("what", ["episode:x", "key:a", None])
-def test_an_answer_is_not_kept_if_it_may_be_from_before_a_change(what: str | None) -> None:
+def test_an_answer_is_not_cached_if_it_may_precede_a_change(what: str | None) -> None:
     async def body() -> None:
         server, lookups = opened()
-        (asking,) = await asked(lookups, ("a", "x"))
+        (asking,) = await start_lookups(lookups, ("a", "x"))
         lookups.invalidate(what)
         server.go.release()
         server.go.release()
@@ -123,7 +123,7 @@ def test_an_answer_is_not_kept_if_it_may_be_from_before_a_change(what: str | Non
     asyncio.run(body())
 
 
-def test_an_answer_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_answer_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         server, lookups = opened()
         server.go = asyncio.Semaphore(9)
@@ -138,7 +138,7 @@ def test_an_answer_is_not_kept_for_long(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(body())
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         server, lookups = opened()
         server.go = asyncio.Semaphore(99)
@@ -151,11 +151,11 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(body())
 
 
-def test_closing_ends_what_waits() -> None:
+def test_closing_ends_waiting_lookups() -> None:
     async def body() -> None:
         _, lookups = opened()
-        (waiting,) = await asked(lookups, ("a", "x"))
-        (not_sent,) = await asked(lookups, ("b", "x"))
+        (waiting,) = await start_lookups(lookups, ("a", "x"))
+        (not_sent,) = await start_lookups(lookups, ("b", "x"))
         await lookups.close()
         for task in (waiting, not_sent):
             with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,5 @@
-"""Memory in Redis is bounded: classifiers go first, oldest first, and come back; images have a share of it."""
+"""Memory in Redis is bounded: the oldest classifiers are dropped first, and adapted again on request; images have a
+fixed share."""
 
 from typing import Any
 
@@ -34,7 +35,7 @@ def used(server: PrivateRedis) -> int:
     return int(memory["used_memory"])
 
 
-def test_oldest_classifiers_make_room_for_new_ones(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_oldest_classifiers_are_dropped_for_new_ones(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         worker = SyncStore.open(bounded)
         ids = []
@@ -43,20 +44,20 @@ def test_oldest_classifiers_make_room_for_new_ones(redis_server: PrivateRedis, b
             adapt(worker, ids[-1])
             assert used(redis_server) < BOUND + len(ARTIFACT)
         kept = [bool(redis_server.client.exists(keys.artifact(id))) for id in ids]
-        assert kept == sorted(kept)  # the oldest ones are the ones that went
+        assert kept == sorted(kept)  # the oldest ones were dropped
         assert 8 < sum(kept) < 16
         assert {(await store.episodes.get(id)).state for id in ids} == {"ready"}
 
     with_store(bounded, body)
 
 
-def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_dropped_classifier_is_adapted_again_at_the_next_request(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         worker = SyncStore.open(bounded)
         id = (await create(store))[0].id
         adapt(worker, id, b"the classifier")
         redis_server.client.delete(keys.artifact(id))
-        for _ in range(2):  # whoever asks meanwhile changes nothing
+        for _ in range(2):  # a second request changes nothing
             with pytest.raises(NotReady, match="queued"):
                 await store.episodes.artifact(id)
         again = await store.episodes.get(id)
@@ -69,7 +70,7 @@ def test_dropped_classifier_is_adapted_again_once_asked_for(redis_server: Privat
     with_store(bounded, body)
 
 
-def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
+def test_dropped_classifier_is_not_adapted_again_while_the_queue_is_full(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, max_queue=1)
 
     async def body(store: Store) -> None:
@@ -85,7 +86,7 @@ def test_full_queue_adapts_nothing_again(redis_server: PrivateRedis) -> None:
     with_store(settings, body)
 
 
-def test_owner_with_too_much_unfinished_has_nothing_adapted_again(redis_server: PrivateRedis) -> None:
+def test_dropped_classifier_is_not_adapted_again_for_an_owner_at_the_limit(redis_server: PrivateRedis) -> None:
     settings = test_settings(redis_server.settings.data_dir, max_unfinished=2)
 
     async def body(store: Store) -> None:
@@ -112,11 +113,13 @@ def test_owner_with_too_much_unfinished_has_nothing_adapted_again(redis_server: 
     with_store(settings, body)
 
 
-def test_unfinished_are_counted_as_long_as_there_are_any(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_count_of_unfinished_episodes_lasts_as_long_as_they_do(redis_server: PrivateRedis, bounded: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         adapt(SyncStore.open(bounded), id)
-        redis_server.client.delete(keys.artifact(id), keys.unfinished("owner1"))  # as when the others have expired
+        redis_server.client.delete(
+            keys.artifact(id), keys.unfinished("owner1")
+        )  # simulates that the others have expired
         with pytest.raises(NotReady):
             await store.episodes.artifact(id)
         assert redis_server.client.smembers(keys.unfinished("owner1")) == {id.encode()}
@@ -126,7 +129,9 @@ def test_unfinished_are_counted_as_long_as_there_are_any(redis_server: PrivateRe
     with_store(bounded, body)
 
 
-def test_images_are_refused_past_their_share_until_others_go(redis_server: PrivateRedis, bounded: Settings) -> None:
+def test_images_are_refused_beyond_their_share_until_others_are_deleted(
+    redis_server: PrivateRedis, bounded: Settings
+) -> None:
     large = np.zeros((64, 1, 128, 128), np.uint8)  # 1 MiB
 
     async def body(store: Store) -> None:
@@ -143,7 +148,7 @@ def test_images_are_refused_past_their_share_until_others_go(redis_server: Priva
     with_store(bounded, body)
 
 
-def test_nothing_is_counted_of_episodes_that_are_gone(redis_server: PrivateRedis) -> None:
+def test_deleted_and_expired_episodes_are_not_counted(redis_server: PrivateRedis) -> None:
     settings = redis_server.settings
 
     async def body(store: Store) -> None:
@@ -160,10 +165,10 @@ def test_nothing_is_counted_of_episodes_that_are_gone(redis_server: PrivateRedis
     with_store(settings, body)
 
 
-def test_wake_ups_do_not_pile_up_while_nobody_takes_them(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_wake_ups_do_not_accumulate_without_workers(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
-        redis_server.client.zadd(keys.queued("episode"), {id: 1})  # woken long ago
+        redis_server.client.zadd(keys.queued("episode"), {id: 1})  # its wake-up was sent long ago
         assert sync_store.reconciliation.due("episode") == []
         redis_server.client.delete(keys.broker_queue("episode"))
         assert sync_store.reconciliation.due("episode") == [id]

@@ -1,4 +1,4 @@
-"""API keys, rates, workers, models and errors, on a real Redis."""
+"""API keys, rates, workers, models and errors, with a real Redis."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tests.store.submitting import create
 from tests.store.test_async_store import with_store
 
 
-def test_created_key_is_read_back_as_it_was_asked_for(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_created_key_is_read_back_as_requested(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     clock = Clock(redis_server.client)
     first, token = sync_store.api_keys.create("ci", ["predict", "episodes"])
     assert (first.name, first.tenant, first.scopes, first.revoked) == (
@@ -39,12 +39,12 @@ def test_created_key_is_read_back_as_it_was_asked_for(redis_server: PrivateRedis
 
 
 @pytest.mark.parametrize("scopes", [[], ["predict", "root"]])
-def test_key_needs_scopes_that_there_are(sync_store: SyncStore, scopes: list[Any]) -> None:
+def test_unknown_scopes_are_refused(sync_store: SyncStore, scopes: list[Any]) -> None:
     with pytest.raises(ValueError, match="scopes must be some of admin, episodes, predict"):
         sync_store.api_keys.create("ci", scopes)
 
 
-def test_key_with_another_digest_is_not_found_under_the_same_name(
+def test_key_with_another_digest_is_not_found_by_the_token(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, token = sync_store.api_keys.create("ci", ["predict"])
@@ -60,23 +60,21 @@ def test_key_with_another_digest_is_not_found_under_the_same_name(
     with_store(settings, body)
 
 
-def test_least_recently_used_keys_leave_the_cache(
+def test_least_recently_used_keys_are_dropped_from_the_cache(
     settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_keys, "MAX_CACHED_KEYS", 2)
-    made = [sync_store.api_keys.create(str(number), ["predict"]) for number in range(3)]
+    created = [sync_store.api_keys.create(str(number), ["predict"]) for number in range(3)]
 
     async def body(store: Store) -> None:
         for number in (0, 1, 0, 2):
-            assert await store.api_keys.find(made[number][1]) == made[number][0]
+            assert await store.api_keys.find(created[number][1]) == created[number][0]
         assert [key.name for key in store.api_keys._cached.values()] == ["0", "2"]
 
     with_store(settings, body)
 
 
-def test_rate_lets_a_burst_through_and_then_as_many_as_are_refilled(
-    redis_server: PrivateRedis, settings: Settings
-) -> None:
+def test_rate_allows_a_burst_and_then_as_many_as_are_refilled(redis_server: PrivateRedis, settings: Settings) -> None:
     client: Any = redis_server.client
     rate = Rate(requests=3, seconds=300)
 
@@ -86,7 +84,7 @@ def test_rate_lets_a_burst_through_and_then_as_many_as_are_refilled(
         assert clock.expires_in(300_000, keys.bucket("k"))
         assert 90 < await store.api_keys.take("k", rate) <= 100
         assert await store.api_keys.take("other", rate) == 0
-        client.hincrby(keys.bucket("k"), "at", -100_000)  # as if 100 s had passed
+        client.hincrby(keys.bucket("k"), "at", -100_000)  # simulates that 100 s have passed
         assert await store.api_keys.take("k", rate) == 0
         assert 90 < await store.api_keys.take("k", rate) <= 100
         once = Rate(requests=1, seconds=300)
@@ -97,7 +95,7 @@ def test_rate_lets_a_burst_through_and_then_as_many_as_are_refilled(
     with_store(settings, body)
 
 
-def test_workers_count_while_their_heartbeat_is_fresh(
+def test_workers_are_listed_while_their_heartbeat_is_fresh(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     client: Any = redis_server.client
@@ -119,7 +117,7 @@ def test_workers_count_while_their_heartbeat_is_fresh(
         client.pexpire(keys.worker("adapt", "other-1"), 2000)
         ages = (await store.workers.figures()).heartbeat_age
         assert list(ages) == ["adapt"]
-        assert 3 <= ages["adapt"] <= 5  # of the oldest one
+        assert 3 <= ages["adapt"] <= 5  # the age of the oldest heartbeat
         sync_store.workers.remove("adapt", "host-1")
         assert sync_store.workers.get("adapt", "host-1") is None
         sync_store.workers.drain("host-2", 60)
@@ -128,7 +126,7 @@ def test_workers_count_while_their_heartbeat_is_fresh(
     with_store(settings, body)
 
 
-def test_figures_tell_what_waits_what_runs_and_what_was_measured(settings: Settings, sync_store: SyncStore) -> None:
+def test_figures_contain_queues_running_jobs_and_measurements(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         assert (await store.workers.figures()).training is None
         ids = [(await create(store))[0].id for _ in range(3)]
@@ -182,13 +180,13 @@ def test_refusals_have_their_own_errors(text: str, kind: type[Exception]) -> Non
 
 
 @pytest.mark.parametrize(("waiting", "seconds"), [(0, 1), (1, 1), (10, 1), (11, 2), (600, 60), (601, 60)])
-def test_full_queue_says_when_to_come_back(waiting: int, seconds: int) -> None:
+def test_full_queue_states_when_to_retry(waiting: int, seconds: int) -> None:
     refused = QueueFull.behind(waiting)
     assert (refused.retry_after, refused.own) == (seconds, False)
     assert f"try again in {seconds} s" in str(refused)
 
 
-def test_lookups_beyond_a_batch_are_asked_in_the_next_round(
+def test_lookups_beyond_a_batch_are_sent_in_the_next_round(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookup_cache, "MAX_BATCH", 2)

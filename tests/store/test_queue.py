@@ -1,4 +1,4 @@
-"""Celery's broker is the Redis of the store, whatever its URL is made of."""
+"""Celery's broker is the Redis of the store, for every kind of URL."""
 
 import ssl
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_certificates_are_verified_unless_the_url_says_otherwise(query: str, ver
 
 
 @pytest.mark.parametrize("credentials", ["user:{}@", ":{}@", ""])
-def test_socket_of_any_name_with_password_and_database(short_folder: Path, credentials: str) -> None:
+def test_socket_with_any_path_password_and_database_is_supported(short_folder: Path, credentials: str) -> None:
     private = test_settings(short_folder / "c# what? 100%25;ä")
     server = PrivateRedis(private, private_redis.start(private))
     try:

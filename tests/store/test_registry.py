@@ -1,4 +1,4 @@
-"""Scripts are checked when they are loaded, called by names, and survive what Redis forgets."""
+"""Scripts are checked when they are loaded, called with named arguments, and sent again when Redis has lost them."""
 
 import asyncio
 import re
@@ -51,7 +51,7 @@ def test_a_script_sees_each_key_and_argument_by_its_name(redis_server: PrivateRe
         assert run(redis_server.client, call) == [b"a", b"b", b"c", 5, seen]
 
 
-def test_order_of_the_names_in_a_call_is_of_no_importance(folder: Path) -> None:
+def test_order_of_the_names_in_a_call_does_not_matter(folder: Path) -> None:
     example = loaded(folder, EXAMPLE)
     values = values_for_example()
     assert example(**values) == example(**dict(reversed(values.items())))
@@ -96,7 +96,7 @@ def test_value_of_another_type_than_declared_is_refused(folder: Path, wrong: dic
         loaded(folder, EXAMPLE)(**values_for_example(**wrong))
 
 
-def test_last_key_may_stand_for_many(redis_server: PrivateRedis, folder: Path) -> None:
+def test_last_key_may_be_variadic(redis_server: PrivateRedis, folder: Path) -> None:
     cases: list[tuple[str, dict[str, str]]] = [("first others...", {"first": "a"}), ("others...", {})]
     for names, firsts in cases:
         first = "first" if firsts else "'a'"
@@ -127,14 +127,16 @@ def test_last_key_may_stand_for_many(redis_server: PrivateRedis, folder: Path) -
         ("return key.recrod('episode', '1')", "not in LUA_KEYS: recrod"),
         ("x = 1", "used and not declared: x"),
         ("return [[long]]\n@", "line 2: '@' is not expected"),
+        ("local one = 1\nlocal two = 2\n@", "line 3: '@' is not expected"),
+        ("local one = {two == 2}\nreturn one", "used and not declared: two"),
     ],
 )
-def test_script_that_cannot_be_right_is_refused_when_it_is_loaded(folder: Path, source: str, wrong: str) -> None:
+def test_invalid_script_is_refused_when_it_is_loaded(folder: Path, source: str, wrong: str) -> None:
     with pytest.raises(LuaError, match=rf"example\.lua: .*{re.escape(wrong)}"):
         loaded(folder, source)
 
 
-def test_included_files_are_put_in_front_in_the_declared_order(redis_server: PrivateRedis, folder: Path) -> None:
+def test_included_files_are_prepended_in_the_declared_order(redis_server: PrivateRedis, folder: Path) -> None:
     (folder / "shared" / "double.lua").write_text("local function double(x) return one + one * x end\n")
     example = loaded(folder, "-- include: numbers double\n-- args: x:number\nreturn double(x)")
     assert run(redis_server.client, example(x=4)) == 5
@@ -142,7 +144,7 @@ def test_included_files_are_put_in_front_in_the_declared_order(redis_server: Pri
         loaded(folder, "-- include: double numbers\n-- args: x:number\nreturn double(x)")
 
 
-def test_missing_file_is_not_taken_for_empty(folder: Path) -> None:
+def test_missing_file_is_an_error(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
         loaded(folder, "-- include: letters\nreturn 1")
     with pytest.raises(FileNotFoundError):
@@ -165,7 +167,7 @@ def test_prefix_of_the_keys_is_in_one_place() -> None:
 IDS = st.text(string.ascii_lowercase + string.digits + "' \\:", min_size=1, max_size=10)
 
 
-def test_scripts_make_the_same_keys_as_python(redis_server: PrivateRedis, folder: Path) -> None:
+def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folder: Path) -> None:
     client = redis_server.client
     fields: dict[str, Callable[[str], str]] = {
         "record('episode', a)": lambda a: keys.record("episode", a),
@@ -188,7 +190,7 @@ def test_scripts_make_the_same_keys_as_python(redis_server: PrivateRedis, folder
     same()
 
 
-def test_key_that_hashes_its_argument_cannot_be_made_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_that_hashes_its_argument_cannot_be_built_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "LUA_KEYS", {"by_token": keys.api_key_by_token})
     with pytest.raises(LuaError, match="does not consist of its parameters"):
         loaded(folder, "-- args: a\nreturn key.by_token(a)")
@@ -225,7 +227,7 @@ NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(lambda nam
 
 
 @given(defined=st.lists(NAMES, min_size=1, unique=True), used=NAMES)
-def test_names_are_found_wherever_they_are_defined(defined: list[str], used: str) -> None:
+def test_all_definitions_of_names_are_found(defined: list[str], used: str) -> None:
     assume(used not in defined)
     listed = ", ".join(defined)
     for source, top_level in (
@@ -243,6 +245,11 @@ def test_names_are_found_wherever_they_are_defined(defined: list[str], used: str
 
 
 @given(NAMES)
-def test_text_comments_and_fields_are_not_uses(name: str) -> None:
+def test_strings_comments_and_fields_are_not_uses(name: str) -> None:
     source = f'local a = {{{name} = \'{name}\', "\\"{name}"}} -- {name}\nreturn a.{name}'
     assert names_in(source).used == {"a"}
+
+
+def test_names_of_fields_in_a_table_are_not_used_names() -> None:
+    found = names_in("local one = {two = 2, three = four}\nreturn one.five")
+    assert found.used - KEYWORDS == {"four", "one"}

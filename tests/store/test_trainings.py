@@ -1,4 +1,4 @@
-"""Training runs in the store: cancelled, resumed, given up or finished, on a real Redis."""
+"""Training runs in the store: cancelling, resuming, failing and finishing, with a real Redis."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.store.test_async_store import with_store
 
 
 async def running(store: Store, sync_store: SyncStore) -> tuple[TrainingRecord, Claim]:
-    """A run as it was asked for, and a worker's claim on it."""
+    """A new run and a worker's claim on it."""
     record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
     claim = sync_store.claims.claim("training", record.id, "one")
     assert claim is not None
@@ -53,7 +53,7 @@ def test_resuming_a_run_again_changes_nothing(
     with_store(settings, body)
 
 
-def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settings, sync_store: SyncStore) -> None:
+def test_run_that_is_being_cancelled_or_has_finished_is_not_resumed(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
         await store.trainings.cancel(record.id)
@@ -66,7 +66,9 @@ def test_run_that_is_being_cancelled_or_finished_is_not_resumed(settings: Settin
     with_store(settings, body)
 
 
-def test_running_training_hears_of_its_cancelling_by_its_beat(settings: Settings, sync_store: SyncStore) -> None:
+def test_running_training_is_informed_of_its_cancellation_at_its_renewal(
+    settings: Settings, sync_store: SyncStore
+) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
         assert sync_store.claims.renew(claim) == "valid"
@@ -99,7 +101,7 @@ def lose_for_the_last_time(server: PrivateRedis, store: SyncStore, claim: Claim)
         (lambda _, store, claim: store.claims.commit_training(claim, "v2", b"weights", {}), "finished"),
     ],
 )
-def test_accepted_cancel_is_carried_out_however_the_claim_ends(
+def test_accepted_cancellation_takes_effect_however_the_claim_ends(
     end: Callable[[PrivateRedis, SyncStore, Claim], object],
     state: str,
     redis_server: PrivateRedis,
@@ -108,10 +110,10 @@ def test_accepted_cancel_is_carried_out_however_the_claim_ends(
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
         assert (await store.trainings.cancel(record.id)).cancelling
-        with store.changes.waiting(f"training:{record.id}") as told:
+        with store.changes.waiting(f"training:{record.id}") as notified:
             end(redis_server, sync_store, claim)
             async with asyncio.timeout(60):
-                await told.wait()
+                await notified.wait()
         ended = await store.trainings.get(record.id)
         assert (ended.state, ended.cancelling) == (state, False)
         assert (ended.error is None) == (state != "failed")
@@ -133,7 +135,7 @@ def test_finished_training_registers_its_model_once(settings: Settings, sync_sto
     with_store(settings, body)
 
 
-def test_training_that_gets_further_is_not_given_up(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+def test_training_that_makes_progress_does_not_fail(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
         for epoch in (1, 2, 3, 4, 5, 5, 5):

@@ -1,4 +1,4 @@
-"""Real workers on a real Redis, whose pools learn nothing."""
+"""Real workers with a real Redis, whose pools use a fake learner."""
 
 import os
 import signal
@@ -21,10 +21,10 @@ StartWorker = Callable[[Queue], "Worker"]
 
 
 class Worker:
-    """One worker, in a session of its own."""
+    """One worker, in a separate session."""
 
     def __init__(self, server: PrivateRedis, queue: Queue) -> None:
-        # A REDIS_URL names the server; LAMANAS_DATA_DIR keeps the runs of the test together.
+        # LAMANAS_DATA_DIR makes all workers of the test use the same folder for runs.
         environment = os.environ | {
             "REDIS_URL": server.settings.store_url,
             "LAMANAS_DATA_DIR": str(server.settings.data_dir),
@@ -34,7 +34,7 @@ class Worker:
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
 
     def family(self) -> list[int]:
-        """Its own process id and those of all below it."""
+        """The ids of the process and all its descendants."""
         return family(self.process.pid)
 
     def signal_all(self, number: signal.Signals) -> None:
@@ -47,16 +47,16 @@ class Worker:
 
 
 class Control:
-    """What the test tells the fake learners, and hears from them."""
+    """Controls the fake learners, and receives their messages."""
 
     def __init__(self, server: PrivateRedis, changed: Changed) -> None:
         self.redis = server.client
         self.until = changed.until
 
     def started(self) -> tuple[str, int]:
-        """Waits for the next start of a piece of work: its id and the process that does it."""
+        """Waits until a fake learner starts a job; returns the job's id and the process id."""
         answer: Any = self.redis.blpop([STARTED], timeout=PATIENCE_S)
-        assert answer, "no work was started"
+        assert answer, "no job was started"
         id, pid = answer[1].decode().split()
         return id, int(pid)
 

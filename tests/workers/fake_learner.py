@@ -1,7 +1,8 @@
-"""Stands in for what learns, in the pool processes of ``tests.workers.fake_worker``.
+"""Replaces the learner in the pool processes of ``tests.workers.fake_worker``.
 
-The episode's name says how it goes: ``plain`` ends at once; ``held`` waits after its first step until the test pushes
-to ``test:go``; ``poison`` kills its process; ``wrong`` is refused as unusable; ``clumsy`` fails each time.
+The episode's name determines its behaviour: ``plain`` ends at once; ``blocked`` waits after its first step until the
+test pushes to ``test:go``; ``gated`` waits there until the test writes to the pipe ``GATE`` in the data directory, for
+which Redis is not needed; ``poison`` kills its process; ``unusable`` has unusable images; ``failing`` always fails.
 """
 
 import os
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 import workers.child
 from app.settings import Settings
@@ -23,6 +26,7 @@ from workers.claims import StoppedError
 
 GO = "test:go"
 STARTED = "test:started"
+GATE = "gate"
 VERSION = "fa4e" * 4
 EPOCHS = 5
 NO_CELLS = Genotype(normal=(), reduction=())
@@ -54,7 +58,9 @@ class FakeLearner:
 
     def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
         self._store = store
-        self._redis = Redis.from_url(settings.store_url, socket_timeout=None)
+        self._gate = settings.data_dir / GATE
+        retry = Retry(ConstantBackoff(0.02), 500)  # tests restart Redis
+        self._redis = Redis.from_url(settings.store_url, socket_timeout=None, retry=retry)
 
     def register_shipped(self) -> None:
         self._store.models.register(VERSION, b"weights", {"config": {"steps": 3, "max_steps": 100}})
@@ -68,16 +74,18 @@ class FakeLearner:
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
         if record.name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
-        if record.name == "wrong":
+        if record.name == "unusable":
             raise ValueError("these images are all the same")
-        if record.name == "clumsy":
+        if record.name == "failing":
             raise RuntimeError("no space left")
         losses = []
         for step in range(1, record.steps + 1):
             losses.append(1 / step)
             on_step(step, record.steps, losses[-1])
-            if step == 1 and record.name == "held":
+            if step == 1 and record.name == "blocked":
                 self._redis.blpop([GO])
+            if step == 1 and record.name == "gated":
+                self._gate.read_text()  # blocks until the other end has been opened and closed
         return Adapted(artifact=bytes(support[0, 0, 0, :4]) + bytes(labels.astype(np.uint8)), losses=tuple(losses))
 
     def train(
@@ -88,7 +96,7 @@ class FakeLearner:
         on_progress: Callable[[Any], None],
         should_stop: Callable[[], bool],
     ) -> tuple[str, bytes, dict[str, Any]]:
-        """``EPOCHS`` epochs, each going on when the test pushes to ``test:go``; counted in a file, to be resumed."""
+        """Each of ``EPOCHS`` epochs ends when the test pushes to ``test:go``. A file counts them, for resuming."""
         done = run_dir / "epochs"
         epoch = int(done.read_text()) if done.exists() else 0
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")

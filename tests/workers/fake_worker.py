@@ -1,7 +1,7 @@
-"""``python -m tests.workers.fake_worker adapt|train``: a real worker whose pool learns nothing (see fake_learner).
+"""``python -m tests.workers.fake_worker adapt|train``: a real worker with a fake learner (see fake_learner).
 
-``DEAF_TO_FIRST`` in the environment: its first acknowledgement of a message fails, as when Redis dies in the middle.
-Then the Redis list of that name has an entry.
+If ``LOSE_FIRST_ACKNOWLEDGEMENT`` is set in the environment, the first acknowledgement of a message fails, as if Redis
+died at that moment, and an entry is added to the Redis list of that name.
 """
 
 import os
@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.store.records import Queue
 from workers.main import NICE, run, worker_app
 
-DEAF = "DEAF_TO_FIRST"
+DEAF = "LOSE_FIRST_ACKNOWLEDGEMENT"
 
 
 def lose_first_acknowledgement(store_url: str) -> None:
@@ -36,7 +36,7 @@ def lose_first_acknowledgement(store_url: str) -> None:
 
 if __name__ == "__main__":
     settings = Settings()
-    # It works so little that waiting for a free processor would be most of a test.
+    # Its jobs are so short that a low priority would only make it wait for a free processor.
     NICE.update({"adapt": 0, "train": 0})
     app = worker_app(settings)
     app.conf.imports = ("tests.workers.fake_learner", *app.conf.imports)

@@ -1,4 +1,4 @@
-"""Accepted episodes end exactly once, whatever is killed meanwhile."""
+"""Every accepted episode ends exactly once, whichever process is killed."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 from tests.waiting import PATIENCE_S, until_gone
 from tests.workers.conftest import Control, StartWorker
-from tests.workers.fake_learner import VERSION
+from tests.workers.fake_learner import GATE, VERSION
 from tests.workers.fake_worker import DEAF
 
 
@@ -42,7 +42,7 @@ def test_episode_becomes_ready_with_its_losses_and_artifact(
     assert redis_server.client.get(keys.artifact(id)) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
 
 
-def test_episode_submitted_while_no_worker_lives_is_done_by_the_next_one(
+def test_episode_submitted_without_a_running_worker_is_adapted_by_the_next_one(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     id = submitted(redis_server, "plain")
@@ -51,7 +51,7 @@ def test_episode_submitted_while_no_worker_lives_is_done_by_the_next_one(
     until_state(control, redis_server, id, "ready")
 
 
-def test_worker_whose_acknowledgement_is_lost_takes_the_next_wake_up(
+def test_worker_whose_acknowledgement_is_lost_receives_the_next_wake_up(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(DEAF, "1")
@@ -66,7 +66,7 @@ def test_episode_of_a_killed_worker_is_finished_once_by_another(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     first = start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     assert control.started()[0] == id
     first.kill()
     start_worker("adapt")
@@ -79,7 +79,7 @@ def test_episode_of_a_killed_pool_process_is_finished_once(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     os.kill(control.started()[1], signal.SIGKILL)
     assert control.started()[0] == id
     control.go()
@@ -87,11 +87,11 @@ def test_episode_of_a_killed_pool_process_is_finished_once(
     assert claims_of(redis_server, id) == 2
 
 
-def test_worker_that_was_thought_dead_and_comes_back_late_is_refused(
+def test_late_result_of_a_suspended_worker_is_refused(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     first = start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     control.started()
     first.signal_all(signal.SIGSTOP)
     start_worker("adapt")
@@ -105,7 +105,7 @@ def test_worker_that_was_thought_dead_and_comes_back_late_is_refused(
     assert get(redis_server.settings, id).attempts == 2
 
 
-def test_poison_is_given_up_and_takes_nobody_with_it(
+def test_episode_that_kills_its_workers_fails_and_others_are_adapted(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
@@ -115,33 +115,37 @@ def test_poison_is_given_up_and_takes_nobody_with_it(
     assert "died 3 times" in (get(redis_server.settings, poison).error or "")
 
 
-def test_unusable_images_fail_at_once_in_their_own_words(
+def test_unusable_images_fail_at_once_with_a_message(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
-    id = submitted(redis_server, "wrong")
+    id = submitted(redis_server, "unusable")
     until_state(control, redis_server, id, "failed")
     record = get(redis_server.settings, id)
     assert (record.error, record.attempts) == ("these images are all the same", 1)
 
 
-def test_running_adaptation_outlives_a_restart_of_redis(
+def test_running_adaptation_survives_a_restart_of_redis(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     start_worker("adapt")
-    id = submitted(redis_server, "plain")
-    until_state(control, redis_server, id, "ready")
+    gate = redis_server.settings.data_dir / GATE
+    os.mkfifo(gate)
+    id = submitted(redis_server, "gated")
+    control.started()
     redis_server.restart()
+    gate.write_text("go")
+    until_state(control, redis_server, id, "ready")
+    assert (claims_of(redis_server, id), get(redis_server.settings, id).attempts) == (1, 1)
     other = submitted(redis_server, "plain")
     until_state(control, redis_server, other, "ready")
-    assert claims_of(redis_server, other) == 1
 
 
 def test_terminated_worker_finishes_its_episode_and_leaves_no_process(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     worker = start_worker("adapt")
-    id = submitted(redis_server, "held")
+    id = submitted(redis_server, "blocked")
     control.started()
     family = worker.family()
     assert len(family) > 1
@@ -156,7 +160,7 @@ def test_pool_process_does_not_outlive_its_killed_parent(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
     worker = start_worker("adapt")
-    submitted(redis_server, "held")
+    submitted(redis_server, "blocked")
     control.started()
     family = worker.family()
     worker.process.kill()

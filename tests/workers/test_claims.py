@@ -1,4 +1,4 @@
-"""Work goes on only while its claim is valid, and the claim is valid while its lease is renewed."""
+"""Work continues only while its claim is valid, and the claim is valid while its lease is renewed."""
 
 import asyncio
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 import workers.child
@@ -25,7 +26,7 @@ from workers.claims import LeaseRenewal
 
 
 class WatchedClaims(Claims):
-    """Tells when Redis refused a renewal, and when the answer was that the worker is shutting down."""
+    """Signals when Redis has refused a renewal, and when a renewal reports that the worker is shutting down."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -42,7 +43,7 @@ class WatchedClaims(Claims):
         return answer
 
 
-def test_lease_is_renewed_on_after_redis_refused_once(
+def test_lease_is_renewed_again_after_redis_refused_once(
     redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "RENEW_S", 0.01)
@@ -84,7 +85,7 @@ class Overtaken(FakeLearner):
 
 @pytest.fixture
 def overtaken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The ids of the jobs that were worked on after another worker had claimed them."""
+    """The ids of the jobs that continued after another worker had claimed them."""
     monkeypatch.setattr(workers.child, "Learner", Overtaken)
     yield Overtaken.went_on
     Overtaken.went_on.clear()
@@ -114,3 +115,46 @@ def test_training_ends_when_its_progress_is_refused(
 
     with_store(settings, start)
     assert overtaken == []
+
+
+class Clock:
+    """A clock that only ``sleep`` moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_call_is_repeated_while_redis_is_unavailable_and_its_error_raised_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(claims, "time", clock)
+    calls: list[float] = []
+
+    def call() -> str:
+        calls.append(clock.now)
+        if clock.now < 10:
+            raise RedisConnectionError("refused")
+        return "done"
+
+    assert claims.retrying(call, 20) == "done"
+    assert len(calls) > 10
+    clock.now = 0.0
+    with pytest.raises(RedisConnectionError):
+        claims.retrying(call, 5)
+    assert 5 <= calls[-1] <= 6
+
+    def wrong() -> None:
+        calls.clear()
+        calls.append(clock.now)
+        raise KeyError("no lease")
+
+    with pytest.raises(KeyError):
+        claims.retrying(wrong)
+    assert len(calls) == 1

@@ -1,4 +1,4 @@
-"""A fault point does nothing unless a test went out of its way to arm it."""
+"""A fault point does nothing unless a test arms it."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def test_point_is_off_without_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize("armed_for", [None, "e2"])
-def test_variable_alone_or_another_id_holds_nobody(
+def test_variable_alone_or_another_id_stops_no_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, armed_for: str | None
 ) -> None:
     monkeypatch.setenv(faults.VARIABLE, str(tmp_path))
@@ -40,14 +40,14 @@ def test_variable_alone_or_another_id_holds_nobody(
     assert not (tmp_path / "adapted.stopped").exists()
 
 
-def test_settings_know_of_no_faults() -> None:
+def test_faults_are_not_a_setting() -> None:
     assert not [path for path in (ROOT / "app").rglob("*.py") if faults.VARIABLE in path.read_text()]
     reading = [path.name for path in (ROOT / "workers").rglob("*.py") if faults.VARIABLE in path.read_text()]
     assert reading == ["faults.py"]
 
 
 @pytest.mark.parametrize("armed_for", ["", "e1"])
-def test_armed_point_holds_one_process_until_it_is_continued(tmp_path: Path, armed_for: str) -> None:
+def test_armed_point_stops_one_process_until_it_is_continued(tmp_path: Path, armed_for: str) -> None:
     (tmp_path / "adapted").write_text(armed_for)
     process = reach(tmp_path, "e1")
     os.waitpid(process.pid, os.WUNTRACED)  # returns when it has stopped

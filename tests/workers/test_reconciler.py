@@ -1,5 +1,6 @@
-"""The thread beside a worker's pool: it tells that the worker is there, and that it ends."""
+"""The reconciler thread of a worker: it sends heartbeats, and removes them when the worker ends."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,17 +9,18 @@ from app.settings import Settings
 from app.store.clients import SyncStore
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
+from tests.store.submitting import submit
 from workers import reconciler
 from workers.reconciler import Reconciler
 
 
 def times_set(server: PrivateRedis) -> int:
-    """How many SET commands Redis has done."""
+    """The number of SET commands that Redis has executed."""
     stats: Any = server.client.info("commandstats")
     return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
 
 
-def test_presence_is_written_now_and_then_and_its_end_at_once(
+def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
@@ -34,5 +36,19 @@ def test_presence_is_written_now_and_then_and_its_end_at_once(
     beside.stop()
 
 
-def test_worker_that_never_got_ready_can_be_stopped(settings: Settings) -> None:
+def test_worker_that_never_became_ready_can_be_stopped(settings: Settings) -> None:
     Reconciler(settings, "adapt", "one").stop()
+
+
+def test_lease_of_a_job_whose_process_died_ends_at_once_and_no_other_does(
+    settings: Settings, sync_store: SyncStore
+) -> None:
+    ids = [asyncio.run(submit(settings)).id for _ in range(2)]
+    for id in ids:
+        assert sync_store.claims.claim("episode", id, "one") is not None
+    beside = Reconciler(settings, "adapt", "one")
+    beside.child_died("lamanas.train", ids[0])
+    assert sync_store.reconciliation.due("episode") == []
+    beside.child_died("lamanas.adapt", ids[0])
+    assert sync_store.reconciliation.due("episode") == [ids[0]]
+    beside.stop()

@@ -1,4 +1,4 @@
-"""A training run ends once and registers one model, however often its worker ends."""
+"""A training run finishes once and registers one model, however often its worker is killed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -57,7 +57,7 @@ def test_run_finishes_and_registers_one_model(
     assert [model.version for model in models] == [run.model_version]
 
 
-def test_run_of_a_killed_worker_goes_on_from_its_last_epoch(
+def test_run_of_a_killed_worker_continues_from_its_last_epoch(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
 ) -> None:
     first = start_worker("train")
@@ -101,10 +101,10 @@ def test_running_run_is_cancelled_and_resumed(
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
 
 
-def test_dataset_is_a_folder_of_the_operators_by_its_plain_name(tmp_path: Path) -> None:
+def test_dataset_is_a_folder_directly_below_datasets(tmp_path: Path) -> None:
     (tmp_path / "sets" / "shapes").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
     assert dataset_folder(tmp_path / "sets", "shapes") == tmp_path / "sets" / "shapes"
     for name in ("../secret", "..", ".", "", "shapes/../shapes", str(tmp_path / "secret"), "other"):
-        with pytest.raises(ValueError, match="there is: shapes"):
+        with pytest.raises(ValueError, match="available: shapes"):
             dataset_folder(tmp_path / "sets", name)

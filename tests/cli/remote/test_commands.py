@@ -170,7 +170,7 @@ def test_errors_are_reported_in_one_line(signed_in: Lamanas, folder: Path) -> No
         ("adapt {folder}/alpha", "has no folders: put the images of each class into a folder"),
         ("adapt {folder}/nowhere", "{folder}/nowhere: No such file or directory"),
         ("adapt {folder}/alpha/0.png", "not a readable zip file"),
-        ("adapt {folder} --steps 99", "99 is more than the 20 that model"),
+        ("adapt {folder} --steps 99", "99 is too many, model"),
         ("predict nobody {folder}/alpha/0.png", "there is no episode nobody"),
         ("episodes show nobody", "there is no episode nobody"),
         ("models activate nobody", "there is no model version nobody"),
