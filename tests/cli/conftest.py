@@ -1,4 +1,4 @@
-"""A running store that the commands find by their settings."""
+"""A running store, which commands find through the settings."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A command line that means nothing is refused in one line that says what is wrong with it."""
+"""Invalid command lines are refused with a one-line message that names the error."""
 
 import re
 import urllib.error
@@ -18,8 +18,8 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
-    """The exit code, and what stands on standard error."""
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """The exit status, and the output on standard error."""
     try:
         code: object = main(arguments)
     except SystemExit as end:
@@ -30,7 +30,7 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[obj
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "message"),
     [
         ("evaluate --data {data} --episodes 0", "--episodes: 0 is not between 1 and"),
         ("evaluate --data {data} --episodes many", "--episodes: invalid number value: 'many'"),
@@ -51,18 +51,18 @@ def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[obj
     ],
 )
 def test_an_invalid_number_is_refused(
-    command: str, words: str, glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, message: str, glyphs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said = ended([part.format(data=glyphs, run=tmp_path / "run") for part in command.split()], capsys)
+    code, error = run([part.format(data=glyphs, run=tmp_path / "run") for part in command.split()], capsys)
     assert code == 2
-    [told] = re.findall(r"^lamanas .*: error: .*$", said, re.MULTILINE)
-    assert words in told
-    assert said.endswith(told + "\n")
+    [line] = re.findall(r"^lamanas .*: error: .*$", error, re.MULTILINE)
+    assert message in line
+    assert error.endswith(line + "\n")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "message"),
     [
         ("evaluate --data {data} --model {none}", "{none}/model.json: No such file or directory"),
         ("evaluate --data {none}", "{none} is not a folder"),
@@ -78,7 +78,7 @@ def test_an_invalid_number_is_refused(
 )
 def test_an_impossible_request_is_reported_in_one_line(
     command: str,
-    words: str,
+    message: str,
     glyphs: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -86,11 +86,11 @@ def test_an_impossible_request_is_reported_in_one_line(
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path / "data"))
     names = {"data": glyphs, "run": tmp_path / "run", "none": tmp_path / "none"}
-    code, said = ended([part.format_map(names) for part in command.split()], capsys)
+    code, error = run([part.format_map(names) for part in command.split()], capsys)
     assert code == 1
-    assert words.format_map(names) in said
-    assert said.startswith("lamanas ")
-    assert said.count("\n") == 1
+    assert message.format_map(names) in error
+    assert error.startswith("lamanas ")
+    assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -101,11 +101,11 @@ def test_a_download_without_a_network_says_what_to_do_instead(
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setattr(omniglot_download, "download", unreachable)
-    code, said = ended(["data", "omniglot", "--to", str(tmp_path)], capsys)
+    code, error = run(["data", "omniglot", "--to", str(tmp_path)], capsys)
     assert code == 1
-    assert "Name or service not known" in said
-    assert "pass that as --data" in said
-    assert said.count("\n") == 1
+    assert "Name or service not known" in error
+    assert "pass that as --data" in error
+    assert error.count("\n") == 1
 
 
 def test_a_stored_login_with_an_invalid_address_is_reported_in_one_line(
@@ -114,6 +114,6 @@ def test_a_stored_login_with_an_invalid_address_is_reported_in_one_line(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "lamanas").mkdir()
     (tmp_path / "lamanas" / "login.json").write_text('{"url": "http://[::1", "token": "lam_x"}')
-    code, said = ended(["episodes"], capsys)
-    assert (code, said.count("\n")) == (1, 1)
-    assert "http://[::1 (Invalid IPv6 URL)" in said
+    code, error = run(["episodes"], capsys)
+    assert (code, error.count("\n")) == (1, 1)
+    assert "http://[::1 (Invalid IPv6 URL)" in error

@@ -1,4 +1,4 @@
-"""What the shells are given to complete."""
+"""Shell completion."""
 
 import subprocess
 
@@ -18,6 +18,6 @@ def test_a_completion_script_contains_all_commands(shell: str, capsys: pytest.Ca
 def test_bash_completes_commands_with_the_script(capsys: pytest.CaptureFixture[str]) -> None:
     main(["completion", "bash"])
     script = capsys.readouterr().out
-    asked = 'COMP_WORDS=(lamanas train st); COMP_CWORD=2; _shtab_lamanas; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, timeout=30)
+    completion = 'COMP_WORDS=(lamanas train st); COMP_CWORD=2; _shtab_lamanas; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{completion}"], capture_output=True, text=True, timeout=30)
     assert done.stdout.split() == ["start"], done.stderr

@@ -1,4 +1,4 @@
-"""``lamanas data`` makes data sets without a network."""
+"""``lamanas data`` writes data sets without a network connection."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages about the client and the commands: what stands there runs, and prints what it says."""
+"""The examples on the pages about the client and the commands run, and print the output shown there."""
 
 import io
 import re

@@ -29,9 +29,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, short_folder: Path) -> Path:
 
 def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[str, Any]]]:
     code = main(["doctor", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["healthy"] is (code == 0)
-    return code, {check["name"]: check for check in told["checks"]}
+    document = json.loads(capsys.readouterr().out)
+    assert document["healthy"] is (code == 0)
+    return code, {check["name"]: check for check in document["checks"]}
 
 
 def test_a_healthy_machine(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:

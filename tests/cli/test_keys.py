@@ -11,10 +11,10 @@ from cli.main import main
 from tests.conftest import ROOT, PrivateRedis
 
 
-def token_and_id(said: str) -> tuple[str, str]:
-    token, id = re.search(r"lam_\S+", said), re.search(r"^key (\S+)", said)
-    assert token, said
-    assert id, said
+def token_and_id(output: str) -> tuple[str, str]:
+    token, id = re.search(r"lam_\S+", output), re.search(r"^key (\S+)", output)
+    assert token, output
+    assert id, output
     return token[0], id[1]
 
 
@@ -28,8 +28,8 @@ def test_a_key_is_created_listed_without_its_token_and_revoked(
     row = next(line for line in listed.splitlines() if id in line)
     assert re.search(r"valid .* predict +shop +camera 7$", row), row
     assert token not in listed
-    kept = [redis_server.client.dump(name) for name in redis_server.client.scan_iter("*")]
-    assert all(token.encode() not in value for value in kept if isinstance(value, bytes))
+    stored = [redis_server.client.dump(name) for name in redis_server.client.scan_iter("*")]
+    assert all(token.encode() not in value for value in stored if isinstance(value, bytes))
     assert main(["keys", "revoke", id]) == 0
     assert sync_store.api_keys.get(id).revoked
 
@@ -48,9 +48,11 @@ def test_an_unknown_key_cannot_be_revoked(installation: Settings, capsys: pytest
     assert "lamanas keys list" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given", [["  "], ["a\nb"], ["laptop", "--tenant", "two words"], ["laptop", "--tenant", ""]])
-def test_a_name_that_would_break_the_table_is_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["keys", "make", *given]) == 1
+@pytest.mark.parametrize(
+    "arguments", [["  "], ["a\nb"], ["laptop", "--tenant", "two words"], ["laptop", "--tenant", ""]]
+)
+def test_a_name_that_would_break_the_table_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "make", *arguments]) == 1
     assert capsys.readouterr().out == ""
 
 
@@ -78,14 +80,14 @@ def test_the_commands_of_the_operations_page_work(
 def test_json_contains_the_token_only_when_a_key_is_created(
     installation: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def said(*words: str) -> object:
+    def json_of(*words: str) -> object:
         assert main([*words, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    made = said("keys", "make", "camera 7", "--scope", "predict")
-    assert isinstance(made, dict)
-    token = made.pop("token")
-    assert made["scopes"] == ["predict"]
-    assert said("keys", "list") == [made]
-    assert said("keys", "revoke", made["id"]) == made | {"revoked": True}
+    created = json_of("keys", "make", "camera 7", "--scope", "predict")
+    assert isinstance(created, dict)
+    token = created.pop("token")
+    assert created["scopes"] == ["predict"]
+    assert json_of("keys", "list") == [created]
+    assert json_of("keys", "revoke", created["id"]) == created | {"revoked": True}
     assert token.startswith("lam_")

@@ -1,4 +1,4 @@
-"""``lamanas models add`` on a running store: a model that was trained here becomes a version, and nothing else does."""
+"""``lamanas models add`` on a running store: a trained model becomes a version; anything else is refused."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from workers.learner import Learner
 
 @pytest.fixture
 def trained(tmp_path: Path) -> MetaModel:
-    """A model in ``tmp_path/run`` as a run leaves it there."""
+    """A model in ``tmp_path/run``, as written by a training run."""
     card = {"config": MINIATURE.to_json(), "metrics": {"validation_accuracy": 0.5}}
     model = MetaModel(initial_parameters(MINIATURE, 0), card)
     write(model, tmp_path / "run")
@@ -47,13 +47,13 @@ def test_json_is_the_version_as_the_api_returns_it(
     installation: Settings, trained: MetaModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["models", "add", str(tmp_path / "run"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"version", "active", "created_at", "card"}
-    assert told["version"] == trained.version
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) == {"version", "active", "created_at", "card"}
+    assert document["version"] == trained.version
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "words"),
+    ("file", "content", "message"),
     [
         ("model.json", None, "model.json: `lamanas train` writes it to its --run folder when it finishes"),
         ("model.safetensors", None, "model.safetensors: `lamanas train` writes it"),
@@ -72,16 +72,16 @@ def test_a_folder_without_a_valid_model_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str],
     file: str,
     content: bytes | None,
-    words: str,
+    message: str,
 ) -> None:
     (tmp_path / "run" / file).unlink()
     if content is not None:
         (tmp_path / "run" / file).write_bytes(content)
     assert main(["models", "add", str(tmp_path / "run")]) == 1
-    said = capsys.readouterr().err
-    assert str(tmp_path / "run") in said
-    assert words in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "run") in error
+    assert message in error
+    assert error.count("\n") == 1
     assert sync_store.models.active_version() is None
 
 

@@ -1,2 +1,4 @@
-"""Results that stay as they are until somebody changes them on purpose: ``python -m tests.goldens.record`` writes the
-files of this folder anew, and the diff shows what has changed."""
+"""Golden results, which change only on purpose.
+
+``python -m tests.goldens.record`` rewrites the files in this folder, and their diff shows what has changed.
+"""

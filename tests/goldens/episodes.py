@@ -1,4 +1,4 @@
-"""Three episodes of made-up characters, and what the shipped model makes of them."""
+"""Three episodes of synthetic glyphs, and the shipped model's adaptations to them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from lamanas_core.data.episodes import to_float
 from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import glyph_support
 
-# Images of each class to learn from; one more of each is asked about.
+# The number of support images of each class; each class also has one query.
 SHOTS = {
     "5-way 1-shot": [1] * 5,
     "20-way 5-shot": [5] * 20,
@@ -22,31 +22,33 @@ SHOTS = {
 
 @dataclass(frozen=True)
 class Result:
-    """``told``: what an episode states about its adaptation; logits of the queries by artifact and by network."""
+    """``summary``: what an episode reports about its adaptation. ``logits`` and ``network_logits``: the queries'
+    logits, float32 (queries, classes), from the artifact and from the adapted network.
+    """
 
-    told: dict[str, Any]
+    summary: dict[str, Any]
     logits: np.ndarray
     network_logits: np.ndarray
 
 
 def result(model: MetaModel, name: str) -> Result:
-    """The adaptation to an episode of ``SHOTS``, default K."""
+    """The adaptation to the episode ``name`` of ``SHOTS`` with the default K."""
     shots = SHOTS[name]
     images, labels = glyph_support(len(shots), [count + 1 for count in shots], seed=len(shots))
-    last = np.cumsum([count + 1 for count in shots]) - 1
-    asked = np.isin(np.arange(len(images)), last)
+    last_of_class = np.cumsum([count + 1 for count in shots]) - 1
+    is_query = np.isin(np.arange(len(images)), last_of_class)
     classes = [f"class {label}" for label in range(len(shots))]
     adapted: Adapted = adapt(
         model,
-        images[~asked],
-        labels[~asked],
+        images[~is_query],
+        labels[~is_query],
         classes,
         steps=None,
         seed=0,
         device="cpu",
         on_step=lambda step, steps, loss: None,
     )
-    told = {
+    summary = {
         "losses": list(adapted.losses),
         "genotype": adapted.genotype.to_json(),
         "parameters_kept": adapted.parameters_kept,
@@ -54,7 +56,7 @@ def result(model: MetaModel, name: str) -> Result:
         "leave_one_out_accuracy": adapted.leave_one_out_accuracy,
         "warnings": list(adapted.warnings),
     }
-    logits = Classifier.from_bytes(adapted.artifact).logits(images[asked])
+    logits = Classifier.from_bytes(adapted.artifact).logits(images[is_query])
     with torch.no_grad():
-        network = adapted.network.logits(to_float(torch.from_numpy(images[asked]))).numpy()
-    return Result(told, logits, network)
+        network = adapted.network.logits(to_float(torch.from_numpy(images[is_query]))).numpy()
+    return Result(summary, logits, network)

@@ -1,4 +1,4 @@
-"""What the last bits of a result depend on."""
+"""The machine and the software versions that the last bits of results depend on."""
 
 import platform
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 
 def machine() -> dict[str, str]:
-    """The processor, the instructions that torch uses on it, and the versions of what computes."""
+    """The processor, the instruction set that torch uses on it, and the versions of torch and onnxruntime."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {

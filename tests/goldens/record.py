@@ -1,4 +1,4 @@
-"""``python -m tests.goldens.record [--documents]``: write the goldens anew, on purpose; or only the two documents."""
+"""``python -m tests.goldens.record [--documents]``: rewrite the golden results, or only the two documents."""
 
 import json
 import sys
@@ -26,13 +26,13 @@ FOLDER = Path(__file__).parent
 
 
 def api() -> str:
-    """The OpenAPI document as it is stored."""
+    """The OpenAPI document in the form in which it is stored."""
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def configuration() -> str:
-    """Every number that a model is built, trained and measured with by default, as it is stored."""
+    """The default configuration of models, training and evaluation, in the form in which it is stored."""
     document = {
         "presets": {name: preset.to_json() for name, preset in PRESETS.items()},
         "training": asdict(TrainingConfig()),
@@ -44,7 +44,7 @@ def configuration() -> str:
 
 
 def slug(name: str) -> str:
-    """A file's name for an entry."""
+    """A file name for the entry ``name``."""
     return name.replace(" ", "-").replace(",", "")
 
 
@@ -56,24 +56,24 @@ def main() -> None:
 
 
 def record_results() -> None:
-    """Episodes and trainings, minutes of computing."""
+    """Record episodes and trainings, which takes minutes."""
     torch.set_num_threads(1)
     model = MetaModel.from_bytes(*shipped())
-    told: dict[str, Any] = {"machine": machine(), "version": model.version, "episodes": {}, "trainings": {}}
+    goldens: dict[str, Any] = {"machine": machine(), "version": model.version, "episodes": {}, "trainings": {}}
     arrays: dict[str, Any] = {}
     for name in SHOTS:
         found = result(model, name)
-        told["episodes"][name] = found.told
+        goldens["episodes"][name] = found.summary
         arrays[slug(name)] = found.logits
     np.savez_compressed(FOLDER / "logits.npz", **arrays)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         write_data(data)
         for name in RUNS:
-            ended = weights(name, data, Path(folder) / slug(name))
-            told["trainings"][name] = digest(ended)
-            save_file(ended, FOLDER / f"{slug(name)}.safetensors")
-    (FOLDER / "goldens.json").write_text(json.dumps(told, indent=1) + "\n")
+            final = weights(name, data, Path(folder) / slug(name))
+            goldens["trainings"][name] = digest(final)
+            save_file(final, FOLDER / f"{slug(name)}.safetensors")
+    (FOLDER / "goldens.json").write_text(json.dumps(goldens, indent=1) + "\n")
 
 
 if __name__ == "__main__":

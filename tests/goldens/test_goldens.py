@@ -1,5 +1,6 @@
-"""The stored results come out again: to the bit, or to 1e-6, on the kind of machine that they were stored on, and
-nearly so on others, whose instructions round otherwise."""
+"""Golden results are reproduced: bit for bit or to 1e-6 on the kind of machine that recorded them, and approximately on
+others, whose instruction sets round differently.
+"""
 
 import json
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from tests.goldens.trainings import RUNS, STOPS, digest, weights, write_data
 
 GOLDENS: dict[str, Any] = json.loads((FOLDER / "goldens.json").read_text())
 SAME_MACHINE = GOLDENS["machine"] == machine()
-# Of the largest value. The K steps amplify what one rounding differs from another.
+# Relative to the largest value. The K inner steps amplify differences in rounding.
 TOLERANCE = 1e-6 if SAME_MACHINE else 1e-2
-# What the artifact may differ from the network it was written from.
+# The tolerance between the artifact and the network that it was exported from.
 ARTIFACT = 1e-4
 
 
@@ -46,50 +47,50 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def operations(genotype: dict[str, Any]) -> list[Any]:
-    """Which operations stand on which edges, without their weights."""
+    """The kept operations of every edge, without their weights."""
     return [
         [[(edge["source"], [o["name"] for o in edge["operations"]]) for edge in node["inputs"]] for node in cell]
         for cell in (genotype["normal"], genotype["reduction"])
     ]
 
 
-def numbers(told: Any) -> list[float]:
-    """Every number in a document, in order."""
-    if isinstance(told, dict):
-        return [number for value in told.values() for number in numbers(value)]
-    if isinstance(told, list):
-        return [number for value in told for number in numbers(value)]
-    return [float(told)] if isinstance(told, int | float) else []
+def numbers(document: Any) -> list[float]:
+    """All numbers in a JSON document, in order."""
+    if isinstance(document, dict):
+        return [number for value in document.values() for number in numbers(value)]
+    if isinstance(document, list):
+        return [number for value in document for number in numbers(value)]
+    return [float(document)] if isinstance(document, int | float) else []
 
 
 @pytest.mark.parametrize("name", SHOTS)
 def test_an_episode_of_the_shipped_model_gives_the_stored_classifier(model: MetaModel, name: str) -> None:
     assert model.version == GOLDENS["version"]
     found, stored = result(model, name), GOLDENS["episodes"][name]
-    told = json.loads(json.dumps(found.told))
+    summary = json.loads(json.dumps(found.summary))
     with np.load(FOLDER / "logits.npz") as arrays:
         logits = arrays[slug(name)]
     scale = np.abs(logits).max()
     assert np.abs(found.logits - logits).max() <= TOLERANCE * scale
     assert np.abs(found.network_logits - logits).max() <= max(TOLERANCE, ARTIFACT) * scale
-    assert operations(told["genotype"]) == operations(stored["genotype"])
-    np.testing.assert_allclose(numbers(told), numbers(stored), rtol=TOLERANCE, atol=TOLERANCE)
+    assert operations(summary["genotype"]) == operations(stored["genotype"])
+    np.testing.assert_allclose(numbers(summary), numbers(stored), rtol=TOLERANCE, atol=TOLERANCE)
     for exact in ("parameters_kept", "leave_one_out_accuracy", "support_accuracy", "warnings"):
-        assert told[exact] == stored[exact]
+        assert summary[exact] == stored[exact]
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_training_ends_with_the_stored_weights(data: Path, tmp_path: Path, name: str) -> None:
-    ended = weights(name, data, tmp_path)
+    final = weights(name, data, tmp_path)
     if SAME_MACHINE:
-        assert digest(ended) == GOLDENS["trainings"][name]
+        assert digest(final) == GOLDENS["trainings"][name]
     for entry, value in load_file(FOLDER / f"{slug(name)}.safetensors").items():
-        torch.testing.assert_close(ended[entry], value, rtol=0.0, atol=0.05, msg=entry)
+        torch.testing.assert_close(final[entry], value, rtol=0.0, atol=0.05, msg=entry)
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
     data: Path, tmp_path: Path, name: str
 ) -> None:
-    whole = weights(name, data, tmp_path / "whole")
-    assert digest(weights(name, data, tmp_path / "parts", STOPS[name])) == digest(whole)
+    uninterrupted = weights(name, data, tmp_path / "uninterrupted")
+    assert digest(weights(name, data, tmp_path / "interrupted", STOPS[name])) == digest(uninterrupted)

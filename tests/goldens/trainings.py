@@ -1,4 +1,4 @@
-"""Trainings of a few seconds, undisturbed and interrupted: the bits of the model that they end with."""
+"""Trainings of a few seconds, uninterrupted and interrupted, and digests of their final weights."""
 
 import hashlib
 from pathlib import Path
@@ -16,32 +16,33 @@ RUNS: dict[str, dict[str, Any]] = {
     "algorithm 1": SMALL | {"warm_up_epochs": 3, "meta_epochs": 3},
     "algorithm 2": SMALL | {"warm_up_epochs": 1, "meta_epochs": 2, "meta": "reptile"},
 }
-# After how many tasks of each start it is interrupted: before the first checkpoint, within an epoch of either stage.
+# The number of tasks after which each attempt is interrupted: before the first checkpoint, and within an epoch of
+# either stage.
 STOPS = {"algorithm 1": (1, 3, 7), "algorithm 2": (1, 3)}
 
 
 def write_data(folder: Path) -> None:
-    """The data set of all trainings."""
+    """Write the data set of all trainings."""
     write_folders(folder, classes=14, images=6, seed=0)
 
 
 def weights(name: str, data: Path, run_dir: Path, stops: tuple[int, ...] = ()) -> dict[str, Tensor]:
-    """What the training called ``name`` ends with; ``stops``: after how many tasks of each start it is interrupted."""
+    """The final weights of the training ``name``, interrupted after each number of tasks in ``stops`` and resumed."""
     for stop in stops:
-        left = iter(range(stop))
+        remaining = iter(range(stop))
         try:
-            _train(name, data, run_dir, lambda left=left: next(left, None) is None)
+            _train(name, data, run_dir, lambda remaining=remaining: next(remaining, None) is None)
         except TrainingStopped:
             continue
-        raise AssertionError(f"the training was over before {stop} tasks")
+        raise AssertionError(f"the training ended before {stop} tasks")
     return _train(name, data, run_dir, lambda: False)
 
 
 def _train(name: str, data: Path, run_dir: Path, should_stop: Any) -> dict[str, Tensor]:
     with miniature():
-        chosen = TrainingConfig.from_request(RUNS[name])
+        config = TrainingConfig.from_request(RUNS[name])
         model = train(
-            chosen,
+            config,
             data,
             run_dir,
             device="cpu",
@@ -53,7 +54,7 @@ def _train(name: str, data: Path, run_dir: Path, should_stop: Any) -> dict[str, 
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """The same for the same bits under the same names."""
+    """The SHA-256 of names and values, as hexadecimal digits: equal for equal bits under equal names."""
     total = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         total.update(name.encode() + value.numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Trainings of a second: a miniature network, epochs of a few steps, few episodes to validate on."""
+"""Trainings of about a second: a miniature network, epochs of a few steps, and few validation episodes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ EPISODES = 3
 
 @contextmanager
 def miniature(config: Config = MINIATURE) -> Iterator[None]:
-    """Preset ``tiny`` is ``config``, on one thread."""
+    """A context in which the preset ``tiny`` is ``config`` and torch uses one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -29,34 +29,36 @@ def miniature(config: Config = MINIATURE) -> Iterator[None]:
 
 
 def brief(**options: object) -> TrainingConfig:
-    """Two epochs of each stage, on tasks of three classes and one image each; ``options`` laid over that."""
+    """Two epochs of each stage on 3-way 1-shot tasks, overridden by ``options``."""
     small = {"preset": "tiny", "warm_up_epochs": 2, "meta_epochs": 2, "meta_batch": 2, "ways": 3, "shots": 1}
     return TrainingConfig(**(small | {"loss": "fnn"} | options))  # type: ignore[arg-type]
 
 
 def brief_recipe(steps: int = 2, *, validate: bool = True, save_every: int = 1) -> Recipe:
-    """A warm-up epoch has ``steps`` steps; every epoch is validated, every ``save_every`` saved."""
-    plain = Recipe()
-    every = 1 if validate else 100
+    """The default recipe with ``steps`` steps per warm-up epoch, a validation after every epoch if ``validate``, and a
+    checkpoint every ``save_every`` epochs.
+    """
+    default = Recipe()
+    interval = 1 if validate else 100
     schedule = replace(
-        plain.schedule,
+        default.schedule,
         warm_up_steps_per_epoch=steps,
-        warm_up_epochs_per_validation=every,
-        meta_epochs_per_validation=every,
+        warm_up_epochs_per_validation=interval,
+        meta_epochs_per_validation=interval,
         epochs_per_checkpoint=save_every,
         validation_episodes=EPISODES,
     )
-    return replace(plain, schedule=schedule, calibration=replace(plain.calibration, episodes=EPISODES))
+    return replace(default, schedule=schedule, calibration=replace(default.calibration, episodes=EPISODES))
 
 
-def trained(chosen: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -> MetaModel:
-    """The model of an undisturbed training on the CPU, by the brief recipe."""
+def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -> MetaModel:
+    """The model of an uninterrupted training on the CPU with the brief recipe."""
     return train(
-        chosen,
+        config,
         data,
         run_dir,
         device="cpu",
-        on_progress=lambda told: None,
+        on_progress=lambda progress: None,
         should_stop=lambda: False,
         recipe=brief_recipe(steps),
     )

@@ -1,4 +1,4 @@
-"""Tiny meta-models and tasks, in float64 where gradients are compared."""
+"""Tiny meta-models and tasks, in float64 for comparisons of gradients."""
 
 from dataclasses import replace
 
@@ -21,12 +21,12 @@ MINIATURE = Config(
 
 
 def float64_learner(config: Config = MINIATURE, seed: int = 0) -> tuple[TaskLearner, Parameters]:
-    """A network of a few hundred parameters whose gradients can be checked by finite differences."""
+    """A task learner with a few hundred parameters in float64, for gradient checks by finite differences."""
     return TaskLearner.build(config), initial_parameters(config, seed).map(lambda tensor: tensor.double())
 
 
 def float64_episode(seed: int = 0, ways: int = 3, shots: int = 2) -> Episode:
-    """Random images of side 8."""
+    """A task of random images, float64 (ways * shots, 1, 8, 8), with as many queries as support images."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(ways).repeat_interleave(shots)
     shape = (len(labels), 1, 8, 8)
@@ -37,13 +37,13 @@ def float64_episode(seed: int = 0, ways: int = 3, shots: int = 2) -> Episode:
 def first_step(
     learner: TaskLearner, parameters: Parameters, task: Episode, count: int = 1, dropping: torch.Generator | None = None
 ) -> Step:
-    """The first of ``count`` steps, its graph kept."""
+    """The first of ``count`` inner steps, with its graph."""
     support, labels = task.support, task.support_labels
     return next(steps(learner, parameters, support, labels, task.ways, count, dropping=dropping, keep_graphs=True))
 
 
 def with_shares(parameters: Parameters, shares: list[float], temperature: float = 1.0) -> Parameters:
-    """Every edge's operations with these shares at this temperature."""
+    """``parameters`` with α such that the operations of every edge have these shares at this temperature."""
     alpha = dict(parameters.alpha)
     for kind in ("normal", "reduction"):
         old = alpha[f"{kind}.operations"]
@@ -54,12 +54,12 @@ def with_shares(parameters: Parameters, shares: list[float], temperature: float 
 
 
 def operations_in(theta: Tensors) -> set[int]:
-    """The places of the operations that have a value other than 0 in any cell."""
+    """The indices of the operations that have a non-zero value in ``theta`` in any cell."""
     return {int(name.split(".")[4]) for name, value in theta.items() if ".edges." in name and bool(value.any())}
 
 
 def glyph_support(ways: int, shots: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``shots[i]`` preprocessed drawings of class i: uint8 (n, 1, 28, 28) and labels (n,)."""
+    """``shots[i]`` preprocessed drawings of class i: images, uint8 (n, 1, 28, 28), and labels, int64 (n,)."""
     rng = np.random.default_rng(seed)
     images, labels = [], []
     for label in range(ways):

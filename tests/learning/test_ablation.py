@@ -1,4 +1,4 @@
-"""The parts of the adaptation are compared on the same episodes, and each variant does what its name says."""
+"""Ablation: variants are compared on the same episodes, and each changes only the parameters it names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +52,8 @@ def test_cross_entropy_is_tried_down_to_negligible_step_sizes() -> None:
 
 
 def test_differences_are_paired_and_the_best_by_accuracy_is_not_the_best_by_entropy() -> None:
-    still: dict[str, list[float]] = {name: [0.0, 0.0] for name in CROSS_ENTROPY_RATES}
-    accuracies = still | {"none": [0.2, 0.8], "learned": [0.3, 1.0], "cross_entropy_1/3": [0.5, 0.9]}
+    zeros: dict[str, list[float]] = {name: [0.0, 0.0] for name in CROSS_ENTROPY_RATES}
+    accuracies = zeros | {"none": [0.2, 0.8], "learned": [0.3, 1.0], "cross_entropy_1/3": [0.5, 0.9]}
     entropies = {name: [9.0, 9.0] for name in accuracies} | {
         "learned": [1.0, 2.0],
         "cross_entropy_1/3": [4.0, 6.0],
@@ -65,7 +65,7 @@ def test_differences_are_paired_and_the_best_by_accuracy_is_not_the_best_by_entr
         "by_query_cross_entropy": "cross_entropy_1/30",
     }
     row = result["variants"]["learned"]
-    # The differences are 0.1 and 0.2; those of unpaired accuracies would spread over 0.7.
+    # The paired differences are 0.1 and 0.2; the unpaired accuracies have a range of 0.7.
     assert row["over_none"] == pytest.approx([0.15, 1.96 * 0.05], abs=1e-5)
     assert row["over_best_cross_entropy"] == pytest.approx([-0.05, 1.96 * 0.15], abs=1e-5)
     assert row["query_cross_entropy"] == pytest.approx([1.5, 1.96 * 0.5], abs=1e-5)
@@ -73,7 +73,7 @@ def test_differences_are_paired_and_the_best_by_accuracy_is_not_the_best_by_entr
 
 
 def test_pairs_that_differ_by_hand() -> None:
-    # Of the six pairs of a, a, b, c one is equal.
+    # One of the six pairs of a, a, b, c is equal.
     assert pairs_that_differ(["a", "a", "b", "c"]) == pytest.approx(5 / 6)
     assert pairs_that_differ(["a", "a"]) == 0
     assert pairs_that_differ(["a"]) is None
@@ -82,9 +82,9 @@ def test_pairs_that_differ_by_hand() -> None:
 def test_all_variants_are_evaluated_on_every_episode(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=8, images=3, seed=0)
     classes = load_dataset(tmp_path, ImageSpec())["train"]
-    told: list[int] = []
-    result = ablate(model(), classes, EvaluationConfig(ways=3, shots=1, queries=2, episodes=2), told.append)
-    assert told == [1, 2]
+    done: list[int] = []
+    result = ablate(model(), classes, EvaluationConfig(ways=3, shots=1, queries=2, episodes=2), done.append)
+    assert done == [1, 2]
     assert result["variants"].keys() == variants(model()).keys()
     best = result["best_cross_entropy"]["by_accuracy"]
     assert result["variants"][best]["over_best_cross_entropy"] == [0.0, 0.0]
@@ -99,6 +99,6 @@ def test_the_genotype_counts_as_moved_if_the_steps_change_its_operations(
     parameters = initial_parameters(CONFIG, 0)
     rates = torch.full_like(parameters.alpha_log_rates, alpha_rate).log()
     moving = MetaModel(replace(parameters, alpha_log_rates=rates), {"config": CONFIG.to_json()})
-    asked = EvaluationConfig(ways=3, shots=1, queries=2, episodes=2)
-    result = ablate(moving, classes, asked, lambda number: None)
+    config = EvaluationConfig(ways=3, shots=1, queries=2, episodes=2)
+    result = ablate(moving, classes, config, lambda number: None)
     assert (result["genotype_moved"], result["genotype_pairs_differ"]) == (expected, expected)

@@ -1,5 +1,6 @@
-"""Algorithm 2 (Reptile): its outer step, its proxies, and what meta-training does for the loss. That θ, α and φ move as
-in a plain implementation is tested in ``tests/benchmarks/test_plain_training.py``.
+"""Algorithm 2 (Reptile): its outer step, its proxies, and the effect of meta-training on the loss.
+
+``tests/benchmarks/test_plain_training.py`` compares θ, α and φ with a plain implementation.
 """
 
 from dataclasses import replace
@@ -28,19 +29,19 @@ def test_the_outer_step_of_reptile_is_the_mean_difference_without_clipping() -> 
     tasks = [float64_episode(seed) for seed in (0, 1)]
     tasks = [replace(task, support=task.support.float(), queries=task.queries.float()) for task in tasks]
     start = run.parameters.map(lambda value: value.detach().clone())
-    asked = [reptile(learner, start, task, 2, generator(), "mse", 0.01) for task in tasks]
-    # Long ways: were they slopes, they would be cut to a length of 5.
-    asked = [replace(one, gradients={n: 100 * v for n, v in one.gradients.items()}) for one in asked]
-    _apply(run, run.meta, asked, 0.5, Recipe())
+    results = [reptile(learner, start, task, 2, generator(), "mse", 0.01) for task in tasks]
+    # Large differences: as gradients, they would be clipped to a norm of 5.
+    results = [replace(one, gradients={n: 100 * v for n, v in one.gradients.items()}) for one in results]
+    _apply(run, run.meta, results, 0.5, Recipe())
     for name, value in run.parameters.named().items():
         size = {"theta": 1.0, "alpha": 0.6, "phi": 1.0}.get(name.split(".")[0], 0.0)
-        mean = (asked[0].gradients[name] + asked[1].gradients[name]) / 2
+        mean = (results[0].gradients[name] + results[1].gradients[name]) / 2
         torch.testing.assert_close(value.detach(), before[name] - 0.5 * size * mean, msg=name)
         torch.testing.assert_close(run.average.named()[name], before[name].lerp(value.detach(), 0.2), msg=name)
 
 
 def test_equation_8_weights_the_two_gradients_by_the_step_sizes() -> None:
-    """⟨∇L_φ, (λ ∇_θ H, ξ ∇_α H)⟩, over the mean of λ."""
+    """⟨∇L_φ, (λ ∇_θ H, ξ ∇_α H)⟩, divided by the mean of λ."""
     learner, parameters = float64_learner(with_loss(SMALL, "fnn"))
     task = float64_episode()
 
@@ -74,7 +75,7 @@ def test_equation_8_refuses_a_step_with_a_different_forward_pass() -> None:
         (BY_SGD, "fnn", "mse", 0.1),
         (BY_SGD, "fnn", "inner_product", 0.01),
         (BY_SGD, "fnn", "cosine", 0.03),
-        # Prototypes, H on the query set.
+        # A prototype head, with H on the query set.
         (MINIATURE, "lstm", "mse", 0.01),
         (MINIATURE, "lstm", "inner_product", 0.01),
         (MINIATURE, "lstm", "cosine", 0.01),
@@ -88,27 +89,27 @@ def test_meta_training_corrects_a_loss_of_the_wrong_sign_so_that_its_steps_help_
     either_way = [replace(parameters, phi=parameters.phi | {"output.weight": s * output}) for s in (1, -1)]
     start = now = min(either_way, key=lambda at: gain(learner, at))
     for seed in range(40):
-        asked = reptile(learner, now, same_images(seed), 1, generator(), proxy, rate).gradients
-        now = replace(now, phi={n: v - asked[f"phi.{n}"] for n, v in now.phi.items()})
+        results = reptile(learner, now, same_images(seed), 1, generator(), proxy, rate).gradients
+        now = replace(now, phi={n: v - results[f"phi.{n}"] for n, v in now.phi.items()})
     assert F.cosine_similarity(slope(learner, start.phi), slope(learner, now.phi), dim=0) < 0.9
     assert gain(learner, start) < 0 < gain(learner, now)
 
 
 def gain(learner: TaskLearner, at: Parameters) -> float:
-    """How much one step lowers the cross-entropy of the query images, over five tasks kept apart."""
+    """The decrease of the queries' cross-entropy by one inner step, averaged over five unseen tasks."""
     unseen = [same_images(100 + seed) for seed in range(5)]
     return sum(query_loss(learner, at, t, 0) - query_loss(learner, at, t, 1) for t in unseen) / len(unseen)
 
 
 def slope(learner: TaskLearner, phi: Tensors) -> Tensor:
-    """∂L_φ/∂z on fixed logits."""
+    """∂L_φ/∂z on fixed logits z, flattened."""
     logits = torch.randn(12, 3, generator=generator(), dtype=torch.float64).requires_grad_()
     value = learner.learned_loss(phi, logits, torch.arange(12) % 3, 0.0)[0]
     return torch.autograd.grad(value, logits)[0].flatten()
 
 
 def same_images(seed: int) -> Episode:
-    """Random images to tell apart; the queries are the support images with a little noise."""
+    """A task of random images whose queries are the support images with a little noise."""
     task = float64_episode(seed)
     noise = torch.randn(task.support.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return replace(task, queries=task.support + 0.02 * noise)

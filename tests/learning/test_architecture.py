@@ -1,4 +1,4 @@
-"""Shares, inputs, pruning and genotype against small cases worked by hand."""
+"""Shares, inputs, pruning and genotype against small cases calculated by hand."""
 
 import math
 from dataclasses import replace
@@ -57,9 +57,9 @@ def test_parameters_kept_by_hand() -> None:
     total = sum(value.numel() for value in network.initial_theta(torch.Generator()).values())
     assert network.kept_cost(pruned(alpha)) == total
     alpha["normal.operations"][0] = torch.tensor([9.0, 0.0])
-    # One convolution 3 x 3 of 4 channels and its normalisation less.
+    # Without one 3 x 3 convolution with 4 channels and its normalisation.
     assert network.kept_cost(pruned(alpha)) == total - (4 * 4 * 9 + 8)
-    # Node 1 without its third input: that edge's convolution less as well, though its share of the edge is a half.
+    # Node 1 without its third input: without the convolution on that edge as well, although its share there is 0.5.
     alpha["normal.pairs.1"] = torch.tensor([9.0, 0.0, 0.0])
     assert network.kept_cost(pruned(alpha)) == total - 2 * (4 * 4 * 9 + 8)
 
@@ -81,7 +81,7 @@ def test_the_size_by_hand_counts_one_whole_operation_less_than_two_halves() -> N
         alpha[name][:, 1] = 90.0
     alpha["normal.pairs.1"][0] = 90.0
     whole = size(network, cell_weights(alpha, CONFIG, temperature=1.0, threshold=0.01), RECIPE)
-    # The convolution on the four chosen edges of five, over both operations on all five.
+    # The convolution on four of the five edges, relative to both operations on all five.
     expected = (always + 4 * (convolution + RECIPE.pass_cost)) / (always + 5 * (convolution + 2 * RECIPE.pass_cost))
     assert float(whole) == pytest.approx(expected)
     alpha["normal.operations"][0] = 0.0
@@ -89,7 +89,7 @@ def test_the_size_by_hand_counts_one_whole_operation_less_than_two_halves() -> N
     assert halves > whole
 
 
-def test_paths_are_dropped_where_a_generator_is_given_and_nowhere_else() -> None:
+def test_paths_are_dropped_only_with_a_generator() -> None:
     config = replace(CONFIG, drop_path=0.5)
     alpha = initial_alpha(config)
 

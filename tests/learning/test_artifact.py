@@ -1,4 +1,4 @@
-"""The artifact is the adapted network, and what it says depends on the image alone."""
+"""The artifact equals the adapted network, and its predictions depend only on the image."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def test_the_runtime_writes_no_files_and_sends_no_reports(model: MetaModel, tmp_
     home.mkdir()
     file = tmp_path / "classifier.onnx"
     file.write_bytes(run(model, *glyph_support(2, [1, 1], seed=1)).artifact)
-    # As a user's process has it: in CI the runtime is silent by itself.
+    # The environment of a user's process: in CI the runtime sends no reports anyway.
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     script = "import sys, pathlib; from lamanas_core.artifact import Classifier; "
     script += "print(Classifier.from_bytes(pathlib.Path(sys.argv[1]).read_bytes()).classes)"
@@ -126,7 +126,7 @@ def test_the_adaptation_reports_the_parameters_it_kept(model: MetaModel) -> None
 
 
 def test_support_accuracy_is_that_of_the_artifact_and_leave_one_out_excludes_each_image(model: MetaModel) -> None:
-    """Of characters that have nothing in common but their label, and one that has two labels."""
+    """The classes' images have nothing in common but their label, and one image has two labels."""
     support, _ = glyph_support(8, [1] * 8, seed=12)
     support[3] = support[0]
     labels = np.array([0, 0, 0, 1, 1, 2, 2, 3])
@@ -135,7 +135,7 @@ def test_support_accuracy_is_that_of_the_artifact_and_leave_one_out_excludes_eac
     assert adapted.support_accuracy == pytest.approx((answers == labels).mean())
     features = adapted.network.features.numpy()
     recognised = []
-    for i in np.flatnonzero(labels < 3):  # an only image cannot be left out
+    for i in np.flatnonzero(labels < 3):  # the only image of a class cannot be left out
         others = np.arange(len(labels)) != i
         centres = np.stack([features[others & (labels == label)].mean(0) for label in range(4)])
         recognised.append(np.square(centres - features[i]).sum(1).argmin() == labels[i])

@@ -1,4 +1,4 @@
-"""Our derivatives of batch normalisation are torch's own, and finite differences agree."""
+"""The derivatives of batch normalisation equal those of torch and finite differences."""
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +19,13 @@ def inputs(n: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return x.requires_grad_(), random(3).requires_grad_(), random(3).requires_grad_()
 
 
-def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def fused(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     y: Tensor = BatchNorm.apply(x, weight, bias)[0]  # type: ignore[no-untyped-call]
     return y
 
 
-def plain(x: Tensor, weight: Tensor, bias: Tensor, count: int) -> Tensor:
-    """In single steps, the moments those of the first ``count`` rows."""
+def elementwise(x: Tensor, weight: Tensor, bias: Tensor, count: int) -> Tensor:
+    """The same with elementwise operations; the moments are those of the first ``count`` rows."""
     var, mean = torch.var_mean(x[:count], dim=(0, 2, 3), correction=0, keepdim=True)
     return (x - mean) / torch.sqrt(var + EPSILON) * weight[:, None, None] + bias[:, None, None]
 
@@ -40,20 +40,20 @@ def test_values_and_moments_are_those_of_the_batch() -> None:
 
 
 def test_gradients_of_both_orders_equal_finite_differences() -> None:
-    assert gradcheck(ours, inputs())
-    assert gradgradcheck(ours, inputs())
+    assert gradcheck(fused, inputs())
+    assert gradgradcheck(fused, inputs())
 
 
 def test_second_derivatives_equal_those_of_elementwise_operations() -> None:
     source = torch.Generator().manual_seed(1)
     directions = [torch.randn(shape, generator=source, dtype=torch.float64) for shape in ((5, 3, 4, 2), (3,), (3,))]
     found = []
-    for function in (ours, lambda x, weight, bias: plain(x, weight, bias, 5)):
-        given = inputs()
-        first = torch.autograd.grad(function(*given).square().sum(), given, create_graph=True)
+    for function in (fused, lambda x, weight, bias: elementwise(x, weight, bias, 5)):
+        arguments = inputs()
+        first = torch.autograd.grad(function(*arguments).square().sum(), arguments, create_graph=True)
         inner = sum((a * b).sum() for a, b in zip(first, directions, strict=True))
         assert isinstance(inner, Tensor)
-        found.append(torch.autograd.grad(inner, given))
+        found.append(torch.autograd.grad(inner, arguments))
     torch.testing.assert_close(found[0], found[1])
     assert found[0][0].is_contiguous(memory_format=torch.channels_last)
 
@@ -62,15 +62,15 @@ def test_forward_mode_equals_finite_differences() -> None:
     point = tuple(value.detach() for value in inputs())
     source = torch.Generator().manual_seed(1)
     along = tuple(torch.randn(value.shape, generator=source, dtype=torch.float64) for value in point)
-    tangent = jvp(ours, point, along)[1]
-    ends = [ours(*(value + sign * 1e-6 * step for value, step in zip(point, along, strict=True))) for sign in (1, -1)]
+    tangent = jvp(fused, point, along)[1]
+    ends = [fused(*(value + sign * 1e-6 * step for value, step in zip(point, along, strict=True))) for sign in (1, -1)]
     torch.testing.assert_close(tangent, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-7)
 
 
 def test_queries_normalised_by_the_support_set_equal_elementwise_operations_with_gradients() -> None:
     x, weight, bias = inputs()
     y, mean, var = SupportNorm.apply(x, weight, bias, 3)  # type: ignore[no-untyped-call]
-    expected = plain(x, weight, bias, 3)
+    expected = elementwise(x, weight, bias, 3)
     torch.testing.assert_close(y, expected)
     assert y.is_contiguous(memory_format=torch.channels_last)
     moments = torch.var_mean(x[:3], dim=(0, 2, 3), correction=0)
@@ -79,4 +79,4 @@ def test_queries_normalised_by_the_support_set_equal_elementwise_operations_with
     found, truth = (torch.autograd.grad(output, (x, weight, bias), direction) for output in (y, expected))
     torch.testing.assert_close(found, truth)
     assert found[0].is_contiguous(memory_format=torch.channels_last)
-    assert gradcheck(lambda *given: SupportNorm.apply(*given, 3)[0], inputs())  # type: ignore[no-untyped-call]
+    assert gradcheck(lambda *arguments: SupportNorm.apply(*arguments, 3)[0], inputs())  # type: ignore[no-untyped-call]

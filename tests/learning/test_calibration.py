@@ -1,4 +1,4 @@
-"""Calibration and novelty against cases worked by hand, and through the artifact."""
+"""Calibration and novelty against cases calculated by hand, and in the artifact."""
 
 import math
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_the_calibration_error_by_hand() -> None:
 
 def test_the_auroc_by_hand() -> None:
     known, novel = np.array([0.1, 0.2, 0.5], np.float32), np.array([0.2, 0.9], np.float32)
-    # Of six pairs four are in order, one is even (0.2), one is not (0.5 over 0.2).
+    # Of six pairs, four are in order, one is tied (0.2) and one is out of order (0.5 over 0.2).
     assert auroc(known, novel) == pytest.approx(4.5 / 6)
     assert auroc(novel, novel) == 0.5
 
@@ -45,13 +45,13 @@ def test_the_distance_ratio_by_hand() -> None:
     features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0]]), torch.arange(3)
     head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
     assert isinstance(head, FittedPrototypes)
-    # Nearest others lie at 16, 16 and 36 (squared), over two features.
+    # The squared distances to the nearest neighbours are 16, 16 and 36, with two features.
     assert head.spread().item() == pytest.approx((8 + 8 + 18) / 3)
-    asked = torch.tensor([[1.0, 1.0]])
-    assert head.log_distance_ratio(asked).item() == pytest.approx(math.log(1.0 / (34 / 3)), rel=1e-4)
-    logits = head.logits(asked)[0]
+    queries = torch.tensor([[1.0, 1.0]])
+    assert head.log_distance_ratio(queries).item() == pytest.approx(math.log(1.0 / (34 / 3)), rel=1e-4)
+    logits = head.logits(queries)[0]
     assert (logits[0] - logits[1]).item() == pytest.approx(3.0 / 2 * (10 - 2) / 2)
-    assert FittedHead(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(asked) is None
+    assert FittedHead(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(queries) is None
 
 
 def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty() -> None:
@@ -70,18 +70,18 @@ def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty(
     adapted = adapt(
         fitted, support, np.arange(6) // 2, list("abc"), steps=0, seed=0, device="cpu", on_step=lambda *_: None
     )
-    asked = images[[5, 17, 40]]
+    queries = images[[5, 17, 40]]
     calibration = fitted.config.calibration
-    ratio = adapted.network.log_distance_ratio(asked.float() / 255)
+    ratio = adapted.network.log_distance_ratio(queries.float() / 255)
     assert ratio is not None
     expected = torch.sigmoid(calibration.novelty_slope * (ratio - calibration.novelty_centre))
-    novelty = Classifier.from_bytes(adapted.artifact).novelty(asked.numpy())
+    novelty = Classifier.from_bytes(adapted.artifact).novelty(queries.numpy())
     np.testing.assert_allclose(novelty, expected.detach().numpy(), atol=1e-4)
     assert novelty[2] > novelty[:2].max()
 
 
 def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
-    """Mean cross-entropy of the queries of the first episodes that ``calibrated`` looks at."""
+    """The mean cross-entropy of the queries in the first episodes that ``calibrated`` uses."""
     found = []
     for number, (episode, _) in enumerate(with_out_of_class(classes, 5, RECIPE.shots, RECIPE.queries, 4, seed=0)):
         network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
@@ -97,7 +97,7 @@ def test_too_few_classes_leave_a_model_unchanged() -> None:
 
 
 def test_out_of_class_images_are_from_every_class_outside_the_episode_and_none_inside() -> None:
-    """Each class has images of one value, its number."""
+    """Every pixel of a class's images has the class's number as its value."""
     images = torch.arange(6, dtype=torch.uint8).repeat_interleave(3)[:, None, None, None].expand(-1, 1, 8, 8)
     members = tuple(torch.arange(3 * i, 3 * i + 3) for i in range(6))
     classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
@@ -116,8 +116,8 @@ def values(images: Tensor) -> set[int]:
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0, 5.0, 20.0])
-def test_the_fitted_temperature_undoes_a_scale_within_its_range(temperature: float) -> None:
-    """Logits whose probabilities are right after division by the temperature."""
+def test_the_fitted_temperature_reverses_a_scale_within_its_range(temperature: float) -> None:
+    """Logits that are calibrated after division by the temperature."""
     exact = 2 * torch.randn(40_000, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.multinomial(exact.softmax(1), 1, generator=torch.Generator().manual_seed(1)).squeeze(1)
     assert _fitted_temperature(exact * temperature, labels) == pytest.approx(temperature, rel=0.05)

@@ -1,4 +1,4 @@
-"""Episodes are drawn fairly: classes and images all different, support sets as even or uneven as asked."""
+"""Sampled episodes: distinct classes and images, and even or uneven support sets as requested."""
 
 import torch
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ CLASSES, IMAGES = 8, 6
 
 
 def numbered() -> ImageClasses:
-    """8 classes of 6 images, the first half of one alphabet; every image is filled with its own number."""
+    """8 classes of 6 images, half of them in one alphabet; every pixel of an image has the image's number."""
     numbers = torch.arange(CLASSES * IMAGES, dtype=torch.uint8)
     images = numbers[:, None, None, None].expand(-1, 1, 2, 2).contiguous()
     members = tuple(torch.arange(i * IMAGES, (i + 1) * IMAGES) for i in range(CLASSES))
@@ -19,14 +19,14 @@ def numbered() -> ImageClasses:
     return ImageClasses(images, members, tuple(f"class {i}" for i in range(CLASSES)), groups)
 
 
-def drawn(seed: int, ways: int, shots: int, **options: bool) -> Episode:
+def sampled(seed: int, ways: int, shots: int, **options: bool) -> Episode:
     return sample_episode(numbered(), ways, shots, 2, torch.Generator().manual_seed(seed), **options)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31 - 1), st.integers(1, CLASSES), st.integers(1, IMAGES - 1), st.booleans())
 def test_no_image_occurs_twice_and_each_has_its_label(seed: int, ways: int, shots: int, uneven: bool) -> None:
-    episode = drawn(seed, ways, shots, uneven=uneven)
+    episode = sampled(seed, ways, shots, uneven=uneven)
     numbers = torch.cat([episode.support, episode.queries])[:, 0, 0, 0].long()
     labels = torch.cat([episode.support_labels, episode.query_labels])
     assert len(set(numbers.tolist())) == len(numbers)
@@ -37,26 +37,26 @@ def test_no_image_occurs_twice_and_each_has_its_label(seed: int, ways: int, shot
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31 - 1), st.integers(1, IMAGES - 1))
 def test_an_even_support_set_has_the_same_number_of_shots_in_each_class(seed: int, shots: int) -> None:
-    counts = torch.bincount(drawn(seed, CLASSES, shots).support_labels)
+    counts = torch.bincount(sampled(seed, CLASSES, shots).support_labels)
     assert counts.tolist() == [shots] * CLASSES
 
 
 def test_an_uneven_support_set_has_any_number_of_shots_up_to_the_maximum() -> None:
-    seen = {int(n) for seed in range(20) for n in torch.bincount(drawn(seed, CLASSES, 4, uneven=True).support_labels)}
+    seen = {int(n) for seed in range(20) for n in torch.bincount(sampled(seed, CLASSES, 4, uneven=True).support_labels)}
     assert seen == {1, 2, 3, 4}
 
 
 def test_rotated_classes_are_classes_of_their_own() -> None:
-    turned = drawn(0, 4 * CLASSES, 1, rotations=True)
+    turned = sampled(0, 4 * CLASSES, 1, rotations=True)
     assert sorted(turned.classes) == sorted(4 * list(range(CLASSES)))
 
 
 def test_a_task_within_an_alphabet_has_only_its_classes() -> None:
     for seed in range(10):
-        assert len({numbered().groups[i] for i in drawn(seed, 3, 1, within_group=True).classes}) == 1
+        assert len({numbered().groups[i] for i in sampled(seed, 3, 1, within_group=True).classes}) == 1
 
 
-def test_a_class_of_few_images_keeps_one_for_a_query() -> None:
-    episode = drawn(0, CLASSES, 2 * IMAGES)
+def test_a_class_with_few_images_keeps_one_as_a_query() -> None:
+    episode = sampled(0, CLASSES, 2 * IMAGES)
     assert torch.bincount(episode.support_labels).tolist() == [IMAGES - 1] * CLASSES
     assert torch.bincount(episode.query_labels).tolist() == [1] * CLASSES

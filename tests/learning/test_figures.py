@@ -1,4 +1,4 @@
-"""The figures in the documents and in the model card are those of the runs, and the runs are of the shipped model."""
+"""The numbers in the documents and the model card are those of the stored runs, which used the shipped model."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every gradient of the paper against finite differences or autograd, in float64 on a tiny network."""
+"""All gradients of the paper against finite differences or autograd, in float64 on a tiny network."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ STEP = 1e-6
 
 
 def outer_loss(learner: TaskLearner, parameters: Parameters, count: int) -> float:
-    """The query loss after ``count`` steps, computed without meta-gradients."""
+    """The outer loss after ``count`` inner steps, computed without meta-gradients."""
     task = float64_episode()
     theta, alpha = parameters.theta, parameters.alpha
     for step in steps(learner, parameters, task.support, task.support_labels, task.ways, count):
@@ -108,7 +108,7 @@ def sum_of_products(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor
 
 
 def change_along(direction: Sequence[Tensor], logits: Tensor, variables: Sequence[Tensor]) -> Tensor:
-    """J g by reverse mode alone: ⟨Jᵀv, g⟩ is linear in v, and its slope is J g."""
+    """J g with reverse mode only: ⟨Jᵀv, g⟩ is linear in v, and its gradient with respect to v is J g."""
     v = torch.zeros_like(logits).requires_grad_()
     backward = torch.autograd.grad(logits, variables, v, create_graph=True, materialize_grads=True)
     return torch.autograd.grad(sum_of_products(backward, direction), v, retain_graph=True)[0]
@@ -142,7 +142,7 @@ def test_the_gradient_of_reptile_is_the_difference_after_plain_steps() -> None:
 
 @pytest.mark.parametrize("algorithm", [1, 2])
 def test_the_outer_loss_classifies_each_query_on_its_own(algorithm: int) -> None:
-    """Its statistics are the support set's: it is the mean of what each query has without the others."""
+    """Moments are those of the support set, so that the loss is the mean of the losses of single queries."""
     learner, parameters = float64_learner()
     task = float64_episode()
 

@@ -1,4 +1,4 @@
-"""The learned loss knows nothing of the order of classes; what it adds comes with its residual."""
+"""The learned loss is invariant to the order of classes, and its residual adds cross-entropy."""
 
 import math
 

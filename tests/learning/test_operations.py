@@ -1,4 +1,4 @@
-"""Operations where torch's own would do harm."""
+"""Operations that replace torch's own, which crash or are slow."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from lamanas_core.search.operations import DilatedDepthwiseConvolution, Pointwis
 
 @pytest.mark.parametrize(("side", "stride"), [(56, 2), (7, 2), (14, 1)])
 def test_a_pointwise_convolution_equals_a_strided_one_with_its_gradients(side: int, stride: int) -> None:
-    """At 56 the strided one itself, 8 channels last, ended the process with a segmentation fault."""
+    """With side 56 and 8 channels, channels-last, torch's strided convolution caused a segmentation fault."""
     source = torch.Generator().manual_seed(0)
     x = torch.randn(10, 8, side, side, generator=source).contiguous(memory_format=torch.channels_last).requires_grad_()
     convolution = PointwiseConvolution(8, 8, stride).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

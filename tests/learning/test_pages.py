@@ -1,4 +1,4 @@
-"""The pages about training and pictures: their commands run as they stand, on a miniature."""
+"""The commands on the pages about training and plots run as they are written, with a miniature network."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ def test_the_commands_of_the_pages_run_in_order(
     monkeypatch.setattr(training, "RECIPE", brief_recipe(validate=False))
     for command in [*commands("training-on-your-data.md"), *commands("plots.md")]:
         if command[0] == "torchrun":
-            # What it starts is run here as one process; several are tested beside this.
+            # Its training is run here in a single process; other tests run several.
             started = get_args_parser().parse_args(command[1:])
             assert started.no_python
             assert started.nproc_per_node == "2"

@@ -1,4 +1,4 @@
-"""Preset ``paper``: its operations, losses, task learner and both algorithms, each by its effect."""
+"""Preset ``paper``: the effects of its operations, losses, task learner and both algorithms."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +162,7 @@ def test_the_papers_loss_is_a_scalar_function_of_logits_and_labels(kind: str) ->
     plain = PaperLoss(kind, False, 8, 4, generator())
     entropy = F.cross_entropy(logits, labels, reduction="none")
     assert float(value) != float(plain(logits, labels, 0.0, None)[0])
-    # A network that says nothing leaves the residual: cross-entropy, which ELU does not change.
+    # With an output of 0 only the residual remains: cross-entropy, which the ELU does not change.
     with torch.no_grad():
         loss.output.weight.zero_()
     torch.testing.assert_close(loss(logits, labels, 0.0, None)[0], entropy.mean())
@@ -171,7 +171,7 @@ def test_the_papers_loss_is_a_scalar_function_of_logits_and_labels(kind: str) ->
 
 
 def test_the_papers_lstm_initially_equals_its_residual_and_its_fnn_does_not() -> None:
-    """Five layers whose states start at the label pass next to nothing of the logits (docs/reproduction.md)."""
+    """Five layers whose initial states are the label hardly pass on the logits (docs/reproduction.md)."""
     logits = torch.randn(100, 20, generator=generator()).requires_grad_()
     labels = torch.arange(100) % 20
     (truth,) = torch.autograd.grad(F.cross_entropy(logits, labels), logits)
@@ -186,7 +186,9 @@ def test_the_papers_lstm_initially_equals_its_residual_and_its_fnn_does_not() ->
 
 @pytest.mark.parametrize(("kind", "rate", "reached"), [("fnn", 0.01, 0.55), ("lstm", 0.001, 0.65)])
 def test_the_papers_networks_can_learn_the_slope_of_cross_entropy(kind: str, rate: float, reached: float) -> None:
-    """Without a residual, from raw labels: what Table 1 misses is not in their reach (docs/reproduction.md)."""
+    """Without a residual and from integer labels, so that the low accuracies in Table 1 are not due to a lack of
+    capacity (docs/reproduction.md).
+    """
     source = generator()
     loss, labels = PaperLoss(kind, False, PAPER.task_learner.hidden, 20, source), torch.arange(100) % 20
     optimizer = torch.optim.Adam(loss.parameters(), rate)
@@ -246,7 +248,7 @@ def test_the_resnet_stem_runs() -> None:
 
 
 def test_the_small_resnet_preset_runs_a_task_of_algorithm_2() -> None:
-    """With 8 channels behind the stem; a strided 1 x 1 convolution ended the process here."""
+    """With 8 channels after the stem; a strided 1 x 1 convolution crashed the process here."""
     preset = PRESETS["paper_resnet18_small"]
     preset = replace(preset, network=replace(preset.network, ways=2))
     learner, parameters = TaskLearner.build(preset), initial_parameters(preset, 0)
@@ -289,7 +291,7 @@ def test_fewer_classes_than_the_linear_head_has_are_adapted_to(loss: str) -> Non
 
 
 def check_artifact(config: Config) -> None:
-    """The artifact's logits are those of the adapted network, K = 1."""
+    """The artifact's logits equal those of the adapted network (K = 1)."""
     model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
     rng = np.random.default_rng(0)
     support, labels = rng.integers(0, 256, (6, 1, 8, 8), dtype=np.uint8), np.arange(6) % 3

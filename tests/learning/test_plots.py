@@ -1,4 +1,4 @@
-"""Pictures: drawn from what a run and a model leave, as PNG and SVG."""
+"""Plots of runs and models, as PNG and SVG files."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,7 +26,7 @@ from tests.learning.helpers import MINIATURE
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a run of 3 epochs leaves it."""
+    """The folder of a finished run of 3 epochs."""
     folder = tmp_path_factory.mktemp("run")
     written = Curves(folder, 0)
     rows = (("warm_up", None), ("warm_up", 0.4), ("meta", 0.6))
@@ -68,17 +68,17 @@ def test_a_plot_is_written_as_png_and_svg(run: Path, tmp_path: Path, picture: st
 def test_a_landscape_is_plotted_at_the_requested_epochs_and_missing_ones_are_reported(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["plot", "loss-landscape", str(run), "--to", str(tmp_path), "--epochs"]
-    assert main([*asked, "40"]) == 0
+    command = ["plot", "loss-landscape", str(run), "--to", str(tmp_path), "--epochs"]
+    assert main([*command, "40"]) == 0
     drawn = (tmp_path / "loss-landscape.svg").read_text("utf-8")
     assert "after 40 meta-epochs" in drawn
     assert "after 0 meta-epochs" not in drawn
-    assert main([*asked, "0,7,40,9"]) == 1
+    assert main([*command, "0,7,40,9"]) == 1
     assert "no snapshot of the loss after meta-epoch 7, 9; available: 0, 40" in capsys.readouterr().err
     assert main(["plot", "loss-landscape", "--epochs", "0"]) == 1
     assert "--epochs needs the folder of a run" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main([*asked, "last"])
+        main([*command, "last"])
 
 
 def test_plots_are_written_to_the_run_folder_by_default(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_the_centre_of_a_surface_is_the_loss_of_the_support_set() -> None:
     images = torch.rand(15, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = loss_landscape(learner, parameters, {"now": parameters.phi}, images, labels, 5, points=5)
     features, _ = learner.embed(parameters.theta, parameters.alpha, images)
-    logits = leave_one_out_logits(features, labels, 5, parameters.log_scale.exp())  # the miniature's are not tempered
+    logits = leave_one_out_logits(features, labels, 5, parameters.log_scale.exp())  # the miniature's logit_scale is 1
     assert found.entropy[2, 2] == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-4)
     learned = functional_call(learner.loss, parameters.phi, (logits, labels, 0.0, None))[0]
     assert found.learned["now"][2, 2] == pytest.approx(float(learned), rel=1e-4)
@@ -140,7 +140,7 @@ def test_a_surface_falls_to_the_right_and_upwards_towards_the_true_class(seed: i
     assert found.entropy[-1, 2] < found.entropy[0, 2]
 
 
-def test_the_support_set_of_a_surface_is_of_validation_classes_or_generated(tmp_path: Path) -> None:
+def test_the_support_set_of_a_surface_has_validation_classes_or_generated_glyphs(tmp_path: Path) -> None:
     spec = MINIATURE.network.image
     write_folders(tmp_path / "data", classes=20, images=4, seed=5)
     images, labels, ways = support_set(spec, tmp_path / "data", None, 3, 2, seed=0)
@@ -152,8 +152,8 @@ def test_the_support_set_of_a_surface_is_of_validation_classes_or_generated(tmp_
     assert not any(torch.equal(image, other) for image in generated for other in known)
 
 
-def test_a_surface_reaches_to_one_and_a_half_times_the_margin() -> None:
-    """Three examples whose true class leads by 8: the reach is 12; without a lead it is that of the logits' size."""
+def test_a_surface_extends_to_one_and_a_half_times_the_margin() -> None:
+    """With a margin of 8 for the true class the extent is 12; without a margin it depends on the size of the logits."""
     labels = torch.arange(3)
     assert _plane(8 * torch.eye(3), labels)[2] == pytest.approx(12)
     behind = torch.tensor([[0.0, 0.0, 6.0]] * 2)

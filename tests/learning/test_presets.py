@@ -1,4 +1,4 @@
-"""Everybody offers the presets that there are; app and client cannot import them."""
+"""Service and client, which cannot import the presets, offer all of them."""
 
 from typing import get_args, get_type_hints
 
@@ -19,7 +19,7 @@ def test_each_preset_has_its_own_name() -> None:
     assert {name: config.preset for name, config in PRESETS.items()} == {name: name for name in PRESETS}
 
 
-def test_the_warm_up_is_scaled_with_the_meta_training_where_only_that_is_given() -> None:
+def test_the_warm_up_is_scaled_with_the_meta_training_if_only_that_is_given() -> None:
     assert TrainingConfig.from_request({"meta_epochs": 3}).warm_up_epochs == 6
     assert TrainingConfig.from_request({"meta_epochs": 3, "warm_up_epochs": 1}).warm_up_epochs == 1
     assert TrainingConfig.from_request({"meta_batch": 2}).warm_up_epochs == TrainingConfig().warm_up_epochs
@@ -33,7 +33,7 @@ def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_images_are_turned_into_further_classes_where_they_are_grey(preset: str) -> None:
+def test_rotations_are_classes_by_default_only_for_grey_images(preset: str) -> None:
     expected = PRESETS[preset].network.image.channels == 1
     assert TrainingConfig.from_request({"preset": preset}).rotations is expected
     assert TrainingConfig.from_request({"preset": preset, "rotations": not expected}).rotations is not expected

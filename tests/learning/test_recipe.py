@@ -1,4 +1,4 @@
-"""The numbers of training: where they are stored, and that what is stored is read back."""
+"""Recipes are stored in model cards and read back from JSON."""
 
 import json
 from dataclasses import fields, is_dataclass, replace
@@ -16,7 +16,7 @@ def test_the_shipped_models_card_contains_the_default_recipe() -> None:
 
 
 def changed(part: Any) -> Any:
-    """The same with every number another one."""
+    """``part`` of a recipe with every number changed."""
     if is_dataclass(part) and not isinstance(part, type):
         return replace(part, **{one.name: changed(getattr(part, one.name)) for one in fields(part)})
     if isinstance(part, tuple):

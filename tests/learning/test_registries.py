@@ -1,4 +1,4 @@
-"""A new operation, head or backbone is one class and one line in a registry: all else follows from it."""
+"""A new operation, head or backbone needs only its class and a line in a registry."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ from tests.learning.helpers import MINIATURE
 
 
 class Doubled(Operation):
-    """A pointwise convolution of the input as it is, normalised, twice."""
+    """Twice the normalised pointwise convolution of the input, without a ReLU."""
 
     may_be_dropped = False
 
@@ -49,7 +49,7 @@ class Doubled(Operation):
 
 
 class NearestDirection(Head):
-    """Cosines with class means, and a layer of θ in front that makes as many features as there are."""
+    """Cosine similarities to class means, after a square linear layer in θ."""
 
     leaves_one_out = False
     measures_novelty = False
@@ -83,7 +83,7 @@ class NearestDirection(Head):
 
 
 class Fixed(Backbone):
-    """One convolution, frozen, whose weights nobody stores: they come of a seed."""
+    """A frozen convolution whose weights are not stored but generated from a seed."""
 
     learned = False
 
@@ -116,7 +116,7 @@ TOYS = {
 
 @pytest.fixture(params=TOYS)
 def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A miniature with one toy part."""
+    """A miniature config with one toy part."""
     monkeypatch.setitem(OPERATIONS, "doubled", Doubled)
     monkeypatch.setitem(HEADS, "nearest_direction", NearestDirection)
     monkeypatch.setitem(BACKBONES, "fixed", Fixed)
@@ -137,7 +137,7 @@ def test_a_toy_part_is_trained_adapted_pruned_counted_and_exported(config: Confi
         assert learned & own
     assert ("stem.weight" in before.theta) == (config.network.stem != "fixed")
 
-    # One operation on each edge, to see what is counted and written where the others are dropped.
+    # One operation per edge, to check that the dropped ones are neither counted nor exported.
     for kind in ("normal", "reduction"):
         alpha = model.parameters.alpha[f"{kind}.operations"]
         alpha.zero_()[:, 1] = 9.0

@@ -1,4 +1,4 @@
-"""Table 1: its rows, a tiny budget from end to end, going on, and the table out of the JSONs."""
+"""Table 1: its rows, a reproduction with a tiny budget, resuming it, and the table of its JSON files."""
 
 import json
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_the_rows_are_the_nine_variants_and_the_baselines() -> None:
 
 @pytest.fixture
 def miniature(monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A preset of that name: the paper's forms in a network that trains in a second, with a layer for 4 classes."""
+    """The preset ``miniature``: the paper's network, small enough to train in a second, with 4 classes."""
     paper = PRESETS["paper"]
     network = replace(
         paper.network, image=ImageSpec(size=8), channels=2, nodes=2, ways=4, cells=("normal", "reduction")
@@ -88,15 +88,15 @@ def test_a_finished_run_is_not_repeated(miniature: Config, tmp_path: Path, monke
     monkeypatch.setattr(reproduction, "rows", lambda: tuple(chosen))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
 
-    def go() -> list[str]:
+    def run() -> list[str]:
         folders = tmp_path / "glyphs", tmp_path / "run", tmp_path / "out"
         found = reproduce(TINY, range(TINY.seeds), *folders, "it", lambda words: None)
         return [path.name for path in found]
 
-    assert go() == [f"{row.name}-0.json" for row in chosen]
-    assert go() == []
+    assert run() == [f"{row.name}-0.json" for row in chosen]
+    assert run() == []
     (tmp_path / "out" / "maml-0.json").unlink()
-    assert go() == ["maml-0.json"]
+    assert run() == ["maml-0.json"]
     assert "| reptile | cross_entropy | - | - | 1 x 2 episodes |" in table(tmp_path / "out")
 
 
@@ -182,14 +182,14 @@ def test_the_resnet_row_starts_from_random_weights_in_its_own_network() -> None:
 
 
 def support(ways: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two images a class, of the same random squares but for a little noise: uint8 (n, 1, 8, 8), labels (n,)."""
+    """Two images per class, equal but for a little noise: uint8 (n, 1, 8, 8), and labels, int64 (n,)."""
     rng = np.random.default_rng(0)
     squares = rng.integers(0, 200, (ways, 1, 8, 8), dtype=np.uint8).repeat(2, axis=0)
     return squares + rng.integers(0, 9, squares.shape, dtype=np.uint8), np.arange(ways).repeat(2)
 
 
 def classifier(model: MetaModel, images: np.ndarray, labels: np.ndarray, ways: int) -> Classifier:
-    """Without a step."""
+    """The classifier adapted without inner steps."""
     names = [str(label) for label in range(ways)]
     adapted = adapt(model, images, labels, names, steps=0, seed=0, device="cpu", on_step=lambda *_: None)
     return Classifier.from_bytes(adapted.artifact)

@@ -12,7 +12,7 @@ from lamanas_core.data.sources.glyphs import write_folders
 
 
 @pytest.mark.parametrize("colour", [False, True])
-def test_glyphs_are_dark_strokes_on_a_pale_ground_in_grey_or_in_colour(colour: bool, tmp_path: Path) -> None:
+def test_glyphs_are_dark_strokes_on_a_pale_background_in_grey_or_colour(colour: bool, tmp_path: Path) -> None:
     write_folders(tmp_path, classes=3, images=2, seed=0, colour=colour)
     files = sorted(tmp_path.glob("*/*.png"))
     assert len(files) == 6
@@ -26,8 +26,8 @@ def test_glyphs_are_dark_strokes_on_a_pale_ground_in_grey_or_in_colour(colour: b
         assert grey != colour
 
 
-def test_a_download_leaves_the_two_parts_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchvision puts them into a folder of its own; parts that exist already stay."""
+def test_a_download_writes_both_parts_to_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision writes both parts to its own subfolder; a part that already exists is kept."""
 
     class Omniglot:
         def __init__(self, folder: str, *, background: bool, download: bool) -> None:

@@ -1,4 +1,4 @@
-"""A training goes on from a meta-model where its network is the same."""
+"""Training can start from a meta-model with the same network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ PAPER_IN_SMALL = replace(
 
 
 def earlier() -> Parameters:
-    """Of a trained model: no part of them is as a fresh one's."""
+    """Parameters of a trained model: all differ from initial ones."""
     parameters = initial_parameters(MINIATURE, 1)
     rates = parameters.theta_log_rates - 1, parameters.alpha_log_rates - 1
     return replace(parameters, theta_log_rates=rates[0], alpha_log_rates=rates[1], log_scale=parameters.log_scale + 1)

@@ -1,4 +1,4 @@
-"""What each of the K steps goes by: its own step sizes, how far the steps have come, the operations it computes."""
+"""Each of the K inner steps uses its own step sizes, its progress and the operations that are kept."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ FNN = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn"
 
 
 def taken(config: Config, parameters: Parameters, count: int, dropping: torch.Generator | None = None) -> list[Step]:
-    """``count`` steps on a task of random images, from these parameters."""
+    """``count`` inner steps from ``parameters`` on a task of random images."""
     learner, _ = float64_learner(config)
     task = float64_episode()
     return list(steps(learner, parameters, task.support, task.support_labels, task.ways, count, dropping=dropping))
@@ -29,22 +29,22 @@ def moved(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("still", "expected"),
+    ("zeroed", "expected"),
     [(0, [False, True, True, True]), (1, [True, False, True, True]), (2, [True, True, False, False])],
 )
-def test_each_step_uses_its_own_step_sizes_and_further_steps_the_last(still: int, expected: list[bool]) -> None:
+def test_each_step_uses_its_own_step_sizes_and_further_steps_the_last(zeroed: int, expected: list[bool]) -> None:
     _, parameters = float64_learner()
     assert len(parameters.theta_log_rates) == len(parameters.alpha_log_rates) == 3
     for part in ("theta", "alpha"):
         rates = getattr(parameters, f"{part}_log_rates").clone()
-        rates[still] = -torch.inf
+        rates[zeroed] = -torch.inf
         found = taken(MINIATURE, replace(parameters, **{f"{part}_log_rates": rates}), 4)
         before = [step.before[part == "alpha"] for step in found]
         assert [moved(old, getattr(step, part)) for old, step in zip(before, found, strict=True)] == expected
 
 
 def only_at_the_first_step(parameters: Parameters) -> Parameters:
-    """With a loss that is cross-entropy before the first step, and nothing once the steps have come any way."""
+    """``parameters`` with a loss that is cross-entropy at progress 0 and constant afterwards."""
     logits, labels = torch.zeros(2, 3), torch.arange(2)
     of_progress = (features(logits, labels, 0.0) != features(logits, labels, 1.0)).any(0).double()
     assert of_progress.sum() == 1
@@ -69,13 +69,13 @@ def test_the_loss_in_the_proxy_gets_the_progress_of_the_inner_loop(proxy: Proxy)
         for step in (second, replace(second, progress=0.0))
     )
     assert abs(found - at_first) > 1e-3
-    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.01)
-    assert moved(parameters.phi, {name: asked.gradients[f"phi.{name}"] for name in parameters.phi})
+    result = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.01)
+    assert moved(parameters.phi, {name: result.gradients[f"phi.{name}"] for name in parameters.phi})
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_an_operation_below_the_prune_threshold_is_used_only_in_steps_with_drop_path(training: bool) -> None:
-    """Shares of 0.03 and 0.005, one between the thresholds of training and of serving, and one below both."""
+    """Shares of 0.03, between the training and the prune threshold, and of 0.005, below both."""
     config = replace(MINIATURE, network=replace(MINIATURE.network, drop_path=1e-9))
     assert config.network.train_threshold < 0.03 < config.network.prune_threshold
     _, parameters = float64_learner(config)

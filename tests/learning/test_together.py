@@ -1,4 +1,4 @@
-"""Several episodes in one pass get what each gets alone, and masked operations add what skipped ones do."""
+"""Several episodes adapted in one pass equal each adapted alone, and masked operations equal skipped ones."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ EPISODES, WAYS = 3, 3
 
 
 def alone(learner: TaskLearner, parameters: Parameters, support: Tensor, labels: Tensor, count: int) -> Parameters:
-    """The parameters after ``count`` steps on one episode."""
+    """The parameters after ``count`` inner steps on one episode."""
     theta, alpha = parameters.theta, parameters.alpha
     for step in steps(learner, parameters, support, labels, WAYS, count):
         theta, alpha = step.theta, step.alpha
@@ -40,7 +40,7 @@ def support_sets(episodes: int) -> tuple[Tensor, Tensor]:
         MINIATURE,
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="fnn")),
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy")),
-        with_loss(SMALL, "lstm"),  # the paper's head and steps: linear, by Adam, at a falling temperature
+        with_loss(SMALL, "lstm"),  # the paper's: a linear head, Adam, and a falling temperature
     ],
     ids=["lstm", "fnn", "cross_entropy", "paper"],
 )

@@ -1,4 +1,4 @@
-"""``lamanas train``, as it is typed."""
+"""The command line of ``lamanas train``."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Train = Callable[..., int]
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """``lamanas train`` on a few drawings, in epochs in which nothing is learned and each of which has a checkpoint."""
+    """``lamanas train`` on a few glyphs, with a checkpoint after each epoch and without any actual training."""
     write_folders(tmp_path / "data", classes=8, images=3, seed=0)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     monkeypatch.setattr(training, "RECIPE", brief_recipe())
@@ -68,7 +68,7 @@ def test_resume_is_refused_without_a_checkpoint(
 
 @pytest.fixture
 def resnet(monkeypatch: pytest.MonkeyPatch, train: Train) -> dict[str, Tensor]:
-    """What a trained ResNet-18 has for the stem of preset ``tiny``, which is such a stem here."""
+    """The tensors of a pretrained ResNet-18 for the preset ``tiny``, which has a ResNet-18 stem here."""
     network = replace(MINIATURE.network, stem="resnet18")
     config = replace(MINIATURE, network=network)
     monkeypatch.setitem(PRESETS, "tiny", config)
@@ -96,19 +96,19 @@ def test_an_unusable_pretrained_file_is_reported_in_one_line(
 ) -> None:
     file = tmp_path / "resnet18.safetensors"
 
-    def told(*more: str) -> str:
+    def error_of(*more: str) -> str:
         assert train("--pretrained", str(file), *more) == 1
-        said = capsys.readouterr().err
-        assert said.startswith("lamanas train: ")
-        assert said.count("\n") == 1
-        return said
+        error = capsys.readouterr().err
+        assert error.startswith("lamanas train: ")
+        assert error.count("\n") == 1
+        return error
 
-    assert f"No such file or directory: {file}" in told()
+    assert f"No such file or directory: {file}" in error_of()
     file.write_bytes(b"no tensors in here")
-    assert f"{file} is not a safetensors file" in told()
+    assert f"{file} is not a safetensors file" in error_of()
     save_file({"bn1.bias": resnet["bn1.bias"]}, file)
-    assert f"{file} has no tensor conv1.weight of shape (64, 3, 7, 7)" in told()
-    assert "start and pretrained are mutually exclusive" in told("--start", "shipped")
+    assert f"{file} has no tensor conv1.weight of shape (64, 3, 7, 7)" in error_of()
+    assert "start and pretrained are mutually exclusive" in error_of("--start", "shipped")
     save_file(resnet, file)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
-    assert "this network has no ResNet-18 stem" in told()
+    assert "this network has no ResNet-18 stem" in error_of()

@@ -1,4 +1,4 @@
-"""Training goes on where it was stopped, and says early what it cannot learn from."""
+"""Training resumes where it was stopped, and refuses unusable options and data sets at the start."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,9 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, a miniature, a checkpoint after each second of very short epochs, few episodes of validation."""
+    """One thread, a miniature network, very short epochs, a checkpoint after every second one, and few validation
+    episodes.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     recipe = brief_recipe(STEPS_PER_EPOCH, validate=False, save_every=2)
@@ -52,17 +54,17 @@ def run(
     should_stop: Callable[[], bool] = lambda: False,
     epochs: list[int] | None = None,
 ) -> MetaModel:
-    def progress(told: TrainingProgress) -> None:
+    def on_progress(progress: TrainingProgress) -> None:
         if epochs is not None:
-            epochs.append(told.epoch)
+            epochs.append(progress.epoch)
 
-    return train(chosen, data, run_dir, device="cpu", on_progress=progress, should_stop=should_stop)
+    return train(chosen, data, run_dir, device="cpu", on_progress=on_progress, should_stop=should_stop)
 
 
 def stop_after(tasks: int) -> Callable[[], bool]:
-    """Says to stop when this many tasks were done."""
-    asked = iter(range(tasks))
-    return lambda: next(asked, None) is None
+    """A ``should_stop`` that stops the training after this many tasks."""
+    remaining = iter(range(tasks))
+    return lambda: next(remaining, None) is None
 
 
 @pytest.mark.parametrize("meta", ["maml", "reptile"])
@@ -70,22 +72,24 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(
     short_epochs: None, glyphs: Path, tmp_path: Path, meta: str
 ) -> None:
     chosen = config(meta=meta)
-    whole = run(chosen, glyphs, tmp_path / "whole")
-    # Stopped in the warm-up, right after a checkpoint; then in the meta-training, in the middle of an epoch.
+    uninterrupted = run(chosen, glyphs, tmp_path / "uninterrupted")
+    # Stopped in the warm-up, directly after a checkpoint, then in the meta-training, in the middle of an epoch.
     epochs: list[int] = []
     with pytest.raises(TrainingStopped):
-        run(chosen, glyphs, tmp_path / "parts", stop_after(2 * STEPS_PER_EPOCH + 1), epochs)
+        run(chosen, glyphs, tmp_path / "interrupted", stop_after(2 * STEPS_PER_EPOCH + 1), epochs)
     assert epochs == [1, 2]
     with pytest.raises(TrainingStopped):
-        run(chosen, glyphs, tmp_path / "parts", stop_after(STEPS_PER_EPOCH + 2 * 2 + 1), epochs)
+        run(chosen, glyphs, tmp_path / "interrupted", stop_after(STEPS_PER_EPOCH + 2 * 2 + 1), epochs)
     assert epochs == [1, 2, 3, 4, 5]
-    resumed = run(chosen, glyphs, tmp_path / "parts", epochs=epochs)
-    assert epochs == [1, 2, 3, 4, 5, 5, 6]  # epoch 5 again: its checkpoint was not due
-    assert resumed.to_bytes() == whole.to_bytes()
-    assert resumed.version == whole.version
+    resumed = run(chosen, glyphs, tmp_path / "interrupted", epochs=epochs)
+    assert epochs == [1, 2, 3, 4, 5, 5, 6]  # epoch 5 is repeated, since it has no checkpoint
+    assert resumed.to_bytes() == uninterrupted.to_bytes()
+    assert resumed.version == uninterrupted.version
     untrained = initial_parameters(chosen.model_config(), chosen.seed)
     for part in ("theta", "alpha", "phi"):
-        pairs = [(value, getattr(untrained, part)[name]) for name, value in getattr(whole.parameters, part).items()]
+        pairs = [
+            (value, getattr(untrained, part)[name]) for name, value in getattr(uninterrupted.parameters, part).items()
+        ]
         assert any(not torch.equal(value, start) for value, start in pairs), part
 
 
@@ -97,7 +101,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"colour": "red", "ways": 3}, "unknown options: colour"),
         ({"preset": "huge"}, "preset is 'huge'; valid values: serving, rgb84, tiny, paper"),
@@ -108,8 +112,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
         ({"meta_epochs": 0}, "at least 1"),
     ],
 )
-def test_unknown_options_and_invalid_values_are_refused(options: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_unknown_options_and_invalid_values_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         TrainingConfig.from_request(options)
 
 

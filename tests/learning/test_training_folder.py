@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and what it computes in."""
+"""The files in a run's folder, and the precision of training."""
 
 import datetime
 import json
@@ -53,7 +53,7 @@ def test_curves_continue_from_the_checkpoint(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         first.add({"epoch": epoch, "loss": 1.0 / epoch})
     with (tmp_path / "curves.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "lo')  # cut short by a kill
+        file.write('{"epoch": 4, "lo')  # truncated by a kill
     Curves(tmp_path, 2).add({"epoch": 3, "loss": 7.0})
     assert read_curves(tmp_path) == [
         {"epoch": 1, "loss": 1.0},
@@ -68,14 +68,14 @@ def test_tensorboard_reads_each_epoch_once_after_an_interruption(tmp_path: Path)
     for epoch in (1, 2, 3):
         first.add({"epoch": epoch, "stage": "meta", "loss": 1 / epoch, "validation_accuracy": None})
     first.close()
-    # TensorBoard reads files by name, which begins with the second they were made in: the two were made in one here.
+    # TensorBoard reads files in the order of their names, which start with the second of creation: the same one here.
     next(board.iterdir()).rename(board / "events.out.tfevents.0")
     second = Curves(tmp_path, 2)
     second.add({"epoch": 3, "stage": "meta", "loss": 7.0, "validation_accuracy": 0.5})
     second.close()
     read = EventAccumulator(str(board)).Reload()
-    told = {name: [(one.step, one.value) for one in read.Scalars(name)] for name in read.Tags()["scalars"]}
-    assert told == {"loss": [(1, 1.0), (2, 0.5), (3, 7.0)], "validation_accuracy": [(3, 0.5)]}
+    scalars = {name: [(one.step, one.value) for one in read.Scalars(name)] for name in read.Tags()["scalars"]}
+    assert scalars == {"loss": [(1, 1.0), (2, 0.5), (3, 7.0)], "validation_accuracy": [(3, 0.5)]}
 
 
 def test_the_curves_are_also_written_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,14 +133,14 @@ def test_a_folder_with_a_broken_repository_has_no_commit(tmp_path: Path) -> None
     assert provenance.commit(tmp_path) is None
 
 
-def test_a_model_card_names_this_tree_and_its_versions() -> None:
-    found = provenance.provenance()
-    assert found["commit"] == provenance.commit(ROOT)
-    assert found["torch"] == torch.__version__
-    assert datetime.date.fromisoformat(found["date"] or "").year >= 2026
+def test_provenance_has_the_commit_of_this_source_tree_and_versions() -> None:
+    recorded = provenance.provenance()
+    assert recorded["commit"] == provenance.commit(ROOT)
+    assert recorded["torch"] == torch.__version__
+    assert datetime.date.fromisoformat(recorded["date"] or "").year >= 2026
 
 
-def test_epochs_whose_loss_was_not_stored_are_named_with_those_that_were(tmp_path: Path) -> None:
+def test_missing_snapshots_of_the_loss_are_named_with_the_available_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="after meta-epoch 3; available: none"):
         kept_phi(tmp_path, [3])
     keep_phi(tmp_path, 20, {"output.bias": torch.zeros(1)})
@@ -154,25 +154,23 @@ def test_half_precision_is_for_cuda_only() -> None:
 
 
 def test_gradients_through_bfloat16_are_float32() -> None:
-    """On the CPU's autocast: where this runs there may be no GPU."""
+    """With autocast on the CPU, since there may be no GPU."""
     task = float64_episode(ways=3, shots=2)
     task = type(task)(task.support.float(), task.support_labels, task.queries.float(), task.query_labels, task.ways)
     parameters = initial_parameters(MINIATURE, 0)
-    whole, mixed = (TaskLearner.build(MINIATURE, half_precision=half) for half in (False, True))
-    exact, rough = (of.embed(parameters.theta, parameters.alpha, task.support)[0] for of in (whole, mixed))
+    full, mixed = (TaskLearner.build(MINIATURE, half_precision=half) for half in (False, True))
+    exact, rough = (of.embed(parameters.theta, parameters.alpha, task.support)[0] for of in (full, mixed))
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).norm() < 0.1 * exact.norm()
-    # One step from this seed: through more, or from others, so small a network amplifies rounding.
-    of_both = [
-        maml(of, initial_parameters(MINIATURE, 2), task, 1, torch.Generator()).gradients for of in (whole, mixed)
-    ]
+    # One step from this seed: with more steps or other seeds, so small a network amplifies rounding errors.
+    of_both = [maml(of, initial_parameters(MINIATURE, 2), task, 1, torch.Generator()).gradients for of in (full, mixed)]
     exact, rough = (torch.cat([g.flatten() for n, g in of.items() if n.startswith("theta.")]) for of in of_both)
     assert torch.cosine_similarity(exact, rough, dim=0) > 0.9
     warm_up = warm_up_gradient(mixed, parameters, task, 0.5, WarmUp())
-    for asked in (maml(mixed, parameters, task, 2, torch.Generator()), warm_up):
-        assert {value.dtype for value in asked.gradients.values()} == {torch.float32}
-        assert all(bool(value.isfinite().all()) for value in asked.gradients.values())
-        assert any(bool(value.any()) for name, value in asked.gradients.items() if name.startswith("theta."))
+    for result in (maml(mixed, parameters, task, 2, torch.Generator()), warm_up):
+        assert {value.dtype for value in result.gradients.values()} == {torch.float32}
+        assert all(bool(value.isfinite().all()) for value in result.gradients.values())
+        assert any(bool(value.any()) for name, value in result.gradients.items() if name.startswith("theta."))
 
 
 def test_larger_images_give_smaller_tasks_and_photos_are_not_rotated(tmp_path: Path) -> None:

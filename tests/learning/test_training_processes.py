@@ -1,4 +1,4 @@
-"""A training process killed at any moment goes on to the same bits; several processes train the model of one."""
+"""A training killed at any moment resumes to the same bits; several processes train the same model as one."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ from lamanas_core.train import checkpoint
 from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.run_folder import kept_phi, read_curves
 from tests.conftest import ROOT
-from tests.learning.training_process import BEGINS, OPTIONS, run
+from tests.learning.training_process import OPTIONS, TASK_STARTED, run
 
 Start = Callable[..., multiprocessing.process.BaseProcess]
 EPOCHS = OPTIONS["warm_up_epochs"] + OPTIONS["meta_epochs"]
@@ -25,7 +25,7 @@ EPOCHS = OPTIONS["warm_up_epochs"] + OPTIONS["meta_epochs"]
 
 @pytest.fixture(scope="module")
 def start() -> Start:
-    """Starts a training in a process of its own, forked from one that has imported torch already."""
+    """Start a training in its own process, forked from one that has already imported torch."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.learning.training_process"])
 
@@ -45,9 +45,9 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(start: Start, glyphs: Path, tmp_path_factory: pytest.TempPathFactory) -> MetaModel:
-    """The model of one process that nobody killed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(start: Start, glyphs: Path, tmp_path_factory: pytest.TempPathFactory) -> MetaModel:
+    """The model of a single process that was not killed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     process = start(glyphs, folder)
     process.join()
     assert process.exitcode == 0
@@ -55,7 +55,7 @@ def undisturbed(start: Start, glyphs: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def finish(start: Start, glyphs: Path, folder: Path) -> bytes:
-    """The weights that a process leaves which goes on from what is in the folder."""
+    """The weights of a training that resumes from the files in ``folder``."""
     process = start(glyphs, folder)
     process.join()
     assert process.exitcode == 0
@@ -63,36 +63,36 @@ def finish(start: Start, glyphs: Path, folder: Path) -> bytes:
 
 
 def test_kills_at_arbitrary_moments_do_not_change_a_bit(
-    start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel
+    start: Start, glyphs: Path, tmp_path: Path, uninterrupted: MetaModel
 ) -> None:
     for tasks in (6, 7, 4):
-        told, tell = multiprocessing.Pipe(duplex=False)
-        process = start(glyphs, tmp_path, tell.send_bytes)
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        process = start(glyphs, tmp_path, sender.send_bytes)
         for _ in range(tasks):
-            told.recv_bytes()
-        process.kill()  # whatever it is doing by now
+            receiver.recv_bytes()
+        process.kill()  # at an arbitrary point of its work
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        checkpoint.load(tmp_path)  # whole, if there is one
-    assert finish(start, glyphs, tmp_path) == undisturbed.to_bytes()
+        checkpoint.load(tmp_path)  # complete, if there is one
+    assert finish(start, glyphs, tmp_path) == uninterrupted.to_bytes()
     assert [row["epoch"] for row in read_curves(tmp_path)] == list(range(1, EPOCHS + 1))
     assert list(kept_phi(tmp_path)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_kill_in_the_middle_of_writing_leaves_the_previous_checkpoint(
-    start: Start, glyphs: Path, tmp_path: Path, undisturbed: MetaModel, number: int
+    start: Start, glyphs: Path, tmp_path: Path, uninterrupted: MetaModel, number: int
 ) -> None:
     process = start(glyphs, tmp_path, None, number)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    left = checkpoint.load(tmp_path)
-    assert (0 if left is None else left[1]["epoch"]) == number - 1
-    assert finish(start, glyphs, tmp_path) == undisturbed.to_bytes()
+    previous = checkpoint.load(tmp_path)
+    assert (0 if previous is None else previous[1]["epoch"]) == number - 1
+    assert finish(start, glyphs, tmp_path) == uninterrupted.to_bytes()
 
 
 def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
-    glyphs: Path, tmp_path: Path, undisturbed: MetaModel
+    glyphs: Path, tmp_path: Path, uninterrupted: MetaModel
 ) -> None:
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     subprocess.run(
@@ -101,12 +101,12 @@ def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
         cwd=ROOT,
         check=True,
     )
-    # Of 2 tasks a step in the warm-up one each; of 3 tasks a meta-epoch the first process does two.
+    # Each process has one of the 2 tasks per warm-up step; rank 0 has two of the 3 tasks per meta-epoch.
     steps, epochs = OPTIONS["warm_up_epochs"] * 2, OPTIONS["meta_epochs"]
     done = [(tmp_path / f"tasks-{rank}").read_bytes() for rank in (0, 1)]
-    assert done == [BEGINS * (steps + 2 * epochs), BEGINS * (steps + epochs)]
+    assert done == [TASK_STARTED * (steps + 2 * epochs), TASK_STARTED * (steps + epochs)]
     both = read(tmp_path / "run").parameters.named()
-    for name, value in undisturbed.parameters.named().items():
+    for name, value in uninterrupted.parameters.named().items():
         torch.testing.assert_close(both[name], value, rtol=0, atol=1e-5, msg=name)
 
 

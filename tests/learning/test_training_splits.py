@@ -1,4 +1,4 @@
-"""A training learns from the train split alone, and is validated and calibrated on the validation split alone."""
+"""Training uses only the training split; validation and calibration use only the validation split."""
 
 import shutil
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """The same training on four data sets: one as it is, and one in which one split has other drawings."""
+    """The same training on the original data and, for each split, on data in which that split has other images."""
     folder = tmp_path_factory.mktemp("splits")
     write_folders(folder / "glyphs", classes=20, images=4, seed=0)
     write_folders(folder / "others", classes=20, images=4, seed=1)
@@ -81,7 +81,7 @@ def test_the_card_states_the_ink_range_of_the_training_split(runs: dict[str, Run
     assert runs["train"].model.card["domain"] != runs["none"].model.card["domain"]
 
 
-def test_a_run_writes_down_the_split_that_it_trains_on(tmp_path: Path) -> None:
+def test_a_run_records_the_split_that_it_trains_on(tmp_path: Path) -> None:
     write_folders(tmp_path / "data", classes=20, images=4, seed=0)
     with miniature():
         trained(brief(warm_up_epochs=1, meta_epochs=1, seed=3), tmp_path / "data", tmp_path / "run")

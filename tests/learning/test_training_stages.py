@@ -1,4 +1,4 @@
-"""What the warm-up and the meta-training change, by how much, and what they leave as it is."""
+"""The parameters that the warm-up and the meta-training change, by how much, and those that they keep."""
 
 import math
 from dataclasses import replace
@@ -35,14 +35,14 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_of(chosen: TrainingConfig, config: Config = MINIATURE) -> Parameters:
-    """The parameters that a training of this configuration begins with."""
+def start_of(options: TrainingConfig, config: Config = MINIATURE) -> Parameters:
+    """The initial parameters of a training with this configuration."""
     with miniature(config):
-        return starting_parameters(chosen.model_config(), chosen.start, chosen.seed)
+        return starting_parameters(options.model_config(), options.start, options.seed)
 
 
 def last_weights(run_dir: Path) -> Tensors:
-    """The weights themselves, not their running average, in the last checkpoint of a run."""
+    """The parameters, not their running average, in the last checkpoint of a run."""
     saved = checkpoint.load(run_dir)
     assert saved is not None
     return {name.removeprefix("now."): value for name, value in saved[0].items() if name.startswith("now.")}
@@ -56,14 +56,14 @@ META_ONLY = brief(warm_up_epochs=0, meta_epochs=1, meta_batch=1)
 def test_a_meta_step_descends_the_gradient_of_the_requested_order(
     glyphs: Path, tmp_path: Path, first_order: bool
 ) -> None:
-    chosen = replace(META_ONLY, first_order=first_order)
-    start = start_of(chosen)
+    options = replace(META_ONLY, first_order=first_order)
+    start = start_of(options)
     with miniature():
-        after = trained(chosen, glyphs, tmp_path).parameters.named()
-        seed = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(chosen.seed)))
-        config = chosen.model_config()
+        after = trained(options, glyphs, tmp_path).parameters.named()
+        seed = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(options.seed)))
+        config = options.model_config()
         classes = load_dataset(glyphs, config.network.image)["train"]
-        task = TaskSource(chosen, config, brief_recipe(), classes, "cpu").adaptation_task(seed)
+        task = TaskSource(options, config, brief_recipe(), classes, "cpu").adaptation_task(seed)
 
     def gradients(first: bool) -> Tensors:
         source = torch.Generator().manual_seed(seed + 1)
@@ -73,7 +73,7 @@ def test_a_meta_step_descends_the_gradient_of_the_requested_order(
     def signs(tensors: Tensors) -> Tensor:
         return torch.cat([tensors[f"theta.{name}"].sign().flatten() for name in start.theta])
 
-    # Adam's first step goes by the sign of the gradient.
+    # The first step of Adam has the sign of the gradient.
     moved = signs({name: value - after[name] for name, value in start.named().items()})
     agreeing = {first: float((moved == signs(gradients(first))).float().mean()) for first in (False, True)}
     assert agreeing[first_order] > 0.99
@@ -82,19 +82,19 @@ def test_a_meta_step_descends_the_gradient_of_the_requested_order(
 
 def test_a_fixed_architecture_is_not_meta_learned(glyphs: Path, tmp_path: Path) -> None:
     for fixed in (False, True):
-        chosen = replace(META_ONLY, fixed_architecture=fixed)
-        start, folder = start_of(chosen), tmp_path / str(fixed)
+        options = replace(META_ONLY, fixed_architecture=fixed)
+        start, folder = start_of(options), tmp_path / str(fixed)
         with miniature():
-            after = trained(chosen, glyphs, folder).parameters
+            after = trained(options, glyphs, folder).parameters
         assert all(torch.equal(value, after.alpha[name]) for name, value in start.alpha.items()) == fixed
         assert any(not torch.equal(value, after.theta[name]) for name, value in start.theta.items())
 
 
-@pytest.mark.parametrize("chosen", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
-def test_each_stage_trains_the_scale_of_the_head(glyphs: Path, tmp_path: Path, chosen: TrainingConfig) -> None:
+@pytest.mark.parametrize("options", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
+def test_each_stage_trains_the_scale_of_the_head(glyphs: Path, tmp_path: Path, options: TrainingConfig) -> None:
     with miniature():
-        after = trained(chosen, glyphs, tmp_path).parameters
-    assert float(after.log_scale) != float(start_of(chosen).log_scale)
+        after = trained(options, glyphs, tmp_path).parameters
+    assert float(after.log_scale) != float(start_of(options).log_scale)
 
 
 def test_a_warm_up_keeps_a_running_average_of_its_weights(glyphs: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_warm_up_keeps_a_running_average_of_its_weights(glyphs: Path, tmp_path
 
 
 def test_a_warm_up_from_a_trained_model_does_not_train_dropped_operations(glyphs: Path, tmp_path: Path) -> None:
-    """α chooses one operation an edge; at the temperature that a warm-up begins with it would mix them all again."""
+    """α has options one operation per edge; at the initial temperature of a warm-up it would mix all of them again."""
     start = start_of(WARM_UP_ONLY)
     chosen_operation = MINIATURE.network.operations.index("conv_3x3")
     for kind in ("normal", "reduction"):
@@ -117,55 +117,57 @@ def test_a_warm_up_from_a_trained_model_does_not_train_dropped_operations(glyphs
         write(MetaModel(start, {"config": WARM_UP_ONLY.model_config().to_json()}), tmp_path / "start")
         trained(replace(WARM_UP_ONLY, start=str(tmp_path / "start")), glyphs, tmp_path / "run", steps=1)
     now = last_weights(tmp_path / "run")
-    # At 0 in the beginning, where weight decay leaves them: only a gradient can move them.
+    # Initially 0, which weight decay does not change: only a gradient can.
     biases = [name for name in now if ".edges." in name and name.endswith("norm.bias")]
     moved = {name.split(".")[5] for name in biases if bool(now[name].any())}
     assert len({name.split(".")[5] for name in biases}) > 1
     assert moved == {str(chosen_operation)}
 
 
-@pytest.mark.parametrize("chosen", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
+@pytest.mark.parametrize("options", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
 def test_validation_adapts_in_the_meta_training_but_not_in_the_warm_up(
-    glyphs: Path, tmp_path: Path, chosen: TrainingConfig
+    glyphs: Path, tmp_path: Path, options: TrainingConfig
 ) -> None:
-    # Steps so long that they change answers.
+    # Step sizes so large that they change predictions.
     config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, theta_rate=100.0))
     with miniature(config):
-        model = trained(chosen, glyphs, tmp_path)
+        model = trained(options, glyphs, tmp_path)
     classes = load_dataset(glyphs, config.network.image)["val"]
 
     def accuracy(steps: int | None) -> float:
-        asked = EvaluationConfig(len(classes), shots=1, queries=2, episodes=EPISODES, seed=chosen.seed, steps=steps)
-        return evaluate(model, classes, asked, lambda number: None).accuracy
+        evaluation = EvaluationConfig(
+            len(classes), shots=1, queries=2, episodes=EPISODES, seed=options.seed, steps=steps
+        )
+        return evaluate(model, classes, evaluation, lambda number: None).accuracy
 
     plain, adapted = accuracy(0), accuracy(None)
     assert abs(plain - adapted) > 0.1
-    expected = plain if chosen is WARM_UP_ONLY else adapted
+    expected = plain if options is WARM_UP_ONLY else adapted
     assert read_curves(tmp_path)[-1]["validation_accuracy"] == pytest.approx(expected)
 
 
 def test_the_learning_rate_rises_and_falls_in_each_stage(
     glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[bool, list[float]]] = []
+    calls: list[tuple[bool, list[float]]] = []
 
-    def noted(
+    def recording(
         run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
     ) -> None:
         _apply(run, optimizer, gradients, rate, recipe)
         warm_up = optimizer is run.warm_up
         rates = [group["lr"] for group in optimizer.param_groups]
-        asked.append((warm_up, [rate / peak for rate, peak in zip(rates, peaks[warm_up], strict=True)]))
+        calls.append((warm_up, [rate / peak for rate, peak in zip(rates, peaks[warm_up], strict=True)]))
 
     peaks = {True: [2e-3, 1.5e-2, 1e-2], False: [1e-4, 1e-3, 1e-2, 1e-1, 1e-3]}
-    monkeypatch.setattr(training, "_apply", noted)
+    monkeypatch.setattr(training, "_apply", recording)
     with miniature():
         trained(brief(warm_up_epochs=1, meta_epochs=4, meta_batch=1), glyphs, tmp_path)
-    # From nearly nothing to the peak within the first fiftieth, then by half a cosine to a fiftieth of the peak.
+    # Up to the peak within the first fiftieth of a stage, then along half a cosine to a fiftieth of the peak.
     falling = [0.49 * (1 + math.cos(math.pi * done)) + 0.02 for done in (0.25, 0.5, 0.75)]
     expected = [(True, 0.05), (True, falling[1]), (False, 0.05), *((False, rate) for rate in falling)]
-    assert [warm_up for warm_up, _ in asked] == [warm_up for warm_up, _ in expected]
-    for (_, shares), (_, rate) in zip(asked, expected, strict=True):
+    assert [warm_up for warm_up, _ in calls] == [warm_up for warm_up, _ in expected]
+    for (_, shares), (_, rate) in zip(calls, expected, strict=True):
         assert shares == pytest.approx([rate] * len(shares))
 
 

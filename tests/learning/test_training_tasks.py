@@ -1,4 +1,4 @@
-"""What a run trains on: drawings on a known background stay as they always were, photos stay photos."""
+"""Training tasks: those of drawings are bit for bit those of the shipped model, and those of photos remain photos."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ Draw = Callable[[TaskSource, int], Episode]
 
 
 def classes_of(images: Tensor) -> ImageClasses:
-    """8 classes of 6 images, of two alphabets."""
+    """8 classes of 6 images in two alphabets."""
     members = tuple(torch.arange(i * EACH, (i + 1) * EACH) for i in range(CLASSES))
     return ImageClasses(images, members, tuple(str(i) for i in range(CLASSES)), ("a",) * 4 + ("b",) * 4)
 
@@ -31,12 +31,12 @@ def noise(channels: int, side: int) -> Tensor:
 
 
 def source(options: TrainingConfig, images: Tensor) -> TaskSource:
-    """Tasks of classes of these images."""
+    """A source of tasks with these images."""
     return TaskSource(options, options.model_config(), Recipe(), classes_of(images), "cpu")
 
 
 def print_of(task: Episode) -> float:
-    """A number that says which value every pixel of the task has."""
+    """A number that depends on every pixel of the task."""
     pixels = torch.cat([task.support, task.queries]).double().flatten()
     return float(pixels @ torch.linspace(0, 1, len(pixels), dtype=torch.double))
 
@@ -49,7 +49,7 @@ def print_of(task: Episode) -> float:
     ],
 )
 def test_drawings_give_the_tasks_that_the_shipped_model_was_trained_on(draw: Draw, prints: list[float]) -> None:
-    # Of the very bits that an interrupted run must go on with; told by a number that any CPU rounds alike.
+    # An interrupted run must resume with the same tasks; compared by a number that is rounded alike on any CPU.
     config = TrainingConfig(ways=CLASSES)
     drawn = [print_of(draw(source(config, noise(1, 28)), seed)) for seed in range(len(prints))]
     assert drawn == pytest.approx(prints, abs=2e-3)
@@ -86,4 +86,4 @@ def test_most_tasks_of_photos_have_a_different_light() -> None:
     config = TrainingConfig(preset="rgb84", rotations=False)
     means = [source(config, plain).adaptation_task(seed).support.mean() for seed in range(40)]
     changed = sum(abs(float(mean) - 128 / 255) > 0.01 for mean in means)
-    assert 12 <= changed <= 30  # 7 of 10 in a style of their own, 3 of 4 of which change the light
+    assert 12 <= changed <= 30  # 7 of 10 are restyled, and 3 of 4 of those change the light

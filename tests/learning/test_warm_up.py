@@ -1,4 +1,4 @@
-"""What the warm-up asks of an architecture: to be trained as far as it counts, and to be small."""
+"""The warm-up trains the operations that are kept, and reduces the size of the architecture."""
 
 from dataclasses import replace
 
@@ -21,12 +21,12 @@ def test_an_operation_is_trained_until_its_share_falls_below_the_training_thresh
     assert NETWORK.train_threshold < 0.03 < NETWORK.prune_threshold
     learner, parameters = float64_learner()
     parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
-    asked = warm_up_gradient(learner, parameters, float64_episode(), 0.0, RECIPE).gradients
-    assert operations_in({name: asked[f"theta.{name}"] for name in parameters.theta}) == {0, 1, 2}
+    gradients = warm_up_gradient(learner, parameters, float64_episode(), 0.0, RECIPE).gradients
+    assert operations_in({name: gradients[f"theta.{name}"] for name in parameters.theta}) == {0, 1, 2}
 
 
 def blank() -> Episode:
-    """Images that are all the same, from which no architecture learns anything: only its size counts."""
+    """A task of equal images, whose loss has no gradient: only the penalty on size remains."""
     task = float64_episode()
     return replace(task, support=torch.zeros_like(task.support), queries=torch.zeros_like(task.queries))
 
@@ -39,9 +39,9 @@ def size_of(parameters: Parameters, done: float) -> float:
 
 
 def after_a_step(learner: TaskLearner, parameters: Parameters, done: float) -> Parameters:
-    """``parameters`` with α a little down its gradient on blank images."""
-    asked = warm_up_gradient(learner, parameters, blank(), done, RECIPE).gradients
-    alpha = {name: value - 0.01 * asked[f"alpha.{name}"] for name, value in parameters.alpha.items()}
+    """``parameters`` after a small gradient step on α with blank images."""
+    gradients = warm_up_gradient(learner, parameters, blank(), done, RECIPE).gradients
+    alpha = {name: value - 0.01 * gradients[f"alpha.{name}"] for name, value in parameters.alpha.items()}
     return replace(parameters, alpha=alpha)
 
 
@@ -55,11 +55,11 @@ def test_an_architecture_above_the_target_size_is_made_smaller(share: float) -> 
 
 def test_size_is_not_penalised_at_the_beginning_or_below_the_target() -> None:
     learner, parameters = float64_learner()
-    assert_still(parameters, after_a_step(learner, parameters, 0.0))
+    assert_alpha_unchanged(parameters, after_a_step(learner, parameters, 0.0))
     small = with_shares(parameters, [0.0, 1.0, 0.0, 0.0])
-    assert_still(small, after_a_step(learner, small, RECIPE.annealed_by))
+    assert_alpha_unchanged(small, after_a_step(learner, small, RECIPE.annealed_by))
 
 
-def assert_still(before: Parameters, after: Parameters) -> None:
+def assert_alpha_unchanged(before: Parameters, after: Parameters) -> None:
     for name, value in before.alpha.items():
         torch.testing.assert_close(after.alpha[name], value, rtol=0, atol=1e-12)

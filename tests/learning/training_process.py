@@ -1,4 +1,4 @@
-"""A training run in a process of its own, for tests that kill it or let several train as one."""
+"""A training run in its own process, for tests that kill it or train with several processes."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch._dynamo  # an optimiser's first step imports it: here once, before processes are forked
+import torch._dynamo  # the first step of an optimiser imports it; imported once here, before processes are forked
 
 from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.meta_model import write
@@ -28,41 +28,41 @@ OPTIONS: dict[str, Any] = {
     "ways": 3,
     "shots": 1,
 }
-BEGINS = b"."
+TASK_STARTED = b"."
 RECIPE = brief_recipe(validate=False)
 
 
 def run(
     data: Path,
     run_dir: Path,
-    tell: Callable[[bytes], object] | None = None,
+    report: Callable[[bytes], object] | None = None,
     die_writing: int | None = None,
 ) -> None:
-    """Trains a miniature in short epochs, each with a checkpoint; leaves the model in ``run_dir``.
+    """Train a miniature in short epochs, each with a checkpoint, and write the model to ``run_dir``.
 
-    ``tell`` is called with ``BEGINS`` as each task begins. ``die_writing``: killed by SIGKILL in the middle of writing
-    this checkpoint, counted from 1.
+    ``report`` is called with ``TASK_STARTED`` at the start of each task. ``die_writing``: the process is killed by
+    SIGKILL in the middle of writing this checkpoint, counted from 1.
     """
     torch.set_num_threads(1)
-    patch = pytest.MonkeyPatch()  # for good: the process is one of its own
+    patch = pytest.MonkeyPatch()  # never undone: the process runs nothing else
     patch.setitem(PRESETS, "tiny", MINIATURE)
     if die_writing is not None:
-        patch.setattr(os, "fsync", _dying(die_writing, os.fsync))
+        patch.setattr(os, "fsync", _killing_fsync(die_writing, os.fsync))
 
-    def begins() -> bool:
-        if tell is not None:
-            tell(BEGINS)
+    def task_started() -> bool:
+        if report is not None:
+            report(TASK_STARTED)
         return False
 
-    chosen = TrainingConfig.from_request(OPTIONS)
+    config = TrainingConfig.from_request(OPTIONS)
     with joined("cpu") as ranks:
         model = train(
-            chosen,
+            config,
             data,
             run_dir,
             device="cpu",
-            on_progress=lambda told: None,
-            should_stop=begins,
+            on_progress=lambda progress: None,
+            should_stop=task_started,
             ranks=ranks,
             recipe=RECIPE,
         )
@@ -70,22 +70,22 @@ def run(
         write(model, run_dir)
 
 
-def _dying(number: int, whole: Callable[[int], None]) -> Callable[[int], None]:
-    """Writes files ``whole``, and of the checkpoint with this number the first half."""
+def _killing_fsync(number: int, fsync: Callable[[int], None]) -> Callable[[int], None]:
+    """``fsync``, but for the checkpoint with this number it truncates the file to one half and kills the process."""
     saved = 0
 
-    def half(descriptor: int) -> None:
+    def killing(descriptor: int) -> None:
         nonlocal saved
         saved += Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(f".{checkpoint.FILE}.")
         if saved == number:
             os.truncate(descriptor, os.fstat(descriptor).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
-        whole(descriptor)
+        fsync(descriptor)
 
-    return half
+    return killing
 
 
-if __name__ == "__main__":  # by torchrun; each process leaves a file beside the run of what it told
+if __name__ == "__main__":  # under torchrun: each process records its tasks in a file next to the run folder
     data, run_dir = map(Path, sys.argv[1:])
     with run_dir.with_name(f"tasks-{os.environ['RANK']}").open("wb", buffering=0) as file:
         run(data, run_dir, file.write)

@@ -1,4 +1,4 @@
-"""Commands as functions, signed in to a service. The user's own files are neither read nor written."""
+"""Commands as functions, signed in to a service. The files of the user are neither read nor written."""
 
 import json
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from tests.app.conftest import live, server, settings, sync_store, token, worker
 
 
 class Lamanas:
-    """Runs commands; what they print is read by the test that calls."""
+    """Runs commands and captures their output."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
         self.error = ""
 
     def __call__(self, *arguments: object, fails: bool = False) -> str:
-        """What it printed on standard output; ``error`` is what it printed on standard error."""
+        """Run a command and return its standard output; ``error`` is then its standard error."""
         self._capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         printed = self._capsys.readouterr()
@@ -47,6 +47,6 @@ def lamanas(capsys: pytest.CaptureFixture[str]) -> Lamanas:
 
 @pytest.fixture
 def signed_in(lamanas: Lamanas, live: str, token: Callable[..., str]) -> Lamanas:  # noqa: F811
-    """At the app whose worker the test plays, as its admin."""
+    """Commands signed in as admin to the app, whose worker the test simulates."""
     remote.keep(remote.Login(live, token("admin")))
     return lamanas

@@ -1,4 +1,4 @@
-"""The commands against the real app, whose worker the test plays."""
+"""Commands against the real app, with a worker that the test simulates."""
 
 import errno
 import os
@@ -111,7 +111,7 @@ def test_predict_waits_longer_than_the_service_delays_its_answer(
     monkeypatch.setattr("cli.predict.sleep", work)
     [found] = lamanas.json("predict", id, folder / "beta" / "1.png")
     assert found["label"] == "beta"
-    assert pauses == [1.0, 1.0]  # as the service asks
+    assert pauses == [1.0, 1.0]  # the pause that the service requests
 
 
 def test_an_exported_file_is_complete_or_unchanged(
@@ -140,7 +140,7 @@ def test_an_exported_file_is_complete_or_unchanged(
 
 
 def test_an_unwritable_export_path_is_reported_before_waiting(signed_in: Lamanas, folder: Path, tmp_path: Path) -> None:
-    id = signed_in.json("adapt", folder)["id"]  # nobody adapts it
+    id = signed_in.json("adapt", folder)["id"]  # never adapted
     for target, words in (
         (tmp_path / "nowhere" / "model.onnx", f"{tmp_path}/nowhere is not a writable folder"),
         (tmp_path, f"{tmp_path} exists and is not a file"),

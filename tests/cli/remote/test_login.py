@@ -1,4 +1,4 @@
-"""Where commands find the service and the token."""
+"""How commands find the service and the token."""
 
 import io
 import stat
@@ -67,7 +67,7 @@ def test_without_a_login_the_service_of_this_data_directory_is_used(
 
 
 def test_behind_a_proxy_commands_connect_to_the_proxy(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", live)  # something that listens
+    monkeypatch.setenv("http_proxy", live)  # a server that accepts connections
     monkeypatch.setenv("https_proxy", live.removeprefix("http://"))
     monkeypatch.setenv("no_proxy", "elsewhere.invalid")
     for scheme in ("http", "https"):
