@@ -29,7 +29,7 @@ def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Iterato
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             wanted = [info for info in archive.infolist() if not _is_litter(_checked(info))]
             if len(wanted) > max_images:
-                text = f"archive: {len(wanted)} images, at most {max_images} are taken"
+                text = f"archive: {len(wanted)} images, at most {max_images} are accepted"
                 raise Problem(TOO_MANY_IMAGES, text, field="archive")
             left = max_bytes
             for info in wanted:
@@ -47,7 +47,7 @@ def _checked(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     name = info.orig_filename
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or "\\" in name or DRIVE.match(name) or not name.isprintable():
-        raise _wrong("its path is absolute or holds characters that paths here may not", name)
+        raise _wrong("its path is absolute or contains characters that are not allowed", name)
     if any(part in ("", ".", "..") for part in parts):
         raise _wrong("its path leaves its folder", name)
     kind = stat.S_IFMT(info.external_attr >> 16)
@@ -56,7 +56,7 @@ def _checked(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     if info.flag_bits & 1:
         raise _wrong("it is encrypted", name)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _wrong("it is packed in another way than stored or deflated", name)
+        raise _wrong("its compression method is neither stored nor deflated", name)
     if not _is_litter(info) and len(parts) != 2:
         raise _wrong("its path is not <label>/<file>", name)
     return info

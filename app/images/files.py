@@ -91,7 +91,7 @@ def check_label(label: str, where: str) -> None:
     if not label.strip():
         raise Problem(EMPTY_LABEL, f"the label of {where} is empty", field="label", image=where)
     if len(label) > MAX_LABEL:
-        text = f"the label of {where} has {len(label)} characters, at most {MAX_LABEL} are taken"
+        text = f"the label of {where} has {len(label)} characters, at most {MAX_LABEL} are accepted"
         raise Problem(INVALID_REQUEST, text, field="label", image=where)
     if any(unicodedata.category(character) == "Cc" for character in label):
         text = f"the label of {where} holds control characters"
@@ -104,9 +104,9 @@ def check_counts(shots: Mapping[str, int], settings: Settings) -> None:
         text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
         raise Problem(TOO_FEW_CLASSES, text, field="support")
     if len(shots) > settings.max_classes:
-        text = f"{len(shots)} classes, at most {settings.max_classes} are taken"
+        text = f"{len(shots)} classes, at most {settings.max_classes} are accepted"
         raise Problem(TOO_MANY_CLASSES, text, field="support")
     label, most = max(shots.items(), key=lambda item: item[1])
     if most > settings.max_shots:
-        text = f"class {label!r} has {most} images, at most {settings.max_shots} are taken"
+        text = f"class {label!r} has {most} images, at most {settings.max_shots} are accepted"
         raise Problem(TOO_MANY_SHOTS, text, field="support")

@@ -171,7 +171,7 @@ def _by_field(parts: list[Part], *, many: set[str], one: set[str]) -> dict[str, 
     fields: dict[str, list[Part]] = {}
     for part in parts:
         if part.name not in many | one:
-            text = f"{part.name[:100]!r}: not a field here; there are {', '.join(sorted(many | one))}"
+            text = f"{part.name[:100]!r}: unknown field; the fields are {', '.join(sorted(many | one))}"
             raise Problem(UNKNOWN_FIELD, text, field=part.name[:100])
         fields.setdefault(part.name, []).append(part)
     for name in one & set(fields):
