@@ -201,7 +201,7 @@ def with_prototypes(model: MetaModel) -> MetaModel:
     """``model`` with its linear layer replaced by a prototype head, which has no parameters in θ."""
     config = replace(model.config, network=replace(model.config.network, head="prototypes"))
     theta = {name: value for name, value in model.parameters.theta.items() if not name.startswith("head.")}
-    rates = model.parameters.theta_log_rates[:, : len(theta)]  # of no use without steps
+    rates = model.parameters.theta_log_rates[:, : len(theta)]  # not used without inner steps
     parameters = replace(model.parameters, theta=theta, theta_log_rates=rates)
     return MetaModel(parameters, model.card | {"config": config.to_json()})
 

@@ -9,9 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from lamanas_core.plots.figures import COLOURS, FAINT, INK, new_figure, tidy
 
 HIGHEST = 100.9  # the largest upper limit in %: room for a marker at 100 without a tick at 101
-LEAST_SPAN = (
-    4.0  # the smallest range in percentage points: random differences of 20 episodes must not look like a trend
-)
+LEAST_SPAN = 4.0  # the smallest range in percentage points: noise of 20 episodes must not look like a trend
 DEEPEST = 0.1  # the lower limit as a fraction of the lowest mean loss: an epoch of easy tasks must not set the scale
 STAGES = (("warm_up", "warm-up"), ("meta", "meta-training"))
 

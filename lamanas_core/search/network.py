@@ -47,6 +47,7 @@ class Preparation(nn.Module):
         self.norm = Normalisation(channels)
 
     def forward(self, x: Tensor, moments: Moments | None, batch: Batch) -> tuple[Tensor, Moments]:
+        """(n, channels_in, h, w) -> (n, channels, h / stride, w / stride), and the moments; see ``Normalisation``."""
         normalised: tuple[Tensor, Moments] = self.norm(self.conv(x), moments, batch)
         return normalised
 
@@ -87,6 +88,12 @@ class Cell(nn.Module):
     def forward(
         self, before: tuple[Tensor, Tensor], mix: EdgeWeights, moments: CellMoments | None, batch: Batch
     ) -> tuple[Tensor, CellMoments]:
+        """The cell's output, (n, nodes * channels, h, w), and the moments that normalised it.
+
+        ``before``: the outputs of the two preceding cells, the earlier one first. ``mix``: the weights of the
+        operations. ``moments``: the moments to normalise with; None: those of the input, as ``batch`` specifies. Raises
+        ValueError if ``mix`` keeps no input of a node.
+        """
         first, of_first = self.prepare0(before[0], None if moments is None else moments.prepare[0], batch)
         second, of_second = self.prepare1(before[1], None if moments is None else moments.prepare[1], batch)
         states = [CellState(first), CellState(second)]

@@ -65,6 +65,7 @@ class Curves:
             self._board.flush()
 
     def close(self) -> None:
+        """Close TensorBoard's file."""
         if self._board is not None:
             self._board.close()
 
