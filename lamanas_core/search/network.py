@@ -1,6 +1,5 @@
 """The supernet as a pure function of θ: a backbone, then cells whose edges mix the candidate operations by α."""
 
-import copy
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -200,6 +199,17 @@ class Supernet(nn.Module):
         return writer.node("Flatten", [pooled])
 
 
+class _Writing(nn.Module):
+    """``Supernet.onnx`` as a forward pass, so that ``functional_call`` can give it θ without a copy of the module."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        super().__init__()
+        self.supernet = supernet
+
+    def forward(self, writer: OnnxWriter, images: str, weights: CellWeights, moments: NetworkMoments) -> str:
+        return self.supernet.onnx(writer, images, weights, moments)
+
+
 class Network:
     """The supernet as a pure function: it has no parameters of its own, θ is an argument of every call.
 
@@ -228,7 +238,10 @@ class Network:
         of the images, as ``batch`` specifies.
         """
         with torch.autocast(self._device_type, torch.bfloat16) if self._half else nullcontext():
-            features, found = functional_call(self._supernet, dict(theta), (images, weights, moments, batch))
+            # No tensor of the supernet is shared, and to look for shared ones would take a millisecond.
+            features, found = functional_call(
+                self._supernet, dict(theta), (images, weights, moments, batch), tie_weights=False
+            )
         return features.float() if self._half else features, found
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
@@ -259,9 +272,11 @@ class Network:
         moments: NetworkMoments,
     ) -> str:
         """Write the network with fixed θ, pruned to what ``weights`` keeps; see ``Supernet.onnx``."""
-        concrete = copy.deepcopy(self._supernet)
-        concrete.load_state_dict(dict(theta), strict=False)
-        return concrete.onnx(writer, images, weights, moments)
+        concrete = {f"supernet.{name}": value for name, value in theta.items()}
+        name: str = functional_call(
+            _Writing(self._supernet), concrete, (writer, images, weights, moments), tie_weights=False
+        )
+        return name
 
     @cached_property
     def operation_costs(self) -> dict[str, Tensor]:
