@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import ImageError, UInt8Array, _webp_canvas, decode, load, preprocess
+from lamanas_core.images import ImageError, UInt8Array, _webp_canvas, decode, load, preprocess, to_png
 
 GREY = ImageSpec(size=28, channels=1)
 COLOUR = ImageSpec(size=28, channels=3, normalise_polarity=False)
@@ -309,3 +309,11 @@ def test_shrinking_averages_all_pixels_and_enlarging_interpolates(spec: ImageSpe
     edge[:, :3] = 0
     levels = np.unique(preprocess(Image.fromarray(edge), replace(spec, normalise_polarity=False)))
     assert len(levels) > 3
+
+
+def test_a_png_for_display_shows_drawings_dark_on_light_and_photos_as_they_are() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    photo = to_png(pixels, COLOUR)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(photo))), pixels.transpose(1, 2, 0))
+    shown = to_png(pixels[:1], GREY)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), 255 - pixels[0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lamanas_core.adapt.inner import Step, steps
+from lamanas_core.adapt.inner import Step, _updated_state, steps
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config, Proxy
 from lamanas_core.losses.invariant import features
@@ -84,3 +84,14 @@ def test_an_operation_below_the_prune_threshold_is_used_only_in_steps_with_drop_
     (step,) = taken(config, parameters, 1, dropping)
     learned = {name: step.theta[name] - value for name, value in parameters.theta.items()}
     assert operations_in(learned) == ({0, 1, 2} if training else {0, 1})
+
+
+def test_the_state_of_the_loss_network_is_updated_for_the_images_of_a_step_and_kept_for_the_others() -> None:
+    hidden, cell = torch.arange(2.0).reshape(1, 2), torch.arange(2.0, 4.0).reshape(1, 2)
+    first = _updated_state(None, (hidden, cell), torch.tensor([2]), 3)
+    assert first is not None
+    assert [part.tolist() for part in first] == [[[0, 0], [0, 0], [0, 1]], [[0, 0], [0, 0], [2, 3]]]
+    second = _updated_state(first, (hidden + 10, cell + 10), torch.tensor([0]), 3)
+    assert second is not None
+    assert [part.tolist() for part in second] == [[[10, 11], [0, 0], [0, 1]], [[12, 13], [0, 0], [2, 3]]]
+    assert _updated_state(None, None, torch.tensor([0]), 3) is None
