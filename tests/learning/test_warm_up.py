@@ -63,3 +63,16 @@ def test_size_is_not_penalised_at_the_beginning_or_below_the_target() -> None:
 def assert_alpha_unchanged(before: Parameters, after: Parameters) -> None:
     for name, value in before.alpha.items():
         torch.testing.assert_close(after.alpha[name], value, rtol=0, atol=1e-12)
+
+
+def test_the_gradient_of_the_scale_equals_its_finite_difference() -> None:
+    learner, parameters = float64_learner()
+    task = float64_episode()
+
+    def loss(change: float) -> float:
+        moved = replace(parameters, log_scale=parameters.log_scale + change)
+        return warm_up_gradient(learner, moved, task, 0.0, RECIPE).loss
+
+    gradient = float(warm_up_gradient(learner, parameters, task, 0.0, RECIPE).gradients["scale"])
+    assert abs(gradient) > 1e-3
+    assert gradient == pytest.approx((loss(1e-5) - loss(-1e-5)) / 2e-5, rel=1e-6)
