@@ -29,7 +29,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 READ_TIMEOUT_S = 90.0
 # Three times the interval between pings in a stream of events: after this silence its connection counts as broken.
 SILENCE_S = 45.0
-# httpcore makes sockets non-blocking at 0, so a deadline that has passed is told to it as this.
+# The timeout after the deadline has passed: httpcore would make a socket non-blocking at 0.
 SHORTEST_TIMEOUT_S = 0.001
 # A larger Retry-After means "never"; a bound keeps it from overflowing the arithmetic of clocks.
 LONGEST_RETRY_AFTER_S = 1e9
@@ -64,7 +64,7 @@ ONCE = Retries(attempts=1)
 
 
 class Deadline:
-    """A moment on the monotonic clock that can be put off."""
+    """A moment on the monotonic clock that can be postponed."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
