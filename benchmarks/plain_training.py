@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from benchmarks.plain_reference import PlainLearner
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Config, Proxy
+from lamanas_core.config import Config, PhiSteps, Proxy
 from lamanas_core.data.episodes import Episode
 
 
@@ -41,21 +41,33 @@ class PlainTrainer(PlainLearner):
             self._query_loss(task, theta, alpha), [*start, *self.loss.parameters()], materialize_grads=True
         )
 
-    def algorithm_2(self, task: Episode, batches: Sequence[Tensor], phi_rate: float, proxy: Proxy) -> float:
-        """For every batch a step of the proxy on ``moving_loss``, then Eq. 2's on θ and α. Returns the query loss.
+    def algorithm_2(
+        self, task: Episode, batches: Sequence[Tensor], phi_rate: float, proxy: Proxy, phi_steps: PhiSteps
+    ) -> float:
+        """Eq. 2's steps on θ and α, and φ's on ``moving_loss``. Returns the query loss.
 
-        ``proxy`` is ``mse`` (Eq. 7) or ``inner_product`` (Eq. 8), on the support set as printed.
+        ``proxy`` is ``mse`` (Eq. 7) or ``inner_product`` (Eq. 8), on the support set as printed. φ moves by gradient
+        descent on the whole support set after all steps ("once", as printed), or by Adam before each.
         """
-        of_phi = torch.optim.Adam(self.moving_loss.parameters(), phi_rate)
+        if phi_steps == "each_step":
+            of_phi: torch.optim.Optimizer = torch.optim.Adam(self.moving_loss.parameters(), phi_rate)
+        else:
+            of_phi = torch.optim.SGD(self.moving_loss.parameters(), phi_rate)
+        count = len(batches)
         for k, rows in enumerate(batches):
             images, labels = task.support[rows], task.support_labels[rows]
-            of_phi.zero_grad()
-            value = self.proxy(images, labels, k, len(batches), proxy)
-            value.backward(inputs=list(self.moving_loss.parameters()))  # type: ignore[no-untyped-call]
-            of_phi.step()
-            self.step(images, labels, k, len(batches))
+            if phi_steps == "each_step":
+                self._move_phi(of_phi, self.proxy(images, labels, k, count, proxy))
+            self.step(images, labels, k, count)
+        if phi_steps == "once":
+            self._move_phi(of_phi, self.proxy(task.support, task.support_labels, count - 1, count, proxy))
         with torch.no_grad():
             return float(self._query_loss(task, dict(self.network.named_parameters()), self.alpha))
+
+    def _move_phi(self, of_phi: torch.optim.Optimizer, value: Tensor) -> None:
+        of_phi.zero_grad()
+        value.backward(inputs=list(self.moving_loss.parameters()))  # type: ignore[no-untyped-call]
+        of_phi.step()
 
     def proxy(self, images: Tensor, labels: Tensor, k: int, count: int, proxy: Proxy) -> Tensor:
         """Eq. 7, or Eq. 8: minus the inner product of the gradients of L_φ and of cross-entropy, in θ and α."""

@@ -75,7 +75,7 @@ def _algorithm_2(config: Config) -> Callable[[], Any]:
     learner, parameters, task = TaskLearner.build(config), initial_parameters(config, 0), task_of(config)
     count = config.task_learner.steps
     return lambda: reptile(
-        learner, parameters, task, count, torch.Generator().manual_seed(0), "inner_product", PHI_RATE
+        learner, parameters, task, count, torch.Generator().manual_seed(0), "inner_product", "each_step", PHI_RATE
     )
 
 
@@ -86,4 +86,4 @@ def _reference(config: Config, algorithm: int) -> Callable[[], Any]:
     batches = drawn(task.support_labels, config.task_learner.steps, size, generator)
     if algorithm == 1:
         return lambda: PlainTrainer(with_sgd(config), parameters).algorithm_1(task, batches)
-    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE, "inner_product")
+    return lambda: PlainTrainer(config, parameters).algorithm_2(task, batches, PHI_RATE, "inner_product", "each_step")

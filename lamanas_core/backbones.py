@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -20,6 +21,8 @@ from lamanas_core.search.normalisation import Batch, Folded, Normalisation, Part
 RESNET_SIDE = 224
 # The names of ResNet-18's tensors in torchvision -> in this module.
 RESNET_NAMES = {"conv1.weight": "first.weight", "bn1.weight": "norm.weight", "bn1.bias": "norm.bias"}
+# The mean and standard deviation of ImageNet's channels, by which images were normalised when ResNet-18 was pretrained.
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Pixels are in 0..255 in an ONNX graph, in 0..1 in the network.
 PIXEL_RANGE = 255
 
@@ -82,9 +85,9 @@ class ConvolutionBackbone(Backbone):
 class ResNetBackbone(Backbone):
     """The first four layers of ResNet-18 between two 1 x 1 convolutions (the paper's Section 5).
 
-    A 1 x 1 convolution to 3 channels, bilinear upsampling to 224 x 224, ResNet-18's 7 x 7 convolution, normalisation
-    (with the support set's statistics instead of running ones), ReLU and max pooling, and a 1 x 1 convolution:
-    float (n, c, h, w) -> float (n, channels, 56, 56).
+    A 1 x 1 convolution to 3 channels, which are normalised as ImageNet's, bilinear upsampling to 224 x 224, ResNet-18's
+    7 x 7 convolution, normalisation (with the support set's statistics instead of running ones), ReLU and max pooling,
+    and a 1 x 1 convolution: float (n, c, h, w) -> float (n, channels, 56, 56).
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -99,13 +102,17 @@ class ResNetBackbone(Backbone):
         return cls(config)
 
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
-        x = F.interpolate(self.to_colour(images), size=RESNET_SIDE, mode="bilinear", align_corners=False)
+        mean, deviation = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+        colours = (self.to_colour(images) - mean) / deviation
+        x = F.interpolate(colours, size=RESNET_SIDE, mode="bilinear", align_corners=False)
         x, own = self.norm(self.first(x), None if moments is None else moments[0], batch)
         features: Tensor = self.behind(F.max_pool2d(F.relu(x), 3, 2, 1))
         return features, (own,)
 
     def onnx(self, writer: OnnxWriter, images: str, moments: PartMoments, folded: Folded) -> str:
-        x = writer.convolution(images, array(self.to_colour.weight), input_range=PIXEL_RANGE)
+        mean, deviation = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_DEVIATION, np.float32)
+        as_imagenet = (np.reciprocal(deviation), np.negative(mean / deviation))
+        x = writer.convolution(images, array(self.to_colour.weight), as_imagenet, input_range=PIXEL_RANGE)
         sizes = writer.integers(RESNET_SIDE, RESNET_SIDE)
         x = writer.node("Resize", [x, "", "", sizes], mode="linear", axes=[2, 3])
         x = writer.convolution(x, array(self.first.weight), self.norm.folded(moments[0]), stride=(2, 2))

@@ -7,6 +7,8 @@ from lamanas_core.image_spec import ImageSpec
 
 LossKind = Literal["cross_entropy", "fnn", "lstm"]
 Proxy = Literal["mse", "inner_product", "cosine"]
+ResidualAt = Literal["first_layer", "output"]
+PhiSteps = Literal["once", "each_step"]
 # A step size that changes no parameter but has a finite logarithm.
 NO_STEP = 1e-30
 
@@ -51,7 +53,8 @@ class TaskLearnerConfig:
     support images per inner step, None for all. The temperature of α falls linearly over the K steps from
     ``start_temperature`` (None: it is constant) to ``NetworkConfig.temperature``.
 
-    ``loss``, ``residual`` (the residual connection to cross-entropy) and ``hidden`` (its width) define L_φ.
+    ``loss``, ``residual`` (the residual connection to cross-entropy) and ``hidden`` (its width) define L_φ;
+    ``residual_at`` is the place of the residual connection in the paper's loss networks (``losses.paper``).
     ``logit_scale`` multiplies the logits that L_φ takes.
     """
 
@@ -64,6 +67,7 @@ class TaskLearnerConfig:
     start_temperature: float | None = None
     loss: LossKind = "lstm"
     residual: bool = True
+    residual_at: ResidualAt = "output"
     hidden: int = 32
     logit_scale: float = 0.2
 
@@ -137,6 +141,7 @@ PAPER = Config(
         optimizer="adam",
         batch=20,
         start_temperature=1.0,
+        residual_at="first_layer",
         hidden=64,
         logit_scale=1.0,
     ),
@@ -152,13 +157,13 @@ PRESETS: dict[str, Config] = {
     # For tests and first experiments with a data set: trains in minutes instead of hours.
     "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),
     "paper": PAPER,
-    # The paper's network at a size that two cores train in minutes. It takes few steps, so each step uses the whole
-    # support set, and α keeps its final temperature: at 1.0, operations dropped in the warm-up would reappear.
+    # The paper's network at a size that two cores train in minutes. α keeps its final temperature: at 1.0, operations
+    # that the warm-up dropped would reappear.
     "paper_small": replace(
         PAPER,
         preset="paper_small",
         network=replace(PAPER.network, channels=8, stem_stride=2),
-        task_learner=replace(PAPER.task_learner, batch=None, start_temperature=None),
+        task_learner=replace(PAPER.task_learner, start_temperature=None),
     ),
     "paper_resnet18": replace(PAPER, preset="paper_resnet18", network=replace(PAPER.network, stem="resnet18")),
     "paper_resnet18_small": replace(
@@ -174,8 +179,10 @@ class TrainingConfig:
     A warm-up epoch is ``Schedule.warm_up_steps_per_epoch`` (50) steps on ``warm_up_batch`` tasks each; a meta-epoch is
     one outer step on ``meta_batch`` tasks. The tasks of a step can be distributed over that many processes.
     ``ways`` and ``shots`` limit the tasks. ``first_order``: MAML ignores second derivatives with respect to θ and α.
-    ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``rotations``: a class rotated by 90, 180 or 270 degrees is
-    a class of its own; by default for greyscale images.
+    ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``phi_steps``: how Algorithm 2 moves φ within a task, by
+    one step of gradient descent after the K steps, as the paper has it ("once"), or by a step of Adam at each of them
+    ("each_step"). ``rotations``: a class rotated by 90, 180 or 270 degrees is a class of its own; by default for
+    greyscale images.
     """
 
     preset: str = "serving"
@@ -184,6 +191,7 @@ class TrainingConfig:
     residual: bool = True
     first_order: bool = False
     proxy: Proxy = "cosine"
+    phi_steps: PhiSteps = "each_step"
     warm_up_epochs: int = 80
     warm_up_batch: int = 1
     meta_epochs: int = 40
@@ -215,6 +223,7 @@ class TrainingConfig:
             ("meta", config.meta, ("reptile", "maml")),
             ("loss", config.loss, get_args(LossKind)),
             ("proxy", config.proxy, get_args(Proxy)),
+            ("phi_steps", config.phi_steps, get_args(PhiSteps)),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; valid values: {', '.join(allowed)}")

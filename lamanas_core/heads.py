@@ -180,7 +180,8 @@ class LinearHead(Head):
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         if task.loss == "cross_entropy":
             return LearnedLoss(task.loss, task.residual, task.hidden, generator)
-        return PaperLoss(task.loss, task.residual, task.hidden, self.network.ways, generator)
+        residual = task.residual_at if task.residual else "none"
+        return PaperLoss(task.loss, residual, task.hidden, self.network.ways, generator)
 
 
 HEADS: dict[str, type[Head]] = {"prototypes": PrototypeHead, "linear": LinearHead}

@@ -1,5 +1,7 @@
 """The paper's loss networks (preset ``paper``): they map each example's logits and integer label to a loss."""
 
+from typing import Literal, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,19 +19,24 @@ class PaperLoss(nn.Module):
     steps.
 
     An example's logits and its label, as one number, are concatenated and embedded by a linear layer and an ELU.
-    ``kind`` "lstm" has five LSTM layers whose initial states h₀ and c₀ are the label; "fnn" has one hidden layer. With
-    ``residual``, the example's cross-entropy is added before the final ELU. Weight matrices are initialised
-    orthogonally, biases with zeros.
+    Another linear layer maps this to the example's loss; ``kind`` "lstm" has five LSTM layers between the two, whose
+    initial states h₀ and c₀ are the label. The residual connection adds the example's cross-entropy to the first
+    linear layer's output, before its ELU (``residual`` "first_layer", as the paper has it), or to the loss, followed by
+    another ELU ("output"). Weight matrices are initialised orthogonally, biases with zeros.
     """
 
-    def __init__(self, kind: str, residual: bool, hidden: int, ways: int, generator: torch.Generator | None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        residual: Literal["none", "first_layer", "output"],
+        hidden: int,
+        ways: int,
+        generator: torch.Generator | None,
+    ) -> None:
         super().__init__()
         self.kind, self.residual, self.ways = kind, residual, ways
         self.embedding = nn.Linear(ways + 1, hidden)
-        if kind == "lstm":
-            self.layers = nn.ModuleList(nn.LSTMCell(hidden, hidden) for _ in range(LSTM_LAYERS))
-        else:
-            self.layers = nn.ModuleList([nn.Linear(hidden, hidden)])
+        self.layers = nn.ModuleList(nn.LSTMCell(hidden, hidden) for _ in range(LSTM_LAYERS if kind == "lstm" else 0))
         self.output = nn.Linear(hidden, 1)
         for parameter in self.parameters():
             if parameter.ndim == 2:
@@ -39,14 +46,14 @@ class PaperLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor, progress: float, state: LossState) -> tuple[Tensor, LossState]:
         label = labels.to(logits)[:, None]
-        hidden = F.elu(self.embedding(torch.cat([logits, label], dim=1)))
+        embedded = self.embedding(torch.cat([logits, label], dim=1))
+        if self.residual == "first_layer":
+            embedded = embedded + F.cross_entropy(logits, labels, reduction="none")[:, None]
+        hidden = F.elu(embedded)
         for layer in self.layers:
-            if isinstance(layer, nn.LSTMCell):
-                start = label.expand_as(hidden)
-                hidden = lstm_cell(layer, hidden, (start, start))[0]
-            else:
-                hidden = F.elu(layer(hidden))
+            start = label.expand_as(hidden)
+            hidden = lstm_cell(cast(nn.LSTMCell, layer), hidden, (start, start))[0]
         value = self.output(hidden).squeeze(1)
-        if self.residual:
-            value = value + F.cross_entropy(logits, labels, reduction="none")
-        return F.elu(value).mean(), None
+        if self.residual == "output":
+            value = F.elu(value + F.cross_entropy(logits, labels, reduction="none"))
+        return value.mean(), None

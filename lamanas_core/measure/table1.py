@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal
 
 import torch
@@ -16,11 +17,35 @@ from lamanas_core.files import write_whole
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.measure.metrics import mean_and_interval
 from lamanas_core.meta_model import MetaModel, read, write
+from lamanas_core.recipe import Recipe, Reptile
 from lamanas_core.train.loop import train
 from lamanas_core.train.provenance import provenance
 from lamanas_core.train.run_folder import kept_phi
 
-BEST = 0.914  # the paper's best accuracy; its other numbers, and the row this one belongs to, are not known here
+
+@dataclass(frozen=True)
+class Printed:
+    """A row of the paper's Table 1: test and train accuracy in %, and the mean number of parameters."""
+
+    test: float
+    train: float
+    parameters: int
+
+
+# The paper's Table 1, by our names of its rows.
+PAPER_TABLE = {
+    "cross_entropy": Printed(82.5, 57.1, 413_215),
+    "fnn-residual-mse": Printed(41.6, 50.0, 398_533),
+    "fnn-mse": Printed(7.5, 6.5, 327_590),
+    "fnn-residual-inner_product": Printed(43.8, 49.9, 402_351),
+    "fnn-inner_product": Printed(6.0, 5.0, 299_200),
+    "lstm-residual-mse": Printed(89.8, 61.0, 398_533),
+    "lstm-mse": Printed(5.5, 5.1, 327_590),
+    "lstm-residual-inner_product": Printed(91.4, 61.3, 435_067),
+    "lstm-inner_product": Printed(6.0, 4.8, 299_200),
+}
+# Student's t for a 95 % confidence interval, by the number of values.
+STUDENT = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Row:
 
     ``residual`` and ``proxy`` apply to learned losses only. ``algorithm`` "none" means that nothing is meta-trained
     after the warm-up. ``fixed``: the architecture α is fixed. ``resnet``: the backbone is a ResNet-18 stem.
+    ``prototypes``: classes are told apart by their mean features, without inner steps.
     """
 
     name: str
@@ -38,14 +64,17 @@ class Row:
     algorithm: Literal["maml", "reptile", "none"] = "reptile"
     fixed: bool = False
     resnet: bool = False
+    prototypes: bool = False
 
 
 @dataclass(frozen=True)
 class Budget:
     """The amount of computation per run. With ``warm_up_epochs`` 0, rows start from a random initialisation.
 
-    ``steps`` is K at evaluation. ``episodes`` and ``train_episodes`` are the numbers of evaluation episodes on the test
-    and training splits.
+    ``steps`` is K at evaluation. ``outer_rate``: the peak of λ_meta, ξ_meta and χ_meta of Algorithm 2, for the mean of
+    the tasks' differences; the sum that the paper prints needs ``outer_rate`` / ``meta_batch`` for the same step.
+    ``episodes`` and ``train_episodes`` are the numbers of evaluation episodes on the test and training splits;
+    ``resnet_episodes`` that of the ResNet-18 row, on each.
     """
 
     preset: str
@@ -54,18 +83,47 @@ class Budget:
     meta_epochs: int
     meta_batch: int
     steps: int
+    outer_rate: float
     episodes: int
     train_episodes: int
     resnet_meta_epochs: int
     resnet_meta_batch: int
+    resnet_episodes: int
     seeds: int = 3
     ways: int = 20
     shots: int = 5
 
 
 BUDGETS = {
-    "small": Budget("paper_small", "paper_resnet18_small", 30, 20, 5, 5, 70, 20, 6, 2),
-    "paper": Budget("paper", "paper_resnet18", 0, 200, 5, 50, 200, 100, 200, 5),
+    "small": Budget(
+        preset="paper_small",
+        resnet_preset="paper_resnet18_small",
+        warm_up_epochs=30,
+        meta_epochs=20,
+        meta_batch=5,
+        steps=100,
+        outer_rate=0.1,
+        episodes=70,
+        train_episodes=20,
+        resnet_meta_epochs=6,
+        resnet_meta_batch=2,
+        resnet_episodes=7,
+    ),
+    "paper": Budget(
+        preset="paper",
+        resnet_preset="paper_resnet18",
+        warm_up_epochs=0,
+        meta_epochs=200,
+        meta_batch=5,
+        steps=100,
+        outer_rate=1.0,
+        episodes=70,
+        train_episodes=20,
+        resnet_meta_epochs=200,
+        resnet_meta_batch=5,
+        resnet_episodes=7,
+        seeds=1,
+    ),
 }
 
 
@@ -80,9 +138,10 @@ def rows() -> tuple[Row, ...]:
     return (
         Row("cross_entropy"),
         *learned,
+        Row("no_meta_training", algorithm="none"),
         Row("maml", algorithm="maml", fixed=True),
         Row("reptile", fixed=True),
-        Row("prototypes", algorithm="none"),
+        Row("prototypes", algorithm="none", prototypes=True),
         Row("resnet18", resnet=True),
     )
 
@@ -113,17 +172,24 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
     config = training_config(row, seed, budget, run)
     folder = run / f"{row.name}-{seed}"
     if row.algorithm == "none":
-        model = with_prototypes(warmed_up(budget, data, run))
+        model = warmed_up(budget, data, run)
     else:
         if config.start is not None:
             warmed_up(budget, data, run)
-        model = trained(config, data, folder)
-    steps = 0 if row.algorithm == "none" else budget.steps
+        model = trained(config, recipe(budget), data, folder)
+    if row.prototypes:
+        model = with_prototypes(model)
     splits = load_dataset(data, model.config.network.image)
-    asked = EvaluationConfig(budget.ways, budget.shots, 5, budget.episodes, seed, steps)
+    episodes, train_episodes = budget.episodes, budget.train_episodes
+    if row.resnet:
+        episodes = train_episodes = budget.resnet_episodes
+    steps = 0 if row.prototypes else budget.steps
+    asked = EvaluationConfig(budget.ways, budget.shots, 5, episodes, seed, steps)
     test = evaluate(model, splits["test"], asked, lambda number: None)
-    seen = replace(asked, episodes=budget.train_episodes)
-    known = evaluate(model, splits["train"], seen, lambda number: None)
+    known = evaluate(model, splits["train"], replace(asked, episodes=train_episodes), lambda number: None)
+    means = test
+    if not row.prototypes:
+        means = evaluate(with_prototypes(model), splits["test"], replace(asked, steps=0), lambda number: None)
     return {
         "row": row.name,
         "loss": row.loss,
@@ -138,11 +204,18 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
         "ci95": test.ci95,
         "accuracies": [round(value, 4) for value in test.accuracies],
         "train_accuracy": known.accuracy,
+        "prototype_accuracy": means.accuracy,
         "parameters_kept": test.parameters_kept,
         "parameters_total": test.parameters_total,
         "seconds": round(time.perf_counter() - started, 1),
         "direction_changed": direction_changed(model, folder) if model.parameters.phi else None,
     }
+
+
+def recipe(budget: Budget) -> Recipe:
+    """The recipe of all rows: the default one with the budget's outer rates for Algorithm 2."""
+    rate = budget.outer_rate
+    return Recipe(reptile=Reptile(theta_rate=rate, alpha_rate=rate, phi_rate=rate))
 
 
 def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingConfig:
@@ -153,6 +226,7 @@ def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingC
         loss=row.loss,
         residual=row.residual,
         proxy=row.proxy or "mse",
+        phi_steps="once",
         warm_up_epochs=0,
         meta_epochs=budget.resnet_meta_epochs if row.resnet else budget.meta_epochs,
         meta_batch=budget.resnet_meta_batch if row.resnet else budget.meta_batch,
@@ -167,14 +241,14 @@ def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingC
 def warmed_up(budget: Budget, data: Path, run: Path) -> MetaModel:
     """The initial θ and α that all rows share, trained first if necessary.
 
-    If the budget has no warm-up, only the prototype row uses them, after 80 warm-up epochs of its own.
+    If the budget has no warm-up, only the rows without meta-training use them, after 80 warm-up epochs of their own.
     """
     start = run / "start"
     if not (start / "model.json").is_file():
         config = TrainingConfig(
             budget.preset, "reptile", "cross_entropy", warm_up_epochs=budget.warm_up_epochs or 80, meta_epochs=0
         )
-        write(with_level_head(trained(config, data, run / "warm")), start)
+        write(with_level_head(trained(config, recipe(budget), data, run / "warm")), start)
     return read(start)
 
 
@@ -189,10 +263,18 @@ def with_level_head(model: MetaModel) -> MetaModel:
     return MetaModel(replace(model.parameters, theta=level), model.card)
 
 
-def trained(config: TrainingConfig, data: Path, folder: Path) -> MetaModel:
+def trained(config: TrainingConfig, recipe: Recipe, data: Path, folder: Path) -> MetaModel:
     """The trained model in ``folder``. If there is none yet, its training is started or resumed first."""
     if not (folder / "model.json").is_file():
-        model = train(config, data, folder, device="cpu", on_progress=lambda progress: None, should_stop=lambda: False)
+        model = train(
+            config,
+            data,
+            folder,
+            device="cpu",
+            on_progress=lambda progress: None,
+            should_stop=lambda: False,
+            recipe=recipe,
+        )
         write(model, folder)
     return read(folder)
 
@@ -219,39 +301,49 @@ def direction_changed(model: MetaModel, folder: Path) -> float:
 
 
 def table(out: Path) -> str:
-    """A Markdown table of all JSON files in ``out``.
+    """A Markdown table of all JSON files in ``out``, beside the paper's numbers.
 
-    Each interval is the 95 % confidence interval over the episodes of all runs of a row; the accuracy of each seed is
-    also listed separately.
+    The first interval is the 95 % confidence interval over the episodes of all runs of a row, thus for these models;
+    the second that over the seeds (Student's t), thus for other trainings as well.
     """
     found = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*.json"))]
     lines = [
-        "| row | loss | residual | proxy | runs | test accuracy | by seed | train accuracy | mean parameters "
-        "| direction changed | paper |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| row | runs | test accuracy | over seeds | by seed | train accuracy | class means | mean parameters "
+        "| direction changed | paper: test | train | parameters |",
+        "|" + " --- |" * 12,
     ]
     for row in rows():
         own = sorted((document for document in found if document["row"] == row.name), key=lambda one: one["seed"])
         if own:
             lines.append("| " + " | ".join(_cells(row, own)) + " |")
-    return "\n".join([*lines, "", f"The paper's best row has {100 * BEST} %; its other numbers are not known to us."])
+    return "\n".join(lines)
 
 
 def _cells(row: Row, own: list[dict[str, Any]]) -> tuple[str, ...]:
     mean, half = mean_and_interval([value for document in own for value in document["accuracies"]])
-    known = sum(document["train_accuracy"] for document in own) / len(own)
     kept = sum(document["parameters_kept"] for document in own) / len(own)
     turned = [document["direction_changed"] for document in own if document["direction_changed"] is not None]
+    printed = PAPER_TABLE.get(row.name)
     return (
         row.name,
-        row.loss,
-        "-" if row.loss == "cross_entropy" else "on" if row.residual else "off",
-        row.proxy or "-",
         f"{len(own)} x {len(own[0]['accuracies'])} episodes",
         f"{100 * mean:.1f} ± {100 * half:.1f}",
+        _over_seeds([document["accuracy"] for document in own]),
         ", ".join(f"{100 * document['accuracy']:.1f}" for document in own),
-        f"{100 * known:.1f}",
+        f"{100 * _mean_of(own, 'train_accuracy'):.1f}",
+        f"{100 * _mean_of(own, 'prototype_accuracy'):.1f}",
         f"{kept:,.0f} of {own[0]['parameters_total']:,}",
         ", ".join(f"{value:.2f}" for value in turned) or "-",
-        "-",
+        *(("-",) * 3 if printed is None else (f"{printed.test}", f"{printed.train}", f"{printed.parameters:,}")),
     )
+
+
+def _mean_of(own: list[dict[str, Any]], name: str) -> float:
+    return sum(float(document[name]) for document in own) / len(own)
+
+
+def _over_seeds(accuracies: list[float]) -> str:
+    """The half-width of the 95 % confidence interval over seeds, in %; "-" for a single seed."""
+    if len(accuracies) not in STUDENT:
+        return "-"
+    return f"± {100 * STUDENT[len(accuracies)] * stdev(accuracies) / len(accuracies) ** 0.5:.1f}"

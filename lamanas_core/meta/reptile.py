@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import jvp
 
-from lamanas_core.adapt.inner import Step, TaskLearner
+from lamanas_core.adapt.inner import Point, Step, TaskLearner, take_step
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.config import Proxy
+from lamanas_core.config import PhiSteps, Proxy
 from lamanas_core.data.episodes import Episode
 from lamanas_core.meta.gradient import MetaGradient, inner_steps, query_logits
 from lamanas_core.search.normalisation import Batch
@@ -26,35 +26,78 @@ def reptile(
     count: int,
     generator: torch.Generator,
     proxy: Proxy,
+    phi_steps: PhiSteps,
     phi_rate: float,
 ) -> MetaGradient:
     """The meta-gradient of Algorithm 2 for one task: the differences θ - θ_i*, α - α_i* and φ - φ_i* after ``count``
     inner steps; 0 for the step sizes and the scale.
 
-    The inner steps use the initial φ (Eq. 2 keeps it fixed). At each of them φ_i takes one step on its proxy loss
-    (``proxy_value``). The paper does not specify the optimiser of that step; it is Adam with the rate ``phi_rate``
-    (χ_task), as in the paper's published code. With gradient descent φ would hardly change, whatever the proxy, since
-    the gradients of the LSTM's parameters are too small.
+    The inner steps use the initial φ (Eq. 2 keeps it fixed). φ_i moves on its proxy loss (``proxy_value``) with the
+    rate ``phi_rate`` (χ_task): ``phi_steps`` "once" is a step of gradient descent on the whole support set after the
+    inner steps, as Algorithm 2 is printed; "each_step" is a step of Adam at each inner step. By gradient descent φ
+    hardly changes, whatever the proxy, since the gradients of the LSTM's parameters are too small.
 
     ``generator`` draws minibatches and drop-path. The images of ``episode`` are float in 0..1. ``MetaGradient.loss`` is
     the cross-entropy of the queries after the steps.
     """
     theta, alpha = parameters.theta, parameters.alpha
     phi = {name: value.detach().clone().requires_grad_() for name, value in parameters.phi.items()}
-    phi_optimizer = torch.optim.Adam(phi.values(), phi_rate) if phi else None
-    keep_graphs = bool(phi) and proxy != "mse" and not learner.head.leaves_one_out
-    for step in inner_steps(learner, parameters, episode, count, generator, "none", keep_graphs=keep_graphs):
-        if phi_optimizer is not None:
-            phi_optimizer.zero_grad()
-            value = proxy_value(learner, replace(parameters, phi=phi), episode, proxy, step)
-            torch.autograd.backward(value, inputs=list(phi.values()))
-            phi_optimizer.step()
+    moving = replace(parameters, phi=phi)
+    optimizer: torch.optim.Optimizer | None = None
+    if phi:
+        kind = torch.optim.SGD if phi_steps == "once" else torch.optim.Adam
+        optimizer = kind(phi.values(), phi_rate)
+    keep_graphs = optimizer is not None and proxy != "mse" and not learner.head.leaves_one_out
+    kept = keep_graphs and phi_steps == "each_step"
+    for step in inner_steps(learner, parameters, episode, count, generator, "none", keep_graphs=kept):
+        if optimizer is not None and phi_steps == "each_step":
+            _move_phi(optimizer, phi, proxy_value(learner, moving, episode, proxy, step))
         theta, alpha = step.theta, step.alpha
+    if optimizer is not None and phi_steps == "once":
+        end = _end(learner, parameters, episode, theta, alpha, count, generator, keep_graphs=keep_graphs)
+        _move_phi(optimizer, phi, proxy_value(learner, moving, episode, proxy, end))
     with torch.no_grad():
         loss = F.cross_entropy(query_logits(learner, parameters, theta, alpha, episode), episode.query_labels)
     after = replace(parameters, theta=theta, alpha=alpha, phi=phi).named()
     differences = {name: (old - after[name]).detach() for name, old in parameters.named().items()}
     return MetaGradient(differences, float(loss.detach()))
+
+
+def _move_phi(optimizer: torch.optim.Optimizer, phi: Tensors, value: Tensor) -> None:
+    optimizer.zero_grad()
+    torch.autograd.backward(value, inputs=list(phi.values()))
+    optimizer.step()
+
+
+def _end(
+    learner: TaskLearner,
+    parameters: Parameters,
+    episode: Episode,
+    theta: Tensors,
+    alpha: Tensors,
+    count: int,
+    generator: torch.Generator,
+    *,
+    keep_graphs: bool,
+) -> Step:
+    """A step at θ_i* and α_i* on the whole support set, which is not taken: φ's proxy loss is measured there."""
+    rows = torch.arange(len(episode.support), device=episode.support.device)
+    mixing = learner.mixing(max(count - 1, 0), count, generator)
+    support, labels, at = episode.support, episode.support_labels, Point(theta, alpha)
+    return take_step(
+        learner,
+        parameters,
+        at,
+        support,
+        labels,
+        episode.ways,
+        count,
+        max(count, 1),
+        rows,
+        mixing,
+        "none",
+        keep_graphs=keep_graphs,
+    )[0]
 
 
 def proxy_value(learner: TaskLearner, parameters: Parameters, episode: Episode, proxy: Proxy, step: Step) -> Tensor:

@@ -264,8 +264,8 @@ def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, wa
     if config.meta == "maml":
         order: Literal["first", "second"] = "first" if config.first_order else "second"
         return maml(learner, run.parameters, episode, count, generator, order)
-    phi_rate = recipe.reptile.phi_rate_within_task
-    return reptile(learner, run.parameters, episode, count, generator, config.proxy, phi_rate)
+    of_phi = (config.proxy, config.phi_steps, recipe.reptile.phi_rate_within_task)
+    return reptile(learner, run.parameters, episode, count, generator, *of_phi)
 
 
 def _apply(

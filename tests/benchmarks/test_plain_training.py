@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.plain_training import PlainTrainer
-from lamanas_core.config import PAPER, LossKind, Proxy
+from lamanas_core.config import PAPER, LossKind, PhiSteps, Proxy, ResidualAt
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import reptile
@@ -29,14 +29,18 @@ BATCHES = [torch.arange(6)] * 3
 
 @pytest.mark.parametrize("loss", ["fnn", "lstm"])
 @pytest.mark.parametrize("proxy", ["mse", "inner_product"])
-def test_algorithm_2_updates_phi_theta_and_alpha_as_the_meta_learner_does(proxy: Proxy, loss: LossKind) -> None:
-    config = replace(PAPER, network=NETWORK, task_learner=replace(TASK_LEARNER, loss=loss, steps=3))
+@pytest.mark.parametrize(("residual_at", "phi_steps"), [("first_layer", "once"), ("output", "each_step")])
+def test_algorithm_2_updates_phi_theta_and_alpha_as_the_meta_learner_does(
+    residual_at: ResidualAt, phi_steps: PhiSteps, proxy: Proxy, loss: LossKind
+) -> None:
+    task_learner = replace(TASK_LEARNER, loss=loss, residual_at=residual_at, steps=3)
+    config = replace(PAPER, network=NETWORK, task_learner=task_learner)
     learner, parameters = float64_learner(config)
     task = float64_episode(ways=3, shots=2)
-    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.1).gradients
+    asked = reptile(learner, parameters, task, 3, torch.Generator(), proxy, phi_steps, 0.1).gradients
 
     plain = PlainTrainer(config, parameters)
-    plain.algorithm_2(task, BATCHES, 0.1, proxy)
+    plain.algorithm_2(task, BATCHES, 0.1, proxy, phi_steps)
 
     parts = ("theta", plain.network.named_parameters()), ("alpha", plain.alpha.items())
     for part, found in (*parts, ("phi", plain.moving_loss.named_parameters())):

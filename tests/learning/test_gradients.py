@@ -117,7 +117,7 @@ def change_along(direction: Sequence[Tensor], logits: Tensor, variables: Sequenc
 @pytest.mark.parametrize("proxy", ["mse", "inner_product", "cosine"])
 def test_reptile_changes_weights_architecture_and_loss(proxy: str) -> None:
     learner, parameters = float64_learner()
-    asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), proxy, 0.01).gradients  # type: ignore[arg-type]
+    asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), proxy, "each_step", 0.01).gradients  # type: ignore[arg-type]
     for part in ("theta.", "alpha.", "phi."):
         assert any(bool(value.abs().max() > 0) for name, value in asked.items() if name.startswith(part)), part
         assert all(bool(value.isfinite().all()) for value in asked.values())
@@ -125,7 +125,7 @@ def test_reptile_changes_weights_architecture_and_loss(proxy: str) -> None:
 
 def test_reptile_trains_the_loss_with_its_state_carried_along_the_steps() -> None:
     learner, parameters = float64_learner()
-    asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), "cosine", 0.01).gradients
+    asked = reptile(learner, parameters, float64_episode(), 2, torch.Generator(), "cosine", "each_step", 0.01).gradients
     assert asked["phi.hidden.weight_hh"].abs().max() > 0
 
 
@@ -134,7 +134,7 @@ def test_the_gradient_of_reptile_is_the_difference_after_plain_steps() -> None:
         replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, loss="cross_entropy"))
     )
     task = float64_episode()
-    asked = reptile(learner, parameters, task, 3, torch.Generator(), "mse", 0.01).gradients
+    asked = reptile(learner, parameters, task, 3, torch.Generator(), "mse", "each_step", 0.01).gradients
     last = list(steps(learner, parameters, task.support, task.support_labels, task.ways, 3))[-1]
     for name, value in parameters.theta.items():
         torch.testing.assert_close(asked[f"theta.{name}"], value - last.theta[name])
@@ -150,7 +150,7 @@ def test_the_outer_loss_classifies_each_query_on_its_own(algorithm: int) -> None
         asked = replace(task, queries=task.queries[rows], query_labels=task.query_labels[rows])
         if algorithm == 1:
             return maml(learner, parameters, asked, 1, torch.Generator()).loss
-        return reptile(learner, parameters, asked, 1, torch.Generator(), "mse", 0.01).loss
+        return reptile(learner, parameters, asked, 1, torch.Generator(), "mse", "each_step", 0.01).loss
 
     everything = list(range(len(task.queries)))
     alone = [loss([row]) for row in everything]

@@ -12,12 +12,17 @@ from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Config
+from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure import table1 as reproduction
+from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.measure.table1 import (
     BUDGETS,
+    PAPER_TABLE,
     Row,
+    one_run,
+    recipe,
     reproduce,
     rows,
     table,
@@ -27,7 +32,6 @@ from lamanas_core.measure.table1 import (
     with_prototypes,
 )
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.train import loop as training
 from lamanas_core.train.starting import starting_parameters
 from tests.learning.brief_training import brief_recipe
 
@@ -55,6 +59,7 @@ def test_the_rows_are_the_nine_variants_and_the_baselines() -> None:
             for residual in ("", "-residual")
             for proxy in ("mse", "inner_product")
         ),
+        "no_meta_training",
         "maml",
         "reptile",
         "prototypes",
@@ -97,13 +102,47 @@ def test_a_finished_run_is_not_repeated(miniature: Config, tmp_path: Path, monke
     assert run() == []
     (tmp_path / "out" / "maml-0.json").unlink()
     assert run() == ["maml-0.json"]
-    assert "| reptile | cross_entropy | - | - | 1 x 2 episodes |" in table(tmp_path / "out")
+    assert "| reptile | 1 x 2 episodes |" in table(tmp_path / "out")
+
+
+def test_the_rates_of_the_budget_are_those_of_algorithm_2() -> None:
+    reptile = recipe(replace(TINY, outer_rate=0.25)).reptile
+    assert (reptile.theta_rate, reptile.alpha_rate, reptile.phi_rate) == (0.25, 0.25, 0.25)
+
+
+def test_the_row_without_meta_training_is_the_warm_up_after_k_steps(
+    miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduction, "recipe", lambda budget: brief_recipe(validate=False))
+    write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
+    budget, data, run = replace(TINY, warm_up_epochs=1, episodes=8), tmp_path / "glyphs", tmp_path / "run"
+    found = one_run(named("no_meta_training"), 0, budget, data, run)
+    assert not (run / "no_meta_training-0").exists()
+    model = warmed_up(budget, data, run)
+    test = load_dataset(data, miniature.network.image)["test"]
+    asked = EvaluationConfig(budget.ways, budget.shots, 5, budget.episodes, 0, budget.steps)
+    accuracies = evaluate(model, test, asked, lambda number: None).accuracies
+    assert found["accuracies"] == [round(value, 4) for value in accuracies]
+    # With its linear layer at 0, it tells classes apart only after steps; the class means of its θ do without.
+    means = one_run(named("prototypes"), 0, budget, data, run)
+    assert found["prototype_accuracy"] == means["accuracy"] == means["prototype_accuracy"] != found["accuracy"]
+
+
+def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    assert {row.name for row in rows()} > PAPER_TABLE.keys()
+    assert len(PAPER_TABLE) == 9
+    one = {"row": "lstm-residual-inner_product", "seed": 0, "accuracy": 0.5, "accuracies": [0.5], "train_accuracy": 0.6}
+    one |= {"prototype_accuracy": 0.7, "parameters_kept": 1, "parameters_total": 2, "direction_changed": None}
+    (tmp_path / "one.json").write_text(json.dumps(one))
+    (line,) = [line for line in table(tmp_path).splitlines() if line.startswith("| lstm")]
+    assert line.endswith("| 50.0 ± 0.0 | - | 50.0 | 60.0 | 70.0 | 1 of 2 | - | 91.4 | 61.3 | 435,067 |")
 
 
 def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_seed(tmp_path: Path) -> None:
     common = {
         "row": "fnn-mse",
         "train_accuracy": 0.7,
+        "prototype_accuracy": 0.8,
         "parameters_kept": 10,
         "parameters_total": 2000,
         "direction_changed": 0.25,
@@ -113,8 +152,8 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_see
         (tmp_path / f"fnn-mse-{seed}.json").write_text(json.dumps(one))
     half = 196 * ((0.04 + 0.0 + 0.0 + 0.04) / 3 / 4) ** 0.5
     expected = (
-        "| fnn-mse | fnn | off | mse | 2 x 2 episodes "
-        f"| 70.0 ± {half:.1f} | 60.0, 80.0 | 70.0 | 10 of 2,000 | 0.25, 0.25 | - |"
+        f"| fnn-mse | 2 x 2 episodes | 70.0 ± {half:.1f} | ± {12.71 * 10:.1f} | 60.0, 80.0 | 70.0 | 80.0 "
+        "| 10 of 2,000 | 0.25, 0.25 | 7.5 | 6.5 | 327,590 |"
     )
     assert expected in table(tmp_path).splitlines()
 
@@ -122,7 +161,7 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_see
 def test_rows_start_from_the_same_warm_up_with_their_own_losses(
     miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "RECIPE", brief_recipe(validate=False))
+    monkeypatch.setattr(reproduction, "recipe", lambda budget: brief_recipe(validate=False))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
     budget, run = replace(TINY, warm_up_epochs=1), tmp_path / "run"
     start = warmed_up(budget, tmp_path / "glyphs", run)

@@ -69,7 +69,7 @@ def test_the_loss_in_the_proxy_gets_the_progress_of_the_inner_loop(proxy: Proxy)
         for step in (second, replace(second, progress=0.0))
     )
     assert abs(found - at_first) > 1e-3
-    result = reptile(learner, parameters, task, 3, torch.Generator(), proxy, 0.01)
+    result = reptile(learner, parameters, task, 3, torch.Generator(), proxy, "each_step", 0.01)
     assert moved(parameters.phi, {name: result.gradients[f"phi.{name}"] for name in parameters.phi})
 
 
