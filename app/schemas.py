@@ -162,6 +162,15 @@ class Parameters(BaseModel):
     total: int
 
 
+class Suspect(BaseModel):
+    """A support image whose label may be wrong, by a comparison with the other images."""
+
+    image: int = Field(ge=0, description="the index of the image, as in GET /episodes/{id}/support")
+    label: str = Field(description="the label that was sent")
+    likelier: str = Field(description="the label of a class that the image resembles more")
+    times: float = Field(ge=1, description="how many times as likely that label is, at most 1,000,000")
+
+
 class Episode(BaseModel):
     id: str
     name: str | None
@@ -177,7 +186,11 @@ class Episode(BaseModel):
     genotype: Genotype | None
     parameters: Parameters | None
     support_accuracy: Probability | None
-    leave_one_out_accuracy: Probability | None = Field(description="null if every class has only one image")
+    leave_one_out_accuracy: Probability | None = Field(
+        description="an estimate of the accuracy on new images, from images that the adaptation did not see; "
+        "null if every class has only one image"
+    )
+    suspects: list[Suspect] = Field(description="images whose label may be wrong, the most doubtful first")
     adapt_seconds: float | None
     created_at: AwareDatetime
     expires_at: AwareDatetime
@@ -202,6 +215,10 @@ class Episode(BaseModel):
             parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
             support_accuracy=record.support_accuracy,
             leave_one_out_accuracy=record.leave_one_out_accuracy,
+            suspects=[
+                Suspect(image=row, label=record.classes[label], likelier=record.classes[likelier], times=times)
+                for row, label, likelier, times in record.suspects
+            ],
             adapt_seconds=record.adapt_seconds,
             created_at=_time(record.created_at),
             expires_at=_time(record.expires_at),
@@ -230,6 +247,9 @@ class Prediction(BaseModel):
     novelty: Probability | None = Field(
         description="probability that the image belongs to none of the classes, if half of all images do not; "
         "null if it is not estimated"
+    )
+    known: bool | None = Field(
+        description="false if the image probably belongs to none of the classes; null if novelty is not estimated"
     )
 
 

@@ -42,13 +42,15 @@ def _altchars(image: str) -> bytes | None:
 
 def predictions(classifier: Classifier, images: UInt8Array) -> list[dict[str, Any]]:
     """The app's ``predictions``, one for each image, in the same order."""
-    rows, novelty = classifier.answers(images)
+    answers = classifier.answers(images)
+    rows, novelty, known = answers.probabilities, answers.novelty, answers.known
     return [
         {
             "label": classifier.classes[best := int(row.argmax())],
             "probability": float(row[best]),
             "probabilities": dict(zip(classifier.classes, row.tolist(), strict=True)),
             "novelty": None if novelty is None else float(novelty[number]),
+            "known": None if known is None else bool(known[number]),
         }
         for number, row in enumerate(rows)
     ]

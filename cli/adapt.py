@@ -71,12 +71,16 @@ def print_episode(episode: Episode) -> None:
         ("name", episode.name or "-"),
         ("state", episode.state + took),
         ("classes", ", ".join(f"{name} ({shots})" for name, shots in episode.shots.items())),
-        ("leave one out", f"{show.percent(episode.leave_one_out_accuracy)} of the images classified correctly"),
+        ("new images", f"about {show.percent(episode.leave_one_out_accuracy)} classified correctly (estimate)"),
         ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
         ("model", episode.model_version),
         ("expires", show.moment(episode.expires_at)),
     ]
     fields += [("warning", words) for words in episode.warnings]
+    fields += [
+        ("doubtful", f"image {one.image}, labelled {one.label}, is {one.times:,.0f} times as likely {one.likelier}")
+        for one in episode.suspects
+    ]
     fields += [("error", episode.error)] if episode.error else []
     show.print_fields(fields)
     if episode.genotype is not None:

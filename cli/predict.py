@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show.print_json([{"image": str(path), **prediction.model_dump()} for path, prediction in pairs])
         return 0
-    rows = [(path, found.label, show.percent(found.probability), _next_best(found)) for path, found in pairs]
+    rows = [(path, _verdict(found), show.percent(found.probability), _next_best(found)) for path, found in pairs]
     show.print_table(("image", "label", "probability", "next best"), rows)
     return 0
 
@@ -53,6 +53,10 @@ def _predictions(client: Client, id: str, images: list[Path]) -> list[Prediction
             if error.kind != "not-ready":
                 raise
             sleep(min(error.retry_after or PAUSE_S, LONGEST_PAUSE_S))
+
+
+def _verdict(prediction: Prediction) -> str:
+    return f"none of these? ({prediction.label})" if prediction.known is False else prediction.label
 
 
 def _next_best(prediction: Prediction) -> str:

@@ -53,6 +53,15 @@ class Parameters(Answer):
     total: int
 
 
+class Suspect(Answer):
+    """A support image, by its index, whose label may be wrong: ``likelier`` is ``times`` times as likely."""
+
+    image: int
+    label: str
+    likelier: str
+    times: float
+
+
 class Episode(Answer):
     """A task and its classifier, once ``state`` is ``ready``; ``parent``: the episode that it is a correction of."""
 
@@ -71,6 +80,7 @@ class Episode(Answer):
     parameters: Parameters | None
     support_accuracy: float | None
     leave_one_out_accuracy: float | None
+    suspects: tuple[Suspect, ...] = ()
     adapt_seconds: float | None
     created_at: AwareDatetime
     expires_at: AwareDatetime
@@ -83,12 +93,16 @@ class EpisodePage(Answer):
 
 
 class Prediction(Answer):
-    """The most probable label of one image, the probability of each, and how likely it is none of them."""
+    """The most probable label of one image, the probability of each, and how likely it is none of them.
+
+    ``known`` is false if the image probably belongs to none of the classes.
+    """
 
     label: str
     probability: float
     probabilities: dict[str, float]
     novelty: float | None = None
+    known: bool | None = None
 
 
 class Predictions(Answer):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,20 @@ class ArtifactError(ValueError):
     """The bytes are not a LAMANAS artifact."""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """A classifier's answers to n images.
+
+    ``probabilities``: float32 (n, classes). ``novelty``: float32 (n,) in 0..1, the probability that an image belongs to
+    none of the classes, given that half of all images do not. ``known``: bool (n,), false for images whose novelty
+    exceeds the threshold. The latter two are None if the classifier does not measure novelty.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    novelty: npt.NDArray[np.float32] | None
+    known: npt.NDArray[np.bool_] | None
+
+
 class Classifier:
     """The adapted classifier of one episode. Thread-safe.
 
@@ -32,7 +47,7 @@ class Classifier:
         self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
     ) -> None:
         self._session = session
-        self._measures_novelty = any(output.name == "novelty" for output in session.get_outputs())
+        self._measures_novelty = any(output.name == "known" for output in session.get_outputs())
         self.classes = classes
         self.image = image
         self.model_version = model_version
@@ -58,33 +73,30 @@ class Classifier:
         rows = [self._session.run(["logits"], {"images": images[i : i + 1]})[0] for i in range(len(images))]
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
-    def answers(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """uint8 (n, channels, size, size) -> probabilities float32 (n, classes) and novelty float32 (n,).
-
-        Novelty, in 0..1, is the probability that an image belongs to none of the classes, given that half of all images
-        do not. It is None if the classifier does not measure novelty.
-        """
-        names = ["probabilities", *(["novelty"] if self._measures_novelty else [])]
+    def answers(self, images: npt.NDArray[np.uint8]) -> Answers:
+        """uint8 (n, channels, size, size) -> probabilities, novelty and whether each image is known."""
+        names = ["probabilities", *(["novelty", "known"] if self._measures_novelty else [])]
         # One image per run: the last bits of a batched product depend on the batch size.
         rows = [self._session.run(names, {"images": images[i : i + 1]}) for i in range(len(images))]
         probabilities = (
             np.concatenate([row[0] for row in rows]) if rows else np.zeros((0, len(self.classes)), np.float32)
         )
         if not self._measures_novelty:
-            return probabilities, None
+            return Answers(probabilities, None, None)
         # The runtime's sigmoid can exceed 1 by one unit in the last place.
-        return probabilities, np.minimum(np.array([row[1][0] for row in rows], np.float32), 1)
+        novelty = np.minimum(np.array([row[1][0] for row in rows], np.float32), 1)
+        return Answers(probabilities, novelty, np.array([row[2][0] for row in rows], np.bool_))
 
     def novelty(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n,) in 0..1; see ``answers``.
 
         Raises ValueError if the classifier does not measure novelty.
         """
-        novelty = self.answers(images)[1]
+        novelty = self.answers(images).novelty
         if novelty is None:
             raise ValueError("this classifier does not measure novelty")
         return novelty
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n, classes), each row summing to 1."""
-        return self.answers(images)[0]
+        return self.answers(images).probabilities

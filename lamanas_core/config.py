@@ -73,17 +73,36 @@ class TaskLearnerConfig:
 
 
 @dataclass(frozen=True)
+class Novelty:
+    """How novelty, the probability that an image belongs to none of the classes, follows from its distance to them.
+
+    Novelty is sigmoid(``slope`` * (r - ``centre``)) with ``slope`` > 0, where r is the logarithm of the squared
+    distance to the nearest prototype, each divided by (1 + 1 / n) ** ``spread`` for a prototype of n images: the fewer
+    they are, the farther from it are images of its class (``FittedPrototypes.log_distance``). An image whose novelty
+    exceeds ``threshold`` (0..1) is called unknown.
+    """
+
+    centre: float
+    slope: float
+    spread: float
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Calibration fitted on the validation split.
 
-    Logits are divided by ``temperature`` (> 0). Novelty is sigmoid(``novelty_slope`` * (r - ``novelty_centre``)), where
-    r is the logarithm of an image's squared distance to the nearest prototype over the mean squared distance of a
-    prototype to its nearest neighbour (``FittedHead.log_distance_ratio``).
+    Logits are divided by ``temperature`` (> 0). ``novelty``: None if novelty is not measured.
     """
 
     temperature: float = 1.0
-    novelty_centre: float = 0.0
-    novelty_slope: float = 4.0
+    novelty: Novelty | None = None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Calibration":
+        """The inverse of ``asdict``. Cards from before ``Novelty`` measured it otherwise; they are read without it."""
+        novelty = data.get("novelty")
+        return cls(data.get("temperature", 1.0), None if novelty is None else Novelty(**novelty))
 
 
 @dataclass(frozen=True)
@@ -109,7 +128,7 @@ class Config:
         network = dict(data["network"])
         network["image"] = ImageSpec(**network["image"])
         network["cells"], network["operations"] = tuple(network["cells"]), tuple(network["operations"])
-        calibration = Calibration(**data.get("calibration", {}))
+        calibration = Calibration.from_json(data.get("calibration", {}))
         return cls(data["preset"], NetworkConfig(**network), TaskLearnerConfig(**data["task_learner"]), calibration)
 
 

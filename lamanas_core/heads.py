@@ -33,13 +33,6 @@ class FittedHead:
         """(n, d) -> (n, ways)."""
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
-    def log_distance_ratio(self, features: Tensor) -> Tensor | None:
-        """Features (n, d) -> (n,), larger for images farther from all classes; novelty is computed from it.
-
-        None if the head measures no distances.
-        """
-        return None
-
     def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
         """Write the graph outputs ``logits`` and ``probabilities``, each (n, ways), for ``features`` (n, d)."""
         inputs = [features, writer.constant(array(self.weight)), writer.constant(array(self.bias))]
@@ -51,36 +44,37 @@ class FittedHead:
 class FittedPrototypes(FittedHead):
     """Logits from squared Euclidean distances to prototypes: -``scale`` * distance² / d up to a common term.
 
-    ``scale``: a positive scalar.
+    ``scale``: a positive scalar; ``sizes``: the number of images of each prototype, int64 (ways,).
     """
 
     scale: Tensor
+    sizes: Tensor
 
-    def spread(self) -> Tensor:
-        """A scalar: the squared distance / d of a prototype to its nearest neighbour, averaged over the prototypes."""
-        d = self.weight.shape[1]
-        centres = self.weight * (d / 2 / self.scale)
-        no_self_distance = torch.diag(torch.full((len(centres),), torch.inf)).to(centres)
-        distances = (centres[:, None] - centres).square().mean(2) + no_self_distance
-        return distances.amin(1).mean().clamp(min=NEAREST)
-
-    def log_distance_ratio(self, features: Tensor) -> Tensor:
-        """Features (n, d) -> (n,): log of the squared distance / d to the nearest prototype over ``spread``."""
-        nearest = features.square().mean(1) - self.logits(features).amax(1) / self.scale
-        return (nearest.clamp(min=NEAREST) / self.spread()).log()
+    def log_distance(self, features: Tensor, spread: float) -> Tensor:
+        """Features (n, d) -> (n,): the logarithm of the squared distance / d to the nearest prototype, each divided by
+        what is usual for the number of its images (see ``config.Novelty``).
+        """
+        distances = features.square().mean(1)[:, None] - self.logits(features) / self.scale
+        return (distances / self._usual(spread)).amin(1).clamp(min=NEAREST).log()
 
     def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
-        """Also write the output ``novelty`` (n,): the calibrated logistic function of ``log_distance_ratio``."""
+        """Also write the outputs ``novelty``, float (n,), and ``known``, bool (n,), if they are calibrated."""
         super().onnx(writer, features, calibration)
+        novelty = calibration.novelty
+        if novelty is None:
+            return
         squares = writer.node("Mul", [features, features])
-        mean = writer.node("ReduceMean", [squares, writer.integers(1)], keepdims=0)
-        best = writer.node("ReduceMax", ["logits", writer.integers(1)], keepdims=0)
-        nearest = writer.node("Sub", [mean, writer.node("Mul", [best, writer.number(1 / float(self.scale))])])
-        positive = writer.node("Max", [nearest, writer.number(NEAREST)])
-        ratio = writer.node("Mul", [positive, writer.number(1 / float(self.spread()))])
-        above = writer.node("Sub", [writer.node("Log", [ratio]), writer.number(calibration.novelty_centre)])
-        steep = writer.node("Mul", [above, writer.number(calibration.novelty_slope)])
-        writer.node("Sigmoid", [steep], output="novelty")
+        mean = writer.node("ReduceMean", [squares, writer.integers(1)], keepdims=1)
+        distances = writer.node("Sub", [mean, writer.node("Mul", ["logits", writer.number(1 / float(self.scale))])])
+        relative = writer.node("Div", [distances, writer.constant(array(self._usual(novelty.spread)))])
+        nearest = writer.node("ReduceMin", [relative, writer.integers(1)], keepdims=0)
+        logarithm = writer.node("Log", [writer.node("Max", [nearest, writer.number(NEAREST)])])
+        above = writer.node("Sub", [logarithm, writer.number(novelty.centre)])
+        writer.node("Sigmoid", [writer.node("Mul", [above, writer.number(novelty.slope)])], output="novelty")
+        writer.node("LessOrEqual", ["novelty", writer.number(novelty.threshold)], output="known")
+
+    def _usual(self, spread: float) -> Tensor:
+        return (1 + 1 / self.sizes).to(self.weight) ** spread
 
 
 class Head(ABC):
@@ -148,7 +142,8 @@ class PrototypeHead(Head):
         """
         centres = prototypes(features, labels, ways)
         per_feature = scale / features.shape[1]
-        return FittedPrototypes(2 * per_feature * centres, -per_feature * centres.square().sum(1), scale)
+        weight, bias = 2 * per_feature * centres, -per_feature * centres.square().sum(1)
+        return FittedPrototypes(weight, bias, scale, class_sizes(labels, ways))
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         return LearnedLoss(task.loss, task.residual, task.hidden, generator)

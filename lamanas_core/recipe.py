@@ -161,12 +161,18 @@ class Styles:
 
 @dataclass(frozen=True)
 class CalibrationEpisodes:
-    """The episodes of the validation split that calibration is fitted on; ``queries`` per class."""
+    """The episodes of the validation split that calibration is fitted on; ``queries`` per class.
+
+    ``episodes``: of each number of shots. The temperature is fitted with ``shots``, novelty with ``novelty_shots``.
+    ``called_unknown``: the fraction of the queries whose novelty exceeds the threshold.
+    """
 
     episodes: int = 40
     ways: int = 20
     shots: int = 5
     queries: int = 5
+    novelty_shots: tuple[int, ...] = (1, 2, 5)
+    called_unknown: float = 0.05
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import logging
 import time
 from contextlib import suppress
+from dataclasses import astuple
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ def _result(adapted: "Adapted", seconds: float) -> dict[str, Any]:
         "parameters_total": adapted.parameters_total,
         "support_accuracy": adapted.support_accuracy,
         "leave_one_out_accuracy": adapted.leave_one_out_accuracy,
+        "suspects": [astuple(suspect) for suspect in adapted.suspects],
         "warnings": list(adapted.warnings),
         "adapt_seconds": seconds,
     }

@@ -39,10 +39,10 @@ async def predictions(
 def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:
     classes = loaded.classifier.classes
     with metrics.prediction_seconds.time():
-        rows, novelty = loaded.classifier.answers(images)
+        answers = loaded.classifier.answers(images)
     metrics.predictions.inc(len(images))
     found = []
-    for number, row in enumerate(rows.tolist()):
+    for number, row in enumerate(answers.probabilities.tolist()):
         best = max(range(len(classes)), key=row.__getitem__)
         probabilities = dict(zip(classes, row, strict=True))
         found.append(
@@ -50,7 +50,8 @@ def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Ar
                 label=classes[best],
                 probability=row[best],
                 probabilities=probabilities,
-                novelty=None if novelty is None else float(novelty[number]),
+                novelty=None if answers.novelty is None else float(answers.novelty[number]),
+                known=None if answers.known is None else bool(answers.known[number]),
             )
         )
     return Predictions(episode_id=id, model_version=loaded.classifier.model_version, predictions=found)

@@ -96,7 +96,7 @@ export class Ask {
       if (this.#asking !== asking) return;
       this.#show(prediction);
       showError(this.error, null);
-      if (up) say(`${prediction.label}, ${percent(prediction.probability)}`);
+      if (up) say(prediction.known === false ? noneOfThese(prediction) : `${prediction.label}, ${percent(prediction.probability)}`);
     } catch (error) {
       if (error.name !== "AbortError" && this.#asking === asking) showError(this.error, error);
     } finally {
@@ -111,7 +111,9 @@ export class Ask {
     this.bars.show(prediction);
     this.teach.hidden = !prediction;
     this.verdict.classList.toggle("quiet", !prediction);
-    this.verdict.textContent = prediction ? prediction.label : "Draw one of the symbols again.";
+    this.verdict.classList.toggle("unknown", prediction?.known === false);
+    if (!prediction) this.verdict.textContent = "Draw one of the symbols again.";
+    else this.verdict.textContent = prediction.known === false ? noneOfThese(prediction) : prediction.label;
   }
 
   // ------------------------------------------------------------------ many files
@@ -155,10 +157,12 @@ export class Ask {
   }
 }
 
-function result({ file, drawn, truth, label, probability }) {
+const noneOfThese = ({ label }) => `None of these? It looks most like ${label}.`;
+
+function result({ file, drawn, truth, label, probability, known }) {
   const verdict = truth === null ? null : truth === label ? "right" : "wrong";
   const mark = { right: "✓ ", wrong: "✗ " }[verdict] ?? "";
   return h("li", { class: verdict }, picture(file, file.name, { drawn }),
-    h("strong", {}, mark + label), h("span", { class: "quiet" }, percent(probability)),
+    h("strong", {}, mark + label), h("span", { class: "quiet" }, known === false ? "none of these?" : percent(probability)),
     verdict === "wrong" ? h("span", { class: "quiet" }, `is ${truth}`) : null);
 }

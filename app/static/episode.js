@@ -93,13 +93,21 @@ export class EpisodePage {
     const card = models.find((model) => model.version === episode.model_version)?.card;
     this.body.replaceChildren(
       episode.warnings.length ? h("ul", { class: "notice" }, episode.warnings.map((text) => h("li", {}, text))) : "",
-      this.ask.element, this.#learned(episode, card), this.#takeAway(episode));
+      episode.suspects.length ? this.#doubts(episode) : "", this.ask.element, this.#learned(episode, card), this.#takeAway(episode));
+  }
+
+  #doubts({ suspects }) {
+    const one = ({ image, label, likelier, times }) => h("li", {}, `Image ${image + 1}, labelled ${label}, looks more like ${likelier} (${Math.round(times).toLocaleString()} times as likely).`);
+    return h("section", { class: "notice", "aria-label": "Doubtful labels" },
+      h("p", {}, suspects.length === 1 ? "One label may be wrong:" : `${suspects.length} labels may be wrong:`),
+      h("ul", {}, suspects.slice(0, 10).map(one)),
+      h("p", {}, suspects.length > 10 ? `…and ${suspects.length - 10} more. ` : "", h("a", { href: `#/episodes/${this.id}/correct` }, "Look at the images and correct them")));
   }
 
   #learned(episode, card) {
     const { parameters, progress, genotype } = episode;
     const facts = [
-      ["Leave one out", episode.leave_one_out_accuracy === null ? "one image per class" : percent(episode.leave_one_out_accuracy), "each image classified by the others"],
+      ["On new images, about", episode.leave_one_out_accuracy === null ? "unknown" : percent(episode.leave_one_out_accuracy), episode.leave_one_out_accuracy === null ? "needs two images of a class" : "estimated with images set aside"],
       ["On your images", percent(episode.support_accuracy), "nearly always 100 %"],
       ["Steps", `${progress.step} in ${episode.adapt_seconds.toFixed(1)} s`, "gradient steps K and their time"],
       ["Parameters kept", percent(parameters.kept / parameters.total), `${parameters.kept.toLocaleString()} of ${parameters.total.toLocaleString()}`],

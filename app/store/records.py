@@ -16,12 +16,15 @@ SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "admin"})
 Hash = Mapping[bytes, bytes]
 EPISODE_ENDS: frozenset[str] = frozenset({"ready", "failed"})
 TRAINING_ENDS: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
-_EPISODE_TUPLES = ("classes", "shots", "losses", "warnings")
+_EPISODE_TUPLES = ("classes", "shots", "losses", "warnings", "suspects")
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """One episode: what was asked for (classes in the order of their label numbers), the progress, the result."""
+    """One episode: what was asked for (classes in the order of their label numbers), the progress, the result.
+
+    ``suspects``: of each its row in the support set, its label, the likelier label, and how many times likelier.
+    """
 
     id: str
     owner: str
@@ -42,6 +45,7 @@ class EpisodeRecord:
     parameters_total: int | None = None
     support_accuracy: float | None = None
     leave_one_out_accuracy: float | None = None
+    suspects: tuple[tuple[int, int, int, float], ...] = ()
     adapt_seconds: float | None = None
     error: str | None = None
     attempts: int = 0

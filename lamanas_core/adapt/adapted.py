@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from lamanas_core.adapt import onnx
 from lamanas_core.adapt.batches import balanced, drawn
-from lamanas_core.adapt.inner import TaskLearner, steps
+from lamanas_core.adapt.foreign import warnings_of
+from lamanas_core.adapt.held_out import Suspect, held_out_accuracy, suspects
+from lamanas_core.adapt.inner import Step, TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import Episode, to_float
@@ -19,6 +22,7 @@ from lamanas_core.heads import FittedHead
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import cell_weights, genotype
 from lamanas_core.search.network import NetworkMoments
+from lamanas_core.search.normalisation import Batch
 
 # The maximum number of images per inner step. It keeps the memory for 50 classes of 20 images below 4 GB.
 LARGEST_BATCH = 250
@@ -46,10 +50,6 @@ class AdaptedNetwork:
         """Images, float (n, c, h, w) in 0..1 -> logits, float (n, ways)."""
         return self.head.logits(self.embed(images))
 
-    def log_distance_ratio(self, images: Tensor) -> Tensor | None:
-        """Images, float (n, c, h, w) in 0..1 -> float (n,); see ``FittedHead.log_distance_ratio``."""
-        return self.head.log_distance_ratio(self.embed(images))
-
     def parameters_kept(self) -> int:
         """The number of parameters in θ that remain after pruning."""
         network = self.learner.config.network
@@ -66,10 +66,10 @@ class AdaptedNetwork:
 class Adapted:
     """The result of an adaptation.
 
-    ``parameters_kept`` of ``parameters_total`` parameters in θ remain after pruning. ``support_accuracy`` and
-    ``leave_one_out_accuracy`` (0..1) are measured on the support set; the latter over the images of classes with at
-    least two images, and None if there are none or the head is not fitted to the support set. ``losses``: L_φ before
-    each step.
+    ``parameters_kept`` of ``parameters_total`` parameters in θ remain after pruning. ``support_accuracy`` (0..1): on
+    the support set. ``leave_one_out_accuracy`` (0..1): an estimate of the accuracy on new images, see
+    ``held_out_accuracy``; None if every class has one image or the head is not fitted to the support set.
+    ``suspects``: support images whose label is doubtful. ``losses``: L_φ before each step.
     """
 
     network: AdaptedNetwork
@@ -79,6 +79,7 @@ class Adapted:
     parameters_total: int
     support_accuracy: float
     leave_one_out_accuracy: float | None
+    suspects: tuple[Suspect, ...]
     losses: tuple[float, ...]
     warnings: tuple[str, ...]
 
@@ -104,11 +105,13 @@ def adapt(
     seed: int,
     device: str,
     on_step: Callable[[int, int, float], None],
+    judged: bool = True,
 ) -> Adapted:
     """Adapt ``meta_model`` to a support set in ``steps`` inner steps (None: the meta-model's K).
 
     ``support``: uint8 (n, c, h, w); ``labels``: int64 (n,) in 0..len(classes)-1. ``on_step`` is called after each step
-    with its number from 1, the number of steps, and its loss. On the same type of device with the same number of
+    with its number from 1, the number of steps, and its loss. ``judged``: also estimate the accuracy and look for
+    suspects, which costs about half as much again. On the same type of device with the same number of
     threads, equal arguments give equal results. Raises ValueError if the images do not have the meta-model's shape, or
     if there are more classes than its head supports.
     """
@@ -123,9 +126,17 @@ def adapt(
     images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
     count = config.task_learner.steps if steps is None else steps
-    batches = minibatches(config, targets.cpu(), len(classes), count, torch.Generator().manual_seed(seed))
-    network, losses = _run(learner, parameters, images, targets, len(classes), batches, on_step)
+    ways = len(classes)
+    batches = minibatches(config, targets.cpu(), ways, count, torch.Generator().manual_seed(seed))
+    after, taken = _run(learner, parameters, images, targets, ways, batches, on_step)
+    network = finish(learner, after, images, targets, ways)
     fitted = network.head.logits(network.features)
+    accuracy, doubtful = None, []
+    if judged and learner.head.leaves_one_out:
+        generator = torch.Generator().manual_seed(seed)
+        embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
+        accuracy = held_out_accuracy(embed, targets, ways, generator)
+        doubtful = suspects(_logits_before(learner, parameters, images, targets, ways, taken), targets)
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
@@ -133,14 +144,15 @@ def adapt(
         parameters_kept=network.parameters_kept(),
         parameters_total=sum(value.numel() for value in parameters.theta.values()),
         support_accuracy=_accuracy(fitted, targets),
-        leave_one_out_accuracy=_leave_one_out_accuracy(network, targets),
-        losses=tuple(losses),
-        warnings=_warnings(meta_model.card, support),
+        leave_one_out_accuracy=accuracy,
+        suspects=tuple(doubtful),
+        losses=tuple(float(step.loss) for step in taken),
+        warnings=warnings_of(config.network.image, meta_model.card, support, labels, classes),
     )
 
 
 def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str) -> Adapted:
-    """``adapt`` to a sampled episode with uint8 images; class names are the label numbers."""
+    """``adapt`` to a sampled episode with uint8 images, not judged; class names are the label numbers."""
     return adapt(
         meta_model,
         episode.support.numpy(),
@@ -150,6 +162,7 @@ def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed
         seed=seed,
         device=device,
         on_step=lambda step, steps, loss: None,
+        judged=False,
     )
 
 
@@ -161,16 +174,47 @@ def _run(
     ways: int,
     batches: Sequence[Tensor],
     on_step: Callable[[int, int, float], None],
-) -> tuple[AdaptedNetwork, list[float]]:
-    theta, alpha, losses = parameters.theta, parameters.alpha, []
+) -> tuple[Parameters, list[Step]]:
+    """The parameters after a step on each of ``batches``, rows of ``images``, and the steps without their θ and α."""
+    theta, alpha, taken = parameters.theta, parameters.alpha, []
     rows = [batch.to(images.device) for batch in batches]
-    taken = steps(learner, parameters, images, labels, ways, len(rows), batches=rows)
-    for k, step in enumerate(taken, start=1):
+    for k, step in enumerate(steps(learner, parameters, images, labels, ways, len(rows), batches=rows), start=1):
         theta, alpha = step.theta, step.alpha
-        losses.append(float(step.loss))
-        on_step(k, len(rows), losses[-1])
-    after = replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach)
-    return finish(learner, after, images, labels, ways), losses
+        taken.append(replace(step, before=({}, {}), theta={}, alpha={}))
+        on_step(k, len(rows), float(step.loss))
+    return replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach), taken
+
+
+def _embed_by(
+    learner: TaskLearner,
+    parameters: Parameters,
+    images: Tensor,
+    labels: Tensor,
+    ways: int,
+    count: int,
+    generator: torch.Generator,
+    rows: Tensor,
+) -> Tensor:
+    """The features, float (n, d), of all images after ``count`` steps on ``rows``, with the statistics of ``rows``."""
+    batches = minibatches(learner.config, labels[rows].cpu(), ways, count, generator)
+    after, _ = _run(learner, parameters, images[rows], labels[rows], ways, batches, lambda *_: None)
+    first = torch.cat([rows, torch.ones_like(labels).index_fill(0, rows, 0).nonzero().flatten()])
+    with torch.no_grad():
+        features, _ = learner.embed(after.theta, after.alpha, images[first], batch=Batch(support=len(rows)))
+    return torch.empty_like(features).index_copy(0, first, features)
+
+
+@torch.no_grad()
+def _logits_before(
+    learner: TaskLearner, parameters: Parameters, images: Tensor, labels: Tensor, ways: int, taken: Sequence[Step]
+) -> Tensor:
+    """The leave-one-out logits (n, ways) of all images before the first step, at the calibrated scale."""
+    temperature = learner.config.calibration.temperature
+    if taken and len(taken[0].rows) == len(labels):
+        return taken[0].logits / (learner.config.task_learner.logit_scale * temperature)
+    features, _ = learner.embed(parameters.theta, parameters.alpha, images)
+    scale = parameters.log_scale.exp() / temperature
+    return learner.head.support_logits(parameters.theta, features, labels, ways, scale)
 
 
 def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:
@@ -186,30 +230,5 @@ def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator
     return balanced(labels, ways, count, LARGEST_BATCH, generator)
 
 
-def _leave_one_out_accuracy(network: AdaptedNetwork, labels: Tensor) -> float | None:
-    """None if no class has two images or if the head is not fitted to the support set."""
-    repeated = torch.bincount(labels)[labels] > 1
-    if not network.learner.head.leaves_one_out or not bool(repeated.any()):
-        return None
-    head, theta = network.learner.head, network.parameters.theta
-    logits = head.support_logits(theta, network.features, labels, int(labels.max()) + 1, 1.0)
-    return _accuracy(logits[repeated], labels[repeated])
-
-
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
     return float((logits.argmax(1) == labels).float().mean())
-
-
-def _warnings(card: dict[str, object], support: npt.NDArray[np.uint8]) -> tuple[str, ...]:
-    """A warning if the mean ink of the images is outside the range in the meta-model's training images."""
-    domain = card.get("domain")
-    if not isinstance(domain, dict):
-        return ()
-    ink = float(support.mean()) / 255
-    low, high = domain["ink"]
-    if low <= ink <= high:
-        return ()
-    return (
-        f"These images look unlike the meta-model's training data ({domain['name']}): their mean ink is {ink:.2f}, "
-        f"outside its usual range of {low:.2f} to {high:.2f}. Predictions may be unreliable.",
-    )

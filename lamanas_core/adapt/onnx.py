@@ -32,7 +32,8 @@ def build(
     model_version: str,
 ) -> bytes:
     """The artifact: an ONNX file with the input ``images``, uint8 (n, c, h, w), and the outputs ``logits`` and
-    ``probabilities``, float32 (n, ways), and ``novelty``, float32 (n,), if the head measures it.
+    ``probabilities``, float32 (n, ways), and, if novelty is calibrated, ``novelty``, float32 (n,), and ``known``, bool
+    (n,).
 
     ``moments`` and ``head``: of the support set (see ``finish``). ``classes``: the class names, in label order.
     """
@@ -55,6 +56,7 @@ def _model(writer: OnnxWriter, image: ImageSpec, ways: int, metadata: dict[str, 
     ]
     if any("novelty" in node.output for node in writer.nodes):
         outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
+        outputs.append(helper.make_tensor_value_info("known", TensorProto.BOOL, ["n"]))
     body = helper.make_graph(writer.nodes, "lamanas", [images], outputs, writer.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, {"format": FORMAT, "image": json.dumps(asdict(image)), **metadata})

@@ -8,11 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to
-from lamanas_core.config import Calibration
+from lamanas_core.config import Calibration, Novelty
 from lamanas_core.data.episodes import to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
+from lamanas_core.heads import FittedPrototypes
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes
+
+# Below this a standard deviation is due to rounding.
+SMALLEST_DEVIATION = 1e-6
 
 
 def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: CalibrationEpisodes) -> MetaModel:
@@ -30,25 +34,31 @@ def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: Calib
 
 
 def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, seed: int) -> Calibration:
+    """The temperature is fitted to episodes of ``recipe.shots`` shots, novelty to those of ``recipe.novelty_shots``."""
     logits, labels, known, novel = [], [], [], []
-    drawn = with_out_of_class(classes, recipe.ways, recipe.shots, recipe.queries, recipe.episodes, seed)
-    for number, (episode, foreign) in enumerate(drawn):
-        network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
-        with torch.no_grad():
-            logits.append(network.logits(to_float(episode.queries)))
-            known.append(_ratios(network, to_float(episode.queries)))
-            novel.append(_ratios(network, to_float(foreign)))
-        labels.append(episode.query_labels)
+    for shots in sorted({recipe.shots, *recipe.novelty_shots}):
+        drawn = with_out_of_class(classes, recipe.ways, shots, recipe.queries, recipe.episodes, seed)
+        for number, (episode, foreign) in enumerate(drawn):
+            network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
+            with torch.no_grad():
+                if shots == recipe.shots:
+                    logits.append(network.logits(to_float(episode.queries)))
+                    labels.append(episode.query_labels)
+                if shots in recipe.novelty_shots:
+                    known.append(_distances(network, to_float(episode.queries)))
+                    novel.append(_distances(network, to_float(foreign)))
     temperature = _fitted_temperature(torch.cat(logits), torch.cat(labels))
-    centre, slope = _fitted_novelty(torch.cat(known), torch.cat(novel))
-    return Calibration(temperature, centre, slope)
+    return Calibration(temperature, fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown))
 
 
-def _ratios(network: AdaptedNetwork, images: Tensor) -> Tensor:
-    ratios = network.log_distance_ratio(images)
-    if ratios is None:
-        raise ValueError("this head cannot tell how far an image is from all classes")
-    return ratios
+def _distances(network: AdaptedNetwork, images: Tensor) -> Tensor:
+    """(n, 2): the logarithm of the squared distance / d of each image to the nearest prototype, and log(1 + 1 / m) for
+    the m images of that prototype.
+    """
+    features, head = network.embed(images), network.head
+    assert isinstance(head, FittedPrototypes)  # the only head that measures novelty
+    nearest = head.logits(features).argmax(1)
+    return torch.stack([head.log_distance(features, 0.0), (1 + 1 / head.sizes[nearest].double()).log()], dim=1)
 
 
 def _fitted_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -58,21 +68,53 @@ def _fitted_temperature(logits: Tensor, labels: Tensor) -> float:
     return round(float(candidates[entropies.argmin()]), 4)
 
 
-def _fitted_novelty(known: Tensor, novel: Tensor) -> tuple[float, float]:
-    """Centre and slope of the logistic regression of novel (1) against known (0) on log distance ratios, each (n,).
+def fitted_novelty(known: Tensor, novel: Tensor, called_unknown: float) -> Novelty | None:
+    """Novelty fitted to the ``_distances`` (n, 2) of images inside (``known``) and outside of the classes (``novel``).
 
-    Fitted by 50 Newton iterations.
+    A logistic regression of ``novel`` (1) against ``known`` (0). The threshold is exceeded by the fraction
+    ``called_unknown`` of the ``known`` images. None if novel images are not farther away than known ones, as for a
+    network that has learned nothing: a score would then mislead.
     """
-    ratios = torch.cat([known, novel]).double()
-    x = torch.stack([torch.ones_like(ratios), ratios], dim=1)
-    y = torch.cat([torch.zeros_like(known), torch.ones_like(novel)]).double()
-    # A weak ridge penalty keeps the solution finite if the two samples are separable.
-    ridge = 1e-4 * torch.eye(2, dtype=torch.float64)
-    line = torch.zeros(2, dtype=torch.float64)
+    samples = torch.cat([known, novel]).double()
+    outside = torch.cat([torch.zeros(len(known)), torch.ones(len(novel))]).double()
+    mean, deviation = samples.mean(0), samples.std(0)
+    if not bool(samples.isfinite().all()) or not float(deviation[0]) > SMALLEST_DEVIATION:
+        return None
+    varies = deviation > SMALLEST_DEVIATION  # with a single number of shots, all m are equal
+    intercept, *weights = _logistic((samples - mean)[:, varies] / deviation[varies], outside).tolist()
+    slopes = torch.zeros(2, dtype=torch.float64)
+    slopes[varies] = torch.tensor(weights, dtype=torch.float64) / deviation[varies]
+    slope = float(slopes[0])
+    if not slope > 0:
+        return None
+    # Distances to the mean of m independent images of a class are 1 + 1 / m times as large, squared.
+    spread = min(2.0, max(0.0, -float(slopes[1]) / slope)) if bool(varies[1]) else 1.0
+    centre = float(mean[0]) - spread * float(mean[1]) - intercept / slope
+    relative = known[:, 0].double() - spread * known[:, 1].double()
+    threshold = float(torch.sigmoid(slope * (torch.quantile(relative, 1 - called_unknown) - centre)))
+    return Novelty(round(centre, 4), round(slope, 4), round(spread, 4), round(threshold, 4))
+
+
+def _logistic(x: Tensor, y: Tensor) -> Tensor:
+    """Intercept and weights, float64 (1 + k,), of the logistic regression of y (n,) in 0..1 on x (n, k).
+
+    Newton's method with step halving on a convex loss. A weak ridge penalty keeps the solution finite if the two
+    samples are separable.
+    """
+    columns = torch.cat([torch.ones(len(x), 1, dtype=torch.float64), x], dim=1)
+    penalty = 1e-3 * torch.eye(columns.shape[1], dtype=torch.float64)
+
+    def loss(line: Tensor) -> float:
+        entropy = F.binary_cross_entropy_with_logits(columns @ line, y)
+        return float(entropy + line @ penalty @ line / 2)
+
+    line = torch.zeros(columns.shape[1], dtype=torch.float64)
     for _ in range(50):
-        share = torch.sigmoid(x @ line)
-        gradient = x.T @ (share - y) / len(y) + ridge @ line
-        curvature = (x * (share * (1 - share))[:, None]).T @ x / len(y) + ridge
-        line = line - torch.linalg.solve(curvature, gradient)
-    intercept, slope = line.tolist()
-    return round(-intercept / slope, 4), round(slope, 4)
+        share = torch.sigmoid(columns @ line)
+        gradient = columns.T @ (share - y) / len(y) + penalty @ line
+        curvature = (columns * (share * (1 - share))[:, None]).T @ columns / len(y) + penalty
+        step = torch.linalg.solve(curvature, gradient)
+        while loss(line - step) > loss(line) and float(step.abs().max()) > 1e-9:
+            step = step / 2
+        line = line - step
+    return line

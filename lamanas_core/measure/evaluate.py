@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lamanas_core.adapt.adapted import Adapted, adapt_to
-from lamanas_core.artifact import Classifier
+from lamanas_core.artifact import Answers, Classifier
 from lamanas_core.data.episodes import Episode, out_of_class, sample_episode
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.measure.metrics import auroc, expected_calibration_error, mean_and_interval
@@ -42,8 +42,9 @@ class Evaluation:
     ``accuracy``: the mean of ``accuracies``, one per episode, in 0..1; ``ci95``: the half-width of its 95 % confidence
     interval. ``parameters_kept``: the mean number of the ``parameters_total`` parameters in θ that remain after
     pruning. ``seconds_per_episode``: for adaptation and predictions. ``ece``: the expected calibration error of the
-    queries' probabilities. ``novelty_auroc``: the AUROC of novelty for queries against as many out-of-class images;
-    None if it is not measured or if every episode has all classes.
+    queries' probabilities. ``novelty_auroc``: the AUROC of novelty for queries against as many out-of-class images.
+    ``called_unknown``: the fractions (0..1) of the queries and of these images that are called unknown. Both are None
+    if novelty is not measured or if every episode has all classes.
     """
 
     accuracy: float
@@ -54,6 +55,7 @@ class Evaluation:
     seconds_per_episode: float
     ece: float
     novelty_auroc: float | None
+    called_unknown: tuple[float, float] | None
 
     def to_json(self, meta_model: MetaModel, config: EvaluationConfig) -> dict[str, Any]:
         """A flat JSON object with the results and ``config``, without the accuracies of single episodes."""
@@ -73,20 +75,22 @@ def evaluate(
     ``on_episode`` is called with the number of episodes done.
     """
     accuracies, kept, total = [], 0, 0
-    confidences, correct, known, novel = [], [], [], []
+    confidences, correct = [], []
+    inside: list[Answers] = []
+    outside: list[Answers] = []
     out_of_class_generator = torch.Generator().manual_seed(config.seed + 1)
     started = time.perf_counter()
     for number, episode in enumerate(sampled(classes, config)):
         adapted = adapt_to(meta_model, episode, steps=config.steps, seed=number, device=config.device)
         artifact = Classifier.from_bytes(adapted.artifact)
-        probabilities, novelty = artifact.answers(episode.queries.numpy())
-        correct.append(probabilities.argmax(1) == episode.query_labels.numpy())
+        answers = artifact.answers(episode.queries.numpy())
+        correct.append(answers.probabilities.argmax(1) == episode.query_labels.numpy())
         accuracies.append(float(correct[-1].mean()))
-        confidences.append(probabilities.max(1))
-        if novelty is not None and len(classes) > episode.ways:
-            known.append(novelty)
+        confidences.append(answers.probabilities.max(1))
+        if answers.novelty is not None and len(classes) > episode.ways:
             others = out_of_class(classes, episode, len(episode.queries), out_of_class_generator)
-            novel.append(artifact.novelty(others.numpy()))
+            inside.append(answers)
+            outside.append(artifact.answers(others.numpy()))
         kept, total = kept + adapted.parameters_kept, adapted.parameters_total
         on_episode(number + 1)
     seconds = (time.perf_counter() - started) / config.episodes
@@ -99,8 +103,17 @@ def evaluate(
         total,
         seconds,
         expected_calibration_error(np.concatenate(confidences), np.concatenate(correct)),
-        auroc(np.concatenate(known), np.concatenate(novel)) if known else None,
+        *(_novelty(inside, outside) if inside else (None, None)),
     )
+
+
+def _novelty(inside: list[Answers], outside: list[Answers]) -> tuple[float, tuple[float, float]]:
+    """The AUROC of novelty, and the fractions called unknown, of queries and of out-of-class images."""
+    scores, unknown = [], []
+    for part in (inside, outside):
+        scores.append(np.concatenate([one.novelty for one in part if one.novelty is not None]))
+        unknown.append(1 - float(np.concatenate([one.known for one in part if one.known is not None]).mean()))
+    return auroc(scores[0], scores[1]), (unknown[0], unknown[1])
 
 
 def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode]:
