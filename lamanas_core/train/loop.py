@@ -29,6 +29,7 @@ from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.provenance import provenance
 from lamanas_core.train.starting import load_start, starting_parameters
 from lamanas_core.train.tasks import TaskSource
+from lamanas_core.train.trained_classes import split_after, trained_digests
 
 RECIPE = Recipe()
 
@@ -174,9 +175,16 @@ def model_so_far(run_dir: Path) -> MetaModel:
 def _load(
     config: TrainingConfig, model_config: Config, data: Path, run_dir: Path, *, write: bool
 ) -> dict[Split, ImageClasses]:
-    """The data set with the split recorded in the run folder; a new split is recorded there if ``write``."""
-    recorded = run_folder.read_split(run_dir)
-    splits = load_dataset(data, model_config.network.image, seed=config.seed, split=recorded)
+    """The data set with the split recorded in the run folder; a new split is recorded there if ``write``.
+
+    A run that starts from a meta-model neither validates nor tests on classes that this model was trained on.
+    """
+    recorded, image = run_folder.read_split(run_dir), model_config.network.image
+    split = recorded
+    if recorded is None and config.start is not None:
+        start = None if config.start == "shipped" else Path(config.start)
+        split = split_after(start, trained_digests(load_start(config.start).card), data, image, config.seed)
+    splits = load_dataset(data, image, seed=config.seed, split=split)
     if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits
@@ -319,14 +327,22 @@ def _card(
     splits: dict[Split, ImageClasses],
     data: Path,
 ) -> dict[str, Any]:
-    counts = {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()}
-    origin: dict[str, Any] = {} if config.start is None else {"started_from": load_start(config.start).version}
+    described: dict[str, Any] = {
+        split: {"classes": len(classes), "images": len(classes.images)} for split, classes in splits.items()
+    }
+    origin: dict[str, Any] = {}
+    digests = set(splits["train"].digests())
+    if config.start is not None:
+        start = load_start(config.start)
+        origin["started_from"] = start.version
+        digests |= trained_digests(start.card)  # its weights were trained on these classes
+    described["train"]["digests"] = sorted(digests)
     return {
         **origin,
         "config": model_config.to_json(),
         "training": asdict(config),
         "recipe": recipe.to_json(),
-        "data": {"name": data.resolve().name, **counts},
+        "data": {"name": data.resolve().name, **described},
         "metrics": {"validation_accuracy": run.validation, "training_seconds": round(run.seconds)},
         "domain": {"name": f"the training images, {data.resolve().name}", "ink": _ink_range(splits["train"])},
         "provenance": provenance(),
