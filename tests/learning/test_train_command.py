@@ -15,6 +15,7 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.backbones import RESNET_NAMES
 from lamanas_core.config import PRESETS
 from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.meta.gradient import MetaGradient
 from lamanas_core.meta_model import read
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves
@@ -64,6 +65,17 @@ def test_resume_is_refused_without_a_checkpoint(
     assert f"{tmp_path}/run has no checkpoint" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert train() == 0
+
+
+def test_a_training_that_diverges_ends_with_one_line(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan = MetaGradient({"theta.a": torch.tensor(torch.nan)}, 1.0)
+    monkeypatch.setattr(training, "_epoch", lambda source, learner, run, *_: training._finite(run, [nan] * 10))
+    assert train() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lamanas train: the training has diverged: the gradients of 10 tasks in a row")
+    assert error.count("\n") == 1
 
 
 @pytest.fixture
