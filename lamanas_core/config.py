@@ -204,7 +204,7 @@ class TrainingConfig:
     start: str | None = None
     # A safetensors file with a pretrained ResNet-18, for presets with a ResNet-18 stem.
     pretrained: str | None = None
-    # α is neither adapted nor meta-learned: plain MAML and Reptile.
+    # α is trained in neither stage, nor adapted: plain MAML and Reptile. Without ``start`` it remains near-uniform.
     fixed_architecture: bool = False
 
     @classmethod

@@ -234,16 +234,19 @@ def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device:
     parameters = initial.map(lambda tensor: tensor.to(device))
     theta, alpha, phi = (list(part.values()) for part in (parameters.theta, parameters.alpha, parameters.phi))
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]
+    rates = recipe.reptile if config.meta == "reptile" else recipe.maml
+    # Without a rate, α keeps every bit in both stages, whatever the gradient of the size penalty.
+    warm_up_alpha_rate, alpha_rate = (
+        0.0 if config.fixed_architecture else rate for rate in (recipe.warm_up.alpha_rate, rates.alpha_rate)
+    )
     warm_up = torch.optim.AdamW(
         [
             {"params": theta, "lr": recipe.warm_up.theta_rate, "weight_decay": recipe.warm_up.theta_weight_decay},
-            {"params": alpha, "lr": recipe.warm_up.alpha_rate, "weight_decay": 0.0},
+            {"params": alpha, "lr": warm_up_alpha_rate, "weight_decay": 0.0},
             {"params": scale, "lr": recipe.warm_up.scale_rate, "weight_decay": 0.0},
         ],
         betas=(recipe.warm_up.beta_1, recipe.warm_up.beta_2),
     )
-    rates = recipe.reptile if config.meta == "reptile" else recipe.maml
-    alpha_rate = 0.0 if config.fixed_architecture else rates.alpha_rate
     groups = [(theta, rates.theta_rate), (alpha, alpha_rate), (phi, rates.phi_rate)]
     meta: torch.optim.Optimizer
     if config.meta == "reptile":  # step sizes and scale remain constant
