@@ -363,7 +363,7 @@ def _validate(config: TrainingConfig, model_config: Config, recipe: Recipe, run:
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), {"config": model_config.to_json()})
     schedule = recipe.schedule
     evaluation = EvaluationConfig(
-        ways=min(schedule.validation_ways, len(classes)),
+        ways=min(schedule.validation_ways, len(classes), model.learner.head.classes() or len(classes)),
         shots=min(config.shots, min(map(len, classes.members)) - 1),
         queries=schedule.validation_queries,
         episodes=schedule.validation_episodes,

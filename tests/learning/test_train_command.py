@@ -13,8 +13,9 @@ from torch import Tensor
 from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.backbones import RESNET_NAMES
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PAPER, PRESETS
 from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.gradient import MetaGradient
 from lamanas_core.meta_model import read
 from lamanas_core.train import loop as training
@@ -124,3 +125,19 @@ def test_an_unusable_pretrained_file_is_reported_in_one_line(
     save_file(resnet, file)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     assert "this network has no ResNet-18 stem" in error_of()
+
+
+def test_a_linear_head_is_trained_for_the_ways_of_the_command(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an actual training, validated on a split of more classes than the head has."""
+    write_folders(tmp_path / "data" / "more", classes=12, images=3, seed=1)
+    network = replace(PAPER.network, image=ImageSpec(size=8), channels=2, nodes=1, cells=("normal",))
+    config = replace(PAPER, preset="tiny", network=network, task_learner=replace(PAPER.task_learner, steps=1, hidden=2))
+    assert config.network.ways == 20
+    monkeypatch.undo()  # the training is not replaced
+    monkeypatch.setitem(PRESETS, "tiny", config)
+    monkeypatch.setattr(training, "RECIPE", brief_recipe())
+    assert train("--meta-epochs", "1") == 0
+    model = read(tmp_path / "run")
+    assert model.config.network.ways == model.learner.head.classes() == len(model.parameters.theta["head.weight"]) == 2
