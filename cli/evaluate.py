@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from lamanas_core.measure.ablate import ablate
     from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
     from lamanas_core.meta_model import MetaModel, read, shipped
-    from lamanas_core.train.run_folder import read_split
+    from lamanas_core.train.trained_classes import recognised, split_of_run, trained_digests
 
     if args.data is None:
         raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
@@ -71,28 +71,44 @@ def run(args: argparse.Namespace) -> int:
             args.uneven,
             choose_device(args.device),
         )
-        image = model.config.network.image
+        image, digests = model.config.network.image, trained_digests(model.card)
         if args.split == "all":
             classes = load_all(args.data, image)
         else:
             # The split that the run was trained with: a split by another seed would leak training classes.
-            split = None if args.model is None else read_split(args.model, data=args.data)
+            split = None if args.model is None else split_of_run(args.model, args.data, image, digests)
             classes = load_dataset(args.data, image, split=split)[args.split]
+        trained = recognised(classes, digests)
+        if trained:
+            _say_trained(trained, len(classes), args)
+        about = {"split": args.split, "trained_classes": len(trained) if digests else None}
         if args.ablate:
             compared = ablate(model, classes, config, lambda n: _show(n, args.episodes))
-            print(json.dumps(asdict(config) | {"split": args.split, "model_version": model.version} | compared))
+            print(json.dumps(asdict(config) | about | {"model_version": model.version} | compared))
             return 0
         result = evaluate(model, classes, config, lambda n: _show(n, args.episodes))
     except (ValueError, OSError) as error:
         raise told(error) from error
     if args.json:
-        print(json.dumps(result.to_json(model, config) | {"split": args.split}))
+        print(json.dumps(result.to_json(model, config) | about))
     else:
         print(
             f"{100 * result.accuracy:.2f} % ± {100 * result.ci95:.2f} "
             f"({args.episodes} episodes, {args.ways}-way {args.shots}-shot, {args.split})"
         )
     return 0
+
+
+def _say_trained(trained: list[str], count: int, args: argparse.Namespace) -> None:
+    """Tell the user that of the ``count`` classes of ``args.split`` the model was trained on those called ``trained``.
+
+    Raises CommandError if the split is one that is for new classes.
+    """
+    where = "" if args.split == "all" else f" of the {args.split} split"
+    known = f"the model was trained on {len(trained)} of the {count} classes{where}, e.g. {trained[0]}"
+    if args.split in ("val", "test"):
+        raise CommandError(f"{args.data}: {known}: evaluate it on other classes, or with `--split all` nevertheless")
+    print(f"{known}: the accuracy on new classes may be lower", file=sys.stderr)
 
 
 def _show(done: int, episodes: int) -> None:

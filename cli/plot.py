@@ -89,7 +89,8 @@ def _genotype(args: argparse.Namespace) -> "Figure":
 def _landscape(args: argparse.Namespace) -> "Figure":
     from lamanas_core.measure.landscape import loss_landscape, support_set
     from lamanas_core.plots import landscape
-    from lamanas_core.train.run_folder import kept_phi, read_split
+    from lamanas_core.train.run_folder import kept_phi
+    from lamanas_core.train.trained_classes import split_of_run, trained_digests
 
     model = _model(args.folder)
     if not model.parameters.phi:
@@ -98,9 +99,9 @@ def _landscape(args: argparse.Namespace) -> "Figure":
         raise ValueError("--epochs needs the folder of a run")
     kept = {} if args.folder is None else kept_phi(args.folder, args.epochs)
     phis = {f"after {epoch} meta-epochs": phi for epoch, phi in kept.items()} or {"as trained": model.parameters.phi}
-    known = args.folder is not None and args.data is not None
-    split = read_split(args.folder, data=args.data) if known else None
-    network = model.config.network
+    network, split = model.config.network, None
+    if args.folder is not None and args.data is not None:
+        split = split_of_run(args.folder, args.data, network.image, trained_digests(model.card))
     asked = network.ways if network.head == "linear" else WAYS
     support, labels, ways = support_set(network.image, args.data, split, asked, SHOTS, args.seed)
     return landscape.draw(loss_landscape(model.learner, model.parameters, phis, support, labels, ways))

@@ -11,6 +11,8 @@ ResidualAt = Literal["first_layer", "output"]
 PhiSteps = Literal["once", "each_step"]
 # A step size that changes no parameter but has a finite logarithm.
 NO_STEP = 1e-30
+# The default limit of the number of classes of a task.
+MOST_WAYS = 80
 
 
 @dataclass(frozen=True)
@@ -197,11 +199,12 @@ class TrainingConfig:
 
     A warm-up epoch is ``Schedule.warm_up_steps_per_epoch`` (50) steps on ``warm_up_batch`` tasks each; a meta-epoch is
     one outer step on ``meta_batch`` tasks. The tasks of a step can be distributed over that many processes.
-    ``ways`` and ``shots`` limit the tasks. ``first_order``: MAML ignores second derivatives with respect to θ and α.
-    ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``phi_steps``: how Algorithm 2 moves φ within a task, by
-    one step of gradient descent after the K steps, as the paper has it ("once"), or by a step of Adam at each of them
-    ("each_step"). ``rotations``: a class rotated by 90, 180 or 270 degrees is a class of its own; by default for
-    greyscale images.
+    ``ways`` and ``shots`` limit the tasks, and a linear head has ``ways`` classes. Where ``ways`` is None, tasks have
+    up to ``MOST_WAYS`` classes, and a linear head as many as in the preset. ``first_order``: MAML ignores second
+    derivatives with respect to θ and α. ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``phi_steps``: how
+    Algorithm 2 moves φ within a task, by one step of gradient descent after the K steps, as the paper has it ("once"),
+    or by a step of Adam at each of them ("each_step"). ``rotations``: a class rotated by 90, 180 or 270 degrees is a
+    class of its own; by default for greyscale images.
     """
 
     preset: str = "serving"
@@ -215,7 +218,7 @@ class TrainingConfig:
     warm_up_batch: int = 1
     meta_epochs: int = 40
     meta_batch: int = 5
-    ways: int = 80
+    ways: int | None = None
     shots: int = 5
     seed: int = 0
     rotations: bool = True
@@ -223,7 +226,7 @@ class TrainingConfig:
     start: str | None = None
     # A safetensors file with a pretrained ResNet-18, for presets with a ResNet-18 stem.
     pretrained: str | None = None
-    # α is neither adapted nor meta-learned: plain MAML and Reptile.
+    # α is trained in neither stage, nor adapted: plain MAML and Reptile. Without ``start`` it remains near-uniform.
     fixed_architecture: bool = False
 
     @classmethod
@@ -247,7 +250,7 @@ class TrainingConfig:
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; valid values: {', '.join(allowed)}")
         counts = (config.meta_epochs, config.meta_batch, config.warm_up_batch, config.shots)
-        if min(counts) < 1 or config.ways < 2 or config.warm_up_epochs < 0:
+        if min(counts) < 1 or config.most_ways < 2 or config.warm_up_epochs < 0:
             raise ValueError(
                 "meta_epochs, meta_batch, warm_up_batch and shots must be at least 1, "
                 "ways at least 2 and warm_up_epochs at least 0"
@@ -256,16 +259,29 @@ class TrainingConfig:
             raise ValueError("start and pretrained are mutually exclusive: a meta-model includes its stem")
         if "meta_epochs" in options and "warm_up_epochs" not in options:
             config = replace(config, warm_up_epochs=2 * config.meta_epochs)
+        network = PRESETS[config.preset].network
+        if network.head != "linear":  # as checkpoints have recorded it so far
+            config = replace(config, ways=config.most_ways)
         if "rotations" not in options:
-            config = replace(config, rotations=PRESETS[config.preset].network.image.channels == 1)
+            config = replace(config, rotations=network.image.channels == 1)
         return config
 
+    @property
+    def most_ways(self) -> int:
+        """The largest number of classes of a task."""
+        return MOST_WAYS if self.ways is None else self.ways
+
     def model_config(self) -> Config:
-        """The preset's config with this run's loss. Algorithm 1 (MAML) gets SGD as its inner optimiser."""
+        """The preset's config with this run's loss and, for a linear head, its number of classes. Algorithm 1 (MAML)
+        gets SGD as its inner optimiser.
+        """
         preset = PRESETS[self.preset]
+        network = preset.network
+        if network.head == "linear" and self.ways is not None:
+            network = replace(network, ways=self.ways)
         task = replace(preset.task_learner, loss=self.loss, residual=self.residual)
         if self.meta == "maml":  # no meta-gradient flows through Adam with β₁ = 0
             task = replace(task, optimizer="sgd")
         if self.fixed_architecture:
             task = replace(task, alpha_rate=NO_STEP)
-        return replace(preset, task_learner=task)
+        return replace(preset, network=network, task_learner=task)

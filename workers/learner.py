@@ -104,8 +104,9 @@ def register(store: SyncStore, model: "MetaModel") -> None:
 
 def _card(model: "MetaModel") -> dict[str, Any]:
     """The model's card with its unpruned architecture before any adaptation, which the app cannot compute without
-    torch."""
+    torch, and without the digests of the training classes: no part of the service uses these, and they may be many."""
     from lamanas_core.search.alpha import genotype
+    from lamanas_core.train.trained_classes import without_digests
 
     unpruned = replace(model.config.network, prune_threshold=0.0)
-    return model.card | {"architecture": genotype(model.parameters.alpha, unpruned).to_json()}
+    return without_digests(model.card) | {"architecture": genotype(model.parameters.alpha, unpruned).to_json()}

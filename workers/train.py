@@ -42,7 +42,8 @@ def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
         for _ in range(min(len(losses), last - progress.epoch + 1)):
             losses.pop()  # of epochs after the checkpoint, which are repeated
         last = progress.epoch
-        losses.append(float(progress.loss))
+        if progress.loss is not None:  # None until the first finite gradient
+            losses.append(progress.loss)
         now = time.monotonic()
         if now - reported_at >= PROGRESS_S or progress.epoch == progress.epochs:
             reported_at = now
@@ -58,7 +59,7 @@ def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, A
     return {
         "epoch": progress.epoch,
         "epochs": progress.epochs,
-        "loss": float(progress.loss),
+        "loss": progress.loss,
         "losses": list(losses),
         "validation_accuracy": progress.validation_accuracy,
         "eta_seconds": progress.eta_seconds,

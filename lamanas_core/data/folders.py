@@ -1,5 +1,6 @@
 """Loading data sets, Omniglot or any folder of class folders: images are preprocessed once and split by class."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,18 @@ class ImageClasses:
 
     def __len__(self) -> int:
         return len(self.members)
+
+    def digests(self) -> tuple[str, ...]:
+        """A digest of each class: the first 16 hexadecimal digits of a SHA-256.
+
+        It depends on the class's images only, neither on their order nor on the names of class, folder or files, so
+        that a class can be recognised in another folder.
+        """
+        found = []
+        for rows in self.members:
+            images = sorted(hashlib.sha256(image.tobytes()).digest() for image in self.images[rows].numpy())
+            found.append(hashlib.sha256(b"".join(images)).hexdigest()[:16])
+        return tuple(found)
 
 
 def load_dataset(

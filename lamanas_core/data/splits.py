@@ -1,6 +1,7 @@
 """Splits of the classes into training, validation and test classes."""
 
 import random
+from collections.abc import Collection
 from importlib import resources
 from typing import Literal
 
@@ -19,15 +20,27 @@ def vinyals() -> dict[Split, list[str]]:
     return {part: (folder / f"{part}.txt").read_text("utf-8").split("\n")[:-1] for part in SPLITS}
 
 
-def by_seed(names: list[str], seed: int) -> dict[Split, list[str]]:
-    """A random split of the classes, 70 : 15 : 15, at least 2 each. Raises DatasetError if there are fewer than 6."""
+def by_seed(names: list[str], seed: int, *, trained: Collection[str] = ()) -> dict[Split, list[str]]:
+    """A random split of the classes, 70 : 15 : 15, at least 2 each.
+
+    ``trained``: classes that an earlier training has used; they are training classes again. If there are too few
+    others, the validation and test splits are smaller, at least 2 classes each. Raises DatasetError if there are fewer
+    than 6 classes, or fewer than 4 that are not in ``trained``.
+    """
     if len(names) < 6:
         raise DatasetError(f"{len(names)} classes; training needs at least 6 (2 each to train, validate and test on)")
     shuffled = names.copy()
     random.Random(seed).shuffle(shuffled)
-    part = max(2, round(0.15 * len(names)))
+    free = [name for name in shuffled if name not in trained]
+    if len(free) < 4:
+        raise DatasetError(
+            f"the model to start from was trained on {len(names) - len(free)} of the {len(names)} classes; "
+            "at least 4 others are needed (2 each to validate and test on)"
+        )
+    part = min(max(2, round(0.15 * len(names))), len(free) // 2)
+    held_out = free[: 2 * part]
     return {
-        "train": sorted(shuffled[2 * part :]),
-        "val": sorted(shuffled[:part]),
-        "test": sorted(shuffled[part : 2 * part]),
+        "train": sorted(set(names) - set(held_out)),
+        "val": sorted(held_out[:part]),
+        "test": sorted(held_out[part:]),
     }

@@ -1,5 +1,6 @@
 """Common to both meta-learners: the inner loop in meta-training, query logits and the meta-gradient."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ class MetaGradient:
 
     gradients: Tensors
     loss: float
+
+    def finite(self) -> bool:
+        """Whether the loss and every entry of the gradients are finite: a step on others would destroy all weights."""
+        checked = [value.isfinite().all() for value in self.gradients.values()]
+        return math.isfinite(self.loss) and bool(torch.stack(checked).all())
 
 
 def query_logits(

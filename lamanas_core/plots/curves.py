@@ -18,15 +18,18 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """The loss and the validation accuracy over epochs.
 
     ``rows``: the lines of a run's ``curves.jsonl``. Each epoch's loss is a dot; the line is the running mean over the
-    last twentieth of the stage. Raises ValueError if there are no rows.
+    last twentieth of the stage. Raises ValueError if there are no rows, or none has a loss.
     """
     if not rows:
         raise ValueError("this run has not completed an epoch yet")
+    with_loss = [row for row in rows if row["loss"] is not None]
+    if not with_loss:
+        raise ValueError("this run has no epoch with a loss: no gradient was finite")
     figure = new_figure(7.2, 5.0)
     above, below = figure.subplots(2, 1, sharex=True)
     lowest = []
     for (stage, name), colour in zip(STAGES, COLOURS, strict=False):
-        own = [row for row in rows if row["stage"] == stage]
+        own = [row for row in with_loss if row["stage"] == stage]
         if own:
             epochs, losses = [row["epoch"] for row in own], [row["loss"] for row in own]
             above.plot(epochs, losses, color=colour, linestyle="none", marker="o", markersize=2, alpha=0.35)
@@ -36,7 +39,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
             middle = (epochs[0] + epochs[-1]) / 2
             above.annotate(name, (middle, 1.0), xycoords=("data", "axes fraction"), color=colour, ha="center", va="top")
     above.margins(y=0.15)
-    if min(row["loss"] for row in rows) > 0:
+    if min(row["loss"] for row in with_loss) > 0:
         above.set_yscale("log")
         above.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
         above.yaxis.set_major_formatter("{x:g}")

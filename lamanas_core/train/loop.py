@@ -29,25 +29,33 @@ from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.provenance import provenance
 from lamanas_core.train.starting import load_start, starting_parameters
 from lamanas_core.train.tasks import TaskSource
+from lamanas_core.train.trained_classes import split_after, trained_digests
 
 RECIPE = Recipe()
+# A training in which as many tasks in a row have no finite meta-gradient has diverged.
+MOST_SKIPPED = 10
 
 
 class TrainingStopped(Exception):  # noqa: N818 - requested, not an error
     """The training was stopped at the caller's request; it can be resumed from its last checkpoint."""
 
 
+class TrainingDivergedError(ValueError):
+    """``MOST_SKIPPED`` tasks in a row had no finite meta-gradient. The last checkpoint is left as it is."""
+
+
 @dataclass(frozen=True)
 class TrainingProgress:
     """The progress of a run after ``epoch`` of ``epochs`` epochs, warm-up included.
 
-    ``loss``: the outer loss, averaged over the epoch's tasks. ``validation_accuracy``: the latest one (0..1), None
-    before the first validation. ``eta_seconds``: the estimated time left, in seconds.
+    ``loss``: the outer loss, averaged over the epoch's tasks with finite gradients. If there are none, it is that of
+    the epoch before; None before the first one. ``validation_accuracy``: the latest one (0..1), None before the first
+    validation. ``eta_seconds``: the estimated time left, in seconds.
     """
 
     epoch: int
     epochs: int
-    loss: float
+    loss: float | None
     validation_accuracy: float | None
     eta_seconds: float | None
 
@@ -57,7 +65,9 @@ class _Run:
     """The state of a run, which is saved in checkpoints.
 
     ``average``: the running average of the parameters, which becomes the model. ``warm_up`` and ``meta``: the
-    optimizers of the two stages. ``seconds``: the time spent on training. ``validation``: the latest accuracy.
+    optimizers of the two stages. ``seconds``: the time spent on training. ``loss`` and ``validation``: the latest loss
+    of an epoch and the latest accuracy. ``skipped``: the tasks without a finite gradient so far; ``skipped_in_a_row``:
+    those since the last task with one.
     """
 
     parameters: Parameters
@@ -67,14 +77,24 @@ class _Run:
     generator: torch.Generator
     epoch: int = 0
     seconds: float = 0.0
+    loss: float | None = None
     validation: float | None = None
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
     def save(self, folder: Path, config: TrainingConfig, recipe: Recipe) -> None:
         tensors = {f"now.{name}": value for name, value in self.parameters.named().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.named().items()}
         tensors |= {f"warm_up.{name}": value for name, value in checkpoint.optimizer_tensors(self.warm_up).items()}
         tensors |= {f"meta.{name}": value for name, value in checkpoint.optimizer_tensors(self.meta).items()}
-        state = {"epoch": self.epoch, "seconds": self.seconds, "validation": self.validation}
+        state = {
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "validation": self.validation,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
         settings = {"config": asdict(config), "recipe": recipe.to_json()}
         checkpoint.save(folder, tensors | {"generator": self.generator.get_state()}, state | settings)
 
@@ -91,6 +111,9 @@ class _Run:
         checkpoint.restore_optimizer(self.meta, part("meta."))
         self.generator.set_state(tensors["generator"])
         self.epoch, self.seconds, self.validation = state["epoch"], state["seconds"], state["validation"]
+        # Checkpoints of earlier versions lack these.
+        self.loss = state.get("loss")
+        self.skipped, self.skipped_in_a_row = state.get("skipped", 0), state.get("skipped_in_a_row", 0)
 
 
 def train(
@@ -111,8 +134,9 @@ def train(
     All processes of ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and
     calibrates.
 
-    Raises DatasetError; TrainingStopped; FileNotFoundError and MetaModelError for ``config.start`` and
-    ``config.pretrained``; and ValueError if the checkpoint has a different configuration or recipe.
+    Raises DatasetError; TrainingStopped; TrainingDivergedError; FileNotFoundError and MetaModelError for
+    ``config.start`` and ``config.pretrained``; and ValueError if the checkpoint has a different configuration or
+    recipe.
     """
     recipe = RECIPE if recipe is None else recipe
     model_config = config.model_config()
@@ -130,10 +154,11 @@ def train(
     curves = run_folder.Curves(run_dir, run.epoch) if ranks.first else None
     while run.epoch < epochs:
         _keep_phi(config, recipe, run, run_dir, ranks)
-        started = time.perf_counter()
+        started, skipped = time.perf_counter(), run.skipped
         stage = "meta" if run.epoch >= config.warm_up_epochs else "warm_up"
         loss = _epoch(source, learner, run, should_stop, ranks)
         run.epoch += 1
+        run.loss = run.loss if loss is None else loss
         if curves is None:
             continue
         validated = run.epoch % validate_every[stage] == 0 or run.epoch == epochs
@@ -142,11 +167,12 @@ def train(
         seconds = time.perf_counter() - started
         run.seconds += seconds
         accuracy = run.validation if validated else None
-        curves.add({"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy})
+        row = {"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy}
+        curves.add(row | {"skipped_tasks": run.skipped - skipped})
         if run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs:
             run.save(run_dir, config, recipe)
         eta = (epochs - run.epoch) * run.seconds / run.epoch
-        on_progress(TrainingProgress(run.epoch, epochs, loss, run.validation, eta))
+        on_progress(TrainingProgress(run.epoch, epochs, run.loss, run.validation, eta))
     _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:
         curves.close()
@@ -174,9 +200,16 @@ def model_so_far(run_dir: Path) -> MetaModel:
 def _load(
     config: TrainingConfig, model_config: Config, data: Path, run_dir: Path, *, write: bool
 ) -> dict[Split, ImageClasses]:
-    """The data set with the split recorded in the run folder; a new split is recorded there if ``write``."""
-    recorded = run_folder.read_split(run_dir)
-    splits = load_dataset(data, model_config.network.image, seed=config.seed, split=recorded)
+    """The data set with the split recorded in the run folder; a new split is recorded there if ``write``.
+
+    A run that starts from a meta-model neither validates nor tests on classes that this model was trained on.
+    """
+    recorded, image = run_folder.read_split(run_dir), model_config.network.image
+    split = recorded
+    if recorded is None and config.start is not None:
+        start = None if config.start == "shipped" else Path(config.start)
+        split = split_after(start, trained_digests(load_start(config.start).card), data, image, config.seed)
+    splits = load_dataset(data, image, seed=config.seed, split=split)
     if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits
@@ -201,16 +234,19 @@ def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device:
     parameters = initial.map(lambda tensor: tensor.to(device))
     theta, alpha, phi = (list(part.values()) for part in (parameters.theta, parameters.alpha, parameters.phi))
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]
+    rates = recipe.reptile if config.meta == "reptile" else recipe.maml
+    # Without a rate, α keeps every bit in both stages, whatever the gradient of the size penalty.
+    warm_up_alpha_rate, alpha_rate = (
+        0.0 if config.fixed_architecture else rate for rate in (recipe.warm_up.alpha_rate, rates.alpha_rate)
+    )
     warm_up = torch.optim.AdamW(
         [
             {"params": theta, "lr": recipe.warm_up.theta_rate, "weight_decay": recipe.warm_up.theta_weight_decay},
-            {"params": alpha, "lr": recipe.warm_up.alpha_rate, "weight_decay": 0.0},
+            {"params": alpha, "lr": warm_up_alpha_rate, "weight_decay": 0.0},
             {"params": scale, "lr": recipe.warm_up.scale_rate, "weight_decay": 0.0},
         ],
         betas=(recipe.warm_up.beta_1, recipe.warm_up.beta_2),
     )
-    rates = recipe.reptile if config.meta == "reptile" else recipe.maml
-    alpha_rate = 0.0 if config.fixed_architecture else rates.alpha_rate
     groups = [(theta, rates.theta_rate), (alpha, alpha_rate), (phi, rates.phi_rate)]
     meta: torch.optim.Optimizer
     if config.meta == "reptile":  # step sizes and scale remain constant
@@ -226,7 +262,10 @@ def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device:
     return _Run(parameters, average, warm_up, meta, torch.Generator().manual_seed(config.seed))
 
 
-def _epoch(source: TaskSource, learner: TaskLearner, run: _Run, should_stop: Callable[[], bool], ranks: Ranks) -> float:
+def _epoch(
+    source: TaskSource, learner: TaskLearner, run: _Run, should_stop: Callable[[], bool], ranks: Ranks
+) -> float | None:
+    """The outer steps of one epoch, and their mean loss; None if no task had a finite gradient."""
     config, recipe = source.options, source.recipe
     warming = run.epoch < config.warm_up_epochs
     count = recipe.schedule.warm_up_steps_per_epoch if warming else 1
@@ -245,10 +284,33 @@ def _epoch(source: TaskSource, learner: TaskLearner, run: _Run, should_stop: Cal
             if should_stop():
                 raise TrainingStopped
             found[number] = _gradient(source, learner, run, seeds[number], done if warming else None)
-        gradients = ranks.share(found, tasks, run.parameters.named())
-        _apply(run, optimizer, gradients, _rate(done, recipe.schedule), recipe)
+        gradients = _finite(run, ranks.share(found, tasks, run.parameters.named()))
+        if gradients:
+            _apply(run, optimizer, gradients, _rate(done, recipe.schedule), recipe)
         losses += [gradient.loss for gradient in gradients]
-    return sum(losses) / len(losses)
+    return sum(losses) / len(losses) if losses else None
+
+
+def _finite(run: _Run, gradients: list[MetaGradient]) -> list[MetaGradient]:
+    """The finite ones of a step's ``gradients``; the others are counted in ``run``.
+
+    All processes have the same gradients, so that all decide alike. Raises TrainingDivergedError.
+    """
+    kept = []
+    for gradient in gradients:
+        if gradient.finite():
+            run.skipped_in_a_row = 0
+            kept.append(gradient)
+            continue
+        run.skipped += 1
+        run.skipped_in_a_row += 1
+        if run.skipped_in_a_row == MOST_SKIPPED:
+            raise TrainingDivergedError(
+                f"the training has diverged: the gradients of {MOST_SKIPPED} tasks in a row were not finite, the last "
+                f"in epoch {run.epoch + 1}; no step was made on them, and the last checkpoint is from before. Resumed, "
+                "the run would end in the same way: start another one with a different seed, loss or data set"
+            )
+    return kept
 
 
 def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, warmed: float | None) -> MetaGradient:
@@ -301,7 +363,7 @@ def _validate(config: TrainingConfig, model_config: Config, recipe: Recipe, run:
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), {"config": model_config.to_json()})
     schedule = recipe.schedule
     evaluation = EvaluationConfig(
-        ways=min(schedule.validation_ways, len(classes)),
+        ways=min(schedule.validation_ways, len(classes), model.learner.head.classes() or len(classes)),
         shots=min(config.shots, min(map(len, classes.members)) - 1),
         queries=schedule.validation_queries,
         episodes=schedule.validation_episodes,
@@ -319,15 +381,27 @@ def _card(
     splits: dict[Split, ImageClasses],
     data: Path,
 ) -> dict[str, Any]:
-    counts = {split: {"classes": len(c), "images": len(c.images)} for split, c in splits.items()}
-    origin: dict[str, Any] = {} if config.start is None else {"started_from": load_start(config.start).version}
+    described: dict[str, Any] = {
+        split: {"classes": len(classes), "images": len(classes.images)} for split, classes in splits.items()
+    }
+    origin: dict[str, Any] = {}
+    digests = set(splits["train"].digests())
+    if config.start is not None:
+        start = load_start(config.start)
+        origin["started_from"] = start.version
+        digests |= trained_digests(start.card)  # its weights were trained on these classes
+    described["train"]["digests"] = sorted(digests)
     return {
         **origin,
         "config": model_config.to_json(),
         "training": asdict(config),
         "recipe": recipe.to_json(),
-        "data": {"name": data.resolve().name, **counts},
-        "metrics": {"validation_accuracy": run.validation, "training_seconds": round(run.seconds)},
+        "data": {"name": data.resolve().name, **described},
+        "metrics": {
+            "validation_accuracy": run.validation,
+            "training_seconds": round(run.seconds),
+            "skipped_tasks": run.skipped,
+        },
         "domain": {"name": f"the training images, {data.resolve().name}", "ink": _ink_range(splits["train"])},
         "provenance": provenance(),
     }

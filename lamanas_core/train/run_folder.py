@@ -21,7 +21,8 @@ PHI = "phi"
 def read_split(folder: Path, *, data: Path | None = None) -> dict[Split, list[str]] | None:
     """The class names of each split, recorded by the run in ``folder``.
 
-    None if nothing is recorded, or if the record is of a data set with another name than ``data``.
+    None if nothing is recorded, or if the record is of a data set whose folder has another name than ``data``; see
+    ``trained_classes.split_of_run`` for a renamed one.
     """
     path = folder / SPLIT
     if not path.is_file():

@@ -25,7 +25,13 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
             return initial
         return replace(initial, theta=load_pretrained(initial.theta, Path(pretrained)))
     earlier = load_start(start)
-    if earlier.config.network != config.network:
+    known = earlier.config.network
+    if known.ways != config.network.ways and replace(known, ways=config.network.ways) == config.network:
+        raise ValueError(
+            f"cannot start from {start}: its head has {known.ways} classes, that of this training "
+            f"{config.network.ways}: set ways to {known.ways}"
+        )
+    if known != config.network:
         raise ValueError(f"cannot start from {start}: its network differs from that of preset {config.preset}")
     if earlier.config.task_learner == config.task_learner:
         return earlier.parameters

@@ -43,7 +43,7 @@ class TaskSource:
         generator = torch.Generator().manual_seed(seed)
         shots, queries = tasks.pairs[int(torch.randint(len(tasks.pairs), (), generator=generator))]
         shots = min(shots, self.options.shots)
-        ways = min(self.most_images() // (shots + queries), self.options.ways)
+        ways = min(self.most_images() // (shots + queries), self.options.most_ways)
         within = chance(tasks.warm_up_within_group, generator)
         return self._sampled((ways, shots, queries), generator, within_group=within)
 
@@ -63,7 +63,8 @@ class TaskSource:
         fixed_ways = make_head(self.config.network).classes()
         if fixed_ways is not None:
             return self._sampled((fixed_ways, options.shots, options.shots), generator, within_group=False)
-        ways = min(int(torch.randint(tasks.fewest_ways, tasks.most_ways + 1, (), generator=generator)), options.ways)
+        ways = int(torch.randint(tasks.fewest_ways, tasks.most_ways + 1, (), generator=generator))
+        ways = min(ways, options.most_ways)
         shots = int(torch.randint(1, options.shots + 1, (), generator=generator))
         ways = max(2, min(ways, int(self.most_images() * tasks.adaptation_share) // shots))
         within = chance(tasks.adaptation_within_group, generator)

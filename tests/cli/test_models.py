@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.store.clients import SyncStore
 from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.meta_model import MetaModel, write
+from lamanas_core.meta_model import MetaModel, read, write
 from tests.learning.helpers import MINIATURE
 from workers.learner import Learner
 
@@ -18,7 +18,8 @@ from workers.learner import Learner
 @pytest.fixture
 def trained(tmp_path: Path) -> MetaModel:
     """A model in ``tmp_path/run``, as written by a training run."""
-    card = {"config": MINIATURE.to_json(), "metrics": {"validation_accuracy": 0.5}}
+    data = {"name": "glyphs", "train": {"classes": 1, "images": 4, "digests": ["0123456789abcdef"]}}
+    card = {"config": MINIATURE.to_json(), "data": data, "metrics": {"validation_accuracy": 0.5}}
     model = MetaModel(initial_parameters(MINIATURE, 0), card)
     write(model, tmp_path / "run")
     return model
@@ -50,6 +51,9 @@ def test_json_is_the_version_as_the_api_returns_it(
     document = json.loads(capsys.readouterr().out)
     assert set(document) == {"version", "active", "created_at", "card"}
     assert document["version"] == trained.version
+    # A thousand digests would only make each answer larger; the card in the run's folder keeps them.
+    assert document["card"]["data"]["train"] == {"classes": 1, "images": 4}
+    assert read(tmp_path / "run").card["data"]["train"]["digests"] == ["0123456789abcdef"]
 
 
 @pytest.mark.parametrize(

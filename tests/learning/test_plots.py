@@ -3,6 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,6 +108,17 @@ def test_neither_a_single_easy_epoch_nor_validation_noise_sets_the_scale() -> No
     assert above.get_ylim()[0] > 0.01
     low, high = below.get_ylim()
     assert high - low > 2
+
+
+def test_an_epoch_without_a_loss_is_left_out_of_the_curve() -> None:
+    rows = [
+        {"epoch": i, "stage": "meta", "loss": None if i in (1, 3) else 0.5, "validation_accuracy": None}
+        for i in range(1, 5)
+    ]
+    dots, *_ = curves.draw(rows).axes[0].lines
+    assert np.array_equal(dots.get_xydata(), [[2, 0.5], [4, 0.5]])
+    with pytest.raises(ValueError, match="no epoch with a loss"):
+        curves.draw(rows[:1])
 
 
 def test_each_operation_has_its_own_colour() -> None:

@@ -1,5 +1,6 @@
 """Service and client, which cannot import the presets, offer all of them."""
 
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
@@ -23,6 +24,15 @@ def test_the_warm_up_is_scaled_with_the_meta_training_if_only_that_is_given() ->
     assert TrainingConfig.from_request({"meta_epochs": 3}).warm_up_epochs == 6
     assert TrainingConfig.from_request({"meta_epochs": 3, "warm_up_epochs": 1}).warm_up_epochs == 1
     assert TrainingConfig.from_request({"meta_batch": 2}).warm_up_epochs == TrainingConfig().warm_up_epochs
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_linear_head_has_as_many_classes_as_asked_for(preset: str) -> None:
+    network = PRESETS[preset].network
+    asked = TrainingConfig.from_request({"preset": preset, "ways": 10}).model_config().network
+    assert asked == (replace(network, ways=10) if network.head == "linear" else network)
+    assert TrainingConfig.from_request({"preset": preset}).model_config().network == network
+    assert TrainingConfig(preset).model_config().network == network
 
 
 def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:

@@ -59,6 +59,13 @@ def test_a_model_with_another_network_is_refused(before: Path) -> None:
         starting_parameters(other, str(before), seed=0)
 
 
+def test_the_number_of_classes_of_another_linear_head_is_named(tmp_path: Path) -> None:
+    config = replace(PAPER_IN_SMALL, network=replace(PAPER_IN_SMALL.network, ways=7))
+    write(MetaModel(initial_parameters(config, 1), {"config": config.to_json()}), tmp_path)
+    with pytest.raises(ValueError, match="its head has 7 classes, that of this training 20: set ways to 7"):
+        starting_parameters(PAPER_IN_SMALL, str(tmp_path), seed=0)
+
+
 @pytest.mark.parametrize("kind", ["fnn", "lstm"])
 @pytest.mark.parametrize("config", [MINIATURE, PAPER_IN_SMALL], ids=["serving", "paper"])
 def test_no_loss_initially_decreases_where_cross_entropy_increases(config: Config, kind: LossKind) -> None:

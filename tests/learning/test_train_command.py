@@ -13,8 +13,10 @@ from torch import Tensor
 from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.backbones import RESNET_NAMES
-from lamanas_core.config import PRESETS
+from lamanas_core.config import PAPER, PRESETS
 from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.meta.gradient import MetaGradient
 from lamanas_core.meta_model import read
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves
@@ -66,6 +68,17 @@ def test_resume_is_refused_without_a_checkpoint(
     assert train() == 0
 
 
+def test_a_training_that_diverges_ends_with_one_line(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan = MetaGradient({"theta.a": torch.tensor(torch.nan)}, 1.0)
+    monkeypatch.setattr(training, "_epoch", lambda source, learner, run, *_: training._finite(run, [nan] * 10))
+    assert train() == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lamanas train: the training has diverged: the gradients of 10 tasks in a row")
+    assert error.count("\n") == 1
+
+
 @pytest.fixture
 def resnet(monkeypatch: pytest.MonkeyPatch, train: Train) -> dict[str, Tensor]:
     """The tensors of a pretrained ResNet-18 for the preset ``tiny``, which has a ResNet-18 stem here."""
@@ -112,3 +125,19 @@ def test_an_unusable_pretrained_file_is_reported_in_one_line(
     save_file(resnet, file)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     assert "this network has no ResNet-18 stem" in error_of()
+
+
+def test_a_linear_head_is_trained_for_the_ways_of_the_command(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an actual training, validated on a split of more classes than the head has."""
+    write_folders(tmp_path / "data" / "more", classes=12, images=3, seed=1)
+    network = replace(PAPER.network, image=ImageSpec(size=8), channels=2, nodes=1, cells=("normal",))
+    config = replace(PAPER, preset="tiny", network=network, task_learner=replace(PAPER.task_learner, steps=1, hidden=2))
+    assert config.network.ways == 20
+    monkeypatch.undo()  # the training is not replaced
+    monkeypatch.setitem(PRESETS, "tiny", config)
+    monkeypatch.setattr(training, "RECIPE", brief_recipe())
+    assert train("--meta-epochs", "1") == 0
+    model = read(tmp_path / "run")
+    assert model.config.network.ways == model.learner.head.classes() == len(model.parameters.theta["head.weight"]) == 2

@@ -99,6 +99,10 @@ def test_a_checkpoint_older_than_an_option_resumes_with_its_default(tmp_path: Pa
         _check_same(config, Recipe(), {"config": saved | {"warm_up_batch": 2}}, tmp_path)
 
 
+def test_a_checkpoint_with_the_default_number_of_ways_resumes_without_them(tmp_path: Path) -> None:
+    _check_same(TrainingConfig.from_request({}), Recipe(), {"config": {"ways": 80}}, tmp_path)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     config, recipe = TrainingConfig(), Recipe()
     saved = json.loads(json.dumps({"config": {}, "recipe": recipe.to_json()}))

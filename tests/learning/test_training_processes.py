@@ -94,20 +94,41 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_previous_checkpoint(
 def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
     glyphs: Path, tmp_path: Path, uninterrupted: MetaModel
 ) -> None:
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    subprocess.run(
-        [*torchrun, "-m", "tests.learning.training_process", str(glyphs), str(tmp_path / "run")],
-        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        check=True,
-    )
+    run_by_two(glyphs, tmp_path / "run")
     # Each process has one of the 2 tasks per warm-up step; rank 0 has two of the 3 tasks per meta-epoch.
     steps, epochs = OPTIONS["warm_up_epochs"] * 2, OPTIONS["meta_epochs"]
     done = [(tmp_path / f"tasks-{rank}").read_bytes() for rank in (0, 1)]
     assert done == [TASK_STARTED * (steps + 2 * epochs), TASK_STARTED * (steps + epochs)]
-    both = read(tmp_path / "run").parameters.named()
-    for name, value in uninterrupted.parameters.named().items():
-        torch.testing.assert_close(both[name], value, rtol=0, atol=1e-5, msg=name)
+    assert_same(read(tmp_path / "run"), uninterrupted)
+
+
+def test_two_processes_of_torchrun_skip_the_same_tasks_as_one(start: Start, glyphs: Path, tmp_path: Path) -> None:
+    process = start(glyphs, tmp_path / "one", None, None, True)
+    process.join()
+    assert process.exitcode == 0
+    run_by_two(glyphs, tmp_path / "run", "infinite")
+    one, both = read(tmp_path / "one"), read(tmp_path / "run")
+    assert one.card["metrics"]["skipped_tasks"] == both.card["metrics"]["skipped_tasks"] > 0
+    assert all(bool(value.isfinite().all()) for value in one.parameters.named().values())
+    assert_same(both, one)
+
+
+def run_by_two(data: Path, run_dir: Path, *options: str) -> None:
+    """A training by two processes of torchrun; see ``training_process``."""
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    subprocess.run(
+        [*torchrun, "-m", "tests.learning.training_process", str(data), str(run_dir), *options],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        check=True,
+    )
+
+
+def assert_same(model: MetaModel, expected: MetaModel) -> None:
+    """Sums in another order may round differently."""
+    named = model.parameters.named()
+    for name, value in expected.parameters.named().items():
+        torch.testing.assert_close(named[name], value, rtol=0, atol=1e-5, msg=name)
 
 
 def test_every_task_is_computed_by_exactly_one_process() -> None:

@@ -1,8 +1,10 @@
 """The parameters that the warm-up and the meta-training change, by how much, and those that they keep."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -20,7 +22,15 @@ from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.recipe import Recipe
 from lamanas_core.train import checkpoint
 from lamanas_core.train import loop as training
-from lamanas_core.train.loop import _apply, _begin, _Run
+from lamanas_core.train.loop import (
+    TrainingDivergedError,
+    TrainingProgress,
+    TrainingStopped,
+    _apply,
+    _begin,
+    _Run,
+    train,
+)
 from lamanas_core.train.run_folder import read_curves
 from lamanas_core.train.starting import starting_parameters
 from lamanas_core.train.tasks import TaskSource
@@ -80,14 +90,21 @@ def test_a_meta_step_descends_the_gradient_of_the_requested_order(
     assert agreeing[not first_order] < 0.8
 
 
-def test_a_fixed_architecture_is_not_meta_learned(glyphs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("meta", ["maml", "reptile"])
+@pytest.mark.parametrize("stage", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
+def test_a_fixed_architecture_stays_as_it_was_in_each_stage(
+    glyphs: Path, tmp_path: Path, stage: TrainingConfig, meta: Literal["maml", "reptile"]
+) -> None:
     for fixed in (False, True):
-        options = replace(META_ONLY, fixed_architecture=fixed)
+        options = replace(stage, fixed_architecture=fixed, meta=meta)
         start, folder = start_of(options), tmp_path / str(fixed)
         with miniature():
-            after = trained(options, glyphs, folder).parameters
-        assert all(torch.equal(value, after.alpha[name]) for name, value in start.alpha.items()) == fixed
-        assert any(not torch.equal(value, after.theta[name]) for name, value in start.theta.items())
+            after = trained(options, glyphs, folder).parameters.named()
+        now = last_weights(folder)
+        for name, value in start.named().items():
+            if name.startswith("alpha."):
+                assert (torch.equal(value, after[name]) and torch.equal(value, now[name])) == fixed, name
+        assert any(not torch.equal(value, after[f"theta.{name}"]) for name, value in start.theta.items())
 
 
 @pytest.mark.parametrize("options", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
@@ -191,3 +208,141 @@ def test_large_gradients_are_clipped_and_small_ones_are_not(stage: str) -> None:
         for part, values in parts.items():
             found = torch.cat([value.grad.flatten() for value in values if value.grad is not None]).norm()
             assert float(found) == pytest.approx(expected * limits[part], rel=1e-4), part
+
+
+def with_infinite(monkeypatch: pytest.MonkeyPatch, *numbers: int, value: float = math.inf) -> list[Tensors]:
+    """Give the tasks with these numbers, counted from 0 over all stages, one infinite entry in their meta-gradients.
+
+    Returns θ as each task sees it; it is filled by the training.
+    """
+    seen: list[Tensors] = []
+    true_gradient = training._gradient
+
+    def gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, warmed: float | None) -> MetaGradient:
+        found = true_gradient(source, learner, run, seed, warmed)
+        if len(seen) in numbers:
+            found.gradients["theta.stem.weight"].view(-1)[0] = value
+        seen.append({name: tensor.detach().clone() for name, tensor in run.parameters.theta.items()})
+        return found
+
+    monkeypatch.setattr(training, "_gradient", gradient)
+    return seen
+
+
+def finite(tensors: Tensors) -> bool:
+    return all(bool(value.isfinite().all()) for value in tensors.values())
+
+
+# Tasks 0 to 3 are the warm-up's, two in each of its two steps; tasks 4 to 7 those of the two meta-epochs.
+TWO_EACH = {"warm_up_epochs": 1, "warm_up_batch": 2, "meta_epochs": 2, "meta_batch": 2}
+
+
+@pytest.mark.parametrize("meta", ["maml", "reptile"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_no_step_is_made_on_infinite_gradients(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meta: str, value: float
+) -> None:
+    seen = with_infinite(monkeypatch, 0, 1, 4, 6, 7, value=value)
+    with miniature():
+        model = trained(brief(meta=meta, **TWO_EACH), glyphs, tmp_path)
+    assert finite(model.parameters.named())
+    assert finite(last_weights(tmp_path))
+    first, *_, last = seen
+    # Neither the parameters nor the momentum or the decay of weights change without a finite gradient.
+    assert all(torch.equal(first[name], other) for name, other in seen[2].items())
+    assert all(torch.equal(last[name], other) for name, other in theta_of(tmp_path).items())
+    assert not all(torch.equal(seen[2][name], other) for name, other in seen[4].items())
+    # One of two tasks is enough for a step.
+    assert not all(torch.equal(seen[4][name], other) for name, other in seen[6].items())
+
+
+def theta_of(run_dir: Path) -> Tensors:
+    weights = last_weights(run_dir)
+    return {name.removeprefix("theta."): value for name, value in weights.items() if name.startswith("theta.")}
+
+
+def test_a_step_is_made_on_the_finite_gradients_of_a_batch(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = brief(warm_up_epochs=0, meta_epochs=1, meta_batch=2)
+    with_infinite(monkeypatch, 1)
+    steps: list[list[MetaGradient]] = []
+
+    def recording(
+        run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+    ) -> None:
+        steps.append(gradients)
+
+    monkeypatch.setattr(training, "_apply", recording)
+    with miniature():
+        trained(options, glyphs, tmp_path)
+    ((only,),) = steps
+    assert finite(only.gradients)
+    assert read_curves(tmp_path)[0]["loss"] == only.loss
+
+
+def test_the_curves_and_the_card_count_skipped_tasks_also_after_a_resumption(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = with_infinite(monkeypatch, 0, 1, 2, 3, 5, 6)
+    told: list[float | None] = []
+
+    def on_progress(progress: TrainingProgress) -> None:
+        told.append(progress.loss)
+
+    def attempt(should_stop: Callable[[], bool]) -> MetaModel:
+        options, recipe = brief(**TWO_EACH), brief_recipe()
+        return train(
+            options, glyphs, tmp_path, device="cpu", on_progress=on_progress, should_stop=should_stop, recipe=recipe
+        )
+
+    with miniature():
+        with pytest.raises(TrainingStopped):
+            attempt(lambda: len(seen) == 6)
+        model = attempt(lambda: False)
+    assert [row["skipped_tasks"] for row in read_curves(tmp_path)] == [4, 1, 1]
+    assert [row["loss"] is None for row in read_curves(tmp_path)] == [True, False, False]
+    assert model.card["metrics"]["skipped_tasks"] == 6
+    assert told[0] is None  # no loss is known yet
+
+
+def test_an_epoch_without_finite_gradients_reports_the_loss_of_the_one_before(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_infinite(monkeypatch, 1, 2)
+    told: list[float | None] = []
+    with miniature():
+        train(
+            brief(warm_up_epochs=0, meta_epochs=3, meta_batch=1),
+            glyphs,
+            tmp_path,
+            device="cpu",
+            on_progress=lambda progress: told.append(progress.loss),
+            should_stop=lambda: False,
+            recipe=brief_recipe(),
+        )
+    assert told[0] is not None
+    assert told == [told[0]] * 3
+    assert [row["loss"] for row in read_curves(tmp_path)] == [told[0], None, None]
+
+
+def test_ten_tasks_in_a_row_without_a_finite_gradient_end_a_training(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = brief(warm_up_epochs=1, warm_up_batch=1, meta_epochs=12, meta_batch=1)
+    seen = with_infinite(monkeypatch, *range(9), *range(10, 30))
+    with miniature(), pytest.raises(TrainingDivergedError, match=r"of 10 tasks in a row .* epoch 19"):
+        trained(replace(options, meta_epochs=30), glyphs, tmp_path)
+    assert len(seen) == 20  # task 9 was finite
+    saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved[1]["epoch"] == 18
+    assert finite(saved[0] | {"generator": torch.zeros(())})
+
+
+@pytest.mark.parametrize("loss", [math.inf, math.nan])
+def test_a_task_whose_loss_is_infinite_is_not_finite(loss: float) -> None:
+    tensors = {"theta.a": torch.zeros(2), "alpha.b": torch.ones(())}
+    assert MetaGradient(tensors, 1.0).finite()
+    assert not MetaGradient(tensors, loss).finite()
+    assert not MetaGradient(tensors | {"phi.c": torch.tensor([1.0, loss])}, 1.0).finite()

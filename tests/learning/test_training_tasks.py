@@ -58,12 +58,29 @@ def test_drawings_give_the_tasks_that_the_shipped_model_was_trained_on(draw: Dra
 def test_a_linear_head_is_meta_trained_on_tasks_of_all_its_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     paper = PRESETS["paper"]
     monkeypatch.setitem(PRESETS, "paper", replace(paper, network=replace(paper.network, ways=6)))
-    config = TrainingConfig(preset="paper", ways=3, shots=2)
-    for seed in range(5):
-        task = source(config, noise(1, 28)).adaptation_task(seed)
-        assert task.ways == 6
-        assert torch.bincount(task.support_labels).tolist() == [2] * 6
-        assert torch.bincount(task.query_labels).tolist() == [2] * 6
+    for ways, expected in ((None, 6), (3, 3), (8, 8)):
+        tasks = source(TrainingConfig(preset="paper", ways=ways, shots=2), noise(1, 28))
+        for seed in range(5):
+            task = tasks.adaptation_task(seed)
+            assert task.ways == expected
+            assert torch.bincount(task.support_labels).tolist() == [2] * expected
+            assert torch.bincount(task.query_labels).tolist() == [2] * expected
+
+
+def test_warm_up_tasks_have_as_many_classes_as_fit_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def sampling(self: TaskSource, shape: tuple[int, int, int], *_: object, **__: object) -> None:
+        asked.append(shape[0])
+
+    monkeypatch.setattr(TaskSource, "_sampled", sampling)
+    for preset in ("serving", "paper_small"):
+        for ways, expected in ((None, 80), (7, 7)):
+            asked.clear()
+            tasks = source(TrainingConfig.from_request({"preset": preset, "shots": 1, "ways": ways}), noise(1, 28))
+            for seed in range(8):
+                tasks.warm_up_task(seed)
+            assert max(asked) == expected, preset
 
 
 def test_a_transformed_photo_of_one_colour_keeps_it_in_its_corners() -> None:

@@ -128,6 +128,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/train/tasks.py": (
         "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
     ),
+    "lamanas_core/train/trained_classes.py": "learning/training_splits cli/models",
     "workers/adapt.py": "workers/telemetry workers/claims workers/adapt_worker",
     "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
