@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -192,11 +193,26 @@ class Supernet(nn.Module):
         for number in range(len(self.cells)):
             cell = self.cell(number)
             before = (before[1], cell.onnx(writer, before, weights.kinds[cell.kind], moments.cells[number]))
-        stride = self.side // self.pool_to
-        kernel = self.side - stride * (self.pool_to - 1)
         active = writer.node("Relu", [before[1]])
-        pooled = writer.node("AveragePool", [active], kernel_shape=[kernel] * 2, strides=[stride] * 2)
-        return writer.node("Flatten", [pooled])
+        return writer.node("Flatten", [_adaptive_pooling(writer, active, self.side, self.pool_to)])
+
+
+def _adaptive_pooling(writer: OnnxWriter, x: str, side: int, to: int) -> str:
+    """Write ``F.adaptive_avg_pool2d`` of ``x`` (n, c, ``side``, ``side``); the name of the result.
+
+    The result is (n, c, ``to``, ``to``), or (n, c, ``to`` ** 2) where the bins differ in size or distance and a product
+    with a constant matrix computes their means.
+    """
+    starts = [i * side // to for i in range(to)]
+    ends = [-(-(i + 1) * side // to) for i in range(to)]
+    kernel, stride = ends[0], starts[1] if to > 1 else side
+    if starts == [i * stride for i in range(to)] and ends == [start + kernel for start in starts] and stride > 0:
+        return writer.node("AveragePool", [x], kernel_shape=[kernel] * 2, strides=[stride] * 2)
+    means = np.zeros((side, to), np.float32)  # of one axis: column i has the mean of bin i
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        means[start:end, i] = 1 / (end - start)
+    positions = writer.node("Reshape", [x, writer.integers(0, 0, -1)])
+    return writer.node("MatMul", [positions, writer.constant(np.kron(means, means))])
 
 
 class _Writing(nn.Module):

@@ -12,6 +12,7 @@ import torch
 
 from lamanas_core.adapt.adapted import Adapted, adapt, finish, minibatches
 from lamanas_core.adapt.inner import steps
+from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import ArtifactError, Classifier
 from lamanas_core.config import PRESETS
 from lamanas_core.data.episodes import to_float
@@ -19,7 +20,7 @@ from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.meta_model import MetaModel, MetaModelError, shipped
 from tests.conftest import ROOT
-from tests.learning.helpers import glyph_support
+from tests.learning.helpers import MINIATURE, glyph_support
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,22 @@ def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: Me
             expected = network.logits(to_float(torch.from_numpy(queries))).numpy()
         actual = Classifier.from_bytes(run(model, support, labels, k).artifact).logits(queries)
         assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [4, 10, 16, 28])
+@pytest.mark.parametrize("pool_to", [1, 2, 3, 4, 5])
+def test_the_artifact_pools_as_the_network_does(size: int, pool_to: int) -> None:
+    """The last feature map has a side of 2, 5, 8 or 14, and bins are equal, overlapping, unequal or repeated."""
+    network = replace(MINIATURE.network, image=ImageSpec(size=size), stem_stride=1, pool_to=pool_to)
+    config = replace(MINIATURE, network=network)
+    untrained = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    rng = np.random.default_rng(0)
+    support, queries = (rng.integers(0, 256, (6, 1, size, size), dtype=np.uint8) for _ in range(2))
+    adapted = run(untrained, support, np.arange(6) % 3, 0)
+    with torch.no_grad():
+        expected = adapted.network.logits(to_float(torch.from_numpy(queries))).numpy()
+    actual = Classifier.from_bytes(adapted.artifact).logits(queries)
+    assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-5
 
 
 def test_a_prediction_depends_only_on_its_image(model: MetaModel) -> None:
