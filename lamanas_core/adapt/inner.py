@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
 from lamanas_core.heads import FittedHead, Head, LossNetwork, make_head
@@ -141,8 +142,9 @@ class Step:
 
     ``progress``: k / K, in 0..1. ``rows``: the rows of the support set that it used, int64 (b,). ``before``: θ and α at
     which the gradient was taken. ``log_rates``: the log step sizes of θ and α, one per tensor. ``mixing``: of its
-    forward pass. ``logits``: (b, ways); ``loss``: L_φ of them, a scalar. ``loss_state``: the loss network's state of
-    these rows before the step. ``theta`` and ``alpha``: after the step.
+    forward pass. ``logits``: (b, ways), from a head that is fitted to the support set only for the classes of
+    these rows; ``loss``: L_φ of them, a scalar. ``loss_state``: the loss network's state of these rows before the step.
+    ``theta`` and ``alpha``: after the step.
     """
 
     progress: float
@@ -213,8 +215,11 @@ def take_step(
     at = (theta, alpha) if order == "second" else (leaves(theta), leaves(alpha))
     state_before = None if point.loss_state is None else (point.loss_state[0][rows], point.loss_state[1][rows])
     batch = Batch(double_backward=order != "none")
+    of_rows = labels[rows]
+    if learner.head.leaves_one_out and len(rows) < len(support):  # a class without an image here has no mean
+        of_rows, ways = among_themselves(of_rows)
     evaluate = loss_at(learner, parameters, ways, k / count, mixing, batch)
-    loss, logits, state_after = evaluate(*at, support[rows], labels[rows], state_before)
+    loss, logits, state_after = evaluate(*at, support[rows], of_rows, state_before)
     gradients, squares = _gradients(learner, loss, at, point.squares, k, order, keep_graphs=keep_graphs)
     log_rates = parameters.log_rates(k)
     if order == "none":

@@ -42,7 +42,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/adapted.py": (
         "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
     ),
-    "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks goldens/goldens",
+    "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks learning/artifact goldens/goldens",
     "lamanas_core/adapt/inner.py": (
         "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),
