@@ -85,15 +85,16 @@ class TaskLearner:
         """The mixing of inner step ``k`` (from 0) of ``count``.
 
         The temperature falls linearly from ``start_temperature`` to the network's. ``dropping``: the generator for
-        drop-path and the training threshold in meta-training; None at adaptation.
+        drop-path in meta-training, where the training threshold applies; None at adaptation.
         """
         network, start = self.config.network, self.config.task_learner.start_temperature
         temperature = network.temperature
         if start is not None and count > 1:
             temperature = start + (network.temperature - start) * k / (count - 1)
-        if dropping is None or network.drop_path == 0:
+        if dropping is None:
             return Mixing(temperature, network.prune_threshold, masked=masked)
-        return Mixing(temperature, network.train_threshold, int(torch.randint(2**62, (), generator=dropping)), masked)
+        dropped = None if network.drop_path == 0 else int(torch.randint(2**62, (), generator=dropping))
+        return Mixing(temperature, network.train_threshold, dropped, masked)
 
     def support_logits(
         self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int

@@ -17,7 +17,7 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
     Random parameters from ``seed``, or θ, α and the head's scale of the meta-model ``start`` (a folder, or "shipped").
     φ and the step sizes are also taken from ``start`` if its task learner is the same, and otherwise initialised.
     Without ``start``, the weights of a ResNet-18 stem can be loaded from the safetensors file ``pretrained``. Raises
-    ValueError if the network of ``start`` differs, FileNotFoundError and MetaModelError.
+    ValueError if the network of ``start`` differs in more than what it drops, FileNotFoundError and MetaModelError.
     """
     initial = _with_rising_slope(initial_parameters(config, seed), config)
     if start is None:
@@ -25,7 +25,7 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
             return initial
         return replace(initial, theta=load_pretrained(initial.theta, Path(pretrained)))
     earlier = load_start(start)
-    if earlier.config.network != config.network:
+    if not config.network.takes_parameters_of(earlier.config.network):
         raise ValueError(f"cannot start from {start}: its network differs from that of preset {config.preset}")
     if earlier.config.task_learner == config.task_learner:
         return earlier.parameters

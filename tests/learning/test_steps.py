@@ -73,10 +73,11 @@ def test_the_loss_in_the_proxy_gets_the_progress_of_the_inner_loop(proxy: Proxy)
     assert moved(parameters.phi, {name: result.gradients[f"phi.{name}"] for name in parameters.phi})
 
 
+@pytest.mark.parametrize("drop_path", [0.0, 1e-9])
 @pytest.mark.parametrize("training", [False, True])
-def test_an_operation_below_the_prune_threshold_is_used_only_in_steps_with_drop_path(training: bool) -> None:
+def test_an_operation_below_the_prune_threshold_is_used_only_in_training(training: bool, drop_path: float) -> None:
     """Shares of 0.03, between the training and the prune threshold, and of 0.005, below both."""
-    config = replace(MINIATURE, network=replace(MINIATURE.network, drop_path=1e-9))
+    config = replace(MINIATURE, network=replace(MINIATURE.network, train_threshold=0.01, drop_path=drop_path))
     assert config.network.train_threshold < 0.03 < config.network.prune_threshold
     _, parameters = float64_learner(config)
     parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
