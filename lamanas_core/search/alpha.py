@@ -116,24 +116,31 @@ def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights
 
 
 def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Generator) -> EdgeWeights:
-    """Drop-path: drop each droppable operation with the probability ``config.drop_path``, and rescale the others.
+    """Drop-path: drop each droppable operation with the probability p = ``config.drop_path``, and rescale the others.
 
-    The drop is the same for the whole batch, so that dropped operations are not computed. The weights of droppable
-    operations are divided by 1 - ``drop_path``. A node that would lose all its operations keeps all of them.
+    The drop is the same for the whole batch, so that dropped operations are not computed. A node that would lose all
+    its operations keeps all of them. The weight of an operation is divided by the probability with which it is kept, so
+    that its mean is the weight without drop-path: by 1 - p, or by 1 - p + p^m if all m operations of its node can be
+    dropped. A node's only operation keeps its weight.
     """
-    probability = config.drop_path
-    never_dropped = torch.tensor([not operation_type(name).may_be_dropped for name in config.operations])
-    stays = (torch.rand(weights.weights.shape, generator=generator) >= probability) | never_dropped
+    p = config.drop_path
+    droppable = torch.tensor([operation_type(name).may_be_dropped for name in config.operations])
+    stays = (torch.rand(weights.weights.shape, generator=generator) >= p) | ~droppable
     of_node = torch.tensor([node for node, _ in edges(config.nodes)])
     computed = torch.zeros_like(stays)
     for row, kept in enumerate(weights.kept):
         computed[row, list(kept)] = True
+    scale = torch.ones(weights.weights.shape)
     for node in range(config.nodes):
-        if not bool((stays & computed)[of_node == node].any()):
-            stays[of_node == node] = True
+        rows = of_node == node
+        if not bool((stays & computed)[rows].any()):
+            stays[rows] = True
+        all_droppable = not bool((computed & ~droppable)[rows].any())
+        others = int(computed[rows].sum()) - 1
+        kept_with = 1 - p * (1 - p**others) if all_droppable else 1 - p
+        scale[rows] = torch.where(droppable, 1 / kept_with, 1.0)
     remaining = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
-    scale = torch.where(never_dropped, 1.0, 1 / (1 - probability)).to(weights.weights)
-    return EdgeWeights(weights.weights * scale, remaining)
+    return EdgeWeights(weights.weights * scale.to(weights.weights), remaining)
 
 
 def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig) -> Genotype:
