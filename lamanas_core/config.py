@@ -191,7 +191,7 @@ class TrainingConfig:
     ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``phi_steps``: how Algorithm 2 moves φ within a task, by
     one step of gradient descent after the K steps, as the paper has it ("once"), or by a step of Adam at each of them
     ("each_step"). ``rotations``: a class rotated by 90, 180 or 270 degrees is a class of its own; by default for
-    greyscale images.
+    drawings.
     """
 
     preset: str = "serving"
@@ -247,7 +247,7 @@ class TrainingConfig:
         if "meta_epochs" in options and "warm_up_epochs" not in options:
             config = replace(config, warm_up_epochs=2 * config.meta_epochs)
         if "rotations" not in options:
-            config = replace(config, rotations=PRESETS[config.preset].network.image.channels == 1)
+            config = replace(config, rotations=PRESETS[config.preset].network.image.drawings)
         return config
 
     def model_config(self) -> Config:

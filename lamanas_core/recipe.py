@@ -135,7 +135,7 @@ class Affine:
 class Styles:
     """The distribution of styles; each style applies to a whole task.
 
-    Drawings (see ``ImageSpec.normalise_polarity``): ``thicker_pen``, ``coarse`` (with ``coarsest`` and ``finest``),
+    Drawings (see ``ImageSpec.drawings``): ``thicker_pen``, ``coarse`` (with ``coarsest`` and ``finest``),
     ``stretched``, ``contrast`` and ``grain`` are probabilities; ``stretch`` is the range of both axes' scale factors,
     ``slant`` the largest shear, ``contrast_power`` the range of the exponent of pixel values in 0..1, and
     ``grain_strength`` the range of the noise's standard deviation.
