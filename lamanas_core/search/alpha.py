@@ -90,21 +90,25 @@ def cell_weights(
     ``dropping``: the generator for drop-path in training (see ``drop_paths``). ``masked``: dropped operations are
     computed with weight 0 instead of skipped, so that they can differ between episodes under ``torch.func.vmap``.
     """
+    by_kind = {kind: shares(alpha, kind, config.nodes, temperature) for kind in KINDS}
+    if masked:
+        return CellWeights({kind: _masked(*found, threshold) for kind, found in by_kind.items()})
+    # Read all at once: on a GPU, each reading waits for it.
+    table = torch.stack([torch.cat([operations, inputs[:, None]], 1) for operations, inputs in by_kind.values()])
     kinds = {}
-    for kind in KINDS:
-        operations, inputs = shares(alpha, kind, config.nodes, temperature)
-        if masked:
-            kinds[kind] = _masked(operations, inputs, threshold)
-            continue
-        kept_inputs = inputs.detach() >= threshold
-        kept: list[tuple[int, ...]] = []
-        for row, kept_input in zip(operations.detach(), kept_inputs.tolist(), strict=True):
-            best = int(row.argmax())
-            chosen = tuple(i for i, share in enumerate(row.tolist()) if share >= threshold or i == best)
-            kept.append(chosen if kept_input else ())
-        weights = EdgeWeights(operations * inputs[:, None], tuple(kept))
+    for (kind, (operations, inputs)), rows in zip(by_kind.items(), table.detach().tolist(), strict=True):
+        kept = tuple(_kept(row[:-1], row[-1], threshold) for row in rows)
+        weights = EdgeWeights(operations * inputs[:, None], kept)
         kinds[kind] = weights if dropping is None else drop_paths(weights, config, dropping)
     return CellWeights(kinds)
+
+
+def _kept(of_operations: list[float], of_input: float, threshold: float) -> tuple[int, ...]:
+    """The operations that are computed on an edge, by their shares and the weight of its input."""
+    if of_input < threshold:
+        return ()
+    best = of_operations.index(max(of_operations))
+    return tuple(i for i, share in enumerate(of_operations) if share >= threshold or i == best)
 
 
 def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights:

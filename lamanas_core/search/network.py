@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -183,8 +184,8 @@ class Supernet(nn.Module):
             out, own = cell(before, weights.kinds[cell.kind], given, batch)
             before = (before[1], out)
             found.append(own)
-        pooled = F.adaptive_avg_pool2d(before[1], self.pool_to).flatten(1)
-        return pooled, NetworkMoments(of_backbone, of_stem, tuple(found))
+        features = pooled(before[1], self.pool_to).flatten(1)
+        return features, NetworkMoments(of_backbone, of_stem, tuple(found))
 
     def onnx(self, writer: OnnxWriter, images: str, weights: CellWeights, moments: NetworkMoments) -> str:
         """Write the features (n, d) of ``images``, float in 0..255, with fixed ``moments``; their name."""
@@ -194,25 +195,50 @@ class Supernet(nn.Module):
             cell = self.cell(number)
             before = (before[1], cell.onnx(writer, before, weights.kinds[cell.kind], moments.cells[number]))
         active = writer.node("Relu", [before[1]])
-        return writer.node("Flatten", [_adaptive_pooling(writer, active, self.side, self.pool_to)])
+        return writer.node("Flatten", [_pooled_onnx(writer, active, self.side, self.pool_to)])
 
 
-def _adaptive_pooling(writer: OnnxWriter, x: str, side: int, to: int) -> str:
-    """Write ``F.adaptive_avg_pool2d`` of ``x`` (n, c, ``side``, ``side``); the name of the result.
+def pooled(x: Tensor, to: int) -> Tensor:
+    """``F.adaptive_avg_pool2d``, (n, c, side, side) -> (n, c, ``to``, ``to``), with a deterministic gradient on GPUs."""
+    side = x.shape[-1]
+    if to == 1:  # torch takes the mean
+        return F.adaptive_avg_pool2d(x, 1)
+    equal = _equal_bins(side, to)
+    if equal is not None:
+        return F.avg_pool2d(x, *equal)
+    means = torch.from_numpy(_bin_means(side, to)).to(x)
+    return means.T @ x @ means
 
-    The result is (n, c, ``to``, ``to``), or (n, c, ``to`` ** 2) where the bins differ in size or distance and a product
-    with a constant matrix computes their means.
-    """
-    starts = [i * side // to for i in range(to)]
-    ends = [-(-(i + 1) * side // to) for i in range(to)]
-    kernel, stride = ends[0], starts[1] if to > 1 else side
-    if starts == [i * stride for i in range(to)] and ends == [start + kernel for start in starts] and stride > 0:
+
+def _pooled_onnx(writer: OnnxWriter, x: str, side: int, to: int) -> str:
+    """Write ``pooled``; the name of the result."""
+    equal = _equal_bins(side, to)
+    if equal is not None:
+        kernel, stride = equal
         return writer.node("AveragePool", [x], kernel_shape=[kernel] * 2, strides=[stride] * 2)
-    means = np.zeros((side, to), np.float32)  # of one axis: column i has the mean of bin i
-    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    means = _bin_means(side, to)
+    columns = writer.node("MatMul", [writer.constant(means.T), x])
+    return writer.node("MatMul", [columns, writer.constant(means)])
+
+
+def _bins(side: int, to: int) -> list[tuple[int, int]]:
+    """Where each of ``to`` bins of one axis starts and ends; they can overlap and differ in size."""
+    return [(i * side // to, -(-(i + 1) * side // to)) for i in range(to)]
+
+
+def _equal_bins(side: int, to: int) -> tuple[int, int] | None:
+    """The size of all bins and their distance; None if they differ."""
+    (_, kernel), (stride, _) = (*_bins(side, to), (side, side))[:2]
+    equal = [(i * stride, i * stride + kernel) for i in range(to)]
+    return (kernel, stride) if stride > 0 and _bins(side, to) == equal else None
+
+
+def _bin_means(side: int, to: int) -> npt.NDArray[np.float64]:
+    """A matrix (``side``, ``to``) whose product with the values of an axis has the mean of each bin."""
+    means = np.zeros((side, to))
+    for i, (start, end) in enumerate(_bins(side, to)):
         means[start:end, i] = 1 / (end - start)
-    positions = writer.node("Reshape", [x, writer.integers(0, 0, -1)])
-    return writer.node("MatMul", [positions, writer.constant(np.kron(means, means))])
+    return means
 
 
 class _Writing(nn.Module):

@@ -19,6 +19,7 @@ from lamanas_core.data.episodes import to_float
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.meta_model import MetaModel, MetaModelError, shipped
+from lamanas_core.search.network import pooled
 from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE, glyph_support
 
@@ -50,6 +51,13 @@ def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: Me
             expected = network.logits(to_float(torch.from_numpy(queries))).numpy()
         actual = Classifier.from_bytes(run(model, support, labels, k).artifact).logits(queries)
         assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("side", range(1, 9))
+@pytest.mark.parametrize("to", range(1, 7))
+def test_pooling_is_adaptive_average_pooling(side: int, to: int) -> None:
+    x = torch.rand(2, 3, side, side, dtype=torch.float64)
+    torch.testing.assert_close(pooled(x, to), torch.nn.functional.adaptive_avg_pool2d(x, to))
 
 
 @pytest.mark.parametrize("size", [4, 10, 16, 28])

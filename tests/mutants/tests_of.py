@@ -132,7 +132,7 @@ TABLE: Mapping[str, str] = {
     "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/faults.py": "workers/faults",
-    "workers/learner.py": "cli/models workers/telemetry processes/commands",
+    "workers/learner.py": "workers/main cli/models workers/telemetry processes/commands",
     "workers/logs.py": "app/telemetry workers/telemetry",
     "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
     "workers/reconciler.py": "workers/reconciler workers/adapt_worker",
