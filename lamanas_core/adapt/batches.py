@@ -62,5 +62,5 @@ def _in_turn(shares: list[int], count: int, size: int, generator: torch.Generato
 
 def among_themselves(labels: Tensor) -> tuple[Tensor, int]:
     """The labels of a batch, int64 (b,), renumbered without gaps in the same order, and the number of classes."""
-    classes, renumbered = labels.unique(return_inverse=True)
-    return renumbered, len(classes)
+    present = torch.bincount(labels) > 0
+    return (present.cumsum(0) - 1)[labels], int(present.sum())

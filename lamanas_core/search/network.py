@@ -199,7 +199,7 @@ class Supernet(nn.Module):
 
 
 def pooled(x: Tensor, to: int) -> Tensor:
-    """``F.adaptive_avg_pool2d``, (n, c, side, side) -> (n, c, ``to``, ``to``), with a deterministic gradient on GPUs."""
+    """``F.adaptive_avg_pool2d``, (n, c, h, h) -> (n, c, ``to``, ``to``), whose gradient on a GPU is deterministic."""
     side = x.shape[-1]
     if to == 1:  # torch takes the mean
         return F.adaptive_avg_pool2d(x, 1)

@@ -204,18 +204,18 @@ def test_of_many_classes_a_batch_has_two_images_each_of_as_many_as_fit_and_uses_
     labels = torch.arange(900) % 300
     batches = minibatches(PRESETS["serving"], labels, 300, 12, torch.Generator().manual_seed(0))
     counts = torch.stack([torch.bincount(labels[batch], minlength=300) for batch in batches])
-    assert counts.unique().tolist() == [0, 2]
+    assert set(counts.flatten().tolist()) == {0, 2}
     assert counts.sum(1).tolist() == [250] * 12
     assert (counts > 0).sum(0).tolist() == [5] * 300
-    assert {len(batch.unique()) for batch in batches} == {250}
+    assert {len(set(batch.tolist())) for batch in batches} == {250}
     # A class in two batches has other images in them, sometimes the third.
-    assert len(torch.cat(batches).unique()) > 890
+    assert len(set(torch.cat(batches).tolist())) > 890
 
 
 def test_a_class_with_one_image_takes_one_place_in_a_batch() -> None:
     labels = torch.arange(300)
     batches = minibatches(PRESETS["serving"], labels, 300, 6, torch.Generator().manual_seed(0))
-    assert [len(batch.unique()) for batch in batches] == [250] * 6
+    assert [len(set(batch.tolist())) for batch in batches] == [250] * 6
     assert torch.bincount(torch.cat(batches)).tolist() == [5] * 300
     labels = torch.cat([torch.arange(200), torch.arange(100)])  # 100 classes with two images, 100 with one
     batches = minibatches(PRESETS["serving"], labels, 200, 2, torch.Generator().manual_seed(0))

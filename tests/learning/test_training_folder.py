@@ -153,13 +153,12 @@ def test_missing_snapshots_of_the_loss_are_named_with_the_available_ones(tmp_pat
 @pytest.fixture
 def settings_of_torch() -> Iterator[None]:
     """Restores afterwards what ``devices.reproducible`` sets."""
-    deterministic, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
-    cudnn, matmul, before = torch.backends.cudnn, torch.backends.cuda.matmul, fill.fill_uninitialized_memory
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     saved = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32
     yield
     cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32 = saved
     torch.use_deterministic_algorithms(deterministic)
-    fill.fill_uninitialized_memory = before
 
 
 def test_a_gpu_is_set_to_full_precision_and_deterministic_algorithms_when_it_is_chosen(
