@@ -43,7 +43,12 @@ def test_adapt_worker_has_the_configured_processes_and_train_worker_one(tmp_path
 def test_a_worker_chooses_its_device_as_the_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU this is also what makes its results reproducible."""
     asked: list[str] = []
-    monkeypatch.setattr("lamanas_core.devices.choose_device", lambda wanted: asked.append(wanted) or "cuda")
+
+    def choose_device(wanted: str) -> str:
+        asked.append(wanted)
+        return "cuda"
+
+    monkeypatch.setattr("lamanas_core.devices.choose_device", choose_device)
     learner = Learner(settings_in(tmp_path, device="auto"), cast(SyncStore, None), torch.get_num_threads())
     assert (learner.device, asked) == ("cuda", ["auto"])
     monkeypatch.undo()
