@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test chaos load lint install install-dev fuzz hostile mutants audit
+.PHONY: serve test chaos load lint install install-dev fuzz hostile mutants audit gpu-check
 
 serve: install
 	@$(BIN)/lamanas serve
@@ -31,6 +31,10 @@ hostile: install-dev
 # stopped. The seed says which places.
 mutants: install-dev
 	$(BIN)/python -m tests.mutants --seed 13
+
+# On a machine with a GPU: whether it adapts as a CPU does and gives equal bits again, and how fast it is; minutes.
+gpu-check: install
+	$(BIN)/python -m benchmarks.gpu_check
 
 # Asks a vulnerability service on the network about each pinned package; fails for one that it could not ask about.
 audit: install-dev

@@ -22,8 +22,8 @@ class NetworkConfig:
     ``image``: the images it takes. ``channels``: the width of all cells. ``nodes``: intermediate nodes per cell.
     ``stem_stride``: the stride of the convolutional stem. ``pool_to``: the side that the last feature map is
     average-pooled to. ``temperature``: the final temperature of the softmax over α. ``prune_threshold`` and
-    ``train_threshold``: shares (0..1) below which operations and inputs are dropped, at adaptation and in training.
-    ``drop_path``: the probability of dropping an operation, in training only.
+    ``train_threshold``: shares (0..1) below which operations and inputs are dropped, at adaptation and in the inner
+    steps of meta-training. ``drop_path``: the probability of dropping an operation, in meta-training only.
     """
 
     image: ImageSpec = field(default_factory=ImageSpec)
@@ -41,8 +41,16 @@ class NetworkConfig:
     ways: int = 20
     temperature: float = 0.05
     prune_threshold: float = 0.05
-    train_threshold: float = 0.01
+    train_threshold: float = 0.05
     drop_path: float = 0.0
+
+    def takes_parameters_of(self, other: "NetworkConfig") -> bool:
+        """Whether parameters trained for ``other`` have the same shapes and meaning in this network.
+
+        The networks may differ in what they drop.
+        """
+        dropping = {name: getattr(self, name) for name in ("prune_threshold", "train_threshold", "drop_path")}
+        return replace(other, **dropping) == self
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,7 @@ PAPER = Config(
         ),
         pool_to=1,
         head="linear",
+        train_threshold=0.01,
         drop_path=0.2,
     ),
     TaskLearnerConfig(
@@ -204,7 +213,7 @@ class TrainingConfig:
     derivatives with respect to θ and α. ``proxy``: the loss for φ in Algorithm 2 (Eqs. 7 and 8). ``phi_steps``: how
     Algorithm 2 moves φ within a task, by one step of gradient descent after the K steps, as the paper has it ("once"),
     or by a step of Adam at each of them ("each_step"). ``rotations``: a class rotated by 90, 180 or 270 degrees is a
-    class of its own; by default for greyscale images.
+    class of its own; by default for drawings.
     """
 
     preset: str = "serving"
@@ -263,7 +272,7 @@ class TrainingConfig:
         if network.head != "linear":  # as checkpoints have recorded it so far
             config = replace(config, ways=config.most_ways)
         if "rotations" not in options:
-            config = replace(config, rotations=network.image.channels == 1)
+            config = replace(config, rotations=network.image.drawings)
         return config
 
     @property

@@ -12,6 +12,11 @@ class ImageSpec:
     normalise_polarity: bool = True
 
     @property
+    def drawings(self) -> bool:
+        """Whether the images are drawings, ink on a background that becomes 0; otherwise they are photos."""
+        return self.normalise_polarity
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, size, size): the shape of one preprocessed image (uint8)."""
         return (self.channels, self.size, self.size)

@@ -36,7 +36,8 @@ class WarmUp:
     and the penalty's weight rises to ``pressure``. The penalty applies to the size in excess of ``target_size``, a
     fraction of the supernet's. An operation with the weight ``faint`` counts about a quarter of its full cost (see
     ``meta.warm_up.size``). An operation costs its number of parameters plus ``pass_cost``, for the computation of a
-    pass over the images. ``average_decay``: of the running average of the parameters, per step.
+    pass over the images. Operations and inputs with a share below ``threshold`` (0..1) are dropped. ``average_decay``:
+    of the running average of the parameters, per step.
     """
 
     theta_rate: float = 2e-3
@@ -51,6 +52,7 @@ class WarmUp:
     pressure: float = 3.0
     faint: float = 0.05
     pass_cost: int = 2000
+    threshold: float = 0.01
     average_decay: float = 0.998
 
 
@@ -133,7 +135,7 @@ class Affine:
 class Styles:
     """The distribution of styles; each style applies to a whole task.
 
-    Drawings (see ``ImageSpec.normalise_polarity``): ``thicker_pen``, ``coarse`` (with ``coarsest`` and ``finest``),
+    Drawings (see ``ImageSpec.drawings``): ``thicker_pen``, ``coarse`` (with ``coarsest`` and ``finest``),
     ``stretched``, ``contrast`` and ``grain`` are probabilities; ``stretch`` is the range of both axes' scale factors,
     ``slant`` the largest shear, ``contrast_power`` the range of the exponent of pixel values in 0..1, and
     ``grain_strength`` the range of the noise's standard deviation.
@@ -198,7 +200,9 @@ class Recipe:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Recipe":
         """The inverse of ``to_json``. Raises TypeError for unknown and missing names."""
-        return _part(cls(), document)  # type: ignore[no-any-return]
+        # In cards of earlier models the warm-up's threshold is the network's ``train_threshold``, which was 0.01.
+        warm_up = {"threshold": 0.01} | document.get("warm_up", {})
+        return _part(cls(), document | {"warm_up": warm_up})  # type: ignore[no-any-return]
 
 
 def _part(default: Any, value: Any) -> Any:

@@ -27,13 +27,15 @@ class Learner:
     def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
         import torch
 
+        from lamanas_core.devices import choose_device
+
         torch.set_num_threads(threads)
         self._store = store
         self._models: OrderedDict[str, MetaModel] = OrderedDict()
-        available = torch.cuda.is_available()
-        if settings.device == "cuda" and not available:
-            raise RuntimeError("LAMANAS_DEVICE=cuda, but this torch sees no CUDA device")
-        self.device = "cuda" if available and settings.device != "cpu" else "cpu"
+        try:
+            self.device = choose_device(settings.device)
+        except ValueError as error:
+            raise RuntimeError(f"LAMANAS_DEVICE: {error}") from error
 
     def register_shipped(self) -> None:
         """Registers the model that is shipped with the package."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
 from lamanas_core.heads import FittedHead, Head, LossNetwork, make_head
@@ -84,15 +85,16 @@ class TaskLearner:
         """The mixing of inner step ``k`` (from 0) of ``count``.
 
         The temperature falls linearly from ``start_temperature`` to the network's. ``dropping``: the generator for
-        drop-path and the training threshold in meta-training; None at adaptation.
+        drop-path in meta-training, where the training threshold applies; None at adaptation.
         """
         network, start = self.config.network, self.config.task_learner.start_temperature
         temperature = network.temperature
         if start is not None and count > 1:
             temperature = start + (network.temperature - start) * k / (count - 1)
-        if dropping is None or network.drop_path == 0:
+        if dropping is None:
             return Mixing(temperature, network.prune_threshold, masked=masked)
-        return Mixing(temperature, network.train_threshold, int(torch.randint(2**62, (), generator=dropping)), masked)
+        dropped = None if network.drop_path == 0 else int(torch.randint(2**62, (), generator=dropping))
+        return Mixing(temperature, network.train_threshold, dropped, masked)
 
     def support_logits(
         self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
@@ -141,8 +143,9 @@ class Step:
 
     ``progress``: k / K, in 0..1. ``rows``: the rows of the support set that it used, int64 (b,). ``before``: θ and α at
     which the gradient was taken. ``log_rates``: the log step sizes of θ and α, one per tensor. ``mixing``: of its
-    forward pass. ``logits``: (b, ways); ``loss``: L_φ of them, a scalar. ``loss_state``: the loss network's state of
-    these rows before the step. ``theta`` and ``alpha``: after the step.
+    forward pass. ``logits``: (b, ways), from a head that is fitted to the support set only for the classes of
+    these rows; ``loss``: L_φ of them, a scalar. ``loss_state``: the loss network's state of these rows before the step.
+    ``theta`` and ``alpha``: after the step.
     """
 
     progress: float
@@ -213,8 +216,11 @@ def take_step(
     at = (theta, alpha) if order == "second" else (leaves(theta), leaves(alpha))
     state_before = None if point.loss_state is None else (point.loss_state[0][rows], point.loss_state[1][rows])
     batch = Batch(double_backward=order != "none")
+    of_rows = labels[rows]
+    if learner.head.leaves_one_out and len(rows) < len(support):  # a class without an image here has no mean
+        of_rows, ways = among_themselves(of_rows)
     evaluate = loss_at(learner, parameters, ways, k / count, mixing, batch)
-    loss, logits, state_after = evaluate(*at, support[rows], labels[rows], state_before)
+    loss, logits, state_after = evaluate(*at, support[rows], of_rows, state_before)
     gradients, squares = _gradients(learner, loss, at, point.squares, k, order, keep_graphs=keep_graphs)
     log_rates = parameters.log_rates(k)
     if order == "none":

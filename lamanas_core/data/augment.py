@@ -13,7 +13,7 @@ from lamanas_core.recipe import Affine, Styles
 def random_affine(images: Tensor, spec: ImageSpec, recipe: Affine, generator: torch.Generator) -> Tensor:
     """Images, float (n, c, h, w), each rotated, scaled, sheared and shifted at random within the limits of ``recipe``.
 
-    Outside the image is the background, 0, if ``spec`` normalises polarity; photos are continued by reflection.
+    Outside a drawing (``ImageSpec.drawings``) is its background, 0; photos are continued by reflection.
     """
     n = len(images)
 
@@ -26,16 +26,16 @@ def random_affine(images: Tensor, spec: ImageSpec, recipe: Affine, generator: to
     across = [cos * scale_x, -sin * scale_y + shear, uniform(recipe.shift)]
     rows = torch.stack([*across, sin * scale_x, cos * scale_y, uniform(recipe.shift)], dim=1)
     grid = F.affine_grid(rows.view(n, 2, 3).to(images.device), list(images.shape), align_corners=False)
-    padding = "zeros" if spec.normalise_polarity else "reflection"
+    padding = "zeros" if spec.drawings else "reflection"
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
 def restyled(images: Tensor, spec: ImageSpec, recipe: Styles, generator: torch.Generator) -> Tensor:
     """Images, float (n, c, h, w) in 0..1, in one random style common to all; the result has the same shape and range.
 
-    If ``spec`` normalises polarity, the images are drawings whose ink is 1; otherwise they are photos.
+    Drawings (``ImageSpec.drawings``), whose ink is 1, and photos have styles of their own.
     """
-    return (_redrawn if spec.normalise_polarity else _retaken)(images, recipe, generator)
+    return (_redrawn if spec.drawings else _retaken)(images, recipe, generator)
 
 
 def _redrawn(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """Episodes (few-shot tasks) sampled from the classes of a split."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,6 +35,7 @@ def sample_episode(
     *,
     rotations: bool = False,
     within_group: bool = False,
+    fewer_ways: bool = False,
     uneven: bool = False,
 ) -> Episode:
     """A random episode of ``ways`` classes with ``shots`` support and up to ``queries`` query images per class.
@@ -41,15 +43,20 @@ def sample_episode(
     Images are uint8, and no image is used twice. A class with too few images gets fewer queries, but at least one, and
     if necessary fewer shots. ``uneven``: each class has a random number of shots from 1 to ``shots``. ``rotations``:
     each class rotated by 0, 90, 180 and 270 degrees counts as four classes. ``within_group``: all classes are from one
-    alphabet, with fewer ways if it has fewer classes. Raises ValueError if there are too few classes.
+    of the alphabets that have enough. ``fewer_ways``: of any alphabet with at least two classes, with fewer ways if it
+    has fewer classes. Raises ValueError if there are too few classes.
     """
     candidates = torch.arange(len(classes))
+    turns = 4 if rotations else 1
     if within_group:
-        names = sorted({g for g in classes.groups if classes.groups.count(g) > 1})
+        sizes = Counter(classes.groups)
+        least = 2 if fewer_ways else -(-ways // turns)
+        names = sorted(name for name, size in sizes.items() if size >= least)
+        if not names:
+            raise ValueError(f"{ways} ways within one alphabet; the largest has {max(sizes.values())} classes")
         group = names[int(torch.randint(len(names), (), generator=generator))]
         candidates = torch.tensor([i for i, g in enumerate(classes.groups) if g == group])
-        ways = min(ways, len(candidates))
-    turns = 4 if rotations else 1
+        ways = min(ways, turns * len(candidates))
     if ways > turns * len(candidates):
         raise ValueError(f"{ways} ways from {len(candidates)} classes")
     picked = torch.randperm(turns * len(candidates), generator=generator)[:ways]

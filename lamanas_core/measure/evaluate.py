@@ -21,7 +21,8 @@ class EvaluationConfig:
     """The episodes to evaluate on, and how.
 
     ``queries``: per class. ``steps``: inner steps, None for the meta-model's K. ``within_alphabet``: all classes of an
-    episode are from one alphabet. ``uneven``: each class has a random number of shots from 1 to ``shots``.
+    episode are from an alphabet that has ``ways`` classes. ``uneven``: each class has a random number of shots
+    from 1 to ``shots``.
     """
 
     ways: int = 20

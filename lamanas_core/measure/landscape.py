@@ -61,7 +61,7 @@ def support_set(
         if data is None:
             data, split = Path(glyphs), None
             # The validation split has 15 % of the classes.
-            write_folders(data, 7 * ways, shots + 1, seed, colour=spec.channels == 3)
+            write_folders(data, 7 * ways, shots + 1, seed, colour=not spec.drawings)
         classes = load_dataset(data, spec, split=split)["val"]
     episode = sample_episode(classes, min(ways, len(classes)), shots, 1, torch.Generator().manual_seed(seed))
     return to_float(episode.support), episode.support_labels, episode.ways

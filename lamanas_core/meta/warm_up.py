@@ -33,7 +33,7 @@ def warm_up_gradient(
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
     network = learner.config.network
     softmax_temperature = temperature(done, recipe)
-    weights = cell_weights(live.alpha, network, temperature=softmax_temperature, threshold=network.train_threshold)
+    weights = cell_weights(live.alpha, network, temperature=softmax_temperature, threshold=recipe.threshold)
     n = len(episode.support)
     features, _ = learner.network(live.theta, weights, torch.cat([episode.support, episode.queries]))
     halves = [(features[:n], episode.support_labels), (features[n:], episode.query_labels)]

@@ -90,21 +90,25 @@ def cell_weights(
     ``dropping``: the generator for drop-path in training (see ``drop_paths``). ``masked``: dropped operations are
     computed with weight 0 instead of skipped, so that they can differ between episodes under ``torch.func.vmap``.
     """
+    by_kind = {kind: shares(alpha, kind, config.nodes, temperature) for kind in KINDS}
+    if masked:
+        return CellWeights({kind: _masked(*found, threshold) for kind, found in by_kind.items()})
+    # Read all at once: on a GPU, each reading waits for it.
+    table = torch.stack([torch.cat([operations, inputs[:, None]], 1) for operations, inputs in by_kind.values()])
     kinds = {}
-    for kind in KINDS:
-        operations, inputs = shares(alpha, kind, config.nodes, temperature)
-        if masked:
-            kinds[kind] = _masked(operations, inputs, threshold)
-            continue
-        kept_inputs = inputs.detach() >= threshold
-        kept: list[tuple[int, ...]] = []
-        for row, kept_input in zip(operations.detach(), kept_inputs.tolist(), strict=True):
-            best = int(row.argmax())
-            chosen = tuple(i for i, share in enumerate(row.tolist()) if share >= threshold or i == best)
-            kept.append(chosen if kept_input else ())
-        weights = EdgeWeights(operations * inputs[:, None], tuple(kept))
+    for (kind, (operations, inputs)), rows in zip(by_kind.items(), table.detach().tolist(), strict=True):
+        kept = tuple(_kept(row[:-1], row[-1], threshold) for row in rows)
+        weights = EdgeWeights(operations * inputs[:, None], kept)
         kinds[kind] = weights if dropping is None else drop_paths(weights, config, dropping)
     return CellWeights(kinds)
+
+
+def _kept(of_operations: list[float], of_input: float, threshold: float) -> tuple[int, ...]:
+    """The operations that are computed on an edge, by their shares and the weight of its input."""
+    if of_input < threshold:
+        return ()
+    best = of_operations.index(max(of_operations))
+    return tuple(i for i, share in enumerate(of_operations) if share >= threshold or i == best)
 
 
 def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights:
@@ -116,24 +120,31 @@ def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights
 
 
 def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Generator) -> EdgeWeights:
-    """Drop-path: drop each droppable operation with the probability ``config.drop_path``, and rescale the others.
+    """Drop-path: drop each droppable operation with the probability p = ``config.drop_path``, and rescale the others.
 
-    The drop is the same for the whole batch, so that dropped operations are not computed. The weights of droppable
-    operations are divided by 1 - ``drop_path``. A node that would lose all its operations keeps all of them.
+    The drop is the same for the whole batch, so that dropped operations are not computed. A node that would lose all
+    its operations keeps all of them. The weight of an operation is divided by the probability with which it is kept, so
+    that its mean is the weight without drop-path: by 1 - p, or by 1 - p + p^m if all m operations of its node can be
+    dropped. A node's only operation keeps its weight.
     """
-    probability = config.drop_path
-    never_dropped = torch.tensor([not operation_type(name).may_be_dropped for name in config.operations])
-    stays = (torch.rand(weights.weights.shape, generator=generator) >= probability) | never_dropped
+    p = config.drop_path
+    droppable = torch.tensor([operation_type(name).may_be_dropped for name in config.operations])
+    stays = (torch.rand(weights.weights.shape, generator=generator) >= p) | ~droppable
     of_node = torch.tensor([node for node, _ in edges(config.nodes)])
     computed = torch.zeros_like(stays)
     for row, kept in enumerate(weights.kept):
         computed[row, list(kept)] = True
+    scale = torch.ones(weights.weights.shape)
     for node in range(config.nodes):
-        if not bool((stays & computed)[of_node == node].any()):
-            stays[of_node == node] = True
+        rows = of_node == node
+        if not bool((stays & computed)[rows].any()):
+            stays[rows] = True
+        all_droppable = not bool((computed & ~droppable)[rows].any())
+        others = int(computed[rows].sum()) - 1
+        kept_with = 1 - p * (1 - p**others) if all_droppable else 1 - p
+        scale[rows] = torch.where(droppable, 1 / kept_with, 1.0)
     remaining = tuple(tuple(o for o in kept if bool(stays[row, o])) for row, kept in enumerate(weights.kept))
-    scale = torch.where(never_dropped, 1.0, 1 / (1 - probability)).to(weights.weights)
-    return EdgeWeights(weights.weights * scale, remaining)
+    return EdgeWeights(weights.weights * scale.to(weights.weights), remaining)
 
 
 def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig) -> Genotype:

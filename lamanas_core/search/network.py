@@ -5,6 +5,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -182,8 +184,8 @@ class Supernet(nn.Module):
             out, own = cell(before, weights.kinds[cell.kind], given, batch)
             before = (before[1], out)
             found.append(own)
-        pooled = F.adaptive_avg_pool2d(before[1], self.pool_to).flatten(1)
-        return pooled, NetworkMoments(of_backbone, of_stem, tuple(found))
+        features = pooled(before[1], self.pool_to).flatten(1)
+        return features, NetworkMoments(of_backbone, of_stem, tuple(found))
 
     def onnx(self, writer: OnnxWriter, images: str, weights: CellWeights, moments: NetworkMoments) -> str:
         """Write the features (n, d) of ``images``, float in 0..255, with fixed ``moments``; their name."""
@@ -192,11 +194,51 @@ class Supernet(nn.Module):
         for number in range(len(self.cells)):
             cell = self.cell(number)
             before = (before[1], cell.onnx(writer, before, weights.kinds[cell.kind], moments.cells[number]))
-        stride = self.side // self.pool_to
-        kernel = self.side - stride * (self.pool_to - 1)
         active = writer.node("Relu", [before[1]])
-        pooled = writer.node("AveragePool", [active], kernel_shape=[kernel] * 2, strides=[stride] * 2)
-        return writer.node("Flatten", [pooled])
+        return writer.node("Flatten", [_pooled_onnx(writer, active, self.side, self.pool_to)])
+
+
+def pooled(x: Tensor, to: int) -> Tensor:
+    """``F.adaptive_avg_pool2d``, (n, c, h, h) -> (n, c, ``to``, ``to``), whose gradient on a GPU is deterministic."""
+    side = x.shape[-1]
+    if to == 1:  # torch takes the mean
+        return F.adaptive_avg_pool2d(x, 1)
+    equal = _equal_bins(side, to)
+    if equal is not None:
+        return F.avg_pool2d(x, *equal)
+    means = torch.from_numpy(_bin_means(side, to)).to(x)
+    return means.T @ x @ means
+
+
+def _pooled_onnx(writer: OnnxWriter, x: str, side: int, to: int) -> str:
+    """Write ``pooled``; the name of the result."""
+    equal = _equal_bins(side, to)
+    if equal is not None:
+        kernel, stride = equal
+        return writer.node("AveragePool", [x], kernel_shape=[kernel] * 2, strides=[stride] * 2)
+    means = _bin_means(side, to)
+    columns = writer.node("MatMul", [writer.constant(means.T), x])
+    return writer.node("MatMul", [columns, writer.constant(means)])
+
+
+def _bins(side: int, to: int) -> list[tuple[int, int]]:
+    """Where each of ``to`` bins of one axis starts and ends; they can overlap and differ in size."""
+    return [(i * side // to, -(-(i + 1) * side // to)) for i in range(to)]
+
+
+def _equal_bins(side: int, to: int) -> tuple[int, int] | None:
+    """The size of all bins and their distance; None if they differ."""
+    (_, kernel), (stride, _) = (*_bins(side, to), (side, side))[:2]
+    equal = [(i * stride, i * stride + kernel) for i in range(to)]
+    return (kernel, stride) if stride > 0 and _bins(side, to) == equal else None
+
+
+def _bin_means(side: int, to: int) -> npt.NDArray[np.float64]:
+    """A matrix (``side``, ``to``) whose product with the values of an axis has the mean of each bin."""
+    means = np.zeros((side, to))
+    for i, (start, end) in enumerate(_bins(side, to)):
+        means[start:end, i] = 1 / (end - start)
+    return means
 
 
 class _Writing(nn.Module):

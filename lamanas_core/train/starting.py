@@ -17,7 +17,7 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
     Random parameters from ``seed``, or θ, α and the head's scale of the meta-model ``start`` (a folder, or "shipped").
     φ and the step sizes are also taken from ``start`` if its task learner is the same, and otherwise initialised.
     Without ``start``, the weights of a ResNet-18 stem can be loaded from the safetensors file ``pretrained``. Raises
-    ValueError if the network of ``start`` differs, FileNotFoundError and MetaModelError.
+    ValueError if the network of ``start`` differs in more than what it drops, FileNotFoundError and MetaModelError.
     """
     initial = _with_rising_slope(initial_parameters(config, seed), config)
     if start is None:
@@ -26,12 +26,14 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
         return replace(initial, theta=load_pretrained(initial.theta, Path(pretrained)))
     earlier = load_start(start)
     known = earlier.config.network
-    if known.ways != config.network.ways and replace(known, ways=config.network.ways) == config.network:
+    if known.ways != config.network.ways and config.network.takes_parameters_of(
+        replace(known, ways=config.network.ways)
+    ):
         raise ValueError(
             f"cannot start from {start}: its head has {known.ways} classes, that of this training "
             f"{config.network.ways}: set ways to {known.ways}"
         )
-    if known != config.network:
+    if not config.network.takes_parameters_of(known):
         raise ValueError(f"cannot start from {start}: its network differs from that of preset {config.preset}")
     if earlier.config.task_learner == config.task_learner:
         return earlier.parameters

@@ -85,8 +85,8 @@ class TaskSource:
     ) -> Episode:
         """An episode with random affine transformations. ``shape``: ways, shots and queries per class.
 
-        ``within_group``: all classes are from one alphabet, if the data has alphabets; with ``rotations`` the whole
-        episode is then rotated, instead of rotations counting as classes.
+        ``within_group``: all classes are from one alphabet, if the data has alphabets, and fewer than ``ways`` if it
+        has fewer; with ``rotations`` the whole episode is then rotated, instead of rotations counting as classes.
         """
         ways, shots, queries = shape
         classes, rotations = self.classes, self.options.rotations
@@ -100,6 +100,7 @@ class TaskSource:
             generator,
             rotations=rotations and not within,
             within_group=within,
+            fewer_ways=True,
             uneven=uneven,
         )
         turns = int(torch.randint(4, (), generator=generator)) if within and rotations else 0

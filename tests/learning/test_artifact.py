@@ -12,14 +12,16 @@ import torch
 
 from lamanas_core.adapt.adapted import Adapted, adapt, finish, minibatches
 from lamanas_core.adapt.inner import steps
+from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import ArtifactError, Classifier
 from lamanas_core.config import PRESETS
 from lamanas_core.data.episodes import to_float
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.meta_model import MetaModel, MetaModelError, shipped
+from lamanas_core.search.network import pooled
 from tests.conftest import ROOT
-from tests.learning.helpers import glyph_support
+from tests.learning.helpers import MINIATURE, glyph_support
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,29 @@ def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: Me
             expected = network.logits(to_float(torch.from_numpy(queries))).numpy()
         actual = Classifier.from_bytes(run(model, support, labels, k).artifact).logits(queries)
         assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("side", range(1, 9))
+@pytest.mark.parametrize("to", range(1, 7))
+def test_pooling_is_adaptive_average_pooling(side: int, to: int) -> None:
+    x = torch.rand(2, 3, side, side, dtype=torch.float64)
+    torch.testing.assert_close(pooled(x, to), torch.nn.functional.adaptive_avg_pool2d(x, to))
+
+
+@pytest.mark.parametrize("size", [4, 10, 16, 28])
+@pytest.mark.parametrize("pool_to", [1, 2, 3, 4, 5])
+def test_the_artifact_pools_as_the_network_does(size: int, pool_to: int) -> None:
+    """The last feature map has a side of 2, 5, 8 or 14, and bins are equal, overlapping, unequal or repeated."""
+    network = replace(MINIATURE.network, image=ImageSpec(size=size), stem_stride=1, pool_to=pool_to)
+    config = replace(MINIATURE, network=network)
+    untrained = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    rng = np.random.default_rng(0)
+    support, queries = (rng.integers(0, 256, (6, 1, size, size), dtype=np.uint8) for _ in range(2))
+    adapted = run(untrained, support, np.arange(6) % 3, 0)
+    with torch.no_grad():
+        expected = adapted.network.logits(to_float(torch.from_numpy(queries))).numpy()
+    actual = Classifier.from_bytes(adapted.artifact).logits(queries)
+    assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-5
 
 
 def test_a_prediction_depends_only_on_its_image(model: MetaModel) -> None:
@@ -166,6 +191,58 @@ def test_batches_use_the_whole_support_set_before_they_repeat_it() -> None:
     batches = minibatches(PRESETS["paper"], labels.repeat(10), 2, 6, torch.Generator().manual_seed(0))
     assert sorted(torch.cat(batches[:5]).tolist()) == list(range(100))
     assert len(batches[5]) == 20
+
+
+def test_no_batch_has_an_image_twice() -> None:
+    batches = minibatches(PRESETS["paper"], torch.arange(50) % 2, 2, 20, torch.Generator().manual_seed(0))
+    assert {len(set(batch.tolist())) for batch in batches} == {20}
+    used = torch.bincount(torch.cat(batches))
+    assert (int(used.min()), int(used.max())) == (8, 8)
+
+
+def test_of_many_classes_a_batch_has_two_images_each_of_as_many_as_fit_and_uses_all_in_turn() -> None:
+    labels = torch.arange(900) % 300
+    batches = minibatches(PRESETS["serving"], labels, 300, 12, torch.Generator().manual_seed(0))
+    counts = torch.stack([torch.bincount(labels[batch], minlength=300) for batch in batches])
+    assert set(counts.flatten().tolist()) == {0, 2}
+    assert counts.sum(1).tolist() == [250] * 12
+    assert (counts > 0).sum(0).tolist() == [5] * 300
+    assert {len(set(batch.tolist())) for batch in batches} == {250}
+    # A class in two batches has other images in them, sometimes the third.
+    assert len(set(torch.cat(batches).tolist())) > 890
+
+
+def test_a_class_with_one_image_takes_one_place_in_a_batch() -> None:
+    labels = torch.arange(300)
+    batches = minibatches(PRESETS["serving"], labels, 300, 6, torch.Generator().manual_seed(0))
+    assert [len(set(batch.tolist())) for batch in batches] == [250] * 6
+    assert torch.bincount(torch.cat(batches)).tolist() == [5] * 300
+    labels = torch.cat([torch.arange(200), torch.arange(100)])  # 100 classes with two images, 100 with one
+    batches = minibatches(PRESETS["serving"], labels, 200, 2, torch.Generator().manual_seed(0))
+    for batch in batches:
+        counts = torch.bincount(labels[batch], minlength=200)
+        assert 249 <= len(batch) <= 250
+        assert set(counts[:100].tolist()) == {0, 2}
+        assert set(counts[100:].tolist()) == {0, 1}
+
+
+def test_a_step_on_some_of_the_classes_equals_a_step_on_a_task_of_these_classes(model: MetaModel) -> None:
+    support, labels = glyph_support(4, [3] * 4, seed=13)
+    images, targets = to_float(torch.from_numpy(support)), torch.from_numpy(labels)
+    rows = torch.nonzero(targets % 2).squeeze(1)
+    (part,) = steps(model.learner, model.parameters, images, targets, 4, 1, batches=[rows])
+    (alone,) = steps(model.learner, model.parameters, images[rows], targets[rows] // 2, 2, 1)
+    assert torch.equal(part.loss, alone.loss)
+    assert all(torch.equal(value, alone.theta[name]) for name, value in part.theta.items())
+
+
+def test_an_adaptation_to_300_classes_has_finite_losses_and_is_useful(model: MetaModel) -> None:
+    images, labels = glyph_support(300, [3] * 100 + [2] * 200, seed=14)
+    asked = np.arange(0, 300, 3)
+    adapted = run(model, np.delete(images, asked, 0), np.delete(labels, asked))
+    assert np.isfinite(adapted.losses).all()
+    answers = Classifier.from_bytes(adapted.artifact).logits(images[asked]).argmax(1)
+    assert (answers == labels[asked]).mean() > 0.9
 
 
 def test_bytes_that_are_not_an_artifact_are_refused() -> None:

@@ -1,5 +1,8 @@
 """Sampled episodes: distinct classes and images, and even or uneven support sets as requested."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,6 +57,29 @@ def test_rotated_classes_are_classes_of_their_own() -> None:
 def test_a_task_within_an_alphabet_has_only_its_classes() -> None:
     for seed in range(10):
         assert len({numbered().groups[i] for i in sampled(seed, 3, 1, within_group=True).classes}) == 1
+
+
+def in_unequal_alphabets() -> ImageClasses:
+    """The first three of the 8 classes are in one alphabet, the others in another."""
+    return replace(numbered(), groups=("small",) * 3 + ("large",) * 5)
+
+
+def test_a_task_within_an_alphabet_has_all_ways_unless_fewer_are_allowed() -> None:
+    def ways(seed: int, wanted: int, **options: bool) -> int:
+        source = torch.Generator().manual_seed(seed)
+        return sample_episode(in_unequal_alphabets(), wanted, 1, 2, source, within_group=True, **options).ways
+
+    assert {ways(seed, 4) for seed in range(20)} == {4}
+    assert {ways(seed, 4, fewer_ways=True) for seed in range(20)} == {3, 4}
+    assert ways(0, 9, rotations=True) == 9
+    with pytest.raises(ValueError, match="6 ways within one alphabet; the largest has 5 classes"):
+        ways(0, 6)
+
+
+def test_alphabets_with_exactly_as_many_classes_are_used() -> None:
+    source = torch.Generator().manual_seed(0)
+    episodes = [sample_episode(in_unequal_alphabets(), 3, 1, 2, source, within_group=True) for _ in range(20)]
+    assert {max(episode.classes) < 3 for episode in episodes} == {True, False}
 
 
 def test_a_class_with_few_images_keeps_one_as_a_query() -> None:

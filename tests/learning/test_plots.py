@@ -17,6 +17,7 @@ from lamanas_core.data.episodes import to_float
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.heads import leave_one_out_logits
+from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.landscape import _plane, loss_landscape, support_set
 from lamanas_core.meta_model import MetaModel, write
 from lamanas_core.plots import curves, genotype
@@ -162,6 +163,13 @@ def test_the_support_set_of_a_surface_has_validation_classes_or_generated_glyphs
     generated, _, _ = support_set(spec, None, None, 3, 2, seed=0)
     assert generated.shape == images.shape
     assert not any(torch.equal(image, other) for image in generated for other in known)
+
+
+def test_generated_photos_differ_in_their_background() -> None:
+    for drawings in (True, False):
+        spec = ImageSpec(normalise_polarity=drawings)
+        corners = support_set(spec, None, None, 3, 2, seed=0)[0][:, 0, 0, 0]
+        assert (len(set(corners.tolist())) == 1) is drawings
 
 
 def test_a_surface_extends_to_one_and_a_half_times_the_margin() -> None:

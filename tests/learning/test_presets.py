@@ -8,6 +8,7 @@ import pytest
 from app.schemas import TrainBody
 from lamanas_client.operations import TrainingOptions
 from lamanas_core.config import PRESETS, TrainingConfig
+from lamanas_core.image_spec import ImageSpec
 
 
 def test_service_and_client_offer_all_presets() -> None:
@@ -43,7 +44,19 @@ def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_rotations_are_classes_by_default_only_for_grey_images(preset: str) -> None:
-    expected = PRESETS[preset].network.image.channels == 1
+def test_rotations_are_classes_by_default_only_for_drawings(preset: str) -> None:
+    expected = preset != "rgb84"
+    assert PRESETS[preset].network.image.drawings is expected
     assert TrainingConfig.from_request({"preset": preset}).rotations is expected
     assert TrainingConfig.from_request({"preset": preset, "rotations": not expected}).rotations is not expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("drawings", [True, False])
+def test_drawings_may_be_in_colour_and_photos_in_grey(
+    channels: int, drawings: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = ImageSpec(channels=channels, normalise_polarity=drawings)
+    other = replace(PRESETS["tiny"], network=replace(PRESETS["tiny"].network, image=image))
+    monkeypatch.setitem(PRESETS, "tiny", other)
+    assert TrainingConfig.from_request({"preset": "tiny"}).rotations is drawings

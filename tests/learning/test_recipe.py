@@ -30,6 +30,12 @@ def test_a_recipe_is_read_back_from_json_with_every_number() -> None:
     assert Recipe.from_json(json.loads(json.dumps(other.to_json()))) == other
 
 
+def test_a_recipe_from_before_the_warm_up_had_its_own_threshold_is_read_back() -> None:
+    document = Recipe().to_json()
+    del document["warm_up"]["threshold"]
+    assert Recipe.from_json(document) == Recipe()
+
+
 def test_a_recipe_with_an_unknown_or_a_missing_number_is_refused() -> None:
     document = Recipe().to_json()
     del document["warm_up"]["pressure"]

@@ -8,10 +8,10 @@ import torch
 
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
-from lamanas_core.config import PAPER, Config, LossKind
+from lamanas_core.config import PAPER, PRESETS, Config, LossKind
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.losses.slope import slope_along_entropy
-from lamanas_core.meta_model import MetaModel, write
+from lamanas_core.meta_model import MetaModel, shipped, write
 from lamanas_core.train.starting import starting_parameters
 from tests.learning.helpers import MINIATURE
 
@@ -64,6 +64,18 @@ def test_the_number_of_classes_of_another_linear_head_is_named(tmp_path: Path) -
     write(MetaModel(initial_parameters(config, 1), {"config": config.to_json()}), tmp_path)
     with pytest.raises(ValueError, match="its head has 7 classes, that of this training 20: set ways to 7"):
         starting_parameters(PAPER_IN_SMALL, str(tmp_path), seed=0)
+
+
+def test_a_model_whose_network_drops_other_operations_is_accepted(before: Path) -> None:
+    dropping = replace(MINIATURE.network, prune_threshold=0.1, train_threshold=0.02, drop_path=0.3)
+    started = starting_parameters(replace(MINIATURE, network=dropping), str(before), seed=0)
+    assert all(torch.equal(value, started.named()[name]) for name, value in earlier().named().items())
+
+
+def test_training_can_start_from_the_shipped_model() -> None:
+    model = MetaModel.from_bytes(*shipped())
+    started = starting_parameters(PRESETS["serving"], "shipped", seed=0)
+    assert all(torch.equal(value, started.theta[name]) for name, value in model.parameters.theta.items())
 
 
 @pytest.mark.parametrize("kind", ["fnn", "lstm"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -73,10 +74,11 @@ def test_the_loss_in_the_proxy_gets_the_progress_of_the_inner_loop(proxy: Proxy)
     assert moved(parameters.phi, {name: result.gradients[f"phi.{name}"] for name in parameters.phi})
 
 
+@pytest.mark.parametrize("drop_path", [0.0, 1e-9])
 @pytest.mark.parametrize("training", [False, True])
-def test_an_operation_below_the_prune_threshold_is_used_only_in_steps_with_drop_path(training: bool) -> None:
+def test_an_operation_below_the_prune_threshold_is_used_only_in_training(training: bool, drop_path: float) -> None:
     """Shares of 0.03, between the training and the prune threshold, and of 0.005, below both."""
-    config = replace(MINIATURE, network=replace(MINIATURE.network, drop_path=1e-9))
+    config = replace(MINIATURE, network=replace(MINIATURE.network, train_threshold=0.01, drop_path=drop_path))
     assert config.network.train_threshold < 0.03 < config.network.prune_threshold
     _, parameters = float64_learner(config)
     parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
@@ -84,6 +86,24 @@ def test_an_operation_below_the_prune_threshold_is_used_only_in_steps_with_drop_
     (step,) = taken(config, parameters, 1, dropping)
     learned = {name: step.theta[name] - value for name, value in parameters.theta.items()}
     assert operations_in(learned) == ({0, 1, 2} if training else {0, 1})
+
+
+def test_an_inner_step_reads_a_tensor_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each reading waits for it. A step on the whole support set reads the shares of α, and nothing else."""
+    read: list[str] = []
+    for name in ("tolist", "item", "__bool__", "__int__", "__float__", "__index__", "cpu", "numpy"):
+        original = getattr(torch.Tensor, name)
+
+        def reading(self: Tensor, *args: object, name: str = name, original: Any = original) -> Any:
+            read.append(name)
+            return original(self, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, reading)
+    _, parameters = float64_learner()
+    read.clear()
+    taken(MINIATURE, parameters, 2)
+    # Another reading, of a constant on the CPU, is that of the number of classes.
+    assert [name for name in read if name != "item"] == ["tolist"] * 2
 
 
 def test_the_state_of_the_loss_network_is_updated_for_the_images_of_a_step_and_kept_for_the_others() -> None:

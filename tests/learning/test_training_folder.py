@@ -2,8 +2,10 @@
 
 import datetime
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +152,39 @@ def test_missing_snapshots_of_the_loss_are_named_with_the_available_ones(tmp_pat
     keep_phi(tmp_path, 20, {"output.bias": torch.zeros(1)})
     with pytest.raises(ValueError, match="after meta-epoch 3; available: 20"):
         kept_phi(tmp_path, [20, 3])
+
+
+@pytest.fixture
+def settings_of_torch() -> Iterator[None]:
+    """Restores afterwards what ``devices.reproducible`` sets."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    saved = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32
+    yield
+    cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32 = saved
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def test_a_gpu_is_set_to_full_precision_and_deterministic_algorithms_when_it_is_chosen(
+    settings_of_torch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert devices.choose_device("cpu") == "cpu"
+    assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.choose_device("auto") == "cuda"
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert devices.choose_device("cuda") == "cuda:3"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="finds no CUDA device"):
+        devices.choose_device("cuda")
 
 
 def test_half_precision_is_for_cuda_only() -> None:

@@ -17,8 +17,8 @@ from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, 
 NETWORK, RECIPE = MINIATURE.network, WarmUp()
 
 
-def test_an_operation_is_trained_until_its_share_falls_below_the_training_threshold() -> None:
-    assert NETWORK.train_threshold < 0.03 < NETWORK.prune_threshold
+def test_an_operation_is_trained_until_its_share_falls_below_the_threshold() -> None:
+    assert RECIPE.threshold < 0.03 < NETWORK.train_threshold
     learner, parameters = float64_learner()
     parameters = with_shares(parameters, [0.4825, 0.4825, 0.03, 0.005])
     gradients = warm_up_gradient(learner, parameters, float64_episode(), 0.0, RECIPE).gradients
@@ -32,9 +32,7 @@ def blank() -> Episode:
 
 
 def size_of(parameters: Parameters, done: float) -> float:
-    weights = cell_weights(
-        parameters.alpha, NETWORK, temperature=temperature(done, RECIPE), threshold=NETWORK.train_threshold
-    )
+    weights = cell_weights(parameters.alpha, NETWORK, temperature=temperature(done, RECIPE), threshold=RECIPE.threshold)
     return float(size(Network(NETWORK), weights, RECIPE))
 
 

@@ -42,7 +42,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/adapted.py": (
         "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
     ),
-    "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks goldens/goldens",
+    "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks learning/artifact goldens/goldens",
     "lamanas_core/adapt/inner.py": (
         "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),
@@ -74,7 +74,7 @@ TABLE: Mapping[str, str] = {
         "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
     "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
-    "lamanas_core/image_spec.py": "goldens/documents images/images",
+    "lamanas_core/image_spec.py": "goldens/documents learning/presets images/images learning/styles",
     "lamanas_core/losses/invariant.py": (
         "learning/losses learning/gradients learning/together learning/starting goldens/goldens learning/paper"
     ),
@@ -133,7 +133,7 @@ TABLE: Mapping[str, str] = {
     "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/faults.py": "workers/faults",
-    "workers/learner.py": "cli/models workers/telemetry processes/commands",
+    "workers/learner.py": "workers/main cli/models workers/telemetry processes/commands",
     "workers/logs.py": "app/telemetry workers/telemetry",
     "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
     "workers/reconciler.py": "workers/reconciler workers/adapt_worker",

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import torch
 from billiard.exceptions import WorkerLostError
 from celery import signals
 
+from app.store.clients import SyncStore
 from tests.conftest import test_settings as settings_in
+from workers.learner import Learner
 from workers.main import _connect, pool_processes
 from workers.reconciler import Reconciler
 
@@ -35,6 +38,23 @@ class Recorded:
 def test_adapt_worker_has_the_configured_processes_and_train_worker_one(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, adapt_processes=3)
     assert (pool_processes(settings, "adapt"), pool_processes(settings, "train")) == (3, 1)
+
+
+def test_a_worker_chooses_its_device_as_the_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU this is also what makes its results reproducible."""
+    asked: list[str] = []
+
+    def choose_device(wanted: str) -> str:
+        asked.append(wanted)
+        return "cuda"
+
+    monkeypatch.setattr("lamanas_core.devices.choose_device", choose_device)
+    learner = Learner(settings_in(tmp_path, device="auto"), cast(SyncStore, None), torch.get_num_threads())
+    assert (learner.device, asked) == ("cuda", ["auto"])
+    monkeypatch.undo()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="LAMANAS_DEVICE: cuda was requested"):
+        Learner(settings_in(tmp_path, device="cuda"), cast(SyncStore, None), torch.get_num_threads())
 
 
 @pytest.mark.parametrize(
