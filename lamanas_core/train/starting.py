@@ -25,15 +25,13 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
             return initial
         return replace(initial, theta=load_pretrained(initial.theta, Path(pretrained)))
     earlier = load_start(start)
-    known = earlier.config.network
-    if known.ways != config.network.ways and config.network.takes_parameters_of(
-        replace(known, ways=config.network.ways)
-    ):
+    known, wanted = earlier.config.network, config.network
+    if known.ways != wanted.ways and wanted.takes_parameters_of(replace(known, ways=wanted.ways)):
         raise ValueError(
-            f"cannot start from {start}: its head has {known.ways} classes, that of this training "
-            f"{config.network.ways}: set ways to {known.ways}"
+            f"cannot start from {start}: its head has {known.ways} classes, that of this training {wanted.ways}: "
+            f"set ways to {known.ways}"
         )
-    if not config.network.takes_parameters_of(known):
+    if not wanted.takes_parameters_of(known):
         raise ValueError(f"cannot start from {start}: its network differs from that of preset {config.preset}")
     if earlier.config.task_learner == config.task_learner:
         return earlier.parameters
