@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,9 @@ class Classifier:
         self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
     ) -> None:
         self._session = session
-        self._measures_novelty = any(output.name == "known" for output in session.get_outputs())
+        outputs = {output.name for output in session.get_outputs()}
+        # Artifacts from before there was ``known`` have ``novelty`` alone; those of a linear head have neither.
+        self._answers = [name for name in ("probabilities", "novelty", "known") if name in outputs]
         self.classes = classes
         self.image = image
         self.model_version = model_version
@@ -75,17 +78,21 @@ class Classifier:
 
     def answers(self, images: npt.NDArray[np.uint8]) -> Answers:
         """uint8 (n, channels, size, size) -> probabilities, novelty and whether each image is known."""
-        names = ["probabilities", *(["novelty", "known"] if self._measures_novelty else [])]
         # One image per run: the last bits of a batched product depend on the batch size.
-        rows = [self._session.run(names, {"images": images[i : i + 1]}) for i in range(len(images))]
-        probabilities = (
-            np.concatenate([row[0] for row in rows]) if rows else np.zeros((0, len(self.classes)), np.float32)
-        )
-        if not self._measures_novelty:
-            return Answers(probabilities, None, None)
-        # The runtime's sigmoid can exceed 1 by one unit in the last place.
-        novelty = np.minimum(np.array([row[1][0] for row in rows], np.float32), 1)
-        return Answers(probabilities, novelty, np.array([row[2][0] for row in rows], np.bool_))
+        rows = [self._session.run(self._answers, {"images": images[i : i + 1]}) for i in range(len(images))]
+
+        def column(name: str, empty: npt.NDArray[Any]) -> Any:
+            at = self._answers.index(name)
+            return np.concatenate([row[at] for row in rows]) if rows else empty
+
+        probabilities = column("probabilities", np.zeros((0, len(self.classes)), np.float32))
+        novelty = known = None
+        if "novelty" in self._answers:
+            # The runtime's sigmoid can exceed 1 by one unit in the last place.
+            novelty = np.minimum(column("novelty", np.zeros(0, np.float32)), 1)
+        if "known" in self._answers:
+            known = column("known", np.zeros(0, np.bool_))
+        return Answers(probabilities, novelty, known)
 
     def novelty(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n,) in 0..1; see ``answers``.

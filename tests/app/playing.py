@@ -42,6 +42,9 @@ def png(kind: int, seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
+NOVELTY_THRESHOLD = 0.75
+
+
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
@@ -78,9 +81,12 @@ def classifier(
             helper.make_node("Sub", ["best", "best"], ["zero"]),
             helper.make_node("Add", ["zero", "novelty_logit"], ["above"]),
             helper.make_node("Sigmoid", ["above"], ["novelty"]),
+            helper.make_node("LessOrEqual", ["novelty", "threshold"], ["known"]),
         ]
+        values.append(numpy_helper.from_array(np.array(NOVELTY_THRESHOLD, np.float32), "threshold"))
         values.append(numpy_helper.from_array(np.array(novelty_logit, np.float32), "novelty_logit"))
         outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
+        outputs.append(helper.make_tensor_value_info("known", TensorProto.BOOL, ["n"]))
     graph = helper.make_graph(
         nodes,
         "quarters",
@@ -126,6 +132,7 @@ class Worker:
             "parameters_total": 40,
             "support_accuracy": 1.0,
             "leave_one_out_accuracy": 0.75,
+            "suspects": [[0, 0, 1, 40.5]],
             "adapt_seconds": 0.5,
             "warnings": ["unlike what the model knows"],
         }

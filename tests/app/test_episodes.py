@@ -104,6 +104,8 @@ def test_a_finished_episode_contains_its_results(client: TestClient, worker: Wor
     assert episode["genotype"]["normal"][0]["inputs"][0]["operations"] == [{"name": "skip", "weight": 1.0}]
     assert (episode["support_accuracy"], episode["leave_one_out_accuracy"]) == (1.0, 0.75)
     assert episode["warnings"] == ["unlike what the model knows"]
+    first, second = episode["classes"][:2]
+    assert episode["suspects"] == [{"image": 0, "label": first, "likelier": second, "times": 40.5}]
     assert episode["adapt_seconds"] == 0.5
 
 

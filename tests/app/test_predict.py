@@ -50,7 +50,7 @@ def test_predictions_are_in_the_order_of_the_images(client: TestClient, ready: s
         assert list(one["probabilities"]) == [f"class {number}" for number in range(4)]
         assert one["probability"] == max(one["probabilities"].values()) == one["probabilities"][one["label"]]
         assert sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-6)
-        assert one["novelty"] is None  # this classifier does not estimate novelty
+        assert (one["novelty"], one["known"]) == (None, None)  # this classifier does not estimate novelty
 
 
 @pytest.mark.parametrize("logit", [0.0, 17.844])  # ONNX Runtime's sigmoid of the second value is 1.0000001
@@ -62,7 +62,8 @@ def test_novelty_is_a_probability(
     worker.adapt(id)
     answer = predict(client, id, png(0))
     assert answer.status_code == 200, answer.text
-    assert answer.json()["predictions"][0]["novelty"] == (1 if logit else 0.5)
+    (found,) = answer.json()["predictions"]
+    assert (found["novelty"], found["known"]) == ((1, False) if logit else (0.5, True))
 
 
 def test_every_request_format_gives_the_same_predictions(client: TestClient, ready: str) -> None:

@@ -1,6 +1,6 @@
 """Three episodes of synthetic glyphs, and the shipped model's adaptations to them."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ def result(model: MetaModel, name: str) -> Result:
         "parameters_kept": adapted.parameters_kept,
         "support_accuracy": adapted.support_accuracy,
         "leave_one_out_accuracy": adapted.leave_one_out_accuracy,
+        "suspects": [astuple(suspect) for suspect in adapted.suspects],
         "warnings": list(adapted.warnings),
     }
     logits = Classifier.from_bytes(adapted.artifact).logits(images[is_query])

@@ -1,7 +1,7 @@
 """Calibration and novelty against cases calculated by hand, and in the artifact."""
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ from lamanas_core.adapt.adapted import adapt, adapt_to
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.config import Calibration
+from lamanas_core.config import Calibration, Config, Novelty
 from lamanas_core.data.episodes import out_of_class, to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.heads import FittedHead, FittedPrototypes
-from lamanas_core.measure.calibrate import _fitted_temperature, calibrated
+from lamanas_core.heads import FittedPrototypes
+from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes
@@ -40,18 +40,87 @@ def test_the_auroc_by_hand() -> None:
     assert auroc(novel, novel) == 0.5
 
 
-def test_the_distance_ratio_by_hand() -> None:
+def test_the_distance_to_the_classes_by_hand() -> None:
     config = replace(MINIATURE, calibration=Calibration(temperature=2.0))
-    features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0]]), torch.arange(3)
+    features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1, 2, 2])
     head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
     assert isinstance(head, FittedPrototypes)
-    # The squared distances to the nearest neighbours are 16, 16 and 36, with two features.
-    assert head.spread().item() == pytest.approx((8 + 8 + 18) / 3)
-    queries = torch.tensor([[1.0, 1.0]])
-    assert head.log_distance_ratio(queries).item() == pytest.approx(math.log(1.0 / (34 / 3)), rel=1e-4)
+    assert head.sizes.tolist() == [1, 1, 2]
+    # (3, 1): squared distances of 10, 18 and 10, with two features.
+    queries = torch.tensor([[1.0, 1.0], [3.0, 1.0]])
+    assert head.log_distance(queries, 0.0).tolist() == pytest.approx([math.log(1.0), math.log(5.0)], abs=1e-5)
+    # Divided by 2 ** 0.5 for classes of one image and by 1.5 ** 0.5 for that of two.
+    expected = [math.log(1 / 2**0.5), math.log(5 / 2**0.5)]
+    assert head.log_distance(queries, 0.5).tolist() == pytest.approx(expected, abs=1e-5)
     logits = head.logits(queries)[0]
     assert (logits[0] - logits[1]).item() == pytest.approx(3.0 / 2 * (10 - 2) / 2)
-    assert FittedHead(torch.ones(2, 2), torch.ones(2)).log_distance_ratio(queries) is None
+
+
+def samples(inside: Tensor, outside: Tensor, sizes: int = 5) -> tuple[Tensor, Tensor]:
+    """Distances with log(1 + 1 / ``sizes``) beside them."""
+    of_size = math.log(1 + 1 / sizes)
+    return tuple(torch.stack([x, torch.full_like(x, of_size)], dim=1) for x in (inside, outside))  # type: ignore[return-value]
+
+
+def test_the_fitted_novelty_grows_with_distance_and_five_of_a_hundred_known_images_exceed_its_threshold() -> None:
+    source = torch.Generator().manual_seed(0)
+    inside, outside = torch.randn(2000, generator=source) - 2, torch.randn(2000, generator=source)
+    novelty = fitted_novelty(*samples(inside, outside), 0.05)
+    assert novelty is not None
+    # The log odds of two normal distributions of unit variance at -2 and 0: 2 (r + 1), where r is relative to size 5.
+    assert novelty.slope == pytest.approx(2, rel=0.1)
+    assert novelty.centre + math.log(1.2) * novelty.spread == pytest.approx(-1, abs=0.1)
+    relative = inside - novelty.spread * math.log(1.2)
+    above = torch.sigmoid(novelty.slope * (relative - novelty.centre)) > novelty.threshold
+    assert float(above.float().mean()) == pytest.approx(0.05, abs=0.005)
+
+
+def test_the_fitted_novelty_allows_for_class_means_of_few_images() -> None:
+    """Distances that grow with (1 + 1 / m) to the power of 0.7."""
+    source = torch.Generator().manual_seed(0)
+    known: list[Tensor] = []
+    novel: list[Tensor] = []
+    for m in (1, 2, 5):
+        shift = 0.7 * math.log(1 + 1 / m)
+        inside, outside = (torch.randn(3000, generator=source) + shift - 2, torch.randn(3000, generator=source) + shift)
+        for part, found in zip((known, novel), samples(inside, outside, m), strict=True):
+            part.append(found)
+    novelty = fitted_novelty(torch.cat(known), torch.cat(novel), 0.05)
+    assert novelty is not None
+    assert novelty.spread == pytest.approx(0.7, abs=0.1)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_separable_distances_give_a_finite_steep_novelty(scale: float) -> None:
+    inside, outside = torch.linspace(-3, -1, 50) * scale, torch.linspace(1, 3, 50) * scale
+    novelty = fitted_novelty(*samples(inside, outside), 0.05)
+    assert novelty is not None
+    assert all(math.isfinite(value) for value in astuple(novelty))
+    assert novelty.slope * scale > 1
+    assert abs(novelty.centre + novelty.spread * math.log(1.2)) < 0.2 * scale
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        (torch.full((20,), -20.7), torch.full((20,), -20.7)),  # a network whose features are all equal
+        (torch.linspace(0, 1, 20), torch.linspace(-1, 0.5, 20)),  # novel images nearer than known ones
+        (torch.full((20,), torch.nan), torch.linspace(0, 1, 20)),
+        (torch.linspace(0, 1, 20), torch.full((20,), torch.inf)),
+    ],
+    ids=["constant", "inverted", "not a number", "infinite"],
+)
+def test_distances_that_tell_nothing_give_no_novelty_instead_of_a_wrong_one(inside: Tensor, outside: Tensor) -> None:
+    assert fitted_novelty(*samples(inside, outside), 0.05) is None
+
+
+def test_a_card_from_before_this_novelty_is_read_without_it() -> None:
+    card = MINIATURE.to_json()
+    card["calibration"] = {"temperature": 0.8, "novelty_centre": -0.4, "novelty_slope": 5.7}
+    assert Config.from_json(card).calibration == Calibration(0.8, None)
+    novelty = Novelty(-1.0, 5.0, 0.3, 0.7)
+    again = Config.from_json(replace(MINIATURE, calibration=Calibration(0.8, novelty)).to_json())
+    assert again.calibration == Calibration(0.8, novelty)
 
 
 def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty() -> None:
@@ -71,13 +140,38 @@ def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty(
         fitted, support, np.arange(6) // 2, list("abc"), steps=0, seed=0, device="cpu", on_step=lambda *_: None
     )
     queries = images[[5, 17, 40]]
-    calibration = fitted.config.calibration
-    ratio = adapted.network.log_distance_ratio(queries.float() / 255)
-    assert ratio is not None
-    expected = torch.sigmoid(calibration.novelty_slope * (ratio - calibration.novelty_centre))
-    novelty = Classifier.from_bytes(adapted.artifact).novelty(queries.numpy())
-    np.testing.assert_allclose(novelty, expected.detach().numpy(), atol=1e-4)
-    assert novelty[2] > novelty[:2].max()
+    novelty = fitted.config.calibration.novelty
+    assert novelty is not None
+    head = adapted.network.head
+    assert isinstance(head, FittedPrototypes)
+    with torch.no_grad():
+        distance = head.log_distance(adapted.network.embed(queries.float() / 255), novelty.spread)
+    expected = torch.sigmoid(novelty.slope * (distance - novelty.centre)).numpy()
+    answers = Classifier.from_bytes(adapted.artifact).answers(queries.numpy())
+    assert answers.novelty is not None
+    assert answers.known is not None
+    np.testing.assert_allclose(answers.novelty, expected, atol=1e-4)
+    assert answers.novelty[2] > answers.novelty[:2].max()
+    np.testing.assert_array_equal(answers.known, answers.novelty <= np.float32(novelty.threshold))
+    # The threshold decides: with one between the two, the third image alone is unknown.
+    between = replace(novelty, threshold=float(answers.novelty[:2].max() + answers.novelty[2]) / 2)
+    config = replace(fitted.config, calibration=replace(fitted.config.calibration, novelty=between))
+    other = MetaModel(fitted.parameters, fitted.card | {"config": config.to_json()})
+    adapted = adapt(
+        other, support, np.arange(6) // 2, list("abc"), steps=0, seed=0, device="cpu", on_step=lambda *_: None
+    )
+    known = Classifier.from_bytes(adapted.artifact).answers(queries.numpy()).known
+    assert known is not None
+    assert known.tolist() == [True, True, False]
+
+
+def test_a_model_without_calibrated_novelty_does_not_claim_to_know() -> None:
+    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    images = torch.randint(0, 256, (4, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    labels = np.array([0, 0, 1, 1])
+    adapted = adapt(model, images, labels, ["a", "b"], steps=0, seed=0, device="cpu", on_step=lambda *_: None)
+    answers = Classifier.from_bytes(adapted.artifact).answers(images)
+    assert (answers.novelty, answers.known) == (None, None)
 
 
 def query_entropy(model: MetaModel, classes: ImageClasses) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.artifact import Classifier
+from lamanas_core.artifact import Answers, Classifier
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.measure import evaluate as evaluation
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate, measured_on
@@ -27,20 +27,19 @@ KEPT = (100, 300)
 
 @dataclass(frozen=True)
 class FixedClassifier:
-    """Predicts ``PREDICTED`` with the probability ``CONFIDENCE``. The novelty of an image is its mean pixel value."""
+    """Predicts ``PREDICTED`` with the probability ``CONFIDENCE``. The novelty of an image is its mean pixel value, and
+    it is known if that is below 5.
+    """
 
     number: int
 
-    def answers(self, images: Array) -> tuple[Array, Array]:
+    def answers(self, images: Array) -> Answers:
         predicted = np.eye(2)[PREDICTED[self.number]]
-        return np.where(predicted == 1, CONFIDENCE, 1 - CONFIDENCE), self.novelty(images)
-
-    def novelty(self, images: Array) -> Array:
-        novelty: Array = images.mean((1, 2, 3))
-        return novelty
+        novelty = images.mean((1, 2, 3))
+        return Answers(np.where(predicted == 1, CONFIDENCE, 1 - CONFIDENCE), novelty, novelty < 5)
 
     def logits(self, images: Array) -> Array:
-        logits: Array = np.log(self.answers(images)[0])
+        logits: Array = np.log(self.answers(images).probabilities)
         return logits
 
 
@@ -87,14 +86,15 @@ def test_accuracy_interval_parameters_and_calibration_by_hand(adaptations: list[
 def test_novelty_is_measured_on_classes_outside_the_episode_if_there_are_any(
     adaptations: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert evaluate(model(), classes(2), CONFIG, lambda number: None).novelty_auroc is None
+    assert evaluate(model(), classes(2), CONFIG, lambda number: None).called_unknown is None
     adaptations.clear()
     # As novel as the queries: ties count half.
     assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 0.5
     adaptations.clear()
     bright = torch.full((4, 1, 8, 8), 9, dtype=torch.uint8)
     monkeypatch.setattr(evaluation, "out_of_class", lambda *_: bright)
-    assert evaluate(model(), classes(3), CONFIG, lambda number: None).novelty_auroc == 1.0
+    result = evaluate(model(), classes(3), CONFIG, lambda number: None)
+    assert (result.novelty_auroc, result.called_unknown) == (1.0, (0.0, 1.0))
 
 
 def test_the_document_states_the_number_of_steps_taken(adaptations: list[dict[str, object]]) -> None:

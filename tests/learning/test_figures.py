@@ -26,7 +26,15 @@ def points(pair: list[float]) -> str:
 
 @pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
 def test_quoted_runs_are_of_the_shipped_model(path: Path) -> None:
-    assert read(path)["model_version"] == MetaModel.from_bytes(*shipped()).version
+    """Accuracies may be those of an earlier version that differs in its calibration of novelty alone."""
+    model, run = MetaModel.from_bytes(*shipped()), read(path)
+    versions = {model.version}
+    for version, calibration in model.card["earlier_calibrations"].items():
+        config = model.card["config"] | {"calibration": calibration}
+        assert MetaModel(model.parameters, {"config": config}).version == version
+        assert calibration["temperature"] == model.config.calibration.temperature
+        versions |= {version} if run.get("novelty_auroc") is None else set()
+    assert run["model_version"] in versions
 
 
 @pytest.mark.parametrize("path", [path for path in EVALUATIONS if "accuracy" in read(path)], ids=lambda path: path.stem)

@@ -40,9 +40,11 @@ TABLE: Mapping[str, str] = {
     "app/store/registry.py": "store/registry store/lease",
     "app/store/workers.py": "workers/reconciler app/telemetry app/operation",
     "lamanas_core/adapt/adapted.py": (
-        "learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
+        "learning/held_out learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
     ),
     "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks learning/artifact goldens/goldens",
+    "lamanas_core/adapt/foreign.py": "learning/foreign learning/artifact",
+    "lamanas_core/adapt/held_out.py": "learning/held_out",
     "lamanas_core/adapt/inner.py": (
         "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),

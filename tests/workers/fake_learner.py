@@ -33,6 +33,14 @@ NO_CELLS = Genotype(normal=(), reduction=())
 
 
 @dataclass(frozen=True)
+class Suspect:
+    row: int
+    label: int
+    likelier: int
+    times: float
+
+
+@dataclass(frozen=True)
 class Adapted:
     artifact: bytes
     losses: tuple[float, ...]
@@ -41,6 +49,7 @@ class Adapted:
     parameters_total: int = 2
     support_accuracy: float = 1.0
     leave_one_out_accuracy: float | None = None
+    suspects: tuple[Suspect, ...] = (Suspect(1, 0, 1, 20.5),)
     warnings: tuple[str, ...] = ()
 
 
