@@ -37,6 +37,8 @@ def add_parser(commands: Any) -> None:
     show.add_json(glyphs)
     digits = sets.add_parser("digits", help="scikit-learn's handwritten digits (needs scikit-learn)")
     digits.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
+    noise = sets.add_parser("noise", help="images that nothing can be learned from")
+    noise.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
     typefaces = sets.add_parser("typefaces", help="letters and digits in matplotlib's typefaces (needs matplotlib)")
     typefaces.add_argument("--to", type=Path, required=True, help="new folder to put the class folders in")
 
@@ -57,6 +59,12 @@ def run(args: argparse.Namespace) -> int:
 
         _unpack(typefaces.write_folders, args.to, "matplotlib is not installed: pip install 'lamanas[plots]'")
         print(f"{args.to}: 62 letters and digits in 21 typefaces each: DejaVu, STIX and Computer Modern")
+        return 0
+    if args.name == "noise":
+        from lamanas_core.data.sources import noise
+
+        _unpack(noise.write_folders, args.to, "")
+        print(f"{args.to}: {noise.CLASSES} classes of {noise.IMAGES} images of noise")
         return 0
     _glyphs(args.to, args.classes, args.images, args.seed, colour=args.colour)
     if args.json:

@@ -40,6 +40,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="compare parts of the adaptation on the same episodes; always prints JSON",
     )
+    parser.add_argument(
+        "--told",
+        action="store_true",
+        help="compare what a client is told of an episode with the truth; always prints JSON",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
 
@@ -52,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from lamanas_core.devices import choose_device
     from lamanas_core.measure.ablate import ablate
     from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
+    from lamanas_core.measure.told_and_true import told_and_true
     from lamanas_core.meta_model import MetaModel, read, shipped
     from lamanas_core.train.trained_classes import recognised, split_of_run, trained_digests
 
@@ -82,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
         if trained:
             _say_trained(trained, len(classes), args)
         about = {"split": args.split, "trained_classes": len(trained) if digests else None}
-        if args.ablate:
-            compared = ablate(model, classes, config, lambda n: _show(n, args.episodes))
+        if args.ablate or args.told:
+            compare = ablate if args.ablate else told_and_true
+            compared = compare(model, classes, config, lambda n: _show(n, args.episodes))
             print(json.dumps(asdict(config) | about | {"model_version": model.version} | compared))
             return 0
         result = evaluate(model, classes, config, lambda n: _show(n, args.episodes))

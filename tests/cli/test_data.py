@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -58,6 +59,16 @@ def test_an_existing_file_at_the_path_is_named(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "file").write_text("")
     assert glyphs(tmp_path / "file") == 1
     assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_noise_is_written_to_twenty_folders(tmp_path: Path) -> None:
+    assert main(["data", "noise", "--to", str(tmp_path / "noise")]) == 0
+    written = files(tmp_path / "noise")
+    assert len(written) == 240
+    images = [np.asarray(Image.open(path), dtype=float).ravel() for path in sorted((tmp_path / "noise").rglob("*.png"))]
+    related = np.corrcoef(images)
+    # Of 784 independent values, even in one class: a standard error of 0.036.
+    assert np.abs(related - np.eye(240)).max() < 0.2
 
 
 def test_digits_are_written_to_one_folder_each(tmp_path: Path) -> None:

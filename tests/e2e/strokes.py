@@ -44,6 +44,19 @@ def draw(page: Page, pad: Locator, symbol: str, seed: int) -> None:
         page.mouse.up()
 
 
+def scribble(page: Page, pad: Locator) -> None:
+    """Fills the pad's middle with a zigzag, which is no symbol."""
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    for turn in range(1, 25):
+        x, y = 0.2 + 0.6 * (turn % 2), 0.2 + 0.6 * turn / 24
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+    page.mouse.up()
+
+
 def draw_with_a_finger(page: Page, pad: Locator, symbol: str, seed: int) -> None:
     """The same by touch, as the screen reports it."""
     screen = page.context.new_cdp_session(page)

@@ -1,6 +1,7 @@
 """Making a task and asking about it, in a real browser, on the real service with its real worker."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from tests.e2e.journey import (
     until_ready,
     verdict,
 )
-from tests.e2e.strokes import SYMBOLS, Draw, draw, draw_with_a_finger, draw_with_a_pen
+from tests.e2e.strokes import SYMBOLS, Draw, draw, draw_with_a_finger, draw_with_a_pen, scribble
 
 
 def test_three_drawn_symbols_are_told_apart(page: Page) -> None:
@@ -43,6 +44,29 @@ def test_three_drawn_symbols_are_told_apart(page: Page) -> None:
         graph = page.get_by_role("img", name=f"{name} cell")
         # Every edge that was kept, and those of the meta-model that it was adapted from.
         assert 0 < graph.locator(".kept").count() <= graph.locator(".was").count()
+
+
+def test_a_drawing_that_is_none_of_the_classes_is_told_first(page: Page) -> None:
+    draw_task(page, shots=3)
+    adapt(page)
+    pad = page.get_by_label("Query pad")
+    scribble(page, pad)
+    expect(verdict(page)).to_contain_text("None of these? It looks most like Symbol")
+    button(page, "Clear").click()
+    draw(page, pad, "Symbol B", seed=99)
+    expect(verdict(page)).to_have_text("Symbol B")
+
+
+def test_labels_that_the_other_images_contradict_are_listed(service: Service, page: Page) -> None:
+    first, second, third = pngs(3, 5)
+    first[4], second[4] = second[4], first[4]
+    open_episode(page, service, made_episode(service, [first, second, third]))
+    doubts = page.get_by_role("region", name="Doubtful labels")
+    expect(doubts.get_by_role("listitem")).to_have_count(2)
+    expect(doubts).to_contain_text("labelled class 0, looks more like class 1")
+    expect(doubts).to_contain_text("labelled class 1, looks more like class 0")
+    doubts.get_by_role("link", name="Look at the images and correct them").click()
+    expect(page).to_have_url(re.compile(r"#/episodes/\w+/correct$"))
 
 
 @pytest.mark.parametrize("hand", [draw_with_a_finger, draw_with_a_pen])

@@ -1,0 +1,104 @@
+"""Compares what a client is told of an episode with the truth."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamanas_core.adapt.adapted import Adapted, adapt
+from lamanas_core.artifact import Answers, Classifier
+from lamanas_core.data.episodes import Episode, out_of_class
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.measure.evaluate import EvaluationConfig, sampled
+from lamanas_core.measure.metrics import mean_and_interval
+from lamanas_core.meta_model import MetaModel
+
+# One support image in this many gets a wrong label, to measure how many of them are found.
+IMAGES_PER_WRONG_LABEL = 20
+
+
+def told_and_true(
+    model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
+) -> dict[str, Any]:
+    """What a client is told, and the truth, over ``config.episodes`` episodes. ``on_episode``: see ``evaluate``.
+
+    ``accuracy`` on new images, its ``estimate`` (``Adapted.leave_one_out_accuracy``) and their ``difference`` by
+    episode, each as mean and half-width of the 95 % confidence interval; the last two None without an estimate.
+    ``warned``: the fraction of episodes with a warning. ``called_unknown``: the fractions of new images and of
+    out-of-class images that are called unknown, each None if there are none. ``suspects``: where one label in
+    ``IMAGES_PER_WRONG_LABEL`` is wrong, ``recall`` (of the wrong labels, the fraction that is found) and ``precision``
+    (of the labels that are found, the fraction that is wrong); ``false_per_image`` where all labels are right.
+    """
+    pairs, warned, inside, outside = [], [], [], []
+    wrong, named, both, false, images = 0, 0, 0, 0, 0
+    generator = torch.Generator().manual_seed(config.seed + 1)
+    for number, episode in enumerate(sampled(classes, config)):
+        ways = episode.ways
+        adapted = _adapted(model, episode, episode.support_labels, config.steps, config)
+        artifact = Classifier.from_bytes(adapted.artifact)
+        answers = artifact.answers(episode.queries.numpy())
+        right = answers.probabilities.argmax(1) == episode.query_labels.numpy()
+        pairs.append((float(right.mean()), adapted.leave_one_out_accuracy))
+        warned.append(bool(adapted.warnings))
+        inside += _unknown(answers)
+        if len(classes) > ways:
+            others = out_of_class(classes, episode, len(episode.queries), generator)
+            outside += _unknown(artifact.answers(others.numpy()))
+        false, images = false + len(adapted.suspects), images + len(episode.support)
+        labels, changed = with_wrong_labels(episode.support_labels, ways, generator)
+        # Suspects are found before the first step.
+        found = {one.row for one in _adapted(model, episode, labels, 0, config).suspects}
+        wrong, named, both = wrong + len(changed), named + len(found), both + len(found & changed)
+        on_episode(number + 1)
+    estimates = [estimate for _, estimate in pairs if estimate is not None]
+    return {
+        "accuracy": mean_and_interval([accuracy for accuracy, _ in pairs]),
+        "estimate": mean_and_interval(estimates) if estimates else None,
+        "difference": mean_and_interval([e - a for a, e in pairs if e is not None]) if estimates else None,
+        "warned": sum(warned) / len(warned),
+        "called_unknown": [float(np.mean(part)) if part else None for part in (inside, outside)],
+        "suspects": {
+            "recall": both / wrong,
+            "precision": both / named if named else None,
+            "false_per_image": false / images,
+        },
+    }
+
+
+def with_wrong_labels(labels: Tensor, ways: int, generator: torch.Generator) -> tuple[Tensor, set[int]]:
+    """A copy of ``labels``, int64 (n,) in 0..``ways``-1, with one in ``IMAGES_PER_WRONG_LABEL`` wrong, and the rows of
+    those. No class loses its only image.
+    """
+    counts = torch.bincount(labels, minlength=ways)
+    changed, rows = labels.clone(), set[int]()
+    for row in torch.randperm(len(labels), generator=generator).tolist():
+        if len(rows) == max(1, len(labels) // IMAGES_PER_WRONG_LABEL):
+            break
+        if counts[labels[row]] > 1:
+            shift = int(torch.randint(1, ways, (), generator=generator))
+            changed[row] = (labels[row] + shift) % ways
+            counts[labels[row]] -= 1
+            rows.add(row)
+    return changed, rows
+
+
+def _unknown(answers: Answers) -> list[float]:
+    """The fraction of the images that are called unknown; empty if novelty is not measured."""
+    return [] if answers.known is None else [1 - float(answers.known.mean())]
+
+
+def _adapted(
+    model: MetaModel, episode: Episode, labels: Tensor, steps: int | None, config: EvaluationConfig
+) -> Adapted:
+    return adapt(
+        model,
+        episode.support.numpy(),
+        labels.numpy(),
+        [str(i) for i in range(episode.ways)],
+        steps=steps,
+        seed=config.seed,
+        device=config.device,
+        on_step=lambda step, steps, loss: None,
+    )
