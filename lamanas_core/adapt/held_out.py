@@ -4,7 +4,7 @@ The classifier itself has learned from every support image, so that its accuracy
 with random labels would be classified correctly as well.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,8 +41,8 @@ def held_out_accuracy(embed: Embed, labels: Tensor, ways: int, generator: torch.
     """An estimate in 0..1 of the accuracy on new images, from support images that the adaptation did not see.
 
     ``embed`` is called with a random half of each class; the images of the other half are then compared with class
-    means computed without them. This classifier has one image less in each class than the real one. Its error as a
-    function of the n images of a class is taken to be c + d / n, where d is found with class means of one image, and
+    means computed without them. This classifier has one image less in each class than the real one. Its error for a
+    class of n images is taken to be c + d / n, where d is found with single images of a class instead of its mean, and
     the estimate is corrected by that, also for classes of one image, which cannot be judged. ``labels``: int64 (n,).
     None if each class has only one image.
     """
@@ -51,8 +51,8 @@ def held_out_accuracy(embed: Embed, labels: Tensor, ways: int, generator: torch.
     if not bool(judged.any()):
         return None
     features = embed(half)
-    accuracy = _accuracy(features, labels, ways, _without_each(labels, ways, judged))
-    by_one_image = _accuracy(features, labels, ways, _with_one_each(labels, ways, judged))
+    accuracy = _by_means_without_each(features, labels, ways, judged)
+    by_one_image = _by_one_image(features, labels, ways, judged)
     sizes = class_sizes(labels, ways).double()
     per_mean = 1 / (sizes[labels[judged]] - 1)  # 1 / n for the class means that the images were compared with
     apart = 1 - float(per_mean.mean())
@@ -88,41 +88,36 @@ def _half(labels: Tensor, ways: int, generator: torch.Generator) -> Tensor:
     return torch.cat(rows).sort().values.to(labels.device)
 
 
-# In each round the rows that make up the class means, and the rows that are compared with them; both bool (n,).
-Rounds = Iterator[tuple[Tensor, Tensor]]
-
-
-def _without_each(labels: Tensor, ways: int, judged: Tensor) -> Rounds:
-    """Every judged image against the class means of the others.
+def _by_means_without_each(features: Tensor, labels: Tensor, ways: int, judged: Tensor) -> float:
+    """The fraction of the ``judged`` images, bool (n,), whose nearest class mean is that of the others of their class.
 
     In each round all classes lose one judged image, if they have any: if only the image's own class lost one, images of
     noise would be classified worse than at random.
     """
     places, counts = _places(labels, ways, judged), class_sizes(labels[judged], ways)[labels]
+    right = compared = 0
     for turn in range(int(counts.max())):
-        left_out = judged & (places == turn % counts.clamp(min=1))
-        yield ~left_out, judged & (places == turn)
+        kept = ~(judged & (places == turn % counts.clamp(min=1)))
+        asked = judged & (places == turn)
+        centres = prototypes(features[kept], labels[kept], ways)
+        nearest = torch.cdist(features[asked], centres).argmin(1)
+        right, compared = right + int((nearest == labels[asked]).sum()), compared + len(nearest)
+    return right / compared
 
 
-def _with_one_each(labels: Tensor, ways: int, judged: Tensor) -> Rounds:
-    """The judged images against each image of their class, which stands for its class with one image of every other."""
-    everything = torch.ones_like(judged)
-    places, counts = _places(labels, ways, everything), class_sizes(labels, ways)[labels]
-    for turn in range(int(counts.max())):
-        kept = places == turn % counts
-        yield kept, judged & ~kept
+def _by_one_image(features: Tensor, labels: Tensor, ways: int, judged: Tensor) -> float:
+    """The mean fraction, over the ``judged`` images, of the other images of their class that are nearer than the
+    nearest mean of another class.
+    """
+    to_means = torch.cdist(features, prototypes(features, labels, ways))
+    to_others = to_means.scatter(1, labels[:, None], torch.inf).amin(1)
+    nearer = torch.cdist(features, features) < to_others[:, None]
+    same = (labels[:, None] == labels).fill_diagonal_(False)
+    fractions = (nearer & same).sum(1) / same.sum(1).clamp(min=1)
+    return float(fractions[judged].mean())
 
 
 def _places(labels: Tensor, ways: int, chosen: Tensor) -> Tensor:
     """The place, from 0, of each of the ``chosen`` images among those of its class, int64 (n,); otherwise undefined."""
     own = (labels[:, None] == torch.arange(ways, device=labels.device)) & chosen[:, None]
     return own.cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
-
-
-def _accuracy(features: Tensor, labels: Tensor, ways: int, rounds: Rounds) -> float:
-    right = compared = 0
-    for kept, asked in rounds:
-        centres = prototypes(features[kept], labels[kept], ways)
-        nearest = torch.cdist(features[asked], centres).argmin(1)
-        right, compared = right + int((nearest == labels[asked]).sum()), compared + len(nearest)
-    return right / compared
