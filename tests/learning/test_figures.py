@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
 EVALUATIONS = sorted((DOCS / "evaluation").glob("*.json"))
+TOLD = (DOCS / "told.md").read_text("utf-8")
 TRAINING = (DOCS / "training.md").read_text("utf-8")
 
 
@@ -57,6 +58,34 @@ def test_the_gain_of_adaptation_in_the_document_is_that_of_the_runs(path: Path) 
         points(found["learned"]["over_best_cross_entropy"]),
     )
     assert " | ".join(cells) in TRAINING
+
+
+@pytest.mark.parametrize("path", [path for path in EVALUATIONS if "estimate" in read(path)], ids=lambda path: path.stem)
+def test_what_clients_are_told_in_the_document_is_that_of_the_runs(path: Path) -> None:
+    found = read(path)
+    assert " | ".join(told_cells(found)) in TOLD
+
+
+def told_cells(found: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table in docs/told.md, without its name."""
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f}"
+
+    known, others = found["called_unknown"]
+    estimate, difference = found["estimate"] or [None], found["difference"]
+    return (
+        percent(found["accuracy"][0]),
+        "-" if found["estimate"] is None else percent(found["estimate"][0]),
+        "-"
+        if found["difference"] is None
+        else f"{100 * found['difference'][0]:+.1f} ± {100 * found['difference'][1]:.1f}",
+        percent(found["warned"]),
+        percent(known),
+        percent(others),
+        percent(found["suspects"]["recall"]),
+        percent(found["suspects"]["precision"]),
+    )
 
 
 def test_the_table_in_the_document_is_generated_from_the_runs() -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.store.clients import SyncStore
 from cli import remote
 from cli.main import main
 from lamanas_client import operations
+from tests.app import playing
 from tests.app.playing import CARD, Worker, classifier, png
 from tests.cli.remote.conftest import Lamanas
 from tests.conftest import PrivateRedis
@@ -42,10 +44,25 @@ def test_adapt_predict_export_and_delete(signed_in: Lamanas, worker: Worker, fol
     assert [one["id"] for one in signed_in.json("episodes")] == [id]
     shown = signed_in("episodes", "show", id)
     assert "alpha (2), beta (2)" in shown
-    assert "warning        unlike what the model knows" in shown
+    fields = [line.split(maxsplit=1) for line in shown.splitlines()]
+    assert ["warning", "unlike what the model knows"] in fields
+    assert ["new", "images  about 75.0 % classified correctly (estimate)"] in fields
+    assert ["doubtful", "image 0, labelled alpha, is 40 times as likely beta"] in fields
     assert signed_in.json("episodes", "show", id)["name"] == "letters"
     assert signed_in.json("episodes", "delete", id) == {"deleted": [id]}
     assert signed_in("episodes").splitlines()[1:] == []
+
+
+@pytest.mark.parametrize(("logit", "label"), [(0.0, "beta"), (3.0, "none of these? (beta)")])
+def test_an_image_of_no_class_is_told_with_the_most_similar_class(
+    logit: float, label: str, signed_in: Lamanas, worker: Worker, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playing, "classifier", partial(playing.classifier, novelty_logit=logit))
+    id = signed_in.json("adapt", folder)["id"]
+    worker.adapt(id)
+    image = folder / "beta" / "0.png"
+    (_, row) = signed_in("predict", id, image).splitlines()
+    assert row.removeprefix(f"{image}  ").startswith(f"{label}  ")
 
 
 def test_watching_prints_each_step_and_then_the_genotype(
