@@ -76,10 +76,8 @@ def told_cells(found: dict[str, Any]) -> tuple[str, ...]:
     estimate, difference = found["estimate"] or [None], found["difference"]
     return (
         percent(found["accuracy"][0]),
-        "-" if found["estimate"] is None else percent(found["estimate"][0]),
-        "-"
-        if found["difference"] is None
-        else f"{100 * found['difference'][0]:+.1f} ± {100 * found['difference'][1]:.1f}",
+        percent(estimate[0]),
+        "-" if difference is None else f"{100 * difference[0]:+.1f} ± {100 * difference[1]:.1f}",
         percent(found["warned"]),
         percent(known),
         percent(others),

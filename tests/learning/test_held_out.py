@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lamanas_core.adapt import adapted as adapting
 from lamanas_core.adapt.adapted import adapt
-from lamanas_core.adapt.held_out import DOUBT, Embed, Suspect, held_out_accuracy, suspects
+from lamanas_core.adapt.held_out import DOUBT, Embed, Suspect, _by_one_image, held_out_accuracy, suspects
 from lamanas_core.heads import prototypes
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.learning.helpers import glyph_support
@@ -83,6 +83,15 @@ def test_an_image_is_compared_with_class_means_without_it() -> None:
     assert estimate(apart, torch.tensor([0, 1, 1, 0])) is not None
 
 
+def test_an_image_is_compared_with_the_other_single_images_of_its_class() -> None:
+    features, labels = torch.tensor([[0.0], [10.0], [1.0], [1.5]]), torch.tensor([0, 0, 1, 1])
+    # The mean of class 1, 1.25, is nearer to either image of class 0 than the other one is; in class 1 the other image
+    # is the nearer one.
+    for judged, expected in (([0], 0.0), ([1], 0.0), ([2], 1.0), ([0, 2], 0.5)):
+        chosen = torch.zeros(4, dtype=torch.bool).index_fill(0, torch.tensor(judged), True)
+        assert _by_one_image(features, labels, 2, chosen) == expected
+
+
 def test_noise_with_random_labels_is_not_reported_as_learned(model: MetaModel) -> None:
     rng = np.random.default_rng(0)
     found = []
@@ -111,6 +120,19 @@ def test_the_images_set_aside_take_no_part_in_the_steps(model: MetaModel, monkey
     for images in (support, other):
         adapt(model, images, labels, list("abcd"), steps=2, seed=0, device="cpu", on_step=lambda *_: None)
     torch.testing.assert_close(found[0][half], found[1][half], rtol=1e-4, atol=1e-4)
+    learned_from, of = support[half.numpy()], labels[half.numpy()]
+    alone = adapt(
+        model,
+        learned_from,
+        of,
+        list("abcd"),
+        steps=2,
+        seed=0,
+        device="cpu",
+        on_step=lambda *_: None,
+        judged=False,
+    )
+    torch.testing.assert_close(found[0][half], alone.network.features, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(found[0], found[1], rtol=1e-2)
     untouched = torch.tensor([row for row in range(16) if row % 4 >= 2])
     assert bool(found[0][untouched].abs().sum(1).gt(0).all())
