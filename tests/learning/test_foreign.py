@@ -64,17 +64,28 @@ def test_photos_are_told_from_drawings(path: Path) -> None:
     assert "drawings of a test" in found[0][-1]
 
 
-def test_photos_on_white_ground_are_told_from_drawings() -> None:
+def photos_on_white(count: int) -> np.ndarray:
     rng, images = np.random.default_rng(0), []
-    for _ in range(10):
+    for _ in range(count):
         rough = Image.fromarray(rng.integers(60, 220, (12, 12), dtype=np.uint8)).resize(
             (100, 100), Image.Resampling.BICUBIC
         )
         mask = Image.new("L", (100, 100), 0)
         ImageDraw.Draw(mask).ellipse((20, 15, 80, 85), fill=255)
         images.append(preprocessed(Image.composite(rough, Image.new("L", (100, 100), 255), mask)))
-    (warning,) = told(np.stack(images), np.arange(10) // 2)
+    return np.stack(images)
+
+
+def test_photos_on_white_ground_are_told_from_drawings() -> None:
+    (warning,) = told(photos_on_white(10), np.arange(10) // 2)
     assert "look like photos" in warning
+
+
+def test_photos_are_told_from_drawings_among_blank_images() -> None:
+    images = np.concatenate([photos_on_white(3), np.zeros((7, 1, 28, 28), np.uint8)])
+    blank, photos = told(images, np.arange(10) % 5)
+    assert blank.startswith("7 of the images are blank")
+    assert "look like photos" in photos
 
 
 def test_a_class_of_blank_images_is_named() -> None:
