@@ -29,7 +29,8 @@ def told_and_true(
     ``warned``: the fraction of episodes with a warning. ``called_unknown``: the fractions of new images and of
     out-of-class images that are called unknown, each None if there are none. ``suspects``: where one label in
     ``IMAGES_PER_WRONG_LABEL`` is wrong, ``recall`` (of the wrong labels, the fraction that is found) and ``precision``
-    (of the labels that are found, the fraction that is wrong); ``false_per_image`` where all labels are right.
+    (of the labels that are found, the fraction that is wrong), None where there are none; ``false_per_image`` where all
+    labels are right.
     """
     pairs, warned, inside, outside = [], [], [], []
     wrong, named, both, false, images = 0, 0, 0, 0, 0
@@ -60,7 +61,7 @@ def told_and_true(
         "warned": sum(warned) / len(warned),
         "called_unknown": [float(np.mean(part)) if part else None for part in (inside, outside)],
         "suspects": {
-            "recall": both / wrong,
+            "recall": both / wrong if wrong else None,
             "precision": both / named if named else None,
             "false_per_image": false / images,
         },

@@ -44,6 +44,7 @@ def test_accuracies_in_documents_and_card_are_those_of_the_runs(path: Path) -> N
     stated = f"{100 * run['accuracy']:.2f} % ± {100 * run['ci95']:.2f}"
     assert stated in TRAINING
     assert stated in (ROOT / "README.md").read_text("utf-8")
+    assert "{:.1f} % and {:.1f} %".format(*(100 * fraction for fraction in run["called_unknown"])) in TRAINING
     of_the_card = MetaModel.from_bytes(*shipped()).card["metrics"]["test"]
     assert [one["run"] for one in of_the_card if one["accuracy"] == round(run["accuracy"], 5)] == [path.name]
 

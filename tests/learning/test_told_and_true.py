@@ -63,6 +63,12 @@ def test_accuracy_estimate_warnings_unknown_images_and_suspects_by_hand(
     assert done == [1, 2]
 
 
+def test_one_image_of_each_class_has_neither_an_estimate_nor_wrong_labels() -> None:
+    found = told_and_true(model(), classes(3), replace(CONFIG, shots=1), lambda number: None)
+    assert (found["estimate"], found["difference"]) == (None, None)
+    assert found["suspects"] == {"recall": None, "precision": None, "false_per_image": 0.0}
+
+
 def test_episodes_with_all_classes_have_no_out_of_class_images(asked: list[int | None]) -> None:
     assert told_and_true(model(), classes(2), CONFIG, lambda number: None)["called_unknown"] == [0.5, None]
 
