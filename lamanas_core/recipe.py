@@ -202,7 +202,11 @@ class Recipe:
         """The inverse of ``to_json``. Raises TypeError for unknown and missing names."""
         # In cards of earlier models the warm-up's threshold is the network's ``train_threshold``, which was 0.01.
         warm_up = {"threshold": 0.01} | document.get("warm_up", {})
-        return _part(cls(), document | {"warm_up": warm_up})  # type: ignore[no-any-return]
+        # They were calibrated before there was a threshold of novelty; the defaults apply if they are calibrated again.
+        default = CalibrationEpisodes()
+        since = {"novelty_shots": default.novelty_shots, "called_unknown": default.called_unknown}
+        calibration = since | document.get("calibration", {})
+        return _part(cls(), document | {"warm_up": warm_up, "calibration": calibration})  # type: ignore[no-any-return]
 
 
 def _part(default: Any, value: Any) -> Any:

@@ -36,6 +36,12 @@ def test_a_recipe_from_before_the_warm_up_had_its_own_threshold_is_read_back() -
     assert Recipe.from_json(document) == Recipe()
 
 
+def test_a_recipe_from_before_novelty_had_a_threshold_is_read_back() -> None:
+    document = Recipe().to_json()
+    del document["calibration"]["novelty_shots"], document["calibration"]["called_unknown"]
+    assert Recipe.from_json(document) == Recipe()
+
+
 def test_a_recipe_with_an_unknown_or_a_missing_number_is_refused() -> None:
     document = Recipe().to_json()
     del document["warm_up"]["pressure"]
