@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--told",
         action="store_true",
-        help="compare what a client is told of an episode with the truth; always prints JSON",
+        help="compare what the service reports about an episode with the truth; always prints JSON",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")

@@ -94,16 +94,6 @@ class Classifier:
             known = column("known", np.zeros(0, np.bool_))
         return Answers(probabilities, novelty, known)
 
-    def novelty(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 (n, channels, size, size) -> float32 (n,) in 0..1; see ``answers``.
-
-        Raises ValueError if the classifier does not measure novelty.
-        """
-        novelty = self.answers(images).novelty
-        if novelty is None:
-            raise ValueError("this classifier does not measure novelty")
-        return novelty
-
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, channels, size, size) -> float32 (n, classes), each row summing to 1."""
         return self.answers(images).probabilities

@@ -151,8 +151,10 @@ def adapt(
     )
 
 
-def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str) -> Adapted:
-    """``adapt`` to a sampled episode with uint8 images, not judged; class names are the label numbers."""
+def adapt_to(
+    meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str, judged: bool = False
+) -> Adapted:
+    """``adapt`` to a sampled episode with uint8 images; class names are the label numbers."""
     return adapt(
         meta_model,
         episode.support.numpy(),
@@ -162,7 +164,7 @@ def adapt_to(meta_model: MetaModel, episode: Episode, *, steps: int | None, seed
         seed=seed,
         device=device,
         on_step=lambda step, steps, loss: None,
-        judged=False,
+        judged=judged,
     )
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lamanas_core.image_spec import ImageSpec
-
-UInt8Array = npt.NDArray[np.uint8]
+from lamanas_core.images import UInt8Array
 
 # A drawing is strokes on an empty ground. After preprocessing its outermost pixels have next to no ink, and the inside
 # of a broad stroke is full ink, not grey. Averaged over the 25 images of an episode, Omniglot, synthetic glyphs, digits
@@ -36,7 +35,7 @@ def warnings_of(
     rest = support[~blank].astype(np.float32) / 255
     domain = card.get("domain")
     if len(rest) and isinstance(domain, dict):
-        found += _about_photos(rest, domain) if spec.normalise_polarity else _about_brightness(rest, domain)
+        found += _about_photos(rest, domain) if spec.drawings else _about_brightness(rest, domain)
     return tuple(found)
 
 

@@ -1,15 +1,16 @@
-"""Compares what a client is told of an episode with the truth."""
+"""Compares what the service reports about an episode with the truth."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lamanas_core.adapt.adapted import Adapted, adapt
+from lamanas_core.adapt.adapted import adapt_to
 from lamanas_core.artifact import Answers, Classifier
-from lamanas_core.data.episodes import Episode, out_of_class
+from lamanas_core.data.episodes import out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.measure.evaluate import EvaluationConfig, sampled
 from lamanas_core.measure.metrics import mean_and_interval
@@ -22,7 +23,7 @@ IMAGES_PER_WRONG_LABEL = 20
 def told_and_true(
     model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
 ) -> dict[str, Any]:
-    """What a client is told, and the truth, over ``config.episodes`` episodes. ``on_episode``: see ``evaluate``.
+    """What the service reports, and the truth, over ``config.episodes`` episodes. ``on_episode``: see ``evaluate``.
 
     ``accuracy`` on new images, its ``estimate`` (``Adapted.leave_one_out_accuracy``) and their ``difference`` by
     episode, each as mean and half-width of the 95 % confidence interval; the last two None without an estimate.
@@ -35,9 +36,10 @@ def told_and_true(
     pairs, warned, inside, outside = [], [], [], []
     wrong, named, both, false, images = 0, 0, 0, 0, 0
     generator = torch.Generator().manual_seed(config.seed + 1)
+    options: dict[str, Any] = {"seed": config.seed, "device": config.device, "judged": True}
     for number, episode in enumerate(sampled(classes, config)):
         ways = episode.ways
-        adapted = _adapted(model, episode, episode.support_labels, config.steps, config)
+        adapted = adapt_to(model, episode, steps=config.steps, **options)
         artifact = Classifier.from_bytes(adapted.artifact)
         answers = artifact.answers(episode.queries.numpy())
         right = answers.probabilities.argmax(1) == episode.query_labels.numpy()
@@ -50,7 +52,9 @@ def told_and_true(
         false, images = false + len(adapted.suspects), images + len(episode.support)
         labels, changed = with_wrong_labels(episode.support_labels, ways, generator)
         # Suspects are found before the first step.
-        found = {one.row for one in _adapted(model, episode, labels, 0, config).suspects}
+        found = {
+            one.row for one in adapt_to(model, replace(episode, support_labels=labels), steps=0, **options).suspects
+        }
         wrong, named, both = wrong + len(changed), named + len(found), both + len(found & changed)
         on_episode(number + 1)
     estimates = [estimate for _, estimate in pairs if estimate is not None]
@@ -88,18 +92,3 @@ def with_wrong_labels(labels: Tensor, ways: int, generator: torch.Generator) -> 
 def _unknown(answers: Answers) -> list[float]:
     """The fraction of the images that are called unknown; empty if novelty is not measured."""
     return [] if answers.known is None else [1 - float(answers.known.mean())]
-
-
-def _adapted(
-    model: MetaModel, episode: Episode, labels: Tensor, steps: int | None, config: EvaluationConfig
-) -> Adapted:
-    return adapt(
-        model,
-        episode.support.numpy(),
-        labels.numpy(),
-        [str(i) for i in range(episode.ways)],
-        steps=steps,
-        seed=config.seed,
-        device=config.device,
-        on_step=lambda step, steps, loss: None,
-    )

@@ -146,7 +146,7 @@ def test_a_label_is_doubtful_if_another_class_is_ten_times_as_likely() -> None:
     labels = torch.tensor([0, 0, 0, 2, 0])  # class 2 has one image
     found = suspects(logits, labels)
     assert [(one.row, one.label, one.likelier) for one in found] == [(4, 0, 1), (0, 0, 1)]
-    assert found[0].times == 1e6  # no more than this is told
+    assert found[0].times == 1e6  # the largest factor that is reported
     assert found[1].times == pytest.approx(DOUBT * np.exp(0.01), rel=1e-4)
 
 

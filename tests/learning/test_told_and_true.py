@@ -1,4 +1,4 @@
-"""What a client is told of an episode, compared with the truth."""
+"""What the service reports about an episode, compared with the truth."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     def wrong(labels: torch.Tensor, ways: int, generator: torch.Generator) -> tuple[torch.Tensor, set[int]]:
         return labels, {0, 1} if len(recorded) == 1 else {1}
 
-    monkeypatch.setattr(measured, "adapt", adapt)
+    monkeypatch.setattr(measured, "adapt_to", adapt)
     monkeypatch.setattr(measured, "with_wrong_labels", wrong)
     monkeypatch.setattr(Classifier, "from_bytes", lambda artifact: Halves())
     return recorded
