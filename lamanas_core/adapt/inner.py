@@ -1,6 +1,6 @@
 """The task learner Φ_K (inner loop): K gradient steps on θ and α with the learned loss L_φ, φ fixed (Eq. 2)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,13 +128,14 @@ class TaskLearner:
 @dataclass(frozen=True)
 class Point:
     """The state of the inner loop: θ_i and α_i, the loss network's state for all n support images, and Adam's running
-    mean of squared gradients. The latter two are None before the first step and where there is none.
+    mean of squared gradients, (p,) for all p numbers of θ_i and α_i. The latter two are None before the first step and
+    where there is none.
     """
 
     theta: Tensors
     alpha: Tensors
     loss_state: LossState = None
-    squares: tuple[Tensor, ...] | None = None
+    squares: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def take_step(
     if order == "none":
         moved = detached(moved[0]), detached(moved[1])
         state = None if state is None else (state[0].detach(), state[1].detach())
-        squares = None if squares is None else tuple(square.detach() for square in squares)
+        squares = None if squares is None else squares.detach()
     logits = logits if keep_graphs else logits.detach()
     step = Step(k / count, rows, at, log_rates, mixing, logits, loss.detach(), state_before, *moved)
     return step, Point(*moved, state, squares)
@@ -265,12 +266,12 @@ def _gradients(
     learner: TaskLearner,
     loss: Tensor,
     at: tuple[Tensors, Tensors],
-    squares: tuple[Tensor, ...] | None,
+    squares: Tensor | None,
     k: int,
     order: Order,
     *,
     keep_graphs: bool,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
+) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """The directions of the step for the tensors of θ, then of α, and Adam's running mean of squares (None with SGD).
 
     The gradient of skipped operations is 0, so they remain unchanged.
@@ -288,23 +289,29 @@ def _gradients(
     return adam(gradients, squares, k + 1)
 
 
-def adam(
-    gradients: tuple[Tensor, ...], squares: tuple[Tensor, ...] | None, taken: int
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The directions of Adam with β₁ = 0, β₂ = 0.999 and ε = 1e-8, and the new running means of squared gradients.
+def adam(gradients: tuple[Tensor, ...], squares: Tensor | None, taken: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The directions of Adam with β₁ = 0, β₂ = 0.999 and ε = 1e-8, and the new running mean of squared gradients.
 
     A direction is the gradient over the root of the running mean; ``taken``, the number of steps including this one,
-    corrects its bias. ``squares``: the running means so far; None before the first step.
+    corrects its bias. ``squares``: the running mean so far, of all gradients' elements in a row; None before the first
+    step.
     """
-    before = squares if squares is not None else tuple(torch.zeros_like(gradient) for gradient in gradients)
-    after = tuple(
-        torch.lerp(square, gradient.square(), 1 - BETA_2) for square, gradient in zip(before, gradients, strict=True)
-    )
-    unbiased = 1 - BETA_2**taken
-    directions = tuple(
-        gradient / ((square / unbiased).sqrt() + EPSILON) for gradient, square in zip(gradients, after, strict=True)
-    )
-    return directions, after
+    gradient = in_a_row(gradients)
+    before = torch.zeros_like(gradient) if squares is None else squares
+    after = torch.lerp(before, gradient.square(), 1 - BETA_2)
+    direction = gradient / ((after / (1 - BETA_2**taken)).sqrt() + EPSILON)
+    return apart(direction, gradients), after
+
+
+def in_a_row(tensors: Iterable[Tensor]) -> Tensor:
+    """The elements of all tensors as one vector: for hundreds of small tensors, one operation each costs far less."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def apart(row: Tensor, like: Collection[Tensor]) -> tuple[Tensor, ...]:
+    """The inverse of ``in_a_row``: views of ``row`` in the shapes of ``like``."""
+    parts = torch.split(row, [tensor.numel() for tensor in like])
+    return tuple(part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True))
 
 
 def _updated_state(state: LossState, of_rows: LossState, rows: Tensor, n: int) -> LossState:
@@ -328,9 +335,7 @@ def detached(tensors: Tensors) -> Tensors:
 
 def moved_along(tensors: Tensors, gradients: tuple[Tensor, ...], log_rates: Tensor) -> Tensors:
     """Each tensor minus its step size times its gradient; ``log_rates``: one log step size per tensor."""
-    # Unbound at once: the gradient of each indexed element would be as long as the whole vector.
-    rates = log_rates.exp().unbind()
-    return {
-        name: value - rates[i] * gradient
-        for i, ((name, value), gradient) in enumerate(zip(tensors.items(), gradients, strict=True))
-    }
+    sizes = [tensor.numel() for tensor in tensors.values()]
+    rates = log_rates.exp().repeat_interleave(torch.tensor(sizes, device=log_rates.device), output_size=sum(sizes))
+    moved = in_a_row(tensors.values()) - rates * in_a_row(gradients)
+    return dict(zip(tensors, apart(moved, tensors.values()), strict=True))

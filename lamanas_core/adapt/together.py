@@ -25,7 +25,7 @@ def steps_together(
     episodes = len(support)
     theta, alpha = _stacked(parameters.theta, episodes), _stacked(parameters.alpha, episodes)
     state: tuple[Tensor, ...] = ()
-    squares: tuple[Tensor, ...] | None = None
+    squares: Tensor | None = None
     losses = [support.new_zeros(0, episodes)]
     for k in range(count):
         theta, alpha = leaves(theta), leaves(alpha)

@@ -282,9 +282,30 @@ class Network:
         with torch.autocast(self._device_type, torch.bfloat16) if self._half else nullcontext():
             # No tensor of the supernet is shared, and to look for shared ones would take a millisecond.
             features, found = functional_call(
-                self._supernet, dict(theta), (images, weights, moments, batch), tie_weights=False
+                self._supernet, self._used(theta, weights), (images, weights, moments, batch), tie_weights=False
             )
         return features.float() if self._half else features, found
+
+    def _used(self, theta: Mapping[str, Tensor], weights: CellWeights) -> dict[str, Tensor]:
+        """``theta`` without the operations that ``weights`` drops: to set hundreds of parameters takes milliseconds."""
+        owners = self._operation_of
+        return {
+            name: value
+            for name, value in theta.items()
+            if name not in owners or owners[name][2] in weights.kinds[owners[name][0]].kept[owners[name][1]]
+        }
+
+    @cached_property
+    def _operation_of(self) -> dict[str, tuple[str, int, int]]:
+        """Of each parameter that belongs to an operation: the kind of cell, the edge and the operation's index."""
+        found = {}
+        for number in range(len(self.config.cells)):
+            cell = self._supernet.cell(number)
+            for edge in range(len(edges(self.config.nodes))):
+                for operation in range(len(self.config.operations)):
+                    for name, _ in cell.operation(edge, operation).named_parameters():
+                        found[f"cells.{number}.edges.{edge}.{operation}.{name}"] = (cell.kind, edge, operation)
+        return found
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
         """A random θ: He initialisation (normal) for convolutions and torch's uniform one for linear weights.
