@@ -4,7 +4,9 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,28 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--steps", type=numbers.between(0, 10_000), help="K; default: the model's own")
     parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
     parser.add_argument("--uneven", action="store_true", help="a class has any number of images from 1 to --shots")
-    parser.add_argument(
+    comparison = parser.add_mutually_exclusive_group()
+    comparison.add_argument(
         "--ablate",
         action="store_true",
         help="compare parts of the adaptation on the same episodes; always prints JSON",
     )
-    parser.add_argument(
+    comparison.add_argument(
+        "--compare-steps",
+        nargs="+",
+        type=numbers.between(0, 10_000),
+        metavar="K",
+        help="compare these numbers of steps with the first of them on the same episodes; always prints JSON",
+    )
+    comparison.add_argument(
         "--told",
         action="store_true",
         help="compare what the service reports about an episode with the truth; always prints JSON",
+    )
+    parser.add_argument(
+        "--restyled",
+        action="store_true",
+        help="with --compare-steps: redraw each episode in another style, as in training",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
@@ -55,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
     from lamanas_core.data.folders import load_all, load_dataset
     from lamanas_core.devices import choose_device
-    from lamanas_core.measure.ablate import ablate
+    from lamanas_core.measure.ablate import ablate, compare_steps
     from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
     from lamanas_core.measure.told_and_true import told_and_true
     from lamanas_core.meta_model import MetaModel, read, shipped
@@ -63,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.data is None:
         raise CommandError("no data set: give --data or set LAMANAS_OMNIGLOT")
+    if args.steps is not None and (args.ablate or args.compare_steps):
+        raise CommandError(f"--steps has no effect on {'--ablate' if args.ablate else '--compare-steps'}: leave it out")
+    if args.restyled and not args.compare_steps:
+        raise CommandError("--restyled is for --compare-steps only")
     torch.set_num_threads(args.threads)
     try:
         model = MetaModel.from_bytes(*shipped()) if args.model is None else read(args.model)
@@ -87,9 +106,12 @@ def run(args: argparse.Namespace) -> int:
         trained = recognised(classes, digests)
         if trained:
             _say_trained(trained, len(classes), args)
-        about = {"split": args.split, "trained_classes": len(trained) if digests else None}
-        if args.ablate or args.told:
-            compare = ablate if args.ablate else told_and_true
+        about: dict[str, Any] = {"split": args.split, "trained_classes": len(trained) if digests else None}
+        if args.ablate or args.told or args.compare_steps:
+            compare: Callable[..., dict[str, Any]] = ablate if args.ablate else told_and_true
+            if args.compare_steps:
+                compare = partial(compare_steps, counts=args.compare_steps, restyle=args.restyled)
+                about["restyled"] = args.restyled
             compared = compare(model, classes, config, lambda n: _show(n, args.episodes))
             print(json.dumps(asdict(config) | about | {"model_version": model.version} | compared))
             return 0

@@ -13,7 +13,7 @@ from lamanas_core.adapt import onnx
 from lamanas_core.adapt.batches import balanced, drawn
 from lamanas_core.adapt.foreign import warnings_of
 from lamanas_core.adapt.held_out import Suspect, held_out_accuracy, suspects
-from lamanas_core.adapt.inner import Step, TaskLearner, steps
+from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import Episode, to_float
@@ -128,7 +128,7 @@ def adapt(
     count = config.task_learner.steps if steps is None else steps
     ways = len(classes)
     batches = minibatches(config, targets.cpu(), ways, count, torch.Generator().manual_seed(seed))
-    after, taken = _run(learner, parameters, images, targets, ways, batches, on_step)
+    after, losses, first = _run(learner, parameters, images, targets, ways, batches, on_step)
     network = finish(learner, after, images, targets, ways)
     fitted = network.head.logits(network.features)
     accuracy, doubtful = None, []
@@ -136,7 +136,7 @@ def adapt(
         generator = torch.Generator().manual_seed(seed)
         embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
         accuracy = held_out_accuracy(embed, targets, ways, generator)
-        doubtful = suspects(_logits_before(learner, parameters, images, targets, ways, taken), targets)
+        doubtful = suspects(_logits_before(learner, parameters, images, targets, ways, first), targets)
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
@@ -146,7 +146,7 @@ def adapt(
         support_accuracy=_accuracy(fitted, targets),
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
-        losses=tuple(float(step.loss) for step in taken),
+        losses=tuple(losses),
         warnings=warnings_of(config.network.image, meta_model.card, support, labels, classes),
     )
 
@@ -176,15 +176,17 @@ def _run(
     ways: int,
     batches: Sequence[Tensor],
     on_step: Callable[[int, int, float], None],
-) -> tuple[Parameters, list[Step]]:
-    """The parameters after a step on each of ``batches``, rows of ``images``, and the steps without their θ and α."""
-    theta, alpha, taken = parameters.theta, parameters.alpha, []
+) -> tuple[Parameters, list[float], Tensor | None]:
+    """The parameters after a step on each of ``batches``, rows of ``images``; L_φ before each step; and the logits of
+    the first step, None without steps.
+    """
+    theta, alpha, losses, first = parameters.theta, parameters.alpha, list[float](), None
     rows = [batch.to(images.device) for batch in batches]
     for k, step in enumerate(steps(learner, parameters, images, labels, ways, len(rows), batches=rows), start=1):
-        theta, alpha = step.theta, step.alpha
-        taken.append(replace(step, before=({}, {}), theta={}, alpha={}))
-        on_step(k, len(rows), float(step.loss))
-    return replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach), taken
+        theta, alpha, first = step.theta, step.alpha, step.logits if first is None else first
+        losses.append(float(step.loss))
+        on_step(k, len(rows), losses[-1])
+    return replace(parameters, theta=theta, alpha=alpha).map(torch.Tensor.detach), losses, first
 
 
 def _embed_by(
@@ -199,7 +201,7 @@ def _embed_by(
 ) -> Tensor:
     """The features, float (n, d), of all images after ``count`` steps on ``rows``, with the statistics of ``rows``."""
     batches = minibatches(learner.config, labels[rows].cpu(), ways, count, generator)
-    after, _ = _run(learner, parameters, images[rows], labels[rows], ways, batches, lambda *_: None)
+    after, _, _ = _run(learner, parameters, images[rows], labels[rows], ways, batches, lambda *_: None)
     first = torch.cat([rows, torch.ones_like(labels).index_fill(0, rows, 0).nonzero().flatten()])
     with torch.no_grad():
         features, _ = learner.embed(after.theta, after.alpha, images[first], batch=Batch(support=len(rows)))
@@ -208,12 +210,15 @@ def _embed_by(
 
 @torch.no_grad()
 def _logits_before(
-    learner: TaskLearner, parameters: Parameters, images: Tensor, labels: Tensor, ways: int, taken: Sequence[Step]
+    learner: TaskLearner, parameters: Parameters, images: Tensor, labels: Tensor, ways: int, first: Tensor | None
 ) -> Tensor:
-    """The leave-one-out logits (n, ways) of all images before the first step, at the calibrated scale."""
+    """The leave-one-out logits (n, ways) of all images before the first step, at the calibrated scale.
+
+    ``first``: the logits of the first step, which are those if it used all images; None without steps.
+    """
     temperature = learner.config.calibration.temperature
-    if taken and len(taken[0].rows) == len(labels):
-        return taken[0].logits / (learner.config.task_learner.logit_scale * temperature)
+    if first is not None and len(first) == len(labels):
+        return first / (learner.config.task_learner.logit_scale * temperature)
     features, _ = learner.embed(parameters.theta, parameters.alpha, images)
     scale = parameters.log_scale.exp() / temperature
     return learner.head.support_logits(parameters.theta, features, labels, ways, scale)

@@ -1,18 +1,22 @@
 """Ablation of the adaptation: variants of one meta-model on the same episodes, with paired comparisons."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from lamanas_core.adapt.adapted import adapt_to
+from lamanas_core.data.augment import restyled
+from lamanas_core.data.episodes import Episode, to_float
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.genotype import Genotype
+from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.evaluate import EvaluationConfig, measured_on, sampled
 from lamanas_core.measure.metrics import mean_and_interval
 from lamanas_core.meta_model import MetaModel
+from lamanas_core.recipe import Styles
 from lamanas_core.search.alpha import genotype
 
 # The step sizes were not meta-learned for cross-entropy, so it is tried with multiples of those of L_φ, down to steps
@@ -86,6 +90,64 @@ def ablate(
         "genotype_moved": sum(cells != before for cells in genotypes) / len(genotypes),
         "genotype_pairs_differ": pairs_that_differ(genotypes),
     }
+
+
+def compare_steps(
+    model: MetaModel,
+    classes: ImageClasses,
+    config: EvaluationConfig,
+    on_episode: Callable[[int], None],
+    *,
+    counts: Sequence[int],
+    restyle: bool,
+) -> dict[str, Any]:
+    """Adapt to each episode in every number of inner steps in ``counts``. ``config.steps`` is ignored.
+
+    ``on_episode``: see ``ablate``. ``restyle``: see ``redrawn``. Returns ``steps_compared``: for each number of steps,
+    as a string, its accuracy, its query cross-entropy, and the paired difference of its accuracy from that of the
+    first (``over_first``), each as mean and half-width of its 95 % confidence interval.
+    """
+    accuracies: dict[int, list[float]] = {count: [] for count in counts}
+    entropies: dict[int, list[float]] = {count: [] for count in counts}
+    episodes = sampled(classes, config)
+    if restyle:
+        episodes = redrawn(episodes, model.config.network.image, config.seed)
+    for number, episode in enumerate(episodes):
+        for count in accuracies:
+            adapted = adapt_to(model, episode, steps=count, seed=number, device=config.device)
+            accuracy, entropy = measured_on(adapted, episode)
+            accuracies[count].append(accuracy)
+            entropies[count].append(entropy)
+        on_episode(number + 1)
+    return {"steps_compared": steps_compared(accuracies, entropies)}
+
+
+def steps_compared(
+    accuracies: Mapping[int, list[float]], entropies: Mapping[int, list[float]]
+) -> dict[str, dict[str, list[float]]]:
+    """The comparison in ``compare_steps`` from the accuracies (0..1) and query cross-entropies of the episodes."""
+    first = next(iter(accuracies.values()))
+    return {
+        str(count): {
+            "accuracy": _rounded_interval(values),
+            "query_cross_entropy": _rounded_interval(entropies[count]),
+            "over_first": _rounded_interval([a - b for a, b in zip(values, first, strict=True)]),
+        }
+        for count, values in accuracies.items()
+    }
+
+
+def redrawn(episodes: Iterable[Episode], spec: ImageSpec, seed: int) -> Iterator[Episode]:
+    """``episodes`` with uint8 images, each in one random style for its support set and its queries.
+
+    The styles are those of meta-training (``augment.restyled``); they come from ``seed``, and not from the generator of
+    the episodes, which are therefore those that are evaluated without styles.
+    """
+    generator = torch.Generator().manual_seed(seed + 2)
+    for episode in episodes:
+        images = restyled(to_float(torch.cat([episode.support, episode.queries])), spec, Styles(), generator)
+        support, queries = (255 * images).round().to(torch.uint8).tensor_split([len(episode.support)])
+        yield replace(episode, support=support, queries=queries)
 
 
 def compared(accuracies: Mapping[str, list[float]], entropies: Mapping[str, list[float]]) -> dict[str, Any]:

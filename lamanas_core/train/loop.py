@@ -25,8 +25,8 @@ from lamanas_core.meta.warm_up import warm_up_gradient
 from lamanas_core.meta_model import MetaModel, read
 from lamanas_core.recipe import Recipe, Schedule
 from lamanas_core.train import checkpoint, run_folder
+from lamanas_core.train.card import model_card
 from lamanas_core.train.distributed import Ranks
-from lamanas_core.train.provenance import provenance
 from lamanas_core.train.starting import load_start, starting_parameters
 from lamanas_core.train.tasks import TaskSource
 from lamanas_core.train.trained_classes import split_after, trained_digests
@@ -176,7 +176,12 @@ def train(
     _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:
         curves.close()
-    card = _card(config, model_config, recipe, run, splits, data)
+    metrics = {
+        "validation_accuracy": run.validation,
+        "training_seconds": round(run.seconds),
+        "skipped_tasks": run.skipped,
+    }
+    card = model_card(config, recipe, splits, data, metrics)
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
     return calibrated(model, splits["val"], config.seed, recipe.calibration) if ranks.first else model
 
@@ -371,44 +376,3 @@ def _validate(config: TrainingConfig, model_config: Config, recipe: Recipe, run:
         steps=0 if run.epoch <= config.warm_up_epochs else None,
     )
     return evaluate(model, classes, evaluation, lambda number: None).accuracy
-
-
-def _card(
-    config: TrainingConfig,
-    model_config: Config,
-    recipe: Recipe,
-    run: _Run,
-    splits: dict[Split, ImageClasses],
-    data: Path,
-) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        split: {"classes": len(classes), "images": len(classes.images)} for split, classes in splits.items()
-    }
-    origin: dict[str, Any] = {}
-    digests = set(splits["train"].digests())
-    if config.start is not None:
-        start = load_start(config.start)
-        origin["started_from"] = start.version
-        digests |= trained_digests(start.card)  # its weights were trained on these classes
-    described["train"]["digests"] = sorted(digests)
-    return {
-        **origin,
-        "config": model_config.to_json(),
-        "training": asdict(config),
-        "recipe": recipe.to_json(),
-        "data": {"name": data.resolve().name, **described},
-        "metrics": {
-            "validation_accuracy": run.validation,
-            "training_seconds": round(run.seconds),
-            "skipped_tasks": run.skipped,
-        },
-        "domain": {"name": f"the training images, {data.resolve().name}", "ink": _ink_range(splits["train"])},
-        "provenance": provenance(),
-    }
-
-
-def _ink_range(classes: ImageClasses) -> list[float]:
-    """The 1 % and 99 % quantiles of the mean ink (0..1) of a training image."""
-    ink = classes.images.float().mean(dim=(1, 2, 3)) / 255
-    low, high = (float(torch.quantile(ink, q)) for q in (0.01, 0.99))
-    return [round(low, 4), round(high, 4)]

@@ -40,6 +40,7 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[objec
         ("evaluate --data {data} --threads 0", "--threads: 0 is not"),
         ("evaluate --data {data} --steps -1", "--steps: -1 is not between 0 and"),
         ("evaluate --data {data} --seed -1", "--seed: -1 is not"),
+        ("evaluate --data {data} --compare-steps 3 -1", "--compare-steps: -1 is not between 0 and"),
         ("train --data {data} --run {run} --threads 0", "--threads: 0 is not"),
         ("train --data {data} --run {run} --seed -1", "--seed: -1 is not"),
         ("bench predict --runs 0", "--runs: 0 is not"),
@@ -62,10 +63,29 @@ def test_an_invalid_number_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--ablate --told", "argument --told: not allowed with argument --ablate"),
+        ("--compare-steps 1 2 --ablate", "argument --ablate: not allowed with argument --compare-steps"),
+        ("--told --compare-steps 1 2", "argument --compare-steps: not allowed with argument --told"),
+    ],
+)
+def test_evaluation_makes_one_comparison_at_a_time(
+    options: str, message: str, glyphs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = run(["evaluate", "--data", str(glyphs), "--episodes", "1", *options.split()], capsys)
+    assert code == 2
+    assert error.splitlines()[-1].endswith(f": error: {message}")
+
+
+@pytest.mark.parametrize(
     ("command", "message"),
     [
         ("evaluate --data {data} --model {none}", "{none}/model.json: No such file or directory"),
         ("evaluate --data {none}", "{none} is not a folder"),
+        ("evaluate --data {data} --ablate --steps 5", "--steps has no effect on --ablate"),
+        ("evaluate --data {data} --compare-steps 3 5 --steps 5", "--steps has no effect on --compare-steps"),
+        ("evaluate --data {data} --restyled", "--restyled is for --compare-steps only"),
         ("train --data {data} --run {run} --start {none}", "{none}/model.json: No such file or directory"),
         ("train --data {data} --run {data}/glyph000/00.png", "{data}/glyph000/00.png: File exists"),
         ("train --data {data} --run {run} --shots 0", "shots must be at least 1"),

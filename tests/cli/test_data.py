@@ -1,6 +1,7 @@
 """``lamanas data`` writes data sets without a network connection."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,11 @@ def test_an_existing_file_at_the_path_is_named(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_noise_is_written_to_twenty_folders(tmp_path: Path) -> None:
-    assert main(["data", "noise", "--to", str(tmp_path / "noise")]) == 0
+    for folder in ("noise", "again"):
+        assert main(["data", "noise", "--to", str(tmp_path / folder)]) == 0
     written = files(tmp_path / "noise")
-    assert len(written) == 240
+    assert written == files(tmp_path / "again")
+    assert Counter(path.split("/")[0] for path in written) == {f"{label:02d}": 12 for label in range(20)}
     images = [np.asarray(Image.open(path), dtype=float).ravel() for path in sorted((tmp_path / "noise").rglob("*.png"))]
     related = np.corrcoef(images)
     # Of 784 independent values, even in one class: a standard error of 0.036.

@@ -1,4 +1,7 @@
-"""Ablation: variants are compared on the same episodes, and each changes only the parameters it names."""
+"""Ablation: variants are compared on the same episodes, and each changes only the parameters it names.
+
+So are numbers of steps.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +9,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from lamanas_core.adapt.adapted import Adapted, adapt_to
 from lamanas_core.adapt.inner import steps
 from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.data.episodes import Episode
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.measure.ablate import CROSS_ENTROPY_RATES, ablate, compared, pairs_that_differ, variants
-from lamanas_core.measure.evaluate import EvaluationConfig
+from lamanas_core.measure import ablate as ablation
+from lamanas_core.measure.ablate import (
+    CROSS_ENTROPY_RATES,
+    ablate,
+    compare_steps,
+    compared,
+    pairs_that_differ,
+    redrawn,
+    steps_compared,
+    variants,
+)
+from lamanas_core.measure.evaluate import EvaluationConfig, sampled
 from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import MINIATURE
 
@@ -102,3 +117,61 @@ def test_the_genotype_counts_as_moved_if_the_steps_change_its_operations(
     config = EvaluationConfig(ways=3, shots=1, queries=2, episodes=2)
     result = ablate(moving, classes, config, lambda number: None)
     assert (result["genotype_moved"], result["genotype_pairs_differ"]) == (expected, expected)
+
+
+def test_numbers_of_steps_are_compared_with_the_first_in_pairs() -> None:
+    accuracies = {3: [0.2, 0.8], 8: [0.3, 1.0]}
+    found = steps_compared(accuracies, {3: [1.0, 2.0], 8: [0.5, 0.5]})
+    assert list(found) == ["3", "8"]
+    assert found["3"] == {
+        "accuracy": pytest.approx([0.5, 1.96 * 0.3], abs=1e-5),
+        "query_cross_entropy": pytest.approx([1.5, 1.96 * 0.5], abs=1e-5),
+        "over_first": [0.0, 0.0],
+    }
+    assert found["8"]["over_first"] == pytest.approx([0.15, 1.96 * 0.05], abs=1e-5)
+    assert found["8"]["query_cross_entropy"] == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("restyle", [False, True])
+def test_each_number_of_steps_is_evaluated_on_the_same_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restyle: bool
+) -> None:
+    write_folders(tmp_path, classes=8, images=3, seed=0)
+    classes = load_dataset(tmp_path, ImageSpec())["train"]
+    config, done = EvaluationConfig(ways=3, shots=1, queries=2, episodes=2), list[int]()
+    adapted_to: list[tuple[int, int, torch.Tensor]] = []
+
+    def recording(model: MetaModel, episode: Episode, *, steps: int, seed: int, device: str) -> Adapted:
+        adapted_to.append((steps, seed, episode.support))
+        return adapt_to(model, episode, steps=steps, seed=seed, device=device)
+
+    monkeypatch.setattr(ablation, "adapt_to", recording)
+    result = compare_steps(model(), classes, config, done.append, counts=(2, 0), restyle=restyle)
+    assert done == [1, 2]
+    assert list(result["steps_compared"]) == ["2", "0"]
+    assert [(steps, seed) for steps, seed, _ in adapted_to] == [(2, 0), (0, 0), (2, 1), (0, 1)]
+    for (_, number, first), (_, _, second) in zip(adapted_to[::2], adapted_to[1::2], strict=True):
+        assert torch.equal(first, second)
+        assert torch.equal(first, list(sampled(classes, config))[number].support) != restyle
+
+
+def test_an_episode_is_redrawn_in_one_style_and_otherwise_unchanged(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=8, images=3, seed=0)
+    config = EvaluationConfig(ways=3, shots=1, queries=2, episodes=10)
+    # With the support images among the queries, too, so that the styles of both can be compared.
+    episodes = [
+        replace(one, queries=torch.cat([one.support, one.queries]))
+        for one in sampled(load_dataset(tmp_path, ImageSpec())["train"], config)
+    ]
+    found, again = (list(redrawn(episodes, ImageSpec(), 0)) for _ in range(2))
+    changed, common = 0, 0
+    for before, after, same in zip(episodes, found, again, strict=True):
+        assert after.support.dtype == torch.uint8
+        assert torch.equal(after.queries, same.queries)
+        assert (after.support_labels, after.query_labels) == (before.support_labels, before.query_labels)
+        assert (after.ways, after.classes) == (before.ways, before.classes)
+        changed += not torch.equal(after.support, before.support)
+        common += torch.equal(after.support, after.queries[: len(after.support)])
+    assert changed >= 7
+    assert 6 <= common < 10  # the grain in 2 of 10 styles differs from image to image
+    assert not torch.equal(found[0].support, next(redrawn(episodes, ImageSpec(), 1)).support)

@@ -18,6 +18,7 @@ from lamanas_core.data.splits import DatasetError, Split, by_seed
 from lamanas_core.meta_model import MetaModel, read, write
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves, read_split
+from lamanas_core.train.trained_classes import recognised
 from tests.learning.brief_training import brief, miniature, trained
 from tests.learning.helpers import MINIATURE
 
@@ -174,6 +175,14 @@ def test_the_digest_of_a_class_depends_on_its_images_only(tmp_path: Path) -> Non
     changed = load_all(tmp_path / "data", IMAGE).digests()
     assert changed[0] != one.digests()[0]
     assert changed[1:] == one.digests()[1:]
+
+
+def test_no_digest_is_computed_for_a_model_without_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folders(tmp_path, classes=2, images=2, seed=0)
+    classes = load_all(tmp_path, IMAGE)
+    assert recognised(classes, [classes.digests()[1]]) == [classes.names[1]]
+    monkeypatch.setattr(ImageClasses, "digests", lambda _: pytest.fail("the images were read for nothing"))
+    assert recognised(classes, frozenset()) == []
 
 
 @pytest.mark.usefixtures("without_steps")

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lamanas_core.adapt.inner import TaskLearner
+from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config, TrainingConfig
-from lamanas_core.data.folders import load_dataset
+from lamanas_core.data.episodes import sample_episode, to_float
+from lamanas_core.data.folders import load_all, load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta.gradient import MetaGradient
@@ -92,19 +93,26 @@ def test_a_meta_step_descends_the_gradient_of_the_requested_order(
 
 @pytest.mark.parametrize("meta", ["maml", "reptile"])
 @pytest.mark.parametrize("stage", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])
-def test_a_fixed_architecture_stays_as_it_was_in_each_stage(
+def test_a_fixed_architecture_stays_as_it_was_in_each_stage_and_in_adaptation(
     glyphs: Path, tmp_path: Path, stage: TrainingConfig, meta: Literal["maml", "reptile"]
 ) -> None:
+    support = to_float(
+        sample_episode(load_all(glyphs, MINIATURE.network.image), 3, 2, 1, torch.Generator().manual_seed(0)).support
+    )
     for fixed in (False, True):
         options = replace(stage, fixed_architecture=fixed, meta=meta)
         start, folder = start_of(options), tmp_path / str(fixed)
         with miniature():
-            after = trained(options, glyphs, folder).parameters.named()
-        now = last_weights(folder)
+            model = trained(options, glyphs, folder)
+        after, now = model.parameters.named(), last_weights(folder)
         for name, value in start.named().items():
             if name.startswith("alpha."):
                 assert (torch.equal(value, after[name]) and torch.equal(value, now[name])) == fixed, name
         assert any(not torch.equal(value, after[f"theta.{name}"]) for name, value in start.theta.items())
+        labels = torch.arange(3).repeat_interleave(2)
+        [step] = steps(model.learner, model.parameters, support, labels, 3, 1)
+        assert all(torch.equal(step.alpha[name], value) for name, value in model.parameters.alpha.items()) == fixed
+        assert any(not torch.equal(step.theta[name], value) for name, value in model.parameters.theta.items())
 
 
 @pytest.mark.parametrize("options", [WARM_UP_ONLY, META_ONLY], ids=["warm_up", "meta"])

@@ -115,6 +115,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/search/operations.py": (
         "learning/operations learning/architecture learning/artifact learning/paper goldens/goldens"
     ),
+    "lamanas_core/train/card.py": "learning/training_splits learning/train_command learning/training_folder",
     "lamanas_core/train/checkpoint.py": (
         "learning/training_folder goldens/goldens learning/training learning/training_processes"
     ),
