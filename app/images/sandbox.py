@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import ImageError, UInt8Array, load
+from lamanas_core.images import UInt8Array, load
 
 # Memory on top of what the process has at its start. The most expensive kind of image, 16-bit grey, was measured to
 # need 18 bytes a pixel in addition to its file.

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamanas_core import images
 from lamanas_core.data.sources.omniglot import ReadBytes, class_files, is_omniglot
 from lamanas_core.data.splits import DatasetError, Split, by_seed, vinyals
+from lamanas_core.image_files import MAX_PIXELS, SUFFIXES, ImageError
 from lamanas_core.image_spec import ImageSpec
+from lamanas_core.images import load
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
-MAX_PIXELS = 16_000_000
 # One support image and one query image.
 MIN_IMAGES = 2
 
@@ -101,8 +100,8 @@ def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec) 
         start = len(arrays)
         for read in files[name]:
             try:
-                arrays.append(images.load(read(), spec, max_pixels=MAX_PIXELS))
-            except images.ImageError as error:
+                arrays.append(load(read(), spec, max_pixels=MAX_PIXELS))
+            except ImageError as error:
                 raise DatasetError(f"{name}: image {len(arrays) - start + 1}: {error}") from error
         members.append(torch.arange(start, len(arrays)))
     groups = tuple(name.rsplit("/", 1)[0] if "/" in name else "" for name in names)
