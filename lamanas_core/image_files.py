@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import zlib
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -158,10 +159,10 @@ def _reduced(size: tuple[int, int], side: int) -> tuple[int, int]:
 def _upright(image: Image.Image) -> Image.Image:
     if image.format == "PNG" and not image.info:  # no metadata, so no orientation
         return image
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error):
-        return image  # only the EXIF block is damaged; the pixels are intact
+    # If only the EXIF block is damaged, the pixels are intact.
+    with suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error):
+        ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies every image
+    return image
 
 
 # ---------------------------------------------------------------------- damage

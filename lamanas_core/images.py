@@ -49,8 +49,12 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
     middle of the longer one is kept; colours are converted to sRGB from the profile in the file.
     """
     mode = "L" if spec.channels == 1 else "RGB"
-    plain = _opaque(_of_8_bits(image))
-    flat = _in_mode(plain if spec.drawings else _square(plain, spec.size, image.info.get("icc_profile")), mode)
+    plain = _of_8_bits(image)
+    if spec.drawings:
+        flat = _opaque(plain, mode)
+    else:
+        kept = plain.mode if plain.mode in ("L", "RGB", "CMYK") and not plain.has_transparency_data else "RGB"
+        flat = _opaque(_square(_opaque(plain, kept), spec.size, image.info.get("icc_profile")), mode)
     bands = flat.split() if spec.channels > 1 else (flat,)
     return np.stack([_fit(band, spec) if spec.drawings else np.asarray(band) for band in bands])
 
@@ -92,40 +96,41 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
     return found
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """The image as "1", "L", "RGB" or "CMYK", without transparency."""
-    if not image.has_transparency_data:
-        return image if image.mode in ("1", "L", "RGB", "CMYK") else image.convert("RGB")
-    on_white, darkest = _composed(image, "white")
-    if darkest < LIGHTEST_ON_WHITE:
-        return on_white
-    on_black, _ = _composed(image, "black")
-    return on_black
+def _opaque(image: Image.Image, mode: str) -> Image.Image:
+    """The image in ``mode``, "L", "RGB" or "CMYK", without transparency."""
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    whole = Image.new(mode, image.size)
+    for ground in ("white", "black"):
+        darkest = _compose(image, whole, ground)
+        if darkest < LIGHTEST_ON_WHITE:
+            break
+    return whole
 
 
-def _composed(image: Image.Image, ground: str) -> tuple[Image.Image, int]:
-    """The image in RGB on this ground, and its darkest grey value. Made in parts, as several copies are needed."""
+def _compose(image: Image.Image, whole: Image.Image, ground: str) -> int:
+    """Draws the image, on this ground if it has transparency, on ``whole``. Returns the darkest grey value; 0 if there
+    is no transparency.
+
+    It is done in parts, as several copies are needed.
+    """
     width, height = image.size
     rows = max(1, PIXELS_AT_ONCE // width)
-    whole, darkest = Image.new("RGB", image.size), 255
+    darkest = 255 if image.has_transparency_data else 0
     for top in range(0, height, rows):
-        part = image.crop((0, top, width, min(top + rows, height))).convert("RGBA")
-        flat = Image.alpha_composite(Image.new("RGBA", part.size, ground), part).convert("RGB")
-        whole.paste(flat, (0, top))
-        darkest = min(darkest, int(np.asarray(flat.convert("L")).min()))
-    return whole, darkest
-
-
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == "CMYK":  # to grey by way of RGB
-        image = image.convert("RGB")
-    return image if image.mode == mode else image.convert(mode)
+        part = image.crop((0, top, width, min(top + rows, height)))
+        if image.has_transparency_data:
+            part = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", part.size, ground), part).convert("RGB")
+            darkest = min(darkest, int(np.asarray(part.convert("L")).min()))
+        elif part.mode not in ("1", "L", "RGB"):  # to grey by way of RGB
+            part = part.convert("RGB")
+        whole.paste(part.convert(whole.mode), (0, top))
+    return darkest
 
 
 def _square(image: Image.Image, size: int, profile: bytes | None) -> Image.Image:
     """The square in the middle, scaled to ``size`` (antialiased), in sRGB if the file has a valid ICC profile."""
-    if image.mode == "1":
-        image = image.convert("L")
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -180,8 +185,8 @@ def _polarity_table(pixels: UInt8Array, background: float) -> bytes:
     deviation = TWICE_GREY - twice
     ink = 2 * int(pixels.sum(dtype=np.int64)) - twice * pixels.size
     if ink == 0:  # darker and lighter pixels balance: the first pixel that differs from the background decides
-        raster = deviation[pixels.ravel()]
-        ink = int(raster[np.argmax(raster != 0)])
+        raster = pixels.ravel()
+        ink = int(deviation[raster[np.argmax((deviation != 0)[raster])]])
     if ink == 0:
         return bytes(256)
     span = twice if ink < 0 else 510 - twice
