@@ -22,7 +22,7 @@ from lamanas_core.image_files import ImageError, register_heif
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, load
 
-# Memory on top of what the process has at its start, 637 MiB with the default limit of 50 megapixels. At that size, HEIC
+# Memory on top of what a process has at its start: 637 MiB with the default limit of 50 megapixels. At that size, HEIC
 # needs 480 MiB, AVIF up to 550 MiB, and WebP at its own limit 470 MiB. The rest is for the file.
 BYTES_PER_PIXEL = 8
 BYTES_BESIDE = 256 * 2**20
