@@ -53,7 +53,7 @@ class EpisodeOptions(Request):
 
 class SupportImage(Request):
     label: str
-    image: str = Field(description="a PNG, JPEG, WebP or GIF file in base64")
+    image: str = Field(description="a PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF file in base64")
 
 
 class EpisodeBody(EpisodeOptions):
@@ -83,7 +83,9 @@ class CorrectionBody(CorrectionOptions):
 
 class PredictBody(Request):
     episode_id: str = Field(max_length=64)
-    images: list[str] = Field(max_length=MAX_ITEMS, description="PNG, JPEG, WebP or GIF files in base64")
+    images: list[str] = Field(
+        max_length=MAX_ITEMS, description="PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF files in base64"
+    )
 
 
 class WaitQuery(Query):

@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lamanas_core.image_spec import MAX_PIXELS
+
 # sun_path holds 108 bytes with its final NUL (unix(7)).
 LONGEST_SOCKET_PATH = 107
 
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
     max_images: int = Field(default=1000, ge=2)
     max_classes: int = Field(default=50, ge=2)
     max_shots: int = Field(default=50, ge=1)
-    max_pixels: int = Field(default=16_000_000, ge=1)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1)
     max_queue: int = Field(default=1000, ge=1)
     max_unfinished: int = Field(default=500, ge=1)
     max_store_bytes: int = Field(default=512 * 2**20, ge=16 * 2**20)

@@ -25,7 +25,9 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("episode", metavar="EPISODE", help="the id that `lamanas adapt` and `lamanas episodes` print")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP or GIF files")
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF files"
+    )
     show.add_json(parser)
 
 

@@ -50,6 +50,9 @@ def _add_local_options(group: Any) -> dict[str, Any]:
         group.add_argument(
             "--first-order", action="store_true", default=None, help="Algorithm 1 without second derivatives"
         ),
+        group.add_argument(
+            "--skip-damaged", action="store_true", default=None, help="leave out images that cannot be read"
+        ),
         *(group.add_argument(f"--{name}", type=int) for name in ("warm-up-epochs", "warm-up-batch", "meta-batch")),
     ]
     return {option.dest: option.default for option in options}
@@ -87,6 +90,9 @@ def _train_here(args: argparse.Namespace) -> int:
         print(f"\nstopped; the same command resumes from the last checkpoint in {args.run}", file=sys.stderr)
         return 130
     if model is not None:
+        for part in model.card["data"].values():
+            for words in part.get("damaged", ()) if isinstance(part, dict) else ():
+                print(f"left out: {words}", file=sys.stderr)
         print(json.dumps({"version": model.version, **model.card["metrics"]}))
     return 0
 

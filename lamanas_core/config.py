@@ -237,6 +237,8 @@ class TrainingConfig:
     pretrained: str | None = None
     # α is trained in neither stage, nor adapted: plain MAML and Reptile. Without ``start`` it remains near-uniform.
     fixed_architecture: bool = False
+    # Damaged images of the data set are left out.
+    skip_damaged: bool = False
 
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# The default limit for an image file: what the main cameras of phones take at most.
+MAX_PIXELS = 50_000_000
+
 
 @dataclass(frozen=True)
 class ImageSpec:

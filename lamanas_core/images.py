@@ -1,70 +1,62 @@
-"""Decoding and preprocessing of image files, the same for training, adaptation and prediction."""
+"""Image files as arrays for a network, the same for training, adaptation and prediction."""
 
 import io
-import struct
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms
 
+from lamanas_core.image_files import ImageError, decode, reason
 from lamanas_core.image_spec import ImageSpec
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+# A JPEG whose shorter side has at least twice as many pixels is read at a fraction of its size.
+LEAST_SIDE = 512
+# What is white in files whose samples have 16 bits or more: of masks, of cameras with 8, 10 and 12 bits, and of all 16.
+# In between nothing is stretched: a dark image remains dark.
+WHITES = (1, 255, 1023, 4095, 65535)
+# Where nothing is darker than this grey, marks on white cannot be told from it.
+LIGHTEST_ON_WHITE = 192
+# Images are converted in parts of as many rows or pixels, for little memory beside the image itself.
+ROWS = 64
+PIXELS_AT_ONCE = 2**20
 
 TWICE_GREY = 2 * np.arange(256, dtype=np.int64)
 
 UInt8Array = npt.NDArray[np.uint8]
 
 
-class ImageError(ValueError):
-    """The bytes are not a supported, intact image; the message gives the reason."""
-
-
 def load(data: bytes, spec: ImageSpec, *, max_pixels: int) -> UInt8Array:
     """``decode`` and ``preprocess``: uint8 of shape ``spec.shape``. Raises ImageError and MemoryError."""
-    image = decode(data, max_pixels=max_pixels)
+    image = decode(data, max_pixels=max_pixels, side=max(LEAST_SIDE, 2 * spec.size))
     try:
         return preprocess(image, spec)
     except MemoryError:  # not a fault of the image
         raise
     except Exception as error:  # Pillow may load a damaged file without complaint and fail at its conversion
-        raise ImageError(f"the image is damaged ({_reason(error)})") from None
-
-
-def decode(data: bytes, *, max_pixels: int) -> Image.Image:
-    """The first frame of a PNG, JPEG, WebP or GIF file in its own mode, rotated according to its EXIF orientation.
-
-    Its size is read from the header and compared with ``max_pixels`` before any pixel is decoded. Raises ImageError.
-    """
-    if not data:
-        raise ImageError("the file is empty")
-    _refuse_large(_webp_canvas(data), max_pixels)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise ImageError("not a PNG, JPEG, WebP or GIF image") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"more than {max_pixels} pixels") from None
-    except Exception as error:  # a damaged header can make Pillow's readers raise any exception
-        raise ImageError(f"the image's header is damaged ({_reason(error)})") from None
-    _refuse_large(image.size, max_pixels)
-    try:
-        image.load()
-    except Exception as error:  # as above; OSError for a truncated file
-        raise ImageError(f"the image is truncated or damaged ({_reason(error)})") from None
-    return _upright(image)
+        raise ImageError(f"the image is damaged ({reason(error)})") from None
 
 
 def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
     """An image of any size and mode as a uint8 array of shape ``spec.shape``.
 
-    Transparent pixels are composited on white. With ``normalise_polarity`` the background (the median of the border)
-    becomes 0 and the strokes become up to 255, whichever is darker: a drawing and its negative give identical arrays.
-    The image is scaled to fit, keeping its aspect ratio, and centred on a square of its background.
+    Transparent pixels are composited on white, or on black if all that is visible is too light for white. Where the
+    file has 16 bits a sample of which only the lowest are used, they are stretched to the whole range.
+
+    Drawings (``spec.drawings``) are scaled to fit, keeping their aspect ratio, and centred on a square of their
+    background. The background (the median of the border) becomes 0 and the strokes become up to 255, whichever is
+    darker: a drawing and its negative give identical arrays. Photos are scaled so that the shorter side fits, and the
+    middle of the longer one is kept; colours are converted to sRGB from the profile in the file.
     """
-    flat = _opaque(image, "L" if spec.channels == 1 else "RGB")
-    bands = [_fit(band, spec) for band in (flat.split() if spec.channels > 1 else (flat,))]
-    return np.stack(bands)
+    mode = "L" if spec.channels == 1 else "RGB"
+    plain = _of_8_bits(image)
+    if spec.drawings:
+        flat = _opaque(plain, mode)
+    else:
+        kept = plain.mode if plain.mode in ("L", "RGB", "CMYK") and not plain.has_transparency_data else "RGB"
+        flat = _opaque(_square(_opaque(plain, kept), spec.size, image.info.get("icc_profile")), mode)
+    bands = flat.split() if spec.channels > 1 else (flat,)
+    return np.stack([_fit(band, spec) if spec.drawings else np.asarray(band) for band in bands])
 
 
 def to_png(array: UInt8Array, spec: ImageSpec) -> bytes:
@@ -78,69 +70,100 @@ def to_png(array: UInt8Array, spec: ImageSpec) -> bytes:
     return buffer.getvalue()
 
 
-def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageError(f"{width} x {height} is more than {max_pixels} pixels")
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """An image of integers or floats as grey with 8 bits; any other as it is.
 
-
-def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Width and height in an extended WebP header; (0, 0) for any other file.
-
-    Pillow allocates the whole canvas while it opens such a file, before its size can be checked.
+    The smallest of ``WHITES`` that no value exceeds becomes 255. If the file has a transparent value, its pixels become
+    transparent, and do not count.
     """
-    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
-        return (0, 0)
-    width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    return (width, height)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if image.format == "PNG" and not image.info:  # no metadata, so no orientation
+    if image.mode != "F" and not image.mode.startswith("I"):
         return image
-    try:
-        return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error):
-        return image  # only the EXIF block is damaged; the pixels are intact
+    values = np.asarray(image)
+    transparent = image.info.get("transparency")
+    hidden = values == transparent if isinstance(transparent, int) else np.zeros((len(values), 1), bool)
+    parts = [slice(top, top + ROWS) for top in range(0, len(values), ROWS)]  # copies of 64 bits are made of a few rows
+    brightest = max(float(np.nan_to_num(values[part]).max(where=~hidden[part], initial=0)) for part in parts)
+    white = next((white for white in WHITES if brightest <= white), brightest)
+    grey = np.empty(values.shape, np.uint8)
+    for part in parts:
+        if image.mode == "F":
+            grey[part] = np.clip(np.nan_to_num(values[part]) * (255 / white), 0, 255)
+        else:
+            grey[part] = (values[part].astype(np.int64).clip(0, int(white)) * 255 + int(white) // 2) // int(white)
+    found = Image.fromarray(grey)
+    if isinstance(transparent, int):
+        found.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+    return found
 
 
 def _opaque(image: Image.Image, mode: str) -> Image.Image:
-    """The image in ``mode``, "L" or "RGB", composited on white."""
-    if image.mode.startswith("I"):
-        image = _from_16_bit(image)
-    elif image.mode == "F":
-        image = Image.fromarray(np.clip(np.nan_to_num(np.asarray(image)), 0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        overlay = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay).convert("RGB")
-    elif image.mode not in ("1", "L", "RGB"):
-        image = image.convert("RGB")
-    return image if image.mode == mode else image.convert(mode)
+    """The image in ``mode``, "L", "RGB" or "CMYK", without transparency."""
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    whole = Image.new(mode, image.size)
+    for ground in ("white", "black"):
+        darkest = _compose(image, whole, ground)
+        if darkest < LIGHTEST_ON_WHITE:
+            break
+    return whole
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """An 8-bit copy of a 16-bit grey image; its transparent grey value, if it has one, becomes white."""
-    values = np.asarray(image).astype(np.int64).clip(0, 65535)
-    grey = (values * 255 + 32767) // 65535
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey.astype(np.uint8))
+def _compose(image: Image.Image, whole: Image.Image, ground: str) -> int:
+    """Draws the image, on this ground if it has transparency, on ``whole``. Returns the darkest grey value; 0 if there
+    is no transparency.
+
+    It is done in parts, as several copies are needed.
+    """
+    width, height = image.size
+    rows = max(1, PIXELS_AT_ONCE // width)
+    darkest = 255 if image.has_transparency_data else 0
+    for top in range(0, height, rows):
+        part = image.crop((0, top, width, min(top + rows, height)))
+        if image.has_transparency_data:
+            part = part.convert("RGBA")
+            part = Image.alpha_composite(Image.new("RGBA", part.size, ground), part).convert("RGB")
+            darkest = min(darkest, int(np.asarray(part.convert("L")).min()))
+        elif part.mode not in ("1", "L", "RGB"):  # to grey by way of RGB
+            part = part.convert("RGB")
+        whole.paste(part.convert(whole.mode), (0, top))
+    return darkest
+
+
+def _square(image: Image.Image, size: int, profile: bytes | None) -> Image.Image:
+    """The square in the middle, scaled to ``size`` (antialiased), in sRGB if the file has a valid ICC profile."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    square = image.resize((size, size), Image.Resampling.BILINEAR, box)
+    return square if profile is None else _in_srgb(square, profile)
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """The image in sRGB; as it is if its profile is damaged or belongs to another mode."""
+    try:
+        found = ImageCms.profileToProfile(image, io.BytesIO(profile), _srgb(), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    return image if found is None else found
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
 def _fit(band: Image.Image, spec: ImageSpec) -> UInt8Array:
     raw = band.tobytes()
     pixels = np.frombuffer(raw, np.uint8).reshape(band.height, band.width)
-    background = _background(pixels)
-    if spec.normalise_polarity:
-        table, background = _polarity_table(pixels, background), 0.0
-        band = Image.frombytes("L", band.size, raw.translate(table))  # Image.point takes twice as long
+    table = _polarity_table(pixels, _background(pixels))
+    band = Image.frombytes("L", band.size, raw.translate(table))  # Image.point takes twice as long
     longer = max(band.size)
     width, height = (max(1, round(side * spec.size / longer)) for side in band.size)
     # Scaled before padding: a square around an image of 16,000,000 x 1 pixels would not fit into memory.
     shrinks = longer >= spec.size
     scaled = band.resize((width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-    square = np.full((spec.size, spec.size), int(background), dtype=np.uint8)
+    square = np.zeros((spec.size, spec.size), dtype=np.uint8)
     top, left = (spec.size - height) // 2, (spec.size - width) // 2
     square[top : top + height, left : left + width] = np.asarray(scaled)
     return square
@@ -162,14 +185,10 @@ def _polarity_table(pixels: UInt8Array, background: float) -> bytes:
     deviation = TWICE_GREY - twice
     ink = 2 * int(pixels.sum(dtype=np.int64)) - twice * pixels.size
     if ink == 0:  # darker and lighter pixels balance: the first pixel that differs from the background decides
-        raster = deviation[pixels.ravel()]
-        ink = int(raster[np.argmax(raster != 0)])
+        raster = pixels.ravel()
+        ink = int(deviation[raster[np.argmax((deviation != 0)[raster])]])
     if ink == 0:
         return bytes(256)
     span = twice if ink < 0 else 510 - twice
     towards_ink = np.maximum(deviation if ink > 0 else -deviation, 0)
     return ((towards_ink * 510 + span) // (2 * span)).astype(np.uint8).tobytes()
-
-
-def _reason(error: Exception) -> str:
-    return str(error)[:200] or type(error).__name__

@@ -93,7 +93,8 @@ class SizeLimits:
 
     def _too_large(self) -> Problem:
         headers = {"Connection": "close"}
-        return Problem(BODY_TOO_LARGE, f"a request body may have at most {self.max_body_bytes} bytes", headers=headers)
+        text = f"a request may have at most {self.max_body_bytes / 2**20:g} MB: send fewer or smaller images"
+        return Problem(BODY_TOO_LARGE, text, headers=headers)
 
 
 def _announced(scope: Scope) -> int:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.images.files import ImageFile
+from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import ImageError, UInt8Array, load
+from lamanas_core.images import UInt8Array, load
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BYTES = 8 * 1024

@@ -3,7 +3,7 @@
 import { correct, newKey, predict } from "./api.js";
 import { Bars, confusion } from "./charts.js";
 import { h, percent, picture, say, showError } from "./dom.js";
-import { chosen, dropTarget, sorted } from "./files.js";
+import { ACCEPTED, chosen, dropTarget, sorted } from "./files.js";
 import { Pad } from "./pad.js";
 
 export class Ask {
@@ -39,7 +39,7 @@ export class Ask {
   }
 
   #layout() {
-    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: "image/*", onchange: () => {
+    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: ACCEPTED, onchange: () => {
       this.#take(sorted(chosen(files)));
       files.value = "";
     } });

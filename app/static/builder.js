@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
 import { h, say, showError } from "./dom.js";
-import { chosen, dropTarget, fromBase64, sorted } from "./files.js";
+import { ACCEPTED, chosen, dropTarget, fromBase64, sorted } from "./files.js";
 import { Pad } from "./pad.js";
 import * as tasks from "./task.js";
 
@@ -50,7 +50,7 @@ export class Builder {
   }
 
   #layout() {
-    const files = h("input", { type: "file", multiple: true, id: "files", class: "unseen", accept: "image/*,.zip", onchange: () => this.#choose(files) });
+    const files = h("input", { type: "file", multiple: true, id: "files", class: "unseen", accept: `${ACCEPTED},.zip`, onchange: () => this.#choose(files) });
     const folder = h("input", { type: "file", webkitdirectory: true, id: "folder", class: "unseen", onchange: () => this.#choose(folder) });
     return h("div", { class: "page" },
       this.#lead(),

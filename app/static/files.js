@@ -1,5 +1,8 @@
 // Files and folders that the user chooses or drops.
 
+/** For file inputs: not every system counts the endings after the first one as images. */
+export const ACCEPTED = "image/*,.heic,.heif,.hif,.avif,.bmp,.tif,.tiff,.jfif";
+
 const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
 const isLitter = (file) => file.name.startsWith(".") || file.name === "Thumbs.db" || file.name === "desktop.ini";
 

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamanas_core import images
-from lamanas_core.data.sources.omniglot import ReadBytes, class_files, is_omniglot
+from lamanas_core.data.sources.omniglot import OnDisk, ReadBytes, class_files, is_omniglot
 from lamanas_core.data.splits import DatasetError, Split, by_seed, vinyals
-from lamanas_core.image_spec import ImageSpec
+from lamanas_core.image_files import SUFFIXES, ImageError
+from lamanas_core.image_spec import MAX_PIXELS, ImageSpec
+from lamanas_core.images import load
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif"}
-MAX_PIXELS = 16_000_000
 # One support image and one query image.
 MIN_IMAGES = 2
 
@@ -32,6 +31,8 @@ class ImageClasses:
     members: tuple[Tensor, ...]
     names: tuple[str, ...]
     groups: tuple[str, ...]
+    # Images that were left out, each as "path: reason".
+    damaged: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.members)
@@ -50,13 +51,18 @@ class ImageClasses:
 
 
 def load_dataset(
-    path: Path, spec: ImageSpec, *, seed: int = 0, split: dict[Split, list[str]] | None = None
+    path: Path,
+    spec: ImageSpec,
+    *,
+    seed: int = 0,
+    split: dict[Split, list[str]] | None = None,
+    skip_damaged: bool = False,
 ) -> dict[Split, ImageClasses]:
     """The three splits of the data set at ``path``, with images in the format ``spec``.
 
     ``split``: the class names of each split, for example those recorded by a run. Without it Omniglot (two folders or
     two zip files) gets the Vinyals split, and any other folder of class folders is split by class, 70 : 15 : 15, from
-    ``seed``. Raises DatasetError.
+    ``seed``. ``skip_damaged``: damaged images are left out. Raises DatasetError.
     """
     files = _found(path)
     if split is None:
@@ -64,16 +70,16 @@ def load_dataset(
     missing = [name for names in split.values() for name in names if name not in files]
     if missing:
         raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, e.g. {missing[0]}")
-    return {part: _read(names, files, spec) for part, names in split.items()}
+    return {part: _read(names, files, spec, skip_damaged=skip_damaged) for part, names in split.items()}
 
 
-def load_all(path: Path, spec: ImageSpec) -> ImageClasses:
+def load_all(path: Path, spec: ImageSpec, *, skip_damaged: bool = False) -> ImageClasses:
     """All classes of the data set at ``path`` without a split, for data that was not used for training.
 
     Raises DatasetError.
     """
     files = _found(path)
-    return _read(sorted(files), files, spec)
+    return _read(sorted(files), files, spec, skip_damaged=skip_damaged)
 
 
 def _found(path: Path) -> dict[str, list[ReadBytes]]:
@@ -91,19 +97,24 @@ def _class_folders(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
         if files:
             if len(files) < MIN_IMAGES:
                 raise DatasetError(f"{folder}: {len(files)} image; a class needs at least {MIN_IMAGES}")
-            yield str(folder.relative_to(path)), [f.read_bytes for f in files]
+            yield str(folder.relative_to(path)), [OnDisk(f) for f in files]
 
 
-def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec) -> ImageClasses:
+def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec, *, skip_damaged: bool) -> ImageClasses:
     arrays: list[np.ndarray] = []
     members: list[Tensor] = []
+    damaged: list[str] = []
     for name in names:
         start = len(arrays)
         for read in files[name]:
             try:
-                arrays.append(images.load(read(), spec, max_pixels=MAX_PIXELS))
-            except images.ImageError as error:
-                raise DatasetError(f"{name}: image {len(arrays) - start + 1}: {error}") from error
+                arrays.append(load(read(), spec, max_pixels=MAX_PIXELS))
+            except ImageError as error:
+                if not skip_damaged:
+                    raise DatasetError(f"{read}: {error} (--skip-damaged trains without such images)") from error
+                damaged.append(f"{read}: {error}")
+        if len(arrays) - start < min(MIN_IMAGES, len(files[name])):
+            raise DatasetError(f"{name}: without the damaged images, fewer than {MIN_IMAGES} are left: {damaged[-1]}")
         members.append(torch.arange(start, len(arrays)))
     groups = tuple(name.rsplit("/", 1)[0] if "/" in name else "" for name in names)
-    return ImageClasses(torch.from_numpy(np.stack(arrays)), tuple(members), tuple(names), groups)
+    return ImageClasses(torch.from_numpy(np.stack(arrays)), tuple(members), tuple(names), groups, tuple(damaged))

@@ -30,6 +30,9 @@ def model_card(
     described: dict[str, Any] = {
         split: {"classes": len(classes), "images": len(classes.images)} for split, classes in splits.items()
     }
+    for split, classes in splits.items():
+        if classes.damaged:
+            described[split]["damaged"] = list(classes.damaged)
     origin: dict[str, Any] = {}
     digests = set(splits["train"].digests())
     if config.start is not None:

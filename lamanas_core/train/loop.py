@@ -213,8 +213,9 @@ def _load(
     split = recorded
     if recorded is None and config.start is not None:
         start = None if config.start == "shipped" else Path(config.start)
-        split = split_after(start, trained_digests(load_start(config.start).card), data, image, config.seed)
-    splits = load_dataset(data, image, seed=config.seed, split=split)
+        digests = trained_digests(load_start(config.start).card)
+        split = split_after(start, digests, data, image, config.seed, skip_damaged=config.skip_damaged)
+    splits = load_dataset(data, image, seed=config.seed, split=split, skip_damaged=config.skip_damaged)
     if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits

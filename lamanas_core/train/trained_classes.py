@@ -49,7 +49,13 @@ def split_of_run(folder: Path, data: Path, spec: ImageSpec, digests: Collection[
 
 
 def split_after(
-    start: Path | None, digests: Collection[str], data: Path, spec: ImageSpec, seed: int
+    start: Path | None,
+    digests: Collection[str],
+    data: Path,
+    spec: ImageSpec,
+    seed: int,
+    *,
+    skip_damaged: bool = False,
 ) -> dict[Split, list[str]] | None:
     """The split for a training on ``data`` that starts from a meta-model; None if its classes are not known.
 
@@ -60,7 +66,7 @@ def split_after(
     recorded = None if start is None else read_split(start)
     if recorded is None and not digests:
         return None
-    found = load_all(data, spec)
+    found = load_all(data, spec, skip_damaged=skip_damaged)
     names, trained = sorted(found.names), set(recognised(found, digests))
     split = vinyals() if is_omniglot(data) else by_seed(names, seed)
     if start is not None and recorded is not None:

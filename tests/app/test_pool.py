@@ -24,7 +24,7 @@ from lamanas_core.images import UInt8Array, load
 from tests.app.playing import SPEC, png
 from tests.waiting import until_gone
 
-MAX_PIXELS = 16_000_000
+MAX_PIXELS = 50_000_000
 
 
 def slow_jpeg(scans: int = 3000) -> bytes:

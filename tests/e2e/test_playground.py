@@ -151,7 +151,7 @@ def test_refusal_is_shown_where_it_happens_in_the_services_words(page: Page) -> 
         button(page, f"Draw {name}").click()
         page.locator("#files").set_input_files([upload("cat.png", data)])
     button(page, "Adapt").click()
-    told = "images[1] (cat.png): not a PNG, JPEG, WebP or GIF image"
+    told = "images[1] (cat.png): not a PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF image"
     expect(group(page, "Symbol B").get_by_role("alert")).to_have_text(told)
     expect(page.locator(".thumb.refused")).to_have_count(1)
     thumb(page, "Symbol B", 1).press("Delete")

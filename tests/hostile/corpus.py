@@ -12,10 +12,11 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageCms
 
+from lamanas_core.image_files import register_heif
 from tests.app.playing import pixels, png
 from tests.app.test_pool import slow_jpeg
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "HEIF", "AVIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def archives() -> Iterator[Hostile]:
 
 @cache
 def _valid(format: str) -> bytes:
+    register_heif()
     buffer = io.BytesIO()
     Image.fromarray(pixels(1)).convert("RGB").save(buffer, format)
     return buffer.getvalue()
@@ -89,7 +91,7 @@ def _png(width: int, height: int, *, depth: int = 8, colour: int = 0, data: byte
 
 def _claiming() -> Iterator[Hostile]:
     """Headers that promise more than anybody has."""
-    for width, height in ((2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (1, 2**31 - 1), (65_535, 65_535), (4001, 4000)):
+    for width, height in ((2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (1, 2**31 - 1), (65_535, 65_535), (7072, 7072)):
         yield Hostile(f"PNG of {width} x {height}", _png(width, height))
     yield Hostile("PNG of 0 x 0", _png(0, 0))
     jpeg = bytearray(_valid("JPEG"))
@@ -99,6 +101,19 @@ def _claiming() -> Iterator[Hostile]:
     gif = bytearray(_valid("GIF"))
     gif[6:10] = b"\xff\xff\xff\xff"
     yield Hostile("GIF of 65535 x 65535", bytes(gif))
+    for form, before in (("HEIF", b"ispe"), ("AVIF", b"ispe")):  # width and height follow version and flags
+        box = bytearray(_valid(form))
+        at = box.index(before) + 8
+        box[at : at + 8] = struct.pack(">II", 60_000, 60_000)
+        yield Hostile(f"{form} of 60000 x 60000", bytes(box))
+    bmp = bytearray(_valid("BMP"))
+    bmp[18:26] = struct.pack("<ii", 60_000, 60_000)
+    yield Hostile("BMP of 60000 x 60000", bytes(bmp))
+    tiff = bytearray(_saved(Image.new("L", (7, 5)), "TIFF"))
+    for tag in (256, 257):
+        at = tiff.index(struct.pack("<HH", tag, 4)) + 8
+        tiff[at : at + 4] = struct.pack("<I", 60_000)
+    yield Hostile("TIFF of 60000 x 60000", bytes(tiff))
     for size in (1, 2**24):
         canvas = b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + 2 * (size - 1).to_bytes(3, "little") + bytes(40)
         yield Hostile(f"WebP canvas of {size} and nothing on it", canvas)
@@ -113,7 +128,7 @@ def _bombs() -> Iterator[Hostile]:
     many = b"".join(_chunk(b"tEXt", b"a\0" + bytes(1000)) for _ in range(3000))
     yield Hostile("PNG of 3,000 texts", _png(8, 8, data=bytes(72), more=many), fine=True)
     yield Hostile("JPEG that draws itself 3,000 times", slow_jpeg())
-    for side in (3999, 4000):
+    for side in (3999, 7071):
         yield Hostile(f"white PNG of {side} squared", _png(side, side, data=bytes((side + 1) * side)), fine=True)
 
 

@@ -157,8 +157,22 @@ def test_a_class_with_one_image_is_named(tmp_path: Path) -> None:
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=6, images=2, seed=0)
     (tmp_path / "glyph003" / "01.png").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"glyph003: image 2: "):
+    with pytest.raises(DatasetError, match=r"/glyph003/01\.png: .*--skip-damaged"):
         load_dataset(tmp_path, ImageSpec())
+
+
+def test_damaged_images_are_left_out_on_request(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=6, images=3, seed=0)
+    damaged = tmp_path / "glyph003" / "01.png"
+    damaged.write_bytes(b"no image")
+    splits = load_dataset(tmp_path, ImageSpec(), skip_damaged=True)
+    told = [words for classes in splits.values() for words in classes.damaged]
+    assert len(told) == 1
+    assert told[0].startswith(f"{damaged}: not a PNG")
+    assert sum(len(classes.images) for classes in splits.values()) == 6 * 3 - 1
+    (tmp_path / "glyph003" / "02.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"glyph003: without the damaged images, fewer than 2 are left: .*02\.png"):
+        load_dataset(tmp_path, ImageSpec(), skip_damaged=True)
 
 
 def test_a_folder_without_classes_is_named(tmp_path: Path) -> None:

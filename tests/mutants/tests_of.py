@@ -75,7 +75,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/heads.py": (
         "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
-    "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
+    "lamanas_core/image_files.py": "images/image_files images/images",
+    "lamanas_core/images.py": "images/images images/image_files app/fast_png learning/artifact learning/training_tasks",
     "lamanas_core/image_spec.py": "goldens/documents learning/presets images/images learning/styles",
     "lamanas_core/losses/invariant.py": (
         "learning/losses learning/gradients learning/together learning/starting goldens/goldens learning/paper"

@@ -29,7 +29,7 @@ def class_files(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
     for part in OMNIGLOT_PARTS:
         if (path / part).is_dir():
             for folder in sorted((path / part).glob("*/*")):
-                yield f"{part}/{folder.parent.name}/{folder.name}", [f.read_bytes for f in sorted(folder.glob("*.png"))]
+                yield f"{part}/{folder.parent.name}/{folder.name}", [OnDisk(f) for f in sorted(folder.glob("*.png"))]
             continue
         archive = zipfile.ZipFile(path / f"{part}.zip")
         found: dict[str, list[ReadBytes]] = {}
@@ -40,12 +40,28 @@ def class_files(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
 
 
 @dataclass(frozen=True)
+class OnDisk:
+    """Reads a file; as text, its path."""
+
+    path: Path
+
+    def __call__(self) -> bytes:
+        return self.path.read_bytes()
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
 class _Member:
     archive: zipfile.ZipFile
     name: str
 
     def __call__(self) -> bytes:
         return self.archive.read(self.name)
+
+    def __str__(self) -> str:
+        return f"{self.archive.filename}/{self.name}"
 
 
 def import_torchvision_datasets() -> object:
