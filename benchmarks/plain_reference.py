@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config, NetworkConfig
-from lamanas_core.heads import make_head
+from lamanas_core.heads.registry import make_head
 
 Alpha = Mapping[str, Tensor]
 

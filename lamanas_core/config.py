@@ -35,8 +35,8 @@ class NetworkConfig:
     # A name in ``backbones.BACKBONES``. Operations are names in ``search.operations.OPERATIONS``.
     stem: str = "convolution"
     pool_to: int = 2
-    # A name in ``heads.HEADS``: "linear" is the paper's head, a layer of θ for ``ways`` classes; "prototypes" takes any
-    # number of classes.
+    # A name in ``heads.registry.HEADS``: "linear" is the paper's head, a layer of θ for ``ways`` classes; "prototypes"
+    # and "gaussian" take any number of classes.
     head: str = "prototypes"
     ways: int = 20
     temperature: float = 0.05
@@ -88,7 +88,7 @@ class Novelty:
 
     Novelty is sigmoid(``slope`` * (r - ``centre``)) with ``slope`` > 0, where r is the logarithm of the squared
     distance to the nearest prototype, each divided by (1 + 1 / n) ** ``spread`` for a prototype of n images: the fewer
-    they are, the farther from it are images of its class (``FittedPrototypes.log_distance``). An image whose novelty
+    they are, the farther from it are images of its class (``DistanceHead.log_distance``). An image whose novelty
     exceeds ``threshold`` (0..1) is called unknown.
     """
 

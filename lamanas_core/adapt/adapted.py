@@ -18,7 +18,7 @@ from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import Episode, to_float
 from lamanas_core.genotype import Genotype
-from lamanas_core.heads import FittedHead
+from lamanas_core.heads.base import FittedHead
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import cell_weights, genotype
 from lamanas_core.search.network import NetworkMoments
@@ -199,13 +199,16 @@ def _embed_by(
     generator: torch.Generator,
     rows: Tensor,
 ) -> Tensor:
-    """The features, float (n, d), of all images after ``count`` steps on ``rows``, with the statistics of ``rows``."""
+    """The features, float (n, d), of all images after ``count`` steps on ``rows``, with the statistics of ``rows``, as
+    the head compares them.
+    """
     batches = minibatches(learner.config, labels[rows].cpu(), ways, count, generator)
     after, _, _ = _run(learner, parameters, images[rows], labels[rows], ways, batches, lambda *_: None)
     first = torch.cat([rows, torch.ones_like(labels).index_fill(0, rows, 0).nonzero().flatten()])
     with torch.no_grad():
         features, _ = learner.embed(after.theta, after.alpha, images[first], batch=Batch(support=len(rows)))
-    return torch.empty_like(features).index_copy(0, first, features)
+    compared = learner.head.compared(after.theta, features)
+    return torch.empty_like(compared).index_copy(0, first, compared)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lamanas_core.heads import class_sizes, prototypes
+from lamanas_core.heads.prototypes import class_sizes, prototypes
 
 # A label is doubtful if another class is at least this many times as likely. Chosen on Omniglot's validation
 # characters, 10-way 5-shot with one label in twenty wrong: it finds 99 % of them, and 93 % of those it names are wrong.

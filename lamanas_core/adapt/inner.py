@@ -11,7 +11,8 @@ from torch.func import functional_call
 from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
-from lamanas_core.heads import FittedHead, Head, LossNetwork, make_head
+from lamanas_core.heads.base import FittedHead, Head, LossNetwork
+from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
 from lamanas_core.search.alpha import cell_weights
 from lamanas_core.search.network import Network, NetworkMoments

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.artifact import FORMAT
-from lamanas_core.heads import FittedHead
+from lamanas_core.heads.base import FittedHead
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.onnx_writer import OnnxWriter
 from lamanas_core.search.alpha import cell_weights

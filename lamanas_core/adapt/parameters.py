@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lamanas_core.config import Config
-from lamanas_core.heads import make_head
+from lamanas_core.heads.registry import make_head
 from lamanas_core.search.alpha import initial_alpha
 from lamanas_core.search.network import Network
 
@@ -70,11 +70,12 @@ class Parameters:
 
 
 def initial_parameters(config: Config, seed: int) -> Parameters:
-    """Random θ and φ from ``seed``, α near 0, the step sizes of ``config`` and a scale of 10, all on the CPU."""
+    """Random θ and φ from ``seed``, α near 0, and the initial step sizes and scale, all on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     task = config.task_learner
     theta = Network(config.network).initial_theta(generator)
-    loss = make_head(config.network).loss_network(task, generator)
+    head = make_head(config.network)
+    loss = head.loss_network(task, generator)
     alpha = initial_alpha(config.network)
     return Parameters(
         theta,
@@ -83,5 +84,5 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
         {name: p.detach().clone() for name, p in loss.named_parameters()},
         torch.full((task.steps, len(theta)), task.theta_rate).log(),
         torch.full((task.steps, len(alpha)), task.alpha_rate).log(),
-        torch.tensor(10.0).log(),
+        torch.tensor(head.initial_scale).log(),
     )

@@ -11,7 +11,7 @@ from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to
 from lamanas_core.config import Calibration, Novelty
 from lamanas_core.data.episodes import to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.heads import FittedPrototypes
+from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes
 
@@ -56,7 +56,7 @@ def _distances(network: AdaptedNetwork, images: Tensor) -> Tensor:
     the m images of that prototype.
     """
     features, head = network.embed(images), network.head
-    assert isinstance(head, FittedPrototypes)  # the only head that measures novelty
+    assert isinstance(head, DistanceHead)  # as every head that measures novelty
     nearest = head.logits(features).argmax(1)
     return torch.stack([head.log_distance(features, 0.0), (1 + 1 / head.sizes[nearest].double()).log()], dim=1)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.data.episodes import Episode
-from lamanas_core.heads import PrototypeHead
+from lamanas_core.heads.prototypes import PrototypeHead
 from lamanas_core.meta.gradient import MetaGradient, meta_gradient
 from lamanas_core.recipe import WarmUp
 from lamanas_core.search.alpha import CellWeights, cell_weights

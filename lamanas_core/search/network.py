@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lamanas_core.backbones import make_backbone
 from lamanas_core.config import NetworkConfig
-from lamanas_core.heads import make_head
+from lamanas_core.heads.registry import make_head
 from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
 from lamanas_core.search.alpha import KINDS, CellWeights, EdgeWeights, edges
 from lamanas_core.search.normalisation import ALL_ROWS, Batch, Moments, Normalisation, PartMoments

@@ -8,7 +8,7 @@ from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.augment import chance, random_affine, restyled
 from lamanas_core.data.episodes import Episode, sample_episode, to_float
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.heads import make_head
+from lamanas_core.heads.registry import make_head
 from lamanas_core.recipe import Recipe
 
 

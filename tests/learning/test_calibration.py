@@ -16,7 +16,7 @@ from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration, Config, Novelty
 from lamanas_core.data.episodes import out_of_class, to_float, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
-from lamanas_core.heads import FittedPrototypes
+from lamanas_core.heads.prototypes import FittedPrototypes
 from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel

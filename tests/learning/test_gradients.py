@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
-from lamanas_core.heads import leave_one_out_logits
+from lamanas_core.heads.prototypes import leave_one_out_logits
 from lamanas_core.meta.gradient import query_logits
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import proxy_value, reptile

@@ -8,7 +8,7 @@ from torch import Tensor
 from lamanas_core.adapt import adapted as adapting
 from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.held_out import DOUBT, Embed, Suspect, _by_one_image, held_out_accuracy, suspects
-from lamanas_core.heads import prototypes
+from lamanas_core.heads.prototypes import prototypes
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.learning.helpers import glyph_support
 

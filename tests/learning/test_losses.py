@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamanas_core.config import NetworkConfig
-from lamanas_core.heads import PrototypeHead, leave_one_out_logits
+from lamanas_core.heads.prototypes import PrototypeHead, leave_one_out_logits
 from lamanas_core.losses.invariant import ALONE, LearnedLoss
 
 

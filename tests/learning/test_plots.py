@@ -16,7 +16,7 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.data.episodes import to_float
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
-from lamanas_core.heads import leave_one_out_logits
+from lamanas_core.heads.prototypes import leave_one_out_logits
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.landscape import _plane, loss_landscape, support_set
 from lamanas_core.meta_model import MetaModel, write

@@ -16,7 +16,8 @@ from lamanas_core.artifact import Classifier
 from lamanas_core.backbones import BACKBONES, PIXEL_RANGE, Backbone, make_backbone
 from lamanas_core.config import PRESETS, Config, NetworkConfig, TaskLearnerConfig
 from lamanas_core.data.sources.glyphs import write_folders
-from lamanas_core.heads import HEADS, FittedHead, Head, make_head
+from lamanas_core.heads.base import FittedHead, Head
+from lamanas_core.heads.registry import HEADS, make_head
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
@@ -181,7 +182,7 @@ def test_a_frozen_backbone_is_part_of_the_network_and_not_of_theta(monkeypatch: 
 def test_an_unknown_name_is_refused_with_the_names_available() -> None:
     with pytest.raises(ValueError, match="unknown operation 'conv_9x9'; available: avg_pool_3x3, "):
         operation_type("conv_9x9")
-    with pytest.raises(ValueError, match="unknown head 'x'; available: linear, prototypes"):
+    with pytest.raises(ValueError, match="unknown head 'x'; available: gaussian, linear, prototypes"):
         make_head(replace(MINIATURE.network, head="x"))
     with pytest.raises(ValueError, match="unknown backbone 'x'; available: convolution, resnet18"):
         make_backbone(replace(MINIATURE.network, stem="x"))

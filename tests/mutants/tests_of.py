@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 AREAS: Mapping[str, tuple[str, ...]] = {
     "lamanas_core": (
         "lamanas_core/[!_]*.py",
-        *(f"lamanas_core/{part}/**/*.py" for part in ("adapt", "data", "losses", "measure", "meta", "search", "train")),
+        *(
+            f"lamanas_core/{part}/**/*.py"
+            for part in ("adapt", "data", "heads", "losses", "measure", "meta", "search", "train")
+        ),
     ),
     "app": ("app/store/**/*.py", "app/images/**/*.py", "app/inference/**/*.py", "app/queue.py"),
     "workers": ("workers/**/*.py",),
@@ -72,8 +75,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/devices.py": "learning/training_folder learning/train_command",
     "lamanas_core/files.py": "files",
     "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
-    "lamanas_core/heads.py": (
-        "learning/losses learning/calibration learning/artifact learning/registries learning/paper"
+    "lamanas_core/heads/": (
+        "learning/gaussian learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
     "lamanas_core/image_files.py": "images/image_files images/images",
     "lamanas_core/images.py": "images/images images/image_files app/fast_png learning/artifact learning/training_tasks",

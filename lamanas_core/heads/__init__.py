@@ -1,0 +1,1 @@
+"""Heads: they map features to logits."""

@@ -1,0 +1,89 @@
+"""What a head is.
+
+A ``Head`` computes the logits of the support set during the inner loop, and afterwards fits a ``FittedHead`` to the
+support set.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lamanas_core.config import Calibration, NetworkConfig, TaskLearnerConfig
+from lamanas_core.losses.invariant import LearnedLoss
+from lamanas_core.losses.paper import PaperLoss
+from lamanas_core.onnx_writer import OnnxWriter, array
+
+LossNetwork = LearnedLoss | PaperLoss
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A linear layer fitted to one episode: ``weight`` (ways, d), ``bias`` (ways,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, d) -> (n, ways)."""
+        return torch.nn.functional.linear(features, self.weight, self.bias)
+
+    def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
+        """Write the graph outputs ``logits`` and ``probabilities``, each (n, ways), for ``features`` (n, d)."""
+        inputs = [self.layer_input(writer, features), *(writer.constant(array(p)) for p in (self.weight, self.bias))]
+        writer.node("Gemm", inputs, output="logits", transB=1)
+        writer.node("Softmax", ["logits"], output="probabilities", axis=1)
+
+    def layer_input(self, writer: OnnxWriter, features: str) -> str:
+        """Write what the linear layer takes, for ``features`` (n, d), and return its name: here, the features."""
+        return features
+
+
+class Head(ABC):
+    """Maps features (n, d) to logits. ``scale`` in its methods: the head's meta-learned scale, a scalar."""
+
+    # Whether the support set's logits in the inner loop are leave-one-out: an image's own class is represented without
+    # that image. For a head that is fitted to the support set, plain logits, and cross-entropy on them, are saturated.
+    leaves_one_out: ClassVar[bool]
+    # Whether its fitted head is a ``DistanceHead``.
+    measures_novelty: ClassVar[bool]
+
+    # The initial value of the head's scale.
+    initial_scale: ClassVar[float] = 10.0
+
+    def __init__(self, network: NetworkConfig) -> None:
+        self.network = network
+
+    @abstractmethod
+    def layer(self, features: int) -> nn.Module | None:
+        """The module whose parameters belong to θ as ``head.<name>``, for ``features`` inputs; None if it has none."""
+
+    @abstractmethod
+    def classes(self) -> int | None:
+        """The number of classes of meta-training tasks, which is also the maximum; None for any number of classes."""
+
+    def compared(self, theta: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Features (n, d) as vectors (n, d) whose Euclidean distances the head's answers follow."""
+        return features
+
+    @abstractmethod
+    def support_logits(
+        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
+    ) -> Tensor:
+        """The logits that L_φ takes in the inner loop: features (n, d), labels int64 (n,) -> (n, ways).
+
+        A head with a fixed number of classes returns a column for each of them.
+        """
+
+    @abstractmethod
+    def fit(
+        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+    ) -> FittedHead:
+        """The head for ``ways`` classes, fitted to a support set's features (n, d) and labels int64 (n,)."""
+
+    @abstractmethod
+    def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
+        """The loss network L_φ for this head, randomly initialised from ``generator``."""

@@ -1,0 +1,174 @@
+"""Gaussian classes with a shared covariance, shrunk towards a meta-learned prior: for any number of classes and images.
+
+Features x are centred, scaled and brought to unit length, z = (x - m) e^s / ‖(x - m) e^s‖, with meta-learned m and s.
+With n_c images in class c and C classes, c̄ the mean of the class means z̄_c, and r_i the deviation of image i from its
+class mean:
+
+    class means    μ_c = c̄ + n_c / (n_c + κ) (z̄_c - c̄)
+    covariance     Σ = (ν σ² I + Σ_i r_i r_iᵀ) / (ν + N - C)
+    logits         (z - c̄)ᵀ Σ⁻¹ (μ_c - c̄) - (μ_c - c̄)ᵀ Σ⁻¹ (μ_c - c̄) / 2
+
+This is linear discriminant analysis with a prior: the covariance that the images show counts for N - C images, the
+isotropic prior for ν, and class means are pulled to their mean as by κ images. With one image per class the prior alone
+decides. All of it depends on the images through their inner products only, of which there are few, so that nothing of
+size d x d is computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lamanas_core.config import TaskLearnerConfig
+from lamanas_core.heads.base import Head, LossNetwork
+from lamanas_core.heads.distances import DistanceHead
+from lamanas_core.heads.prototypes import class_sizes, prototypes
+from lamanas_core.losses.invariant import LearnedLoss
+from lamanas_core.onnx_writer import OnnxWriter, array
+
+SHORTEST = 1e-6  # a lower bound on the length of features
+
+
+class GaussianPrior(nn.Module):
+    """The head's parameters in θ, for features of dimension d.
+
+    ``centre`` (d,): m; ``log_scales`` (d,): s; the scalars ``log_pull``: log κ, ``log_weight``: log ν, in images, and
+    ``log_variance``: log σ². They start where cross-entropy on five sets of photos has brought them.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.centre = nn.Parameter(torch.zeros(features))
+        self.log_scales = nn.Parameter(torch.zeros(features))
+        self.log_pull = nn.Parameter(torch.tensor(-0.5))
+        self.log_weight = nn.Parameter(torch.tensor(3.0))
+        self.log_variance = nn.Parameter(torch.tensor(-4.5))
+
+
+@dataclass(frozen=True)
+class FittedGaussian(DistanceHead):
+    """A linear layer on z. ``centre``, ``log_scales``: m and s, each (d,). ``means``: z̄_c, (ways, d)."""
+
+    centre: Tensor
+    log_scales: Tensor
+    means: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, d) -> (n, ways)."""
+        return super().logits(unit_length(features, self.centre, self.log_scales))
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Features (n, d) -> (n, ways): squared Euclidean distances of z to the class means."""
+        z = unit_length(features, self.centre, self.log_scales)
+        return 1 + self.means.square().sum(1) - 2 * z @ self.means.T
+
+    def layer_input(self, writer: OnnxWriter, features: str) -> str:
+        centred = writer.node("Sub", [features, writer.constant(array(self.centre))])
+        scaled = writer.node("Mul", [centred, writer.constant(array(self.log_scales.exp()))])
+        length = writer.node("ReduceL2", [scaled, writer.integers(1)], keepdims=1)
+        return writer.node("Div", [scaled, writer.node("Max", [length, writer.number(SHORTEST)])], output="unit_length")
+
+    def distances_onnx(self, writer: OnnxWriter, features: str) -> str:
+        constants = [writer.constant(array(value)) for value in (-2 * self.means, 1 + self.means.square().sum(1))]
+        return writer.node("Gemm", ["unit_length", *constants], transB=1)
+
+
+class GaussianHead(Head):
+    """A head for any number of classes and images per class; see the module's docstring."""
+
+    leaves_one_out = True
+    measures_novelty = True
+    initial_scale = 0.2
+
+    def layer(self, features: int) -> nn.Module | None:
+        return GaussianPrior(features)
+
+    def classes(self) -> int | None:
+        return None
+
+    def compared(self, theta: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        return unit_length(features, theta["head.centre"], theta["head.log_scales"])
+
+    def support_logits(
+        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
+    ) -> Tensor:
+        """Leave-one-out logits, (n, ways), from inner products; the only image of a class is not left out."""
+        z = self.compared(theta, features)
+        return scale * leave_one_out_logits(z @ z.T, labels, ways, *_prior(theta))
+
+    def fit(
+        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+    ) -> FittedGaussian:
+        z = self.compared(theta, features)
+        pull, weight, variance = _prior(theta)
+        sizes = class_sizes(labels, ways)
+        means = prototypes(z, labels, ways)
+        middle = means.mean(0)
+        pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
+        deviations = z - means[labels]
+        # (ρI + RᵀR)⁻¹ = (I - Rᵀ(ρI + RRᵀ)⁻¹R) / ρ with ρ = νσ² and the rows r_i of R.
+        spread = weight * variance
+        inner = deviations @ deviations.T + spread * torch.eye(len(z), dtype=z.dtype, device=z.device)
+        turned = pulled - torch.linalg.solve(inner, deviations @ pulled.T).T @ deviations
+        certainty = scale * (weight + len(z) - ways) / spread
+        layer = certainty * turned
+        bias = -layer @ middle - (layer * pulled).sum(1) / 2
+        centre, log_scales = theta["head.centre"], theta["head.log_scales"]
+        return FittedGaussian(layer, bias, sizes, centre, log_scales, means)
+
+    def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
+        return LearnedLoss(task.loss, task.residual, task.hidden, generator)
+
+
+def unit_length(features: Tensor, centre: Tensor, log_scales: Tensor) -> Tensor:
+    """z of features (n, d): (n, d), of length 1."""
+    return F.normalize((features - centre) * log_scales.exp(), dim=1, eps=SHORTEST)
+
+
+def _prior(theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """κ, ν and σ²."""
+    return theta["head.log_pull"].exp(), theta["head.log_weight"].exp(), theta["head.log_variance"].exp()
+
+
+def leave_one_out_logits(
+    products: Tensor, labels: Tensor, ways: int, pull: Tensor, weight: Tensor, variance: Tensor
+) -> Tensor:
+    """The logits of each support image under the head that is fitted to the others: (n, ways).
+
+    ``products``: the inner products of all z, (n, n); ``labels``: int64 (n,); ``pull``, ``weight``, ``variance``: κ, ν
+    and σ². The only image of a class is not left out, since the class would have none without it.
+
+    Vectors are written as coefficients of the n images. Without image i, the scatter Σ_j r_j r_jᵀ loses
+    n_c / (n_c - 1) r_i r_iᵀ, a change of rank 1 (Sherman and Morrison).
+    """
+    n = len(products)
+    identity = torch.eye(n, dtype=products.dtype, device=products.device)
+    of_class = F.one_hot(labels, ways).to(products)
+    sizes = of_class.sum(0)
+    means = of_class.T / sizes[:, None]  # (ways, n)
+    own_size, alone = sizes[labels], sizes[labels] == 1
+    others = (own_size - 1).clamp(min=1)
+    deviations = identity - of_class @ means  # R, (n, n)
+    spread = weight * variance
+    # uᵀ H v = ρ uᵀ Σ'⁻¹ v for coefficients u and v, where Σ' = ρI + RᵀR of all images.
+    across = products @ deviations.T
+    metric = products - across @ torch.linalg.solve(deviations @ across + spread * identity, across.T)
+    # Without image i: the mean of its class, the middle of all classes, and the pulled means, (n, ways, n).
+    own_mean = torch.where(alone[:, None], identity, (own_size[:, None] * means[labels] - identity) / others[:, None])
+    middle = means.mean(0) + (own_mean - means[labels]) / ways
+    pulled = (sizes / (sizes + pull))[None, :, None] * (means - middle[:, None])
+    own_share = torch.where(alone, 1 / (1 + pull), others / (others + pull))
+    pulled = torch.where(of_class[:, :, None].bool(), (own_share[:, None] * (own_mean - middle))[:, None], pulled)
+    image = identity - middle
+    seen = pulled @ metric  # (n, ways, n)
+    from_own = deviations @ metric
+    factor = torch.where(alone, torch.zeros_like(own_size), own_size / others / spread)
+    change = (factor / (1 - factor * (from_own * deviations).sum(1)))[:, None]
+    along_means, along_image = (seen @ deviations[:, :, None]).squeeze(2), (from_own * image).sum(1)
+    to_image = (seen @ image[:, :, None]).squeeze(2) + change * along_means * along_image[:, None]
+    to_itself = (seen * pulled).sum(2) + change * along_means.square()
+    images = weight + n - ways - (~alone).to(products)
+    logits: Tensor = (images / spread)[:, None] * (to_image - to_itself / 2)
+    return logits
