@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the app may use of the core: it reads images and runs finished classifiers, without torch.
-TORCH_FREE = ("artifact", "config", "data.sources.glyphs", "files", "genotype", "image_spec", "images")
+TORCH_FREE = ("artifact", "config", "data.sources.glyphs", "files", "genotype", "image_spec", "images", "layout")
 FORBIDDEN = {
     "lamanas_core": ("app", "workers", "cli", "benchmarks", "fastapi", "celery", "redis"),
     "app": ("torch", "torchvision", "workers", "cli", "benchmarks"),

@@ -3,11 +3,9 @@
 import random
 from collections.abc import Collection
 from importlib import resources
-from typing import Literal
 
-Split = Literal["train", "val", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from lamanas_core.layout import SPLITS as SPLITS
+from lamanas_core.layout import Split as Split
 
 
 class DatasetError(ValueError):

@@ -77,6 +77,7 @@ TABLE: Mapping[str, str] = {
     ),
     "lamanas_core/images.py": "images/images app/fast_png learning/artifact learning/training_tasks",
     "lamanas_core/image_spec.py": "goldens/documents learning/presets images/images learning/styles",
+    "lamanas_core/layout.py": "layout app/archives learning/training",
     "lamanas_core/losses/invariant.py": (
         "learning/losses learning/gradients learning/together learning/starting goldens/goldens learning/paper"
     ),
