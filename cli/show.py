@@ -43,6 +43,12 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
         print(f"{name.ljust(width)}  {printable(value)}")
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints a line for each to standard error: what there is to know about how a folder or zip was read."""
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+
 def printable(value: object) -> str:
     """Text without control characters: names come from other users, and terminals would interpret these."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))

@@ -23,6 +23,10 @@ IMAGE_SUFFIXES = frozenset(
     {"png", "apng", "jpg", "jpeg", "jpe", "jfif", "jif", "webp", "gif", "bmp", "dib", "tif", "tiff", "heic", "heif"}
     | {"avif", "jp2", "jxl", "ppm", "pgm", "pbm", "pnm"}
 )
+# How image files begin; of files without a suffix, those that do are images, too. WebP and HEIF begin with a size.
+SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+SIGNATURES_AT = {4: (b"ftypheic", b"ftypmif1", b"ftypavif"), 8: (b"WEBP",)}
+HEAD = 16
 # What operating systems and programs leave in folders, besides names that begin with a dot; in lower case.
 LITTER = frozenset(
     {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
@@ -102,11 +106,14 @@ class Layout:
         return tuple(notes)
 
 
-def read(paths: Iterable[str]) -> Layout:
-    """The layout of files with these ``paths``, relative and separated by "/"; a folder's path ends with "/"."""
+def read(paths: Iterable[str], unnamed: Collection[str] = ()) -> Layout:
+    """The layout of files with these ``paths``, relative and separated by "/"; a folder's path ends with "/".
+
+    ``unnamed``: those of the files ``without_suffix`` that are images by their first bytes (``begins_as_image``).
+    """
     visible = [path for path in paths if not is_litter(path)]
     files = [path for path in visible if not path.endswith("/")]
-    images = [path for path in files if is_image(path)]
+    images = [path for path in files if is_image(path) or path in unnamed]
     folders = _unwrapped({path: _folder(path) for path in images})
     splits = _splits(folders.values())
     placed: dict[str, tuple[Split | None, Parts]] = {}
@@ -140,6 +147,16 @@ def is_image(path: str) -> bool:
     return "." in name and _ENDS.sub("", name.rsplit(".", 1)[1]).lower() in IMAGE_SUFFIXES
 
 
+def without_suffix(path: str) -> bool:
+    """Whether a visible file's name has no suffix, so that its first bytes decide whether it is an image."""
+    return "." not in path.rsplit("/", 1)[-1] and not path.endswith("/") and not is_litter(path)
+
+
+def begins_as_image(head: bytes) -> bool:
+    """Whether a file with these first ``HEAD`` bytes is an image, as far as they show."""
+    return head.startswith(SIGNATURES) or any(head.startswith(known, at) for at, known in SIGNATURES_AT.items())
+
+
 def label(folder: Sequence[str]) -> str:
     """The label of the class in this folder: its path in NFC, without spaces at the ends of names."""
     return "/".join(trimmed(unicodedata.normalize("NFC", part)) for part in folder)
@@ -168,6 +185,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
+def read_folder(folder: Path) -> Layout:
+    """The layout of a folder on this machine. Raises OSError, and ValueError for an image whose name is not text."""
+    paths = listing(folder)
+    return read(paths, {path for path in paths if without_suffix(path) and begins_as_image(_head(folder / path))})
+
+
 def listing(folder: Path) -> list[str]:
     """The paths of all files and folders in ``folder``, for ``read``, sorted by their parts; folders end with "/".
 
@@ -186,6 +209,11 @@ def listing(folder: Path) -> list[str]:
         found += [(relative / name).as_posix() for name in files if Path(root, name).is_file()]
         found += [f"{(relative / name).as_posix()}/" for name in folders]
     return sorted(map(_as_text, found), key=lambda path: path.split("/"))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
 
 
 def _as_text(path: str) -> str:

@@ -118,9 +118,9 @@ def _found(path: Path, use: Use) -> _Found:
             files.setdefault(name, []).append(ImageFile(str(file), file.read_bytes))
     if not files:
         raise DatasetError(f"{path} contains no class folders with images")
-    for name, few in sorted(files.items()):
+    for _, few in sorted(files.items()):
         if len(few) < MIN_IMAGES:
-            raise DatasetError(f"{path / name}: {len(few)} image; a class needs at least {MIN_IMAGES}")
+            raise DatasetError(f"{Path(few[0].where).parent}: 1 image; a class needs at least {MIN_IMAGES}")
     return _Found(files, split)
 
 
@@ -137,7 +137,7 @@ def _layout(path: Path) -> Layout:
     if not path.is_dir():
         raise DatasetError(f"{path} is not a folder")
     try:
-        return layout.read(layout.listing(path))
+        return layout.read_folder(path)
     except ValueError as error:
         raise DatasetError(f"{path}: {error}") from error
 

@@ -68,6 +68,6 @@ def by_folders(names: list[str], seed: int, *, trained: Collection[str] = ()) ->
     }
     for part, left in held_out.items():
         if len(left) < 2:
-            raise DatasetError(f"{len(left)} class{'es' * (len(left) != 1)} to {part} on; at least 2 are needed")
+            raise DatasetError(f"{len(left)} new classes in the {part} split; at least 2 are needed")
     known = {*own["train"], *(name for name in names if name in trained)}
     return {"train": sorted(known - {*held_out["val"], *held_out["test"]}), **held_out}
