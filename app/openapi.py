@@ -34,7 +34,7 @@ EPISODE_FORM: dict[str, Any] = {
     "properties": {
         "images": _FILES,
         "labels": {"type": "array", "items": {"type": "string"}},
-        "archive": _FILE | {"description": "a zip file with entries `<label>/<file>`"},
+        "archive": _FILE | {"description": "a zip file with a folder of images for each class"},
         "steps": {"type": "integer", "minimum": 0},
         "seed": {"type": "integer", "minimum": 0},
         "name": {"type": "string", "maxLength": 200},

@@ -184,7 +184,9 @@ class Episode(BaseModel):
     seed: int
     progress: Progress
     model_version: str
-    warnings: list[str]
+    warnings: list[str] = Field(
+        description="what to know about the images: how an archive was read, and whether the model suits them"
+    )
     genotype: Genotype | None
     parameters: Parameters | None
     support_accuracy: Probability | None
@@ -212,7 +214,7 @@ class Episode(BaseModel):
             seed=record.seed,
             progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses)),
             model_version=record.model_version,
-            warnings=list(record.warnings),
+            warnings=[*record.notes, *record.warnings],
             genotype=None if record.genotype is None else Genotype.model_validate(record.genotype),
             parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
             support_accuracy=record.support_accuracy,
@@ -270,6 +272,7 @@ class Training(BaseModel):
     epochs: int
     loss: float | None
     losses: list[float] = Field(description="the most recent ones")
+    warnings: list[str] = Field(description="how the data set was read, known after the first epoch")
     validation_accuracy: float | None
     eta_seconds: float | None
     model_version: str | None
@@ -288,6 +291,7 @@ class Training(BaseModel):
             epochs=record.epochs,
             loss=record.loss,
             losses=list(record.losses),
+            warnings=list(record.warnings),
             validation_accuracy=record.validation_accuracy,
             eta_seconds=record.eta_seconds,
             model_version=record.model_version,

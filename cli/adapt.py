@@ -7,6 +7,7 @@ from typing import Any
 
 from cli import remote, show
 from lamanas_client import Client, Edge, Episode, Genotype
+from lamanas_core.layout import natural
 
 DESCRIPTION = """Send a folder with a folder of images for each class (or a zip of one) and adapt a classifier to it.
 
@@ -22,7 +23,9 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="holds <class>/<image>; or a zip of such a folder")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a folder with a folder of images for each class, or a zip of one"
+    )
     parser.add_argument("--watch", action="store_true", help="show each step, then the result")
     parser.add_argument("--steps", type=int, metavar="K", help="gradient steps (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0, help="another seed adapts a little differently (default: 0)")
@@ -32,6 +35,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     with remote.service() as client:
         episode = client.create_episode(args.folder, steps=args.steps, seed=args.seed, name=args.folder.resolve().stem)
+        show.print_notes(episode.warnings)
         if args.watch:
             episode = watch(client, episode.id)
     if args.json:
@@ -70,7 +74,7 @@ def print_episode(episode: Episode) -> None:
         ("episode", episode.id),
         ("name", episode.name or "-"),
         ("state", episode.state + took),
-        ("classes", ", ".join(f"{name} ({shots})" for name, shots in episode.shots.items())),
+        ("classes", ", ".join(f"{name} ({episode.shots[name]})" for name in natural(episode.shots))),
         ("new images", f"about {show.percent(episode.leave_one_out_accuracy)} classified correctly (estimate)"),
         ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
         ("model", episode.model_version),

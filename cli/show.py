@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 BAR = 30
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def add_json(parser: argparse.ArgumentParser, **more: Any) -> None:
@@ -43,9 +45,18 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
         print(f"{name.ljust(width)}  {printable(value)}")
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints a line for each to standard error: what there is to know about how a folder or zip was read."""
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+
 def printable(value: object) -> str:
-    """Text without control characters: names come from other users, and terminals would interpret these."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
+    """Text without control characters: names come from other users, and terminals would interpret these.
+
+    Spaces, joiners and emoji of Unicode stay; what reverses the order of the text, or breaks the line, does not.
+    """
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def print_bar(done: int, total: int, words: str) -> None:

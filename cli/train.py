@@ -102,6 +102,7 @@ def _trained(args: argparse.Namespace) -> "MetaModel | None":
     import torch
 
     from lamanas_core.config import TrainingConfig
+    from lamanas_core.data.folders import notes
     from lamanas_core.devices import choose_device
     from lamanas_core.meta_model import write
     from lamanas_core.train.distributed import joined
@@ -115,6 +116,8 @@ def _trained(args: argparse.Namespace) -> "MetaModel | None":
     chosen = {f.name: value for f in fields(TrainingConfig) if (value := getattr(args, f.name, None)) is not None}
     config, device = TrainingConfig.from_request(chosen), choose_device(args.device)
     with joined(device) as ranks:
+        if ranks.first:
+            show.print_notes(notes(args.data))
         model = train(
             config,
             args.data,

@@ -104,6 +104,7 @@ def _print(training: Training) -> None:
         ("validation", show.percent(training.validation_accuracy)),
         ("model", training.model_version or "-"),
     ]
+    fields += [("warning", words) for words in training.warnings]
     fields += [("error", training.error)] if training.error else []
     show.print_fields(fields)
     if training.model_version:

@@ -1,28 +1,37 @@
 """What people hold (paths, bytes, folders, zips), turned into what a request carries."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from lamanas_core import layout
 
 Image = bytes | str | os.PathLike[str]
 Support = Mapping[str, Iterable[Image]] | str | os.PathLike[str]
 # (field, (file name, content)), as multipart has them.
 Part = tuple[str, tuple[str, bytes]]
 
-LITTER = frozenset({"Thumbs.db", "desktop.ini"})
+
+@dataclass(frozen=True)
+class Sent:
+    """The files of a support set, the label of each unless they are one zip, and how a folder was read, in words."""
+
+    files: list[Part]
+    labels: list[str]
+    notes: tuple[str, ...] = ()
 
 
-def support_parts(support: Support) -> tuple[list[Part], list[str]]:
-    """The files of a support set and, unless they are one zip, the label of each. Raises ValueError, OSError."""
+def support_parts(support: Support) -> Sent:
+    """What is sent of a support set. Raises ValueError, OSError."""
     if isinstance(support, Mapping):
         pairs = [(label, image) for label, images in support.items() for image in several(f"class {label!r}", images)]
-    elif (path := Path(support)).is_dir():
-        pairs = list(_folder(path))
-    else:
-        return [("archive", file(path))], []
-    if not pairs:
-        raise ValueError("no images: give each class at least one")
-    return [("images", file(image, label)) for label, image in pairs], [label for label, _ in pairs]
+        if not pairs:
+            raise ValueError("no images: give each class at least one")
+        return Sent([("images", file(image, label)) for label, image in pairs], [label for label, _ in pairs])
+    if (path := Path(support)).is_dir():
+        return _folder(path)
+    return Sent([("archive", file(path))], [])
 
 
 def file(image: Image, label: str | None = None) -> tuple[str, bytes]:
@@ -38,20 +47,11 @@ def several(what: str, images: Iterable[Image]) -> Iterable[Image]:
     return images
 
 
-def _folder(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(class, image) of ``folder/<class>/<image>``, in the order of their names."""
-    classes = [path for path in _visible(folder) if path.is_dir()]
-    if not classes:
-        raise ValueError(f"{folder} has no folders: put the images of each class into a folder named after it")
-    for path in classes:
-        images = _visible(path)
-        if not images:
-            raise ValueError(f"{path} is empty: put the images of the class into it, or remove it")
-        for image in images:
-            if image.is_dir():
-                raise ValueError(f"{image} is a folder where an image should be: classes hold images alone")
-            yield path.name, image
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name not in LITTER)
+def _folder(folder: Path) -> Sent:
+    """The images of the class folders, in the order of their names; each is called by its path."""
+    found = layout.read_folder(folder)
+    if not found.images:
+        words = "; ".join(["put the images of each class into a folder named after it", *found.notes("adapt")])
+        raise ValueError(f"{folder} has no folders of images: {words}")
+    files = [("images", (image.path, (folder / image.path).read_bytes())) for image in found.images]
+    return Sent(files, [image.label for image in found.images], found.notes("adapt"))

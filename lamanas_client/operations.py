@@ -54,13 +54,14 @@ def create_episode(
 ) -> Calls[Episode]:
     """Send a support set: a mapping of classes to images, a folder of class folders, or a zip of one.
 
-    It is stored when this returns; a worker adapts it afterwards.
+    It is stored when this returns; a worker adapts it afterwards. The episode's warnings begin with how the folder or
+    zip was read.
     """
-    parts, labels = support_parts(support)
+    support_set = support_parts(support)
     options = {"steps": steps, "name": name}
     fields = {"seed": str(seed)} | {field: str(value) for field, value in options.items() if value is not None}
-    sent = {"data": fields | {"labels": labels}, "files": parts, "headers": _idempotency_key()}
-    return parse(Episode, (yield Call("POST", "/episodes", sent)))
+    sent = {"data": fields | {"labels": support_set.labels}, "files": support_set.files, "headers": _idempotency_key()}
+    return _noted(parse(Episode, (yield Call("POST", "/episodes", sent))), support_set.notes)
 
 
 def correct_episode(
@@ -73,14 +74,16 @@ def correct_episode(
     """Create an episode from this one's images, some removed or relabelled (by index from 0), and others added."""
     renamed = relabel or {}
     sent: dict[str, Any] = {"headers": _idempotency_key()}
+    notes: tuple[str, ...] = ()
     if add is None:
         named = [{"image": image, "label": label} for image, label in renamed.items()]
         sent["json"] = {"remove": list(remove), "relabel": named}
     else:
-        sent["files"], labels = support_parts(add)
-        fields = {"remove": [str(image) for image in remove], "labels": labels}
+        added = support_parts(add)
+        sent["files"], notes = added.files, added.notes
+        fields = {"remove": [str(image) for image in remove], "labels": added.labels}
         sent["data"] = fields | {"relabel": [f"{image}={label}" for image, label in renamed.items()]}
-    return parse(Episode, (yield Call("POST", f"{_path('episodes', id)}/support", sent)))
+    return _noted(parse(Episode, (yield Call("POST", f"{_path('episodes', id)}/support", sent))), notes)
 
 
 def get_episode(id: str) -> Calls[Episode]:
@@ -148,6 +151,11 @@ def cancel_training(id: str) -> Calls[Training]:
 def resume_training(id: str) -> Calls[Training]:
     """Resume a failed or cancelled run from its last checkpoint."""
     return parse(Training, (yield Call("POST", f"{_path('train', id)}/resume")))
+
+
+def _noted(episode: Episode, notes: tuple[str, ...]) -> Episode:
+    """The episode, with what this side has to tell of its images before what the service tells."""
+    return episode.model_copy(update={"warnings": (*notes, *episode.warnings)})
 
 
 def _idempotency_key() -> dict[str, str]:

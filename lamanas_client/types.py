@@ -110,7 +110,7 @@ class Predictions(Answer):
 
 
 class Training(Answer):
-    """A meta-training run; ``losses`` holds the most recent ones."""
+    """A meta-training run; ``losses`` holds the most recent ones, ``warnings`` tells how the data set was read."""
 
     id: str
     state: Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -120,6 +120,7 @@ class Training(Answer):
     epochs: int
     loss: float | None
     losses: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
     validation_accuracy: float | None
     eta_seconds: float | None
     model_version: str | None

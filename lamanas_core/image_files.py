@@ -12,9 +12,6 @@ from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 NAMES = "PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF"
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".heic", ".heif", ".hif", ".avif", ".bmp", ".tif", ".tiff"}
-)
 # The part of the limit that a format may use: decoding a WebP takes 16 bytes a pixel, twice as many as any other.
 SHARES = {"WEBP": 0.6}
 # What scanners, cameras and image editors write. The other codecs of libtiff are rare, and each reads untrusted bytes.

@@ -1,6 +1,7 @@
 """Which part may import which: learned from the source, lazy imports included."""
 
 import ast
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # What the app may use of the core: it reads images and runs finished classifiers, without torch.
-TORCH_FREE = ("artifact", "config", "data.sources.glyphs", "files", "genotype", "image_files", "image_spec", "images")
+TORCH_FREE = (
+    "artifact",
+    "config",
+    "data.sources.glyphs",
+    "files",
+    "genotype",
+    "image_files",
+    "image_spec",
+    "images",
+    "layout",
+)
 FORBIDDEN = {
     "lamanas_core": ("app", "workers", "cli", "benchmarks", "fastapi", "celery", "redis"),
     "app": ("torch", "torchvision", "workers", "cli", "benchmarks"),
     "lamanas_client": ("app", "workers", "cli", "lamanas_core", "torch", "fastapi", "celery", "redis"),
     "workers": ("cli", "benchmarks", "fastapi", "app.main", "app.routes", "app.http", "app.images", "app.inference"),
 }
+# The client reads folders by the rule that the service reads archives by: the one module without any dependency.
+CLIENT_MAY = ("lamanas_core.layout",)
 # The store, the queue, the settings, logs and traces are what workers and app share; the rest of the app is not theirs.
 WORKERS_MAY = ("app.queue", "app.settings", "app.store", "app.telemetry")
 
@@ -43,8 +56,15 @@ def test_package_imports_nothing_beyond_its_wall(package: str) -> None:
         for path in files
         for name in imported(path)
         if any(within(name, forbidden) for forbidden in FORBIDDEN[package])
+        and not (package == "lamanas_client" and any(within(name, allowed) for allowed in CLIENT_MAY))
     ]
     assert not crossed
+
+
+def test_what_the_client_uses_of_the_core_needs_the_standard_library_only() -> None:
+    for module in CLIENT_MAY:
+        names = set(imported(ROOT / f"{module.replace('.', '/')}.py"))
+        assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
 
 
 def test_app_uses_only_the_torch_free_part_of_the_core() -> None:

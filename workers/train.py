@@ -63,6 +63,7 @@ def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, A
         "losses": list(losses),
         "validation_accuracy": progress.validation_accuracy,
         "eta_seconds": progress.eta_seconds,
+        "warnings": list(progress.notes),
     }
 
 

@@ -1,25 +1,44 @@
-"""Reads a zip file with entries ``<label>/<file>``, without trusting its metadata."""
+"""Reads a zip file of class folders, by the rule of ``lamanas_core.layout``, without trusting its metadata."""
 
 import io
 import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from dataclasses import dataclass
 
 from app.http.problems import ARCHIVE_TOO_LARGE, INVALID_ARCHIVE, TOO_MANY_IMAGES, Problem
+from app.images.zip_names import Names, UnknownEncodingError, names_of
+from lamanas_core import layout
 
 CENTRAL_DIRECTORY_ENTRY = b"PK\x01\x02"
 DRIVE = re.compile(r"[A-Za-z]:")
+# Controls, and characters that show a name in another order than it has. Spaces, joiners and emoji of Unicode are fine.
+UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BLOCK = 64 * 1024
-LITTER = frozenset({"Thumbs.db", "desktop.ini"})
 
 
-def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Iterator[tuple[str, str, bytes]]:
-    """(label, path, bytes) of each file, in the archive's order, without folders and files that operating systems add.
+@dataclass(frozen=True)
+class Archived:
+    """An image in an archive: its label, its path, and its bytes."""
 
-    The expanded size is counted while the files are inflated. Raises Problem.
+    label: str
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The images of an archive in its order, and what is to be told about how it was read."""
+
+    images: tuple[Archived, ...]
+    notes: tuple[str, ...]
+
+
+def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Archive:
+    """The images in the class folders of a zip file.
+
+    Their expanded size is counted while they are inflated; other files are not inflated. Raises Problem.
     """
     # Counted before the directory is read: a zip file of 32 MB may have a million entries. The bound leaves room for
     # folders, and for the files that operating systems add for each image.
@@ -27,54 +46,81 @@ def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Iterato
         raise Problem(TOO_MANY_IMAGES, f"archive: more than {max_images} images", field="archive")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            wanted = [info for info in archive.infolist() if not _is_litter(_checked(info))]
-            if len(wanted) > max_images:
-                text = f"archive: {len(wanted)} images, at most {max_images} are accepted"
-                raise Problem(TOO_MANY_IMAGES, text, field="archive")
-            left = max_bytes
-            for info in wanted:
-                content = _inflate(archive, info, left, max_bytes)
-                left -= len(content)
-                label, _ = info.filename.split("/")
-                yield label, info.filename, content
+            return _read(archive, max_images, max_bytes)
+    except UnknownEncodingError as error:
+        raise _wrong(str(error)) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise _wrong(f"not a readable zip file ({error})") from None
 
 
-def _checked(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """The entry, if its name and kind are allowed in an archive of images. Raises Problem."""
-    # orig_filename, since zipfile cuts names at a NUL and replaces the system's separators.
-    name = info.orig_filename
+def _read(archive: zipfile.ZipFile, max_images: int, max_bytes: int) -> Archive:
+    names = names_of(archive.infolist())
+    entries = _entries(archive.infolist(), names)
+    found = layout.read(entries, {name for name in entries if _is_unnamed_image(archive, name, entries[name])})
+    if len(found.images) > max_images:
+        text = f"archive: {len(found.images)} images, at most {max_images} are accepted"
+        raise Problem(TOO_MANY_IMAGES, text, field="archive")
+    images = []
+    left = max_bytes
+    for image in found.images:
+        content = _inflate(archive, _readable(entries[image.path], image.path), image.path, left, max_bytes)
+        left -= len(content)
+        images.append(Archived(image.label, image.path, content))
+    guessed = (f"the names say no encoding and were read as {names.encoding}",) if names.encoding else ()
+    return Archive(tuple(images), found.notes("adapt") + guessed)
+
+
+def _entries(infos: list[zipfile.ZipInfo], names: Names) -> dict[str, zipfile.ZipInfo]:
+    """The entries by their names, which are checked. Raises Problem."""
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for info, name in zip(infos, names.texts, strict=True):
+        _check(info, name)
+        if name in entries and not layout.is_litter(name) and not name.endswith("/"):
+            raise _wrong("it occurs twice", name)
+        entries[name] = info
+    return entries
+
+
+def _check(info: zipfile.ZipInfo, name: str) -> None:
+    """Raises Problem if a name or the kind of its entry is not allowed in an archive of images."""
     parts = name.rstrip("/").split("/")
-    if name.startswith("/") or "\\" in name or DRIVE.match(name) or not name.isprintable():
-        raise _wrong("its path is absolute or contains characters that are not allowed", name)
+    if name.startswith("/") or DRIVE.match(name):
+        raise _wrong("its path is absolute", name)
     if any(part in ("", ".", "..") for part in parts):
         raise _wrong("its path leaves its folder", name)
+    if UNREADABLE.search(name) and not layout.is_litter(name):
+        raise _wrong("its name contains characters that are not allowed", name)
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _wrong("neither a file nor a folder (links are not followed)", name)
+
+
+def _is_unnamed_image(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
+    if not layout.without_suffix(name):
+        return False
+    try:
+        with archive.open(_readable(info, name)) as file:
+            return layout.begins_as_image(file.read(layout.HEAD))
+    except (Problem, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError):
+        return False  # a file that is no image is no reason to refuse the others
+
+
+def _readable(info: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
     if info.flag_bits & 1:
         raise _wrong("it is encrypted", name)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _wrong("its compression method is neither stored nor deflated", name)
-    if not _is_litter(info) and len(parts) != 2:
-        raise _wrong("its path is not <label>/<file>", name)
     return info
 
 
-def _is_litter(info: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(info.orig_filename)
-    return info.is_dir() or "__MACOSX" in path.parts or path.name.startswith(".") or path.name in LITTER
-
-
-def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, left: int, max_bytes: int) -> bytes:
+def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, left: int, max_bytes: int) -> bytes:
     content = bytearray()
     with archive.open(info) as file:
         while block := file.read(BLOCK):
             content += block
             if len(content) > left:
                 text = f"archive: its files expand to more than {max_bytes} bytes"
-                raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {info.filename[:200]}")
+                raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {name}")
     return bytes(content)
 
 

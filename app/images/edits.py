@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request
 
 from app.http.problems import INVALID_REQUEST, Problem
-from app.images.files import LabelledFile, check_counts, check_label, check_labels, check_number, digest
+from app.images.files import FormFiles, LabelledFile, check_counts, check_label, check_labels, check_number, digest
 from app.images.forms import Part, form_files, form_options, json_files, read_form, read_json, require
 from app.schemas import CorrectionBody, CorrectionOptions
 from app.settings import Settings
@@ -16,12 +16,16 @@ from app.settings import Settings
 
 @dataclass(frozen=True)
 class Correction:
-    """Images are identified by their indices among the parent's; each index occurs at most once."""
+    """Images are identified by their indices among the parent's; each index occurs at most once.
+
+    ``notes``: what is to be told about the added images.
+    """
 
     removed: tuple[int, ...]
     relabelled: dict[int, str]
     added: tuple[LabelledFile, ...]
     options: CorrectionOptions
+    notes: tuple[str, ...] = ()
 
     def digest(self, parent: str) -> str:
         """Equal for equal corrections of the same episode, in JSON or as a form."""
@@ -63,7 +67,7 @@ async def _of_json(request: Request, settings: Settings) -> Correction:
     body = await read_json(request, CorrectionBody)
     options = CorrectionOptions(steps=body.steps, seed=body.seed, name=body.name)
     relabelled = [(each.image, each.label) for each in body.relabel]
-    return _checked(body.remove, relabelled, json_files(body.add, "add", settings), options)
+    return _checked(body.remove, relabelled, FormFiles(json_files(body.add, "add", settings)), options)
 
 
 async def _of_form(request: Request, settings: Settings) -> Correction:
@@ -92,7 +96,7 @@ def _place(text: str, field: str) -> int:
 def _checked(
     removed: Sequence[int],
     relabelled: Sequence[tuple[int, str]],
-    added: tuple[LabelledFile, ...],
+    added: FormFiles,
     options: CorrectionOptions,
 ) -> Correction:
     named: set[int] = set()
@@ -103,7 +107,7 @@ def _checked(
         named.add(place)
     for at, (_, label) in enumerate(relabelled):
         check_label(label, f"relabel[{at}]")
-    return Correction(tuple(removed), dict(relabelled), added, options)
+    return Correction(tuple(removed), dict(relabelled), added.files, options, added.notes)
 
 
 def _named(removed: Iterable[int], relabelled: Iterable[int]) -> Iterator[tuple[int, str]]:
@@ -127,7 +131,7 @@ def corrected(correction: Correction, classes: Sequence[str], labels: Sequence[i
     # The parent's classes that still have images keep their order.
     shots = {label: counted[label] for label in dict.fromkeys([*classes, *now]) if counted[label]}
     check_number(len(now), "support", settings)
-    check_counts(shots, settings)
+    check_counts(shots, settings, correction.notes)
     number = {label: at for at, label in enumerate(shots)}
     return Corrected(kept, shots, [number[label] for label in now])
 

@@ -38,11 +38,20 @@ class LabelledFile:
 
 
 @dataclass(frozen=True)
+class FormFiles:
+    """The files of a form, and ``notes``: what is to be told about how its archive was read."""
+
+    files: tuple[LabelledFile, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class SupportSet:
-    """The support set of one request: its files in the order sent, and the options."""
+    """The support set of one request: its files in the order sent, the options, and what is to be told about it."""
 
     files: tuple[LabelledFile, ...]
     options: EpisodeOptions
+    notes: tuple[str, ...] = ()
 
     @property
     def shots(self) -> dict[str, int]:
@@ -98,10 +107,14 @@ def check_label(label: str, where: str) -> None:
         raise Problem(INVALID_REQUEST, text, field="label", image=where)
 
 
-def check_counts(shots: Mapping[str, int], settings: Settings) -> None:
-    """Raises Problem if there are too few or too many classes, or too many images of one class."""
+def check_counts(shots: Mapping[str, int], settings: Settings, notes: Sequence[str] = ()) -> None:
+    """Raises Problem if there are too few or too many classes, or too many images of one class.
+
+    ``notes``: what there is to be told about the images, in case there are too few classes.
+    """
     if len(shots) < 2:
         text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
+        text = "; ".join([text, *notes])
         raise Problem(TOO_FEW_CLASSES, text, field="support")
     if len(shots) > settings.max_classes:
         text = f"{len(shots)} classes, at most {settings.max_classes} are accepted"

@@ -23,10 +23,12 @@ from app.http.problems import (
     invalid,
 )
 from app.images import archive
-from app.images.files import ImageFile, LabelledFile, SupportSet, check_counts, check_labels, check_number
+from app.images.files import FormFiles, ImageFile, LabelledFile, SupportSet, check_counts, check_labels, check_number
 from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
+# A path is stated whole, unless it is longer than systems allow.
+MAX_PATH = 4096
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -67,7 +69,7 @@ async def read_support(request: Request, settings: Settings) -> SupportSet:
     else:
         support = await _support_of_form(request, settings)
     check_labels(support.files)
-    check_counts(support.shots, settings)
+    check_counts(support.shots, settings, support.notes)
     return support
 
 
@@ -87,10 +89,10 @@ def form_options(fields: dict[str, list[Part]], model: type[Body]) -> Body:
         raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
 
 
-async def form_files(fields: dict[str, list[Part]], settings: Settings) -> tuple[LabelledFile, ...]:
+async def form_files(fields: dict[str, list[Part]], settings: Settings) -> FormFiles:
     """A form's labelled files, sent as ``images`` with ``labels`` or as an ``archive``. Raises Problem."""
     if "archive" not in fields:
-        return tuple(_pairs(fields.get("images", []), fields.get("labels", []), settings))
+        return FormFiles(tuple(_pairs(fields.get("images", []), fields.get("labels", []), settings)))
     if "images" in fields or "labels" in fields:
         raise Problem(INVALID_REQUEST, "send either an archive or images with labels, not both", field="archive")
     # In a thread, since inflating would block the event loop.
@@ -142,12 +144,14 @@ async def _support_of_form(request: Request, settings: Settings) -> SupportSet:
     options = set(EpisodeOptions.model_fields)
     fields = await read_form(request, settings, many={"images", "labels"}, one={"archive", *options})
     chosen = form_options(fields, EpisodeOptions)
-    return SupportSet(await form_files(fields, settings), chosen)
+    found = await form_files(fields, settings)
+    return SupportSet(found.files, chosen, found.notes)
 
 
-def _of_archive(data: bytearray, settings: Settings) -> tuple[LabelledFile, ...]:
+def _of_archive(data: bytearray, settings: Settings) -> FormFiles:
     found = archive.read(data, max_images=settings.max_images, max_bytes=settings.max_request_bytes)
-    return tuple(LabelledFile(label, ImageFile(content, f"archive: {path}")) for label, path, content in found)
+    images = (LabelledFile(each.label, ImageFile(each.data, f"archive: {each.path}")) for each in found.images)
+    return FormFiles(tuple(images), found.notes)
 
 
 def _pairs(images: list[Part], labels: list[Part], settings: Settings) -> Iterable[LabelledFile]:
@@ -164,7 +168,7 @@ def _files(images: list[Part]) -> list[ImageFile]:
 
 
 def _where(number: int, part: Part) -> str:
-    return f"images[{number}] ({part.filename[:100]})" if part.filename else f"images[{number}]"
+    return f"images[{number}] ({part.filename[:MAX_PATH]})" if part.filename else f"images[{number}]"
 
 
 def _by_field(parts: list[Part], *, many: set[str], one: set[str]) -> dict[str, list[Part]]:

@@ -20,6 +20,7 @@ export class Ask {
     this.verdict = h("p", { class: "verdict" });
     this.error = h("div");
     this.teach = this.#teaching();
+    this.manyTold = h("div");
     this.manyError = h("div");
     this.many = h("div");
     this.element = this.#layout();
@@ -39,9 +40,10 @@ export class Ask {
   }
 
   #layout() {
-    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: ACCEPTED, onchange: () => {
-      this.#take(sorted(chosen(files)));
+    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: ACCEPTED, onchange: async () => {
+      const found = chosen(files);
       files.value = "";
+      this.#take(await sorted(found));
     } });
     return h("section", { class: "card", "aria-labelledby": "ask" },
       h("h2", { id: "ask" }, "Ask"),
@@ -51,7 +53,7 @@ export class Ask {
           h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke"),
           h("label", { class: "button", for: "query-files" }, "Images…"), files)),
         h("div", { class: "answer" }, this.verdict, this.bars.element, this.error, this.teach)),
-      this.manyError, this.many);
+      this.manyTold, this.manyError, this.many);
   }
 
   /** The controls that add the drawing to its class and create a new episode. */
@@ -118,8 +120,10 @@ export class Ask {
 
   // ------------------------------------------------------------------ many files
 
-  #take({ archive, loose, labelled }) {
+  #take({ archive, loose, labelled, told }) {
     if (archive) return showError(this.manyError, new Error(`${archive.name}: choose or drop the images themselves, or a folder of them`));
+    const notes = told(true);
+    this.manyTold.replaceChildren(notes.length ? h("ul", { class: "notice" }, notes.map((words) => h("li", {}, words))) : "");
     const known = new Set(this.episode.classes);
     this.#askMany([
       ...loose.map((file) => ({ file, truth: null, drawn: false })),

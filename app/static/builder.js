@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { Classes } from "./classes.js";
 import { h, say, showError } from "./dom.js";
 import { ACCEPTED, chosen, dropTarget, fromBase64, sorted } from "./files.js";
+import { natural } from "./layout.js";
 import { Pad } from "./pad.js";
 import * as tasks from "./task.js";
 
@@ -30,6 +31,7 @@ export class Builder {
       select: (id, draw) => this.#select(id, draw),
       take: (files, id) => this.#take(files, id),
     });
+    this.told = h("div");
     this.error = h("div");
     this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, parent ? "Adapt again" : "Adapt");
     this.hint = h("p", { class: "quiet", id: "hint" });
@@ -67,7 +69,7 @@ export class Builder {
             h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder,
             this.parent ? null : this.#exampleMenu()),
           h("p", { class: "quiet" }, this.parent ? "Or drop them anywhere. Folders name the classes." : "Or drop them anywhere. Folders, in a zip too, name the classes."),
-          this.error,
+          this.told, this.error,
           h("div", { class: "row send" }, this.adapt, this.hint))),
       this.recent);
   }
@@ -81,7 +83,7 @@ export class Builder {
     return h("div", { class: "lead" },
       h("h1", {}, "Correct and grow"),
       h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. This creates a new episode; ",
-        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? this.parent.classes.join(", ")), " is kept."));
+        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? natural(this.parent.classes).join(", ")), " is kept."));
   }
 
   #exampleMenu() {
@@ -133,12 +135,14 @@ export class Builder {
     say(`Added to ${to.name}, which now has ${to.images.length + 1}`);
   }
 
-  #choose(input) {
-    this.#take(sorted(chosen(input)));
+  async #choose(input) {
+    const files = chosen(input);
     input.value = "";
+    this.#take(await sorted(files));
   }
 
-  #take({ archive, loose, labelled }, classId = null) {
+  #take({ archive, loose, labelled, told }, classId = null) {
+    this.#tell([]);
     if (archive && this.parent) {
       return this.#refuse(new Error(`${archive.name}: a zip cannot be added to an episode; choose or drop its images or folders`));
     }
@@ -148,6 +152,13 @@ export class Builder {
     const to = classId ?? this.#selectedClass()?.id;
     if (loose.length && to) task = tasks.addImages(task, to, loose.map((file) => ({ file, drawn: false })));
     if (loose.length || labelled.length) this.#change(task);
+    this.#tell(told(Boolean(to)));
+  }
+
+  /** Shows how the files were read, if there is something to know, and announces it. */
+  #tell(notes) {
+    this.told.replaceChildren(notes.length ? h("ul", { class: "notice" }, notes.map((words) => h("li", {}, words))) : "");
+    if (notes.length) say(notes.join(". "));
   }
 
   async #send() {
@@ -226,7 +237,7 @@ export class Builder {
     this.recent.replaceChildren(h("section", { class: "recent", "aria-labelledby": "recent-title" },
       h("h2", { id: "recent-title" }, "Recent episodes"),
       h("ul", {}, episodes.map((each) => h("li", {},
-        h("a", { href: `#/episodes/${each.id}` }, each.name ?? each.classes.join(", ")),
+        h("a", { href: `#/episodes/${each.id}` }, each.name ?? natural(each.classes).join(", ")),
         h("span", { class: "quiet" }, ` ${each.state}, ${new Date(each.created_at).toLocaleString()}`))))));
   }
 }

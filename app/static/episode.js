@@ -6,6 +6,7 @@ import { cell, key } from "./cells.js";
 import { lossCurve } from "./charts.js";
 import { h, percent, say, showError } from "./dom.js";
 import { follow } from "./events.js";
+import { natural } from "./layout.js";
 
 /** The page at #/episodes/ID. `queries` are classified once it is ready; `corrected` is called with this page, a new episode and the queries. */
 export class EpisodePage {
@@ -67,7 +68,7 @@ export class EpisodePage {
 
   #head(episode) {
     const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
-    this.title.textContent = episode.name ?? episode.classes.join(", ");
+    this.title.textContent = episode.name ?? natural(episode.classes).join(", ");
     this.about.replaceChildren(`${episode.classes.length} classes, ${images} images`,
       ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []));
     document.title = `${this.title.textContent} · LAMANAS`;

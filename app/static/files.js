@@ -1,28 +1,35 @@
 // Files and folders that the user chooses or drops.
 
+import { isLitter, naturally, notes, read, unnamedImages } from "./layout.js";
+
 /** For file inputs: not every system counts the endings after the first one as images. */
 export const ACCEPTED = "image/*,.heic,.heif,.hif,.avif,.bmp,.tif,.tiff,.jfif";
 
-const isZip = (file) => /\.zip$/i.test(file.name) || file.type === "application/zip";
-const isLitter = (file) => file.name.startsWith(".") || file.name === "Thumbs.db" || file.name === "desktop.ini";
 
-/** {archive} for a zip, else {loose: [file], labelled: [{label, file}]}; a file's label is the name of its folder. */
-export function sorted(entries) {
-  const wanted = entries.filter(({ file }) => !isLitter(file));
-  const zip = wanted.find(({ file }) => isZip(file));
-  if (zip) return { archive: zip.file, loose: [], labelled: [] };
-  const folder = (path) => path.split("/").at(-2);
+const isZip = ({ file, path }) => !path.includes("/") && (/\.zip$/i.test(file.name) || file.type === "application/zip");
+
+/** {archive} for a zip alone, else {loose: [file], labelled: [{label, file}]} by the rule for folders, in natural order.
+ * `told`: what there is to know about the reading, with whether loose images are added to a class. */
+export async function sorted(entries) {
+  const visible = entries.filter(({ path }) => !isLitter(path)).sort((one, other) => naturally(one.path, other.path));
+  const found = read(visible.map(({ path }) => path), await unnamedImages(visible.filter(({ file }) => file)));
+  const zip = visible.find((entry) => entry.file && isZip(entry));
+  if (zip && !found.images.length && !found.loose.length) return { archive: zip.file, loose: [], labelled: [], told: () => [] };
+  const files = new Map();
+  for (const { file, path } of visible) files.set(path, [...(files.get(path) ?? []), file]);
+  const next = (path) => files.get(path).shift();  // files of several folders may have one name
   return {
     archive: null,
-    loose: wanted.filter(({ path }) => !folder(path)).map(({ file }) => file),
-    labelled: wanted.filter(({ path }) => folder(path)).map(({ path, file }) => ({ label: folder(path), file })),
+    loose: found.loose.map(next),
+    labelled: found.images.map(({ path, label }) => ({ label, file: next(path) })),
+    told: (looseAdded) => notes(found, looseAdded),
   };
 }
 
 export const chosen = (input) =>
   [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
 
-/** The dropped files, including those in folders. */
+/** The dropped files, including those in folders, and the folders, whose file is null. */
 export async function dropped(transfer) {
   // Read before the first await: the list is emptied as soon as the event has been handled.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -42,7 +49,7 @@ async function walk(entry) {
     if (!some.length) break;
     found.push(...some);
   }
-  return (await Promise.all(found.map(walk))).flat();
+  return [{ file: null, path: `${entry.fullPath.replace(/^\//, "")}/` }, ...(await Promise.all(found.map(walk))).flat()];
 }
 
 export function fromBase64(text, name) {
@@ -64,6 +71,6 @@ export function dropTarget(element, take) {
     event.preventDefault();
     event.stopPropagation();
     element.classList.remove("over");
-    take(sorted(await dropped(event.dataTransfer)));
+    take(await sorted(await dropped(event.dataTransfer)));
   });
 }

@@ -115,7 +115,7 @@ export class Operate {
       field("shots", "Images each", "", { ...number, placeholder: "preset" }),
       h("button", { class: "primary" }, "Start training"));
     return h("div", { class: "stack" }, form,
-      h("p", { class: "quiet", id: "train-hint" }, "A data set is a folder in the data directory's ", h("code", {}, "datasets/"), ", with one folder of images for each class."), wrong);
+      h("p", { class: "quiet", id: "train-hint" }, "A data set is a folder in the data directory's ", h("code", {}, "datasets/"), ", with one folder of images for each class. Folders named train, val and test are the splits."), wrong);
   }
 
   async #showRuns() {
@@ -171,6 +171,7 @@ export class Operate {
           run.state === "queued" || run.state === "running" ? act("Cancel", api.cancelTraining) : null,
           run.state === "failed" || run.state === "cancelled" ? act("Resume", api.resumeTraining) : null)),
       h("p", { class: "quiet" }, summary(run)),
+      run.warnings.length ? h("ul", { class: "notice" }, run.warnings.map((words) => h("li", {}, words))) : "",
       run.error ? h("p", { class: "error" }, run.error) : "",
       run.losses.length ? runCurve(run) : "");
     if (focused) (place.querySelector("button") ?? place).focus();

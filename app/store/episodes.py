@@ -43,12 +43,14 @@ class Episodes(Jobs[EpisodeRecord]):
         seed: int,
         model_version: str,
         parent: str | None = None,
+        notes: Sequence[str] = (),
         idempotency_key: str | None = None,
         request_digest: str = "",
     ) -> tuple[EpisodeRecord, bool]:
         """Stores and enqueues an episode at once: durable when this returns.
 
-        ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``. The flag is False if
+        ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``;
+        ``notes``: what is to be told about how the images were read. The flag is False if
         ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of that
         request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull.
         """
@@ -66,6 +68,7 @@ class Episodes(Jobs[EpisodeRecord]):
             "model_version": model_version,
             "labels": [int(label) for label in labels],
             "parent": parent,
+            "notes": list(notes),
         } | origin()
         call = _CREATE(
             record=keys.record("episode", id),

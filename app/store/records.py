@@ -16,14 +16,15 @@ SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "admin"})
 Hash = Mapping[bytes, bytes]
 EPISODE_ENDS: frozenset[str] = frozenset({"ready", "failed"})
 TRAINING_ENDS: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
-_EPISODE_TUPLES = ("classes", "shots", "losses", "warnings", "suspects")
+_EPISODE_TUPLES = ("classes", "shots", "losses", "notes", "warnings", "suspects")
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
     """One episode: what was asked for (classes in the order of their label numbers), the progress, the result.
 
-    ``suspects``: of each its row in the support set, its label, the likelier label, and how many times likelier.
+    ``notes``: what there was to be told when the images were read. ``suspects``: of each its row in the support set,
+    its label, the likelier label, and how many times likelier.
     """
 
     id: str
@@ -39,6 +40,7 @@ class EpisodeRecord:
     expires_at: float
     step: int = 0
     losses: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     genotype: dict[str, Any] | None = None
     parameters_kept: int | None = None
@@ -66,7 +68,7 @@ class EpisodeRecord:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """One meta-training run. ``losses`` holds the last ones only."""
+    """One meta-training run. ``losses`` holds the last ones only; ``warnings``: how the data set was read."""
 
     id: str
     owner: str
@@ -78,6 +80,7 @@ class TrainingRecord:
     epochs: int = 0
     loss: float | None = None
     losses: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
     validation_accuracy: float | None = None
     eta_seconds: float | None = None
     model_version: str | None = None
@@ -91,8 +94,9 @@ class TrainingRecord:
     def from_hash(cls, hash: Hash) -> Self:
         """From its hash in Redis."""
         fields = _job_fields(hash)
-        if "losses" in fields:
-            fields["losses"] = tuple(fields["losses"])
+        for name in ("losses", "warnings"):
+            if name in fields:
+                fields[name] = tuple(fields[name])
         return cls(**fields, cancelling=hash.get(b"cancel") == b"1")
 
 

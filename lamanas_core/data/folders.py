@@ -1,7 +1,7 @@
 """Loading data sets, Omniglot or any folder of class folders: images are preprocessed once and split by class."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamanas_core.data.sources.omniglot import OnDisk, ReadBytes, class_files, is_omniglot
-from lamanas_core.data.splits import DatasetError, Split, by_seed, vinyals
-from lamanas_core.image_files import SUFFIXES, ImageError
+from lamanas_core import images, layout
+from lamanas_core.data.sources.omniglot import ImageFile, class_files, is_omniglot
+from lamanas_core.data.splits import DatasetError, Split, by_folders, by_seed, vinyals
+from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import MAX_PIXELS, ImageSpec
-from lamanas_core.images import load
+from lamanas_core.layout import Layout, Use
 
 # One support image and one query image.
 MIN_IMAGES = 2
@@ -60,59 +61,107 @@ def load_dataset(
 ) -> dict[Split, ImageClasses]:
     """The three splits of the data set at ``path``, with images in the format ``spec``.
 
-    ``split``: the class names of each split, for example those recorded by a run. Without it Omniglot (two folders or
-    two zip files) gets the Vinyals split, and any other folder of class folders is split by class, 70 : 15 : 15, from
-    ``seed``. ``skip_damaged``: damaged images are left out. Raises DatasetError.
+    ``split``: the class names of each split, for example those recorded by a run; without it, ``usual_split``.
+    ``skip_damaged``: damaged images are left out. Raises DatasetError.
     """
-    files = _found(path)
+    found = _found(path, "train")
+    files = found.files
     if split is None:
-        split = vinyals() if is_omniglot(path) else by_seed(sorted(files), seed)
+        split = _usual_split(path, found, seed)
     missing = [name for names in split.values() for name in names if name not in files]
     if missing:
         raise DatasetError(f"{path}: {len(missing)} class folders of the split are missing, e.g. {missing[0]}")
     return {part: _read(names, files, spec, skip_damaged=skip_damaged) for part, names in split.items()}
 
 
-def load_all(path: Path, spec: ImageSpec, *, skip_damaged: bool = False) -> ImageClasses:
+def usual_split(path: Path, seed: int, *, trained: Collection[str] = ()) -> dict[Split, list[str]]:
+    """The class names of each split, for a training on ``path``.
+
+    Omniglot (two folders or two zip files) gets the Vinyals split. Folders that are named after splits are used as
+    such. Any other folder of class folders is split by class, 70 : 15 : 15, from ``seed``. ``trained``: classes that
+    an earlier training has used, which are training classes again. Raises DatasetError.
+    """
+    return _usual_split(path, _found(path, "train"), seed, trained)
+
+
+def load_all(path: Path, spec: ImageSpec, use: Use = "adapt", *, skip_damaged: bool = False) -> ImageClasses:
     """All classes of the data set at ``path`` without a split, for data that was not used for training.
 
-    Raises DatasetError.
+    ``use``: "train" keeps the classes of the folder's own splits apart, as ``load_dataset`` names them. Raises
+    DatasetError.
     """
-    files = _found(path)
+    files = _found(path, use).files
     return _read(sorted(files), files, spec, skip_damaged=skip_damaged)
 
 
-def _found(path: Path) -> dict[str, list[ReadBytes]]:
-    files = dict(class_files(path)) or dict(_class_folders(path))
+def notes(path: Path, use: Use = "train") -> tuple[str, ...]:
+    """What is to be told about how the data set at ``path`` is read, a sentence each. Raises DatasetError."""
+    if is_omniglot(path):
+        return layout.read(f"{name}/1.png" for name, _ in class_files(path)).notes(use)
+    found = _layout(path)
+    parts = {image.split for image in found.images}
+    missing = [part for part in ("val", "test") if found.splits and use == "train" and part not in parts]
+    kept = (f"there is no {part} folder: some classes of the training images are kept for it" for part in missing)
+    return (*found.notes(use), *kept)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The image files of each class, and whether the classes are in splits, as ``<split>/<label>``."""
+
+    files: dict[str, list[ImageFile]]
+    split: bool
+
+
+def _found(path: Path, use: Use) -> _Found:
+    files = dict(class_files(path))
+    split = False
+    if not files:
+        read = _layout(path)
+        split = bool(read.splits) and use == "train"
+        for image in read.images:
+            file = path / image.path
+            name = f"{image.split}/{image.label}" if split else image.label
+            files.setdefault(name, []).append(ImageFile(str(file), file.read_bytes))
     if not files:
         raise DatasetError(f"{path} contains no class folders with images")
-    return files
+    for _, few in sorted(files.items()):
+        if len(few) < MIN_IMAGES:
+            raise DatasetError(f"{Path(few[0].where).parent}: 1 image; a class needs at least {MIN_IMAGES}")
+    return _Found(files, split)
 
 
-def _class_folders(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
+def _usual_split(path: Path, found: _Found, seed: int, trained: Collection[str] = ()) -> dict[Split, list[str]]:
+    if is_omniglot(path):
+        split = vinyals()
+        if not {*split["val"], *split["test"]} & set(trained):
+            return split
+    choose = by_folders if found.split else by_seed
+    return choose(sorted(found.files), seed, trained=trained)
+
+
+def _layout(path: Path) -> Layout:
     if not path.is_dir():
         raise DatasetError(f"{path} is not a folder")
-    for folder in sorted(p for p in path.rglob("*") if p.is_dir()):
-        files = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix.lower() in SUFFIXES)
-        if files:
-            if len(files) < MIN_IMAGES:
-                raise DatasetError(f"{folder}: {len(files)} image; a class needs at least {MIN_IMAGES}")
-            yield str(folder.relative_to(path)), [OnDisk(f) for f in files]
+    try:
+        return layout.read_folder(path)
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
-def _read(names: list[str], files: dict[str, list[ReadBytes]], spec: ImageSpec, *, skip_damaged: bool) -> ImageClasses:
+def _read(names: list[str], files: dict[str, list[ImageFile]], spec: ImageSpec, *, skip_damaged: bool) -> ImageClasses:
     arrays: list[np.ndarray] = []
     members: list[Tensor] = []
     damaged: list[str] = []
     for name in names:
         start = len(arrays)
-        for read in files[name]:
+        for file in files[name]:
             try:
-                arrays.append(load(read(), spec, max_pixels=MAX_PIXELS))
+                arrays.append(images.load(file.read(), spec, max_pixels=MAX_PIXELS))
             except ImageError as error:
                 if not skip_damaged:
-                    raise DatasetError(f"{read}: {error} (--skip-damaged trains without such images)") from error
-                damaged.append(f"{read}: {error}")
+                    raise DatasetError(f"{file.where}: {error} (--skip-damaged trains without such images)") from error
+                damaged.append(f"{file.where}: {error}")
         if len(arrays) - start < min(MIN_IMAGES, len(files[name])):
             raise DatasetError(f"{name}: without the damaged images, fewer than {MIN_IMAGES} are left: {damaged[-1]}")
         members.append(torch.arange(start, len(arrays)))

@@ -3,11 +3,9 @@
 import random
 from collections.abc import Collection
 from importlib import resources
-from typing import Literal
 
-Split = Literal["train", "val", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from lamanas_core.layout import SPLITS as SPLITS
+from lamanas_core.layout import Split as Split
 
 
 class DatasetError(ValueError):
@@ -44,3 +42,32 @@ def by_seed(names: list[str], seed: int, *, trained: Collection[str] = ()) -> di
         "val": sorted(held_out[:part]),
         "test": sorted(held_out[part:]),
     }
+
+
+def by_folders(names: list[str], seed: int, *, trained: Collection[str] = ()) -> dict[Split, list[str]]:
+    """The split of a folder that is split already; ``names``: ``<split>/<class>``.
+
+    If there is no validation or test split, 15 % of the training classes are kept for it, chosen from ``seed``, at
+    least 2. ``trained``: classes that an earlier training has used; they are training classes again. Raises
+    DatasetError if there is no training split, or a split has fewer than 2 classes.
+    """
+    own = {part: sorted(name for name in names if name.startswith(f"{part}/")) for part in SPLITS}
+    if not own["train"]:
+        raise DatasetError(f"there is no train folder beside {' and '.join(part for part in SPLITS if own[part])}")
+    missing = [part for part in SPLITS if not own[part]]
+    count, needed = len(own["train"]), 2 + 2 * len(missing)
+    if count < needed:
+        raise DatasetError(f"{count} class{'es' * (count > 1)} in the train split; at least {needed} are needed")
+    free = [name for name in own["train"] if name not in trained]
+    random.Random(seed).shuffle(free)
+    for part in missing:
+        size = max(2, min(round(0.15 * count), (count - 2) // len(missing)))
+        own[part], free = sorted(free[:size]), free[size:]
+    held_out: dict[Split, list[str]] = {
+        part: [name for name in own[part] if name not in trained] for part in SPLITS if part != "train"
+    }
+    for part, left in held_out.items():
+        if len(left) < 2:
+            raise DatasetError(f"{len(left)} new classes in the {part} split; at least 2 are needed")
+    known = {*own["train"], *(name for name in names if name in trained)}
+    return {"train": sorted(known - {*held_out["val"], *held_out["test"]}), **held_out}

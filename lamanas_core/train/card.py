@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lamanas_core.config import TrainingConfig
-from lamanas_core.data.folders import ImageClasses
+from lamanas_core.data.folders import ImageClasses, notes
 from lamanas_core.data.splits import Split
 from lamanas_core.recipe import Recipe
 from lamanas_core.train.provenance import provenance
@@ -46,7 +46,7 @@ def model_card(
         "config": config.model_config().to_json(),
         "training": asdict(config),
         "recipe": recipe.to_json(),
-        "data": {"name": name, **described},
+        "data": {"name": name, "notes": list(notes(data)), **described},
         "metrics": dict(metrics),
         "domain": {"name": f"the training images, {name}", "ink": _ink_range(splits["train"])},
         "provenance": provenance(),

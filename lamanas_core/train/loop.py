@@ -13,7 +13,7 @@ from torch import Tensor
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
-from lamanas_core.data.folders import ImageClasses, load_dataset
+from lamanas_core.data.folders import ImageClasses, load_dataset, notes
 from lamanas_core.data.splits import Split
 from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
@@ -50,7 +50,8 @@ class TrainingProgress:
 
     ``loss``: the outer loss, averaged over the epoch's tasks with finite gradients. If there are none, it is that of
     the epoch before; None before the first one. ``validation_accuracy``: the latest one (0..1), None before the first
-    validation. ``eta_seconds``: the estimated time left, in seconds.
+    validation. ``eta_seconds``: the estimated time left, in seconds. ``notes``: what is to be told about how the data
+    set was read.
     """
 
     epoch: int
@@ -58,6 +59,7 @@ class TrainingProgress:
     loss: float | None
     validation_accuracy: float | None
     eta_seconds: float | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -147,6 +149,7 @@ def train(
         _check_same(config, recipe, saved[1], run_dir)
         run.restore(*saved)
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
+    told = notes(data)
     source = TaskSource(config, model_config, recipe, splits["train"], device)
     schedule = recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
@@ -172,7 +175,7 @@ def train(
         if run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs:
             run.save(run_dir, config, recipe)
         eta = (epochs - run.epoch) * run.seconds / run.epoch
-        on_progress(TrainingProgress(run.epoch, epochs, run.loss, run.validation, eta))
+        on_progress(TrainingProgress(run.epoch, epochs, run.loss, run.validation, eta, told))
     _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:
         curves.close()

@@ -4,9 +4,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from lamanas_core.data.folders import ImageClasses, load_all
-from lamanas_core.data.sources.omniglot import is_omniglot
-from lamanas_core.data.splits import Split, by_seed, vinyals
+from lamanas_core.data.folders import ImageClasses, load_all, usual_split
+from lamanas_core.data.splits import Split
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.train.run_folder import read_split
 
@@ -43,7 +42,7 @@ def split_of_run(folder: Path, data: Path, spec: ImageSpec, digests: Collection[
     split = read_split(folder)
     if split is None or read_split(folder, data=data) is not None:
         return split
-    found = load_all(data, spec)
+    found = load_all(data, spec, "train")
     complete = _classes(split) <= set(found.names)
     return split if complete and set(split["train"]) <= set(recognised(found, digests)) else None
 
@@ -66,9 +65,9 @@ def split_after(
     recorded = None if start is None else read_split(start)
     if recorded is None and not digests:
         return None
-    found = load_all(data, spec, skip_damaged=skip_damaged)
+    found = load_all(data, spec, "train", skip_damaged=skip_damaged)
     names, trained = sorted(found.names), set(recognised(found, digests))
-    split = vinyals() if is_omniglot(data) else by_seed(names, seed)
+    split = usual_split(data, seed)
     if start is not None and recorded is not None:
         named = read_split(start, data=data) is not None
         if _classes(recorded) == set(names) and (named or set(recorded["train"]) <= trained):
@@ -76,7 +75,7 @@ def split_after(
         elif named:  # the same data set with classes added or removed
             trained |= set(recorded["train"])
     held_out = {*split["val"], *split["test"]}
-    return by_seed(names, seed, trained=trained) if held_out & trained else split
+    return usual_split(data, seed, trained=trained) if held_out & trained else split
 
 
 def _classes(split: Mapping[Split, list[str]]) -> set[str]:

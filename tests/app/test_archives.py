@@ -1,33 +1,136 @@
-"""A refused archive is refused with the file that is wrong, where it is one."""
+"""An archive is read by the rule for folders, in whatever encoding its names are; what is wrong is named."""
 
 import io
+import json
 import zipfile
+from typing import Any
 
 import pytest
 
 from app.http.problems import Problem
 from app.images import archive
+from app.images.zip_names import UnknownEncodingError, encoding_of
+from tests.conftest import ROOT
+from tests.test_layout import expected
+
+CASES: list[dict[str, Any]] = json.loads((ROOT / "tests" / "layouts.json").read_text("utf-8"))
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def zipped(*names: str) -> bytes:
+def zipped(*names: str, data: bytes = b"data") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name in names:
-            file.writestr(name, b"data")
+            file.writestr(name, b"" if name.endswith("/") else data)
     return buffer.getvalue()
+
+
+def encoded(names: list[str], encoding: str) -> bytes:
+    """A zip file whose names are in this encoding, without the flag that says so."""
+    places = {f"{'x' * len(name.encode(encoding))}{number:04}/1.png": name for number, name in enumerate(names)}
+    data = zipped(*places)
+    for place, name in places.items():
+        stem = place.removesuffix("/1.png")
+        data = data.replace(stem.encode(), name.encode(encoding) + stem[-4:].encode())
+    return data
+
+
+def read(data: bytes) -> archive.Archive:
+    return archive.read(bytearray(data), max_images=100, max_bytes=10_000)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_an_archive_is_read_by_the_rule_for_folders(case: dict[str, Any]) -> None:
+    found = read(zipped(*case["paths"]))
+    classes: dict[str, list[str]] = {}
+    for image in found.images:
+        classes.setdefault(image.label, []).append(image.path)
+    assert classes == case["classes"]
+    assert list(classes) == list(case["classes"])
+    if (notes := expected(case)["adapt"]) is not None:
+        assert list(found.notes) == notes
 
 
 @pytest.mark.parametrize(
     ("data", "image"),
     [
-        (zipped("alpha/1.png", "loose.png"), "archive: loose.png"),
-        (zipped("alpha/beta/1.png"), "archive: alpha/beta/1.png"),
+        (zipped("alpha/1.png", "../loose.png"), "archive: ../loose.png"),
+        (zipped("alpha/1.png", "alpha\\1.png"), "archive: alpha/1.png"),
         (b"no archive", None),
     ],
 )
 def test_the_file_that_is_wrong_is_named(data: bytes, image: str | None) -> None:
     with pytest.raises(Problem) as refused:
-        list(archive.read(bytearray(data), max_images=10, max_bytes=1000))
+        read(data)
     assert refused.value.more["field"] == "archive"
     assert refused.value.more.get("image") == image
     assert str(refused.value.detail).startswith(image or "archive: ")
+
+
+def test_backslashes_separate() -> None:
+    found = read(zipped("symbols\\ring\\1.png", "symbols\\cross\\1.png", "symbols\\Thumbs.db"))
+    assert [(image.label, image.path) for image in found.images] == [
+        ("ring", "symbols/ring/1.png"),
+        ("cross", "symbols/cross/1.png"),
+    ]
+    assert found.notes == ()
+
+
+def test_files_that_are_no_images_are_not_even_inflated() -> None:
+    data = bytearray(zipped("a/1.png", "b/1.png", "b/notes.txt", "README"))
+    at = data.index(b"b/notes.txt") - 30
+    data[at + 6] |= 1  # encrypted, and larger than its archive
+    found = read(bytes(data))
+    assert [image.path for image in found.images] == ["a/1.png", "b/1.png"]
+    assert found.notes == ("2 added, 2 skipped: b/notes.txt, README",)
+
+
+def test_a_file_without_suffix_is_an_image_if_it_begins_as_one() -> None:
+    assert [image.path for image in read(zipped("a/1", "b/1", data=PNG)).images] == ["a/1", "b/1"]
+    assert read(zipped("a/1", "b/1")).images == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "encoding"),
+    [
+        (["Größe", "Straße"], "cp437"),
+        (["café"], "cp437"),
+        (["été", "Ångström"], "cp437"),
+        (["Árbol", "niño"], "cp850"),
+        (["façade", "Größe"], "cp1252"),
+        (["łódź", "pięć"], "cp852"),
+        (["кот", "собака"], "cp866"),
+        (["Круг"], "cp866"),
+        (["кошка", "дом"], "cp1251"),
+        (["γάτα", "σκύλος"], "cp737"),
+        (["חתול", "כלב"], "cp862"),
+        (["犬", "猫"], "cp932"),
+        (["猫"], "cp932"),
+        (["表", "ソ"], "cp932"),
+        (["ひらがな", "カタカナ"], "cp932"),
+        (["圆形", "方形"], "gbk"),
+        (["漢字", "圓形"], "big5"),
+        (["고양이", "개"], "cp949"),
+    ],
+)
+def test_the_code_page_of_names_is_recognised(names: list[str], encoding: str) -> None:
+    assert encoding_of([f"{name}/1.png".encode(encoding) for name in names]) == encoding
+
+
+def test_a_guessed_encoding_is_told() -> None:
+    found = read(encoded(["кот", "собака"], "cp866"))
+    assert [image.label[:-4] for image in found.images] == ["кот", "собака"]
+    assert found.notes == ("the names say no encoding and were read as cp866",)
+
+
+def test_utf_8_needs_no_flag() -> None:
+    names = ["Gro\u0308ße", "犬", "кот", "👨\u200d👩\u200d👧"]
+    found = read(encoded(names, "utf-8"))
+    assert [image.label[:-4] for image in found.images] == ["Größe", *names[1:]]
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe\x81", bytes(range(128, 256))])
+def test_names_in_no_known_encoding_are_refused(name: bytes) -> None:
+    with pytest.raises(UnknownEncodingError, match="pack it with UTF-8 names"):
+        encoding_of([b"a/1.png", name + b"/1.png"])

@@ -58,6 +58,10 @@ def link() -> list[tuple[zipfile.ZipInfo, bytes]]:
     return [(zipfile.ZipInfo(name), data) for name, data in GOOD.items()] + [(info, b"/etc/passwd")]
 
 
+def twice() -> list[tuple[zipfile.ZipInfo, bytes]]:
+    return [(zipfile.ZipInfo(name), data) for name, data in (*GOOD.items(), ("a\\1.png", png(2)))]
+
+
 def encrypted() -> bytes:
     data = bytearray(zipped(GOOD)["files"][0][1][1])
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
@@ -292,34 +296,49 @@ TABLE = [
     Bad("zip with '..' within a path", lambda: zipped(GOOD | {"a/../x.png": png(0)}), 422, "invalid-archive", "leaves"),
     Bad("zip with an absolute path", lambda: zipped(GOOD | {"/etc/x.png": png(0)}), 422, "invalid-archive", "absolute"),
     Bad("zip with a drive", lambda: zipped(GOOD | {"C:/x.png": png(0)}), 422, "invalid-archive", "absolute"),
-    Bad("zip with a backslash", lambda: zipped(GOOD | {"a\\..\\x": png(0)}), 422, "invalid-archive", "characters"),
-    Bad("zip with a link", lambda: zipped(link()), 422, "invalid-archive", "links are not followed"),
-    Bad("zip without folders", lambda: zipped(GOOD | {"x.png": png(0)}), 422, "invalid-archive", "<label>/<file>"),
+    Bad("zip with backslashes", lambda: zipped(GOOD | {"a\\..\\x.png": png(0)}), 422, "invalid-archive", "leaves"),
+    Bad("zip with a share", lambda: zipped(GOOD | {"\\\\host\\x.png": png(0)}), 422, "invalid-archive", "absolute"),
+    Bad("zip with a control", lambda: zipped(GOOD | {"a/\x1b.png": png(0)}), 422, "invalid-archive", "characters"),
     Bad(
-        "zip with nested folders",
-        lambda: zipped(GOOD | {"x/y/z.png": png(0)}),
+        "zip with reversed text", lambda: zipped(GOOD | {"a/\u202eg.png": png(0)}), 422, "invalid-archive", "characters"
+    ),
+    Bad("zip of one name twice", lambda: zipped(twice()), 422, "invalid-archive", "archive: a/1.png: it occurs twice"),
+    Bad("zip with a link", lambda: zipped(link()), 422, "invalid-archive", "links are not followed"),
+    Bad("zip without folders", lambda: zipped({"x.png": png(0)}), 422, "too-few-classes", "outside class folders"),
+    Bad(
+        "zip without images",
+        lambda: zipped({"a/x.pdf": b"", "b/y.pdf": b""}),
+        422,
+        "too-few-classes",
+        "a/x.pdf, b/y.pdf",
+    ),
+    Bad(
+        "zip whose names are in no encoding",
+        lambda: archived(
+            zipped({"a/QQQ.png": png(0), "b/1.png": png(1)})["files"][0][1][1].replace(b"QQQ", b"\xff\xfe\x81")
+        ),
         422,
         "invalid-archive",
-        "<label>/<file>",
+        "neither UTF-8 nor",
     ),
     Bad("encrypted zip", lambda: archived(encrypted()), 422, "invalid-archive", "encrypted"),
     Bad("empty zip", lambda: zipped({}), 422, "too-few-classes", "0 images"),
     Bad(
         "zip of 1,001 images",
-        lambda: zipped({f"a/{n}": b"" for n in range(1001)}),
+        lambda: zipped({f"a/{n}.png": b"" for n in range(1001)}),
         422,
         "too-many-images",
         "1001 images",
     ),
     Bad("zip of 200,000 entries", lambda: archived(million()), 422, "too-many-images", "1000 images"),
-    Bad("zip bomb", lambda: zipped({"a/1": bytes(33 * 2**20)}), 413, "archive-too-large", "33554432"),
+    Bad("zip bomb", lambda: zipped({"a/1.png": bytes(33 * 2**20)}), 413, "archive-too-large", "33554432"),
     Bad(
         "zip bomb in several files",
-        lambda: zipped({f"a/{n}": bytes(2**20) for n in range(33)}),
+        lambda: zipped({f"a/{n}.png": bytes(2**20) for n in range(33)}),
         413,
         "archive-too-large",
         "expand",
-        {"image": "archive: a/32"},
+        {"image": "archive: a/32.png"},
     ),
 ]
 

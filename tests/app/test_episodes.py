@@ -74,6 +74,19 @@ def test_each_request_format_stores_the_same_support_set_in_the_order_sent(
     np.testing.assert_array_equal(images, expected)
 
 
+def test_an_episode_tells_how_its_archive_was_read(client: TestClient, worker: Worker) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("symbols/train/a/1.png", "symbols/test/a/2.png", "symbols/train/b/1.png", "symbols/plan.pdf"):
+            archive.writestr(name, png(len(name)))
+    episode = create_episode(client, files={"archive": ("a.zip", buffer.getvalue())})
+    assert episode["shots"] == {"a": 2, "b": 1}
+    told = ["3 added, 1 skipped: symbols/plan.pdf", "train and test are splits: the images of a class are joined"]
+    assert episode["warnings"] == told
+    worker.adapt(episode["id"])
+    assert client.get(f"/episodes/{episode['id']}").json()["warnings"] == [*told, "unlike what the model knows"]
+
+
 def test_a_new_episode_contains_the_requested_options(client: TestClient) -> None:
     requested = {"support": support(), "steps": 5, "seed": 9, "name": "two symbols"}
     episode = create_episode(client, json=requested)

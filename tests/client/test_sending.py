@@ -41,6 +41,27 @@ def test_a_folder_is_sent_class_by_class_without_what_systems_leave_behind(askin
     assert 'name="steps"' not in sent
 
 
+def test_what_is_not_sent_of_a_folder_is_told(asking: Asking, folder: Path) -> None:
+    for method, arguments in (("create_episode", (folder,)), ("correct_episode", ("x",))):
+        told = Told(httpx.Response(202, json=EPISODE | {"warnings": ["look like photos"]}))
+        options: dict[str, Any] = {} if method == "create_episode" else {"add": folder}
+        episode = asking.ask(told, method, *arguments, **options)
+        assert episode.warnings == ("3 added, 1 skipped: README.md", "look like photos")
+
+
+def test_splits_and_a_wrapping_folder_are_no_classes(asking: Asking, tmp_path: Path) -> None:
+    for path in ("train/a/1.png", "test/a/2.png", "train/b/1.png"):
+        (tmp_path / "task" / "symbols" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "task" / "symbols" / path).write_bytes(path.encode())
+    sent = created(asking, tmp_path / "task")
+    assert [part.split("\r\n\r\n")[1].strip() for part in sent.split("--") if 'name="labels"' in part] == [
+        "a",
+        "a",
+        "b",
+    ]
+    assert 'filename="symbols/train/a/1.png"' in sent
+
+
 def test_a_mapping_may_hold_paths_and_bytes(asking: Asking, folder: Path) -> None:
     sent = created(asking, {"a": [folder / "a" / "0.png", b"in memory"], "b": [str(folder / "b" / "2.png")]}, steps=2)
     assert sent.index("a/0.png") < sent.index("in memory") < sent.index("b/2.png")
@@ -56,19 +77,17 @@ def test_a_zip_is_sent_as_it_is(asking: Asking, tmp_path: Path) -> None:
 
 
 def test_what_is_no_support_set_is_refused_before_anything_is_sent(asking: Asking, folder: Path) -> None:
-    (folder / "c" / "deeper").mkdir(parents=True)
     (folder / "empty").mkdir()
+    (folder / "loose").mkdir()
+    (folder / "loose" / "1.png").write_bytes(b"")
     for support, words in (
-        (folder, "deeper is a folder where an image should be"),
-        (folder / "empty", "has no folders"),
+        (folder / "empty", "has no folders of images"),
+        (folder / "loose", r"has no folders of images: put .*; images outside class folders were skipped: 1\.png"),
         ({"a": "a/0.png"}, "class 'a': a list of images"),
         ({"a": [], "b": []}, "no images"),
     ):
         with pytest.raises(ValueError, match=words):
             asking.ask(Told(), "create_episode", support)
-    (folder / "c" / "deeper").rmdir()
-    with pytest.raises(ValueError, match="c is empty"):
-        asking.ask(Told(), "create_episode", folder)
     with pytest.raises(FileNotFoundError):
         asking.ask(Told(), "create_episode", folder / "nowhere")
     with pytest.raises(ValueError, match="images: a list of images"):

@@ -135,6 +135,30 @@ def test_folder_names_the_classes(page: Page, tmp_path: Path) -> None:
         expect(thumb(page, f"rune {number}", 2)).to_be_visible()
 
 
+def test_what_is_skipped_or_joined_is_told(page: Page, tmp_path: Path) -> None:
+    first, second = pngs(2, 3)
+    files = {"rune 10/10.png": first[0], "rune 10/2.png": first[1], "rune 9/1.png": second[0], "rune 9/.DS_Store": b""}
+    written(tmp_path / "task", {f"all/train/{name}": data for name, data in files.items()})
+    written(tmp_path / "task", {"all/test/rune 9/7.png": second[1], "all/plan.pdf": b"", "__MACOSX/._all": b""})
+    told = "4 added, 1 skipped: task/all/plan.pdf"
+    splits = "train and test are splits: the images of a class are joined"
+    page.locator("#folder").set_input_files(tmp_path / "task")
+    expect(page.locator(".notice li")).to_have_text([told, splits])
+    names = page.get_by_label("Name of the class")
+    expect(names).to_have_count(2)
+    assert [names.nth(at).input_value() for at in range(2)] == ["rune 9", "rune 10"]
+    expect(thumb(page, "rune 9", 2)).to_be_visible()
+    written(
+        tmp_path,
+        {"sent/x/1.png": first[2], "sent/y/z/1.png": second[2], "sent/letters.zip": b"PK", "sent/none/.x": b""},
+    )
+    drag_onto(page, page.get_by_label("Drawing pad"), [str(tmp_path / "sent")])
+    nested = "folders are nested: a class is named by the path of its folder, e.g. y/z"
+    without = "folders without images: sent/none/"
+    expect(page.locator(".notice li")).to_have_text(["2 added, 1 skipped: sent/letters.zip", without, nested])
+    expect(thumb(page, "y/z", 1)).to_be_visible()
+
+
 def test_example_is_learned_and_its_other_drawings_are_answered(page: Page) -> None:
     page.get_by_label("Load an example task").select_option(label="Three symbols, three drawings each")
     expect(thumb(page, "glyph 3", 3)).to_be_visible()

@@ -1,14 +1,15 @@
 """Training resumes where it was stopped, and refuses unusable options and data sets at the start."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from lamanas_core import images
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS, TrainingConfig
-from lamanas_core.data.folders import load_all, load_dataset
+from lamanas_core.data.folders import load_all, load_dataset, notes
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import DatasetError
 from lamanas_core.image_spec import ImageSpec
@@ -157,7 +158,7 @@ def test_a_class_with_one_image_is_named(tmp_path: Path) -> None:
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=6, images=2, seed=0)
     (tmp_path / "glyph003" / "01.png").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"/glyph003/01\.png: .*--skip-damaged"):
+    with pytest.raises(DatasetError, match=rf"^{tmp_path}/glyph003/01\.png: not a PNG.*--skip-damaged"):
         load_dataset(tmp_path, ImageSpec())
 
 
@@ -173,6 +174,127 @@ def test_damaged_images_are_left_out_on_request(tmp_path: Path) -> None:
     (tmp_path / "glyph003" / "02.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"glyph003: without the damaged images, fewer than 2 are left: .*02\.png"):
         load_dataset(tmp_path, ImageSpec(), skip_damaged=True)
+
+
+def split_folders(folder: Path, parts: Sequence[str], *, classes: int = 6, images: int = 2) -> None:
+    """The same classes in each of these folders, with different images."""
+    for seed, part in enumerate(parts):
+        write_folders(folder / part, classes=classes, images=images, seed=seed)
+
+
+def test_what_systems_leave_is_no_image_and_a_wrapping_folder_no_part_of_the_names(tmp_path: Path) -> None:
+    write_folders(tmp_path / "plain", classes=6, images=2, seed=0)
+    write_folders(tmp_path / "wrapped" / "symbols", classes=6, images=2, seed=0)
+    for name in ("glyph001/._00.png", ".ipynb_checkpoints/0-checkpoint.png", "__MACOSX/glyph001/1.png", "Icon\r"):
+        path = tmp_path / "wrapped" / "symbols" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no image")
+    plain, wrapped = (load_dataset(tmp_path / name, ImageSpec()) for name in ("plain", "wrapped"))
+    for part, classes in plain.items():
+        assert wrapped[part].names == classes.names
+        assert wrapped[part].digests() == classes.digests()
+    assert notes(tmp_path / "plain") == notes(tmp_path / "wrapped") == ()
+
+
+def test_the_order_of_classes_and_images_is_that_of_their_names(tmp_path: Path) -> None:
+    for name in ("b", "b c", "B", "a"):
+        write_folders(tmp_path / "made", classes=1, images=11, seed=len(name))
+        for number, path in enumerate(sorted((tmp_path / "made" / "glyph000").iterdir())):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            path.rename(tmp_path / "data" / name / f"{number}.png")
+    classes = load_all(tmp_path / "data", ImageSpec())
+    assert classes.names == ("B", "a", "b", "b c")
+    files = sorted((tmp_path / "data" / "a").iterdir())
+    assert [path.name for path in files][:3] == ["0.png", "1.png", "10.png"]
+    expected = [images.load(path.read_bytes(), ImageSpec(), max_pixels=10**6) for path in files]
+    assert (classes.images[classes.members[1]].numpy() == expected).all()
+
+
+def test_train_val_and_test_folders_are_the_splits(tmp_path: Path) -> None:
+    split_folders(tmp_path / "data", ("train", "val", "test"))
+    splits = load_dataset(tmp_path / "data", ImageSpec())
+    for part, classes in splits.items():
+        assert classes.names == tuple(f"{part}/glyph{number:03}" for number in range(6))
+        assert classes.digests() == load_all(tmp_path / "data" / part, ImageSpec()).digests()
+    assert notes(tmp_path / "data") == ("train, val and test are the splits of the training",)
+
+
+def test_other_spellings_of_splits_in_a_wrapping_folder_are_the_same(tmp_path: Path) -> None:
+    split_folders(tmp_path / "one", ("train", "val", "test"))
+    split_folders(tmp_path / "other" / "symbols", ("Training", "Valid", "TESTING"))
+    one, other = (load_dataset(tmp_path / name, ImageSpec()) for name in ("one", "other"))
+    assert {part: classes.names for part, classes in one.items()} == {p: found.names for p, found in other.items()}
+    assert [classes.digests() for classes in one.values()] == [classes.digests() for classes in other.values()]
+
+
+@pytest.mark.parametrize(("there", "missing"), [(("train", "test"), "val"), (("train", "val"), "test")])
+def test_a_missing_split_is_drawn_from_the_training_classes(
+    tmp_path: Path, there: tuple[str, ...], missing: str
+) -> None:
+    split_folders(tmp_path, there, classes=8)
+    splits: dict[str, set[str]] = {
+        part: set(found.names) for part, found in load_dataset(tmp_path, ImageSpec()).items()
+    }
+    [other] = {"val", "test"} - {missing}
+    assert splits[other] == {f"{other}/glyph{number:03}" for number in range(8)}
+    assert len(splits[missing]) == 2
+    assert splits["train"] | splits[missing] == {f"train/glyph{number:03}" for number in range(8)}
+    assert not splits["train"] & splits[missing]
+    assert f"there is no {missing} folder: some classes of the training images are kept for it" in notes(tmp_path)
+
+
+def test_splits_that_cannot_be_trained_on_are_refused_in_words(tmp_path: Path) -> None:
+    split_folders(tmp_path / "a", ("val", "test"))
+    with pytest.raises(DatasetError, match="no train folder beside val and test"):
+        load_dataset(tmp_path / "a", ImageSpec())
+    split_folders(tmp_path / "b", ("train", "val"), classes=3)
+    with pytest.raises(DatasetError, match=r"3 classes in the train split; at least 4 are needed"):
+        load_dataset(tmp_path / "b", ImageSpec())
+    split_folders(tmp_path / "c", ("train", "val", "test"), classes=1)
+    with pytest.raises(DatasetError, match="1 class in the train split; at least 2 are needed"):
+        load_dataset(tmp_path / "c", ImageSpec())
+
+
+def test_splits_are_one_set_of_classes_where_there_is_no_training(tmp_path: Path) -> None:
+    split_folders(tmp_path, ("train", "val", "test"))
+    classes = load_all(tmp_path, ImageSpec())
+    assert classes.names == tuple(f"glyph{number:03}" for number in range(6))
+    assert [len(members) for members in classes.members] == 6 * [6]
+
+
+def test_files_that_are_no_images_are_skipped_and_told(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=6, images=2, seed=0)
+    for name in ("plan.pdf", "glyph001/notes.txt", "docs/read.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert len(load_all(tmp_path, ImageSpec())) == 6
+    assert notes(tmp_path) == ("12 added, 3 skipped: docs/read.md, glyph001/notes.txt, plan.pdf",)
+
+
+def test_a_file_that_claims_to_be_an_image_and_is_none_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    write_folders(tmp_path / "data", classes=6, images=2, seed=0)
+    (tmp_path / "data" / "glyph002" / "02.bmp").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=rf"^{tmp_path}/data/glyph002/02\.bmp: not a"):
+        load_dataset(tmp_path / "data", ImageSpec())
+
+
+def test_nested_folders_are_told(tmp_path: Path) -> None:
+    for group in ("Greek", "Latin"):
+        write_folders(tmp_path / group, classes=3, images=2, seed=len(group))
+    assert load_all(tmp_path, ImageSpec()).groups == ("Greek",) * 3 + ("Latin",) * 3
+    assert notes(tmp_path) == ("folders are nested: a class is named by the path of its folder, e.g. Greek/glyph000",)
+
+
+def test_omniglot_tells_how_it_is_read(tmp_path: Path) -> None:
+    for part in ("images_background", "images_evaluation"):
+        write_folders(tmp_path / part / "Greek", classes=3, images=2, seed=0)
+        (tmp_path / part / "Greek" / ".DS_Store").write_bytes(b"")
+        (tmp_path / part / "Greek" / "glyph000" / "._00.png").write_bytes(b"")
+    assert load_all(tmp_path, ImageSpec()).names == tuple(
+        f"images_{part}/Greek/glyph{number:03}" for part in ("background", "evaluation") for number in range(3)
+    )
+    first = "images_background/Greek/glyph000"
+    assert notes(tmp_path) == (f"folders are nested: a class is named by the path of its folder, e.g. {first}",)
 
 
 def test_a_folder_without_classes_is_named(tmp_path: Path) -> None:

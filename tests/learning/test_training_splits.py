@@ -114,7 +114,7 @@ def test_omniglot_is_read_from_folders_and_zips(zipped: tuple[str, ...], tmp_pat
         if part in zipped:
             shutil.make_archive(str(tmp_path / part), "zip", tmp_path, part)
             shutil.rmtree(tmp_path / part)
-    assert {name: images[0]() for name, images in class_files(tmp_path)} == drawings
+    assert {name: images[0].read() for name, images in class_files(tmp_path)} == drawings
 
 
 @pytest.fixture

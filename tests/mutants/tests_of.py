@@ -30,6 +30,7 @@ TABLE: Mapping[str, str] = {
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input",
     "app/images/sandbox.py": "app/pool app/bad_input",
+    "app/images/zip_names.py": "app/archives app/parsing",
     "app/inference/": "app/predict app/operation app/telemetry",
     "app/queue.py": "store/queue store/lease",
     "app/store/": "store/lease store/memory store/trainings store/async_store store/lookup_cache app/operation",
@@ -81,6 +82,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/image_files.py": "images/image_files images/images",
     "lamanas_core/images.py": "images/images images/image_files app/fast_png learning/artifact learning/training_tasks",
     "lamanas_core/image_spec.py": "goldens/documents learning/presets images/images learning/styles",
+    "lamanas_core/layout.py": "layout app/archives learning/training",
     "lamanas_core/losses/invariant.py": (
         "learning/losses learning/gradients learning/together learning/starting goldens/goldens learning/paper"
     ),

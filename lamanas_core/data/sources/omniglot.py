@@ -4,12 +4,14 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.library import Library
 
-ReadBytes = Callable[[], bytes]
+from lamanas_core.layout import is_litter
+
 OMNIGLOT_PARTS = ("images_background", "images_evaluation")
 _declared: list[Library] = []
 
@@ -19,49 +21,41 @@ def is_omniglot(path: Path) -> bool:
     return all((path / part).is_dir() or (path / f"{part}.zip").is_file() for part in OMNIGLOT_PARTS)
 
 
-def class_files(path: Path) -> Iterator[tuple[str, list[ReadBytes]]]:
-    """The classes in ``path``, ``<part>/<alphabet>/<character>``, each with functions that read its image files.
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file of a data set. ``where``: its path, as error messages state it."""
+
+    where: str
+    read: Callable[[], bytes]
+
+
+def class_files(path: Path) -> Iterator[tuple[str, list[ImageFile]]]:
+    """The classes in ``path``, ``<part>/<alphabet>/<character>``, each with its image files.
 
     Nothing if ``path`` is not Omniglot.
     """
     if not is_omniglot(path):
         return
     for part in OMNIGLOT_PARTS:
-        if (path / part).is_dir():
-            for folder in sorted((path / part).glob("*/*")):
-                yield f"{part}/{folder.parent.name}/{folder.name}", [OnDisk(f) for f in sorted(folder.glob("*.png"))]
-            continue
-        archive = zipfile.ZipFile(path / f"{part}.zip")
-        found: dict[str, list[ReadBytes]] = {}
-        for name in sorted(archive.namelist()):
-            if name.endswith(".png"):
-                found.setdefault(name.rsplit("/", 1)[0], []).append(_Member(archive, name))
+        read = _of_folder if (path / part).is_dir() else _of_zip
+        found: dict[str, list[ImageFile]] = {}
+        for name, file in read(path, part):
+            if name.endswith(".png") and not is_litter(name):
+                found.setdefault(name.rsplit("/", 1)[0], []).append(file)
         yield from found.items()
 
 
-@dataclass(frozen=True)
-class OnDisk:
-    """Reads a file; as text, its path."""
-
-    path: Path
-
-    def __call__(self) -> bytes:
-        return self.path.read_bytes()
-
-    def __str__(self) -> str:
-        return str(self.path)
+def _of_folder(path: Path, part: str) -> Iterator[tuple[str, ImageFile]]:
+    for folder in sorted((path / part).glob("*/*")):
+        for file in sorted(folder.glob("*.png")):
+            yield file.relative_to(path).as_posix(), ImageFile(str(file), file.read_bytes)
 
 
-@dataclass(frozen=True)
-class _Member:
-    archive: zipfile.ZipFile
-    name: str
-
-    def __call__(self) -> bytes:
-        return self.archive.read(self.name)
-
-    def __str__(self) -> str:
-        return f"{self.archive.filename}/{self.name}"
+def _of_zip(path: Path, part: str) -> Iterator[tuple[str, ImageFile]]:
+    file = path / f"{part}.zip"
+    archive = zipfile.ZipFile(file)
+    for name in sorted(archive.namelist()):
+        yield name, ImageFile(f"{file}: {name}", partial(archive.read, name))
 
 
 def import_torchvision_datasets() -> object:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -174,6 +175,24 @@ def test_control_characters_in_a_name_do_not_reach_the_terminal(signed_in: Laman
         assert "\x1b" not in shown
 
 
+def test_how_a_folder_or_zip_was_read_is_told(signed_in: Lamanas, folder: Path, tmp_path: Path) -> None:
+    (folder / "plan.pdf").write_bytes(b"")
+    signed_in("adapt", folder)
+    assert signed_in.error == "note: 4 added, 1 skipped: plan.pdf\n"
+    shutil.make_archive(str(tmp_path / "packed"), "zip", folder.parent, folder.name)
+    id = signed_in.json("adapt", tmp_path / "packed.zip")["id"]
+    assert signed_in.error == f"note: 4 added, 1 skipped: {folder.name}/plan.pdf\n"
+    assert f"4 added, 1 skipped: {folder.name}/plan.pdf" in signed_in("episodes", "show", id)
+
+
+def test_classes_are_shown_in_natural_order_and_unicode_as_it_is(signed_in: Lamanas, folder: Path) -> None:
+    for name in ("10", "9", "👩\u200d🚀", "a\u202fb"):
+        shutil.copytree(folder / "alpha", folder / name)
+    id = signed_in.json("adapt", folder)["id"]
+    shown = signed_in("episodes", "show", id)
+    assert "9 (2), 10 (2), alpha (2), a\u202fb (2), beta (2), 👩\u200d🚀 (2)" in shown
+
+
 def test_a_failed_episode_is_reported_with_exit_status_1(signed_in: Lamanas, worker: Worker, folder: Path) -> None:
     id = signed_in.json("adapt", folder)["id"]
     worker.fail(id, "out of memory")
@@ -184,7 +203,7 @@ def test_a_failed_episode_is_reported_with_exit_status_1(signed_in: Lamanas, wor
 
 def test_errors_are_reported_in_one_line(signed_in: Lamanas, folder: Path) -> None:
     for command, words in (
-        ("adapt {folder}/alpha", "has no folders: put the images of each class into a folder"),
+        ("adapt {folder}/alpha", "has no folders of images: put the images of each class into a folder"),
         ("adapt {folder}/nowhere", "{folder}/nowhere: No such file or directory"),
         ("adapt {folder}/alpha/0.png", "not a readable zip file"),
         ("adapt {folder} --steps 99", "99 is too many, model"),
