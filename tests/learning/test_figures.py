@@ -61,6 +61,31 @@ def test_the_gain_of_adaptation_in_the_document_is_that_of_the_runs(path: Path) 
     assert " | ".join(cells) in TRAINING
 
 
+STEPS = [path for path in EVALUATIONS if "steps_compared" in read(path)]
+
+
+@pytest.mark.parametrize("path", STEPS, ids=lambda path: path.stem)
+def test_the_comparison_of_numbers_of_steps_in_the_document_is_that_of_the_runs(path: Path) -> None:
+    run = read(path)
+    found = run["steps_compared"]
+    assert list(found) == ["3", "5", "8"]
+    cells = (
+        f"{run['ways']}-way {run['shots']}-shot, {run['episodes']} episodes",
+        f"{100 * found['3']['accuracy'][0]:.2f} %",
+        points(found["5"]["over_first"]),
+        points(found["8"]["over_first"]),
+        ", ".join(f"{one['query_cross_entropy'][0]:.3f}" for one in found.values()),
+    )
+    assert " | ".join(cells) in TRAINING
+
+
+def test_the_shipped_model_makes_the_number_of_steps_that_the_comparison_chose() -> None:
+    """Another one would have been chosen for a gain on restyled validation characters beyond its interval."""
+    found = read(DOCS / "evaluation" / "steps_restyled_val_5_shot.json")["steps_compared"]
+    assert all(gain < interval for gain, interval in (found[count]["over_first"] for count in ("5", "8")))
+    assert str(MetaModel.from_bytes(*shipped()).config.task_learner.steps) == next(iter(found))
+
+
 @pytest.mark.parametrize("path", [path for path in EVALUATIONS if "estimate" in read(path)], ids=lambda path: path.stem)
 def test_what_clients_are_told_in_the_document_is_that_of_the_runs(path: Path) -> None:
     found = read(path)
