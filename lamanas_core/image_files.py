@@ -111,9 +111,9 @@ def _container_format(data: bytes) -> tuple[str, ...]:
 @cache
 def register_heif() -> None:
     """Makes Pillow read HEIC. Its libraries are loaded here, as most processes never need them."""
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    pi_heif.register_heif_opener(thumbnails=False, decode_threads=1)
 
 
 def _refuse_large(size: tuple[int, int], form: str, max_pixels: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lamanas_core import images, layout
 from lamanas_core.data.sources.omniglot import ImageFile, class_files, is_omniglot
-from lamanas_core.data.splits import DatasetError, Split, by_folders, by_seed, vinyals
+from lamanas_core.data.splits import DamagedImageError, DatasetError, Split, by_folders, by_seed, vinyals
 from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import MAX_PIXELS, ImageSpec
 from lamanas_core.layout import Layout, Use
@@ -160,7 +160,7 @@ def _read(names: list[str], files: dict[str, list[ImageFile]], spec: ImageSpec, 
                 arrays.append(images.load(file.read(), spec, max_pixels=MAX_PIXELS))
             except ImageError as error:
                 if not skip_damaged:
-                    raise DatasetError(f"{file.where}: {error} (--skip-damaged trains without such images)") from error
+                    raise DamagedImageError(f"{file.where}: {error}") from error
                 damaged.append(f"{file.where}: {error}")
         if len(arrays) - start < min(MIN_IMAGES, len(files[name])):
             raise DatasetError(f"{name}: without the damaged images, fewer than {MIN_IMAGES} are left: {damaged[-1]}")

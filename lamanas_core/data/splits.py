@@ -12,6 +12,10 @@ class DatasetError(ValueError):
     """The folder is not a usable data set; the message gives the reason."""
 
 
+class DamagedImageError(DatasetError):
+    """An image of the data set cannot be read; the message names it by its path."""
+
+
 def vinyals() -> dict[Split, list[str]]:
     """The Vinyals split of Omniglot: class names as in ``omniglot.class_files``."""
     folder = resources.files("lamanas_core.data") / "vinyals"

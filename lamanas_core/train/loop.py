@@ -14,7 +14,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_dataset, notes
-from lamanas_core.data.splits import Split
+from lamanas_core.data.splits import DamagedImageError, DatasetError, Split
 from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
@@ -212,13 +212,16 @@ def _load(
 
     A run that starts from a meta-model neither validates nor tests on classes that this model was trained on.
     """
-    recorded, image = run_folder.read_split(run_dir), model_config.network.image
+    recorded, image, skip_damaged = run_folder.read_split(run_dir), model_config.network.image, config.skip_damaged
     split = recorded
-    if recorded is None and config.start is not None:
-        start = None if config.start == "shipped" else Path(config.start)
-        digests = trained_digests(load_start(config.start).card)
-        split = split_after(start, digests, data, image, config.seed, skip_damaged=config.skip_damaged)
-    splits = load_dataset(data, image, seed=config.seed, split=split, skip_damaged=config.skip_damaged)
+    try:
+        if recorded is None and config.start is not None:
+            start = None if config.start == "shipped" else Path(config.start)
+            digests = trained_digests(load_start(config.start).card)
+            split = split_after(start, digests, data, image, config.seed, skip_damaged=skip_damaged)
+        splits = load_dataset(data, image, seed=config.seed, split=split, skip_damaged=skip_damaged)
+    except DamagedImageError as error:
+        raise DatasetError(f"{error} (--skip-damaged trains without such images)") from error
     if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits

@@ -12,9 +12,9 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from lamanas_core.image_files import register_heif
 from tests.app.playing import pixels, png
 from tests.app.test_pool import slow_jpeg
+from tests.images.heic import heic
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "HEIF", "AVIF", "BMP", "TIFF")
 
@@ -48,7 +48,8 @@ def archives() -> Iterator[Hostile]:
 
 @cache
 def _valid(format: str) -> bytes:
-    register_heif()
+    if format == "HEIF":
+        return heic(Image.fromarray(pixels(1)).convert("RGB"))
     buffer = io.BytesIO()
     Image.fromarray(pixels(1)).convert("RGB").save(buffer, format)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.train import loop as training
 from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
-from tests.learning.brief_training import brief_recipe
+from tests.learning.brief_training import brief, brief_recipe, trained
 from tests.learning.helpers import MINIATURE
 
 STEPS_PER_EPOCH = 2
@@ -158,7 +158,7 @@ def test_a_class_with_one_image_is_named(tmp_path: Path) -> None:
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=6, images=2, seed=0)
     (tmp_path / "glyph003" / "01.png").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=rf"^{tmp_path}/glyph003/01\.png: not a PNG.*--skip-damaged"):
+    with pytest.raises(DatasetError, match=rf"^{tmp_path}/glyph003/01\.png: not a PNG[^(]*$"):
         load_dataset(tmp_path, ImageSpec())
 
 
@@ -174,6 +174,17 @@ def test_damaged_images_are_left_out_on_request(tmp_path: Path) -> None:
     (tmp_path / "glyph003" / "02.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"glyph003: without the damaged images, fewer than 2 are left: .*02\.png"):
         load_dataset(tmp_path, ImageSpec(), skip_damaged=True)
+
+
+def test_a_training_names_a_damaged_image_and_can_leave_it_out(tmp_path: Path) -> None:
+    write_folders(tmp_path / "data", classes=8, images=4, seed=0)
+    damaged = tmp_path / "data" / "glyph003" / "01.png"
+    damaged.write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=rf"^{damaged}: not a PNG.*--skip-damaged"):
+        trained(brief(), tmp_path / "data", tmp_path / "run")
+    model = trained(brief(skip_damaged=True), tmp_path / "data", tmp_path / "other")
+    [told] = [words for part in ("train", "val", "test") for words in model.card["data"][part].get("damaged", ())]
+    assert told.startswith(f"{damaged}: not a PNG")
 
 
 def split_folders(folder: Path, parts: Sequence[str], *, classes: int = 6, images: int = 2) -> None:
