@@ -16,8 +16,8 @@ from lamanas_core.meta_model import MetaModel, read
 from lamanas_core.train import checkpoint
 from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.run_folder import kept_phi, read_curves
-from tests.conftest import ROOT
-from tests.learning.training_process import OPTIONS, TASK_STARTED, run
+from tests.conftest import ROOT, free_port
+from tests.learning.training_process import OPTIONS, TASK_STARTED, run, run_as
 
 Start = Callable[..., multiprocessing.process.BaseProcess]
 EPOCHS = OPTIONS["warm_up_epochs"] + OPTIONS["meta_epochs"]
@@ -29,8 +29,8 @@ def start() -> Start:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.learning.training_process"])
 
-    def started(*arguments: object) -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=run, args=arguments)
+    def started(*arguments: object, target: Callable[..., None] = run) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=target, args=arguments)
         process.start()
         return process
 
@@ -94,7 +94,13 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_previous_checkpoint(
 def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
     glyphs: Path, tmp_path: Path, uninterrupted: MetaModel
 ) -> None:
-    run_by_two(glyphs, tmp_path / "run")
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    subprocess.run(
+        [*torchrun, "-m", "tests.learning.training_process", str(glyphs), str(tmp_path / "run")],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        check=True,
+    )
     # Each process has one of the 2 tasks per warm-up step; rank 0 has two of the 3 tasks per meta-epoch.
     steps, epochs = OPTIONS["warm_up_epochs"] * 2, OPTIONS["meta_epochs"]
     done = [(tmp_path / f"tasks-{rank}").read_bytes() for rank in (0, 1)]
@@ -102,26 +108,16 @@ def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
     assert_same(read(tmp_path / "run"), uninterrupted)
 
 
-def test_two_processes_of_torchrun_skip_the_same_tasks_as_one(start: Start, glyphs: Path, tmp_path: Path) -> None:
-    process = start(glyphs, tmp_path / "one", None, None, True)
-    process.join()
-    assert process.exitcode == 0
-    run_by_two(glyphs, tmp_path / "run", "infinite")
+def test_two_processes_skip_the_same_tasks_as_one(start: Start, glyphs: Path, tmp_path: Path) -> None:
+    port = free_port()
+    both = [start(rank, 2, port, glyphs, tmp_path / "run", True, target=run_as) for rank in (0, 1)]
+    for process in (start(glyphs, tmp_path / "one", None, None, True), *both):
+        process.join()
+        assert process.exitcode == 0
     one, both = read(tmp_path / "one"), read(tmp_path / "run")
     assert one.card["metrics"]["skipped_tasks"] == both.card["metrics"]["skipped_tasks"] > 0
     assert all(bool(value.isfinite().all()) for value in one.parameters.named().values())
     assert_same(both, one)
-
-
-def run_by_two(data: Path, run_dir: Path, *options: str) -> None:
-    """A training by two processes of torchrun; see ``training_process``."""
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    subprocess.run(
-        [*torchrun, "-m", "tests.learning.training_process", str(data), str(run_dir), *options],
-        env=os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        check=True,
-    )
 
 
 def assert_same(model: MetaModel, expected: MetaModel) -> None:

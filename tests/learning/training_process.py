@@ -76,6 +76,13 @@ def run(
         write(model, run_dir)
 
 
+def run_as(rank: int, size: int, port: int, data: Path, run_dir: Path, infinite: bool) -> None:
+    """``run`` as the process ``rank`` of ``size`` that share a training, as torchrun would start it."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    run(data, run_dir, infinite=infinite)
+
+
 def _sometimes_infinite(gradient: Callable[..., MetaGradient]) -> Callable[..., MetaGradient]:
     """``gradient`` of ``loop._gradient``, but infinite for every third seed of a task."""
 
@@ -106,4 +113,4 @@ def _killing_fsync(number: int, fsync: Callable[[int], None]) -> Callable[[int],
 if __name__ == "__main__":  # under torchrun: each process records its tasks in a file next to the run folder
     data, run_dir = map(Path, sys.argv[1:3])
     with run_dir.with_name(f"tasks-{os.environ['RANK']}").open("wb", buffering=0) as file:
-        run(data, run_dir, file.write, infinite="infinite" in sys.argv[3:])
+        run(data, run_dir, file.write)
