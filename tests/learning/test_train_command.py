@@ -1,6 +1,7 @@
 """The command line of ``lamanas train``."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,24 @@ def test_resume_continues_an_interrupted_run(
     assert training.model_so_far(tmp_path / "run").version == read(tmp_path / "run").version
     assert [row["epoch"] for row in read_curves(tmp_path / "run")] == [1, 2]
     assert json.loads(capsys.readouterr().out)["version"] == read(tmp_path / "run").version
+
+
+def test_how_the_data_set_was_read_is_told_and_recorded(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train() == 0
+    assert "note" not in capsys.readouterr().err
+    assert read(tmp_path / "run").card["data"]["notes"] == []
+    (tmp_path / "data" / "notes.txt").write_bytes(b"")
+    shutil.rmtree(tmp_path / "run")
+    told: list[tuple[str, ...]] = []
+    original = training.TrainingProgress
+    monkeypatch.setattr(training, "TrainingProgress", lambda *fields: told.append(fields[-1]) or original(*fields))
+    assert train() == 0
+    note = "24 added, 1 skipped: notes.txt"
+    assert capsys.readouterr().err.splitlines()[0] == f"note: {note}"
+    assert read(tmp_path / "run").card["data"]["notes"] == [note]
+    assert set(told) == {(note,)}
 
 
 def test_resume_is_refused_without_a_checkpoint(

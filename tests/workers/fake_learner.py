@@ -60,6 +60,7 @@ class Progress:
     loss: float
     validation_accuracy: float | None = None
     eta_seconds: float | None = None
+    notes: tuple[str, ...] = ("1 skipped",)
 
 
 class FakeLearner:

@@ -53,6 +53,7 @@ def test_run_finishes_and_registers_one_model(
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
     run = get(redis_server, run_id)
     assert (run.epoch, run.epochs, run.losses[-1]) == (EPOCHS, EPOCHS, 1 / EPOCHS)
+    assert run.warnings == ("1 skipped",)
     models = with_store(redis_server.settings, lambda store: store.models.all())
     assert [model.version for model in models] == [run.model_version]
 
