@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,12 @@ def test_how_the_data_set_was_read_is_told_and_recorded(
     shutil.rmtree(tmp_path / "run")
     told: list[tuple[str, ...]] = []
     original = training.TrainingProgress
-    monkeypatch.setattr(training, "TrainingProgress", lambda *fields: told.append(fields[-1]) or original(*fields))
+
+    def progress(*fields: Any) -> training.TrainingProgress:
+        told.append(fields[-1])
+        return original(*fields)
+
+    monkeypatch.setattr(training, "TrainingProgress", progress)
     assert train() == 0
     note = "24 added, 1 skipped: notes.txt"
     assert capsys.readouterr().err.splitlines()[0] == f"note: {note}"

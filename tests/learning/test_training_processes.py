@@ -110,8 +110,8 @@ def test_two_processes_of_torchrun_give_the_same_theta_alpha_and_phi_as_one(
 
 def test_two_processes_skip_the_same_tasks_as_one(start: Start, glyphs: Path, tmp_path: Path) -> None:
     port = free_port()
-    both = [start(rank, 2, port, glyphs, tmp_path / "run", True, target=run_as) for rank in (0, 1)]
-    for process in (start(glyphs, tmp_path / "one", None, None, True), *both):
+    sharing = [start(rank, 2, port, glyphs, tmp_path / "run", True, target=run_as) for rank in (0, 1)]
+    for process in (start(glyphs, tmp_path / "one", None, None, True), *sharing):
         process.join()
         assert process.exitcode == 0
     one, both = read(tmp_path / "one"), read(tmp_path / "run")
