@@ -9,6 +9,7 @@ table. This module imports the standard library only.
 import os
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -236,11 +237,12 @@ def _unwrapped(folders: dict[str, Parts]) -> dict[str, Parts]:
 
     Images that then lie beside the class folders lie in none.
     """
+    depth = 0  # The folders are cut once, since names of an archive may be thousands of folders deep.
     while True:
-        inside = [folder for folder in folders.values() if folder]
-        if len({folder[0] for folder in inside}) != 1 or all(len(folder) == 1 for folder in inside):
-            return folders
-        folders = {path: folder[1:] for path, folder in folders.items()}
+        inside = [folder for folder in folders.values() if len(folder) > depth]
+        if len({folder[depth] for folder in inside}) != 1 or all(len(folder) == depth + 1 for folder in inside):
+            return {path: folder[depth:] for path, folder in folders.items()}
+        depth += 1
 
 
 def _splits(folders: Collection[Parts]) -> dict[str, Split]:
@@ -268,10 +270,12 @@ def _joined(folders: Iterable[Parts]) -> tuple[str, ...]:
 
 def _empty(visible: Sequence[str]) -> tuple[str, ...]:
     """Folders that contain no files, the outermost of them."""
-    inhabited = {path[: at + 1] for path in visible if not path.endswith("/") for at in _slashes(path)}
-    bare = {path for path in visible if path.endswith("/") and path not in inhabited}
-    return natural(path for path in bare if not any(path[: at + 1] in bare for at in _slashes(path[:-1])))
-
-
-def _slashes(path: str) -> list[int]:
-    return [at for at, letter in enumerate(path) if letter == "/"]
+    # In the order of the alphabet, what is in a folder follows it; the prefixes of deep names would fill the memory.
+    files = sorted(path for path in visible if not path.endswith("/"))
+    outermost: list[str] = []
+    for folder in sorted(path for path in set(visible) if path.endswith("/")):
+        at = bisect_left(files, folder)
+        inhabited = at < len(files) and files[at].startswith(folder)
+        if not inhabited and not (outermost and folder.startswith(outermost[-1])):
+            outermost.append(folder)
+    return natural(outermost)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+import tracemalloc
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,20 @@ def test_natural_order_is_an_order_of_the_same_names(names: list[str]) -> None:
 def test_natural_order_counts() -> None:
     names = ["image 10.png", "Image 2.png", "image 1.png", "10", "9", "a", 5000 * "9"]
     assert layout.natural(names) == ("9", "10", 5000 * "9", "a", "image 1.png", "Image 2.png", "image 10.png")
+
+
+def test_names_thousands_of_folders_deep_take_little_time_and_memory() -> None:
+    paths = [f"{'a/' * 15_000}{name}" for name in ("b/", "c/1.png", "d/1.png")]
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        found = layout.read(paths)
+        assert time.process_time() - started < 2
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    assert [image.label for image in found.images] == ["c", "d"]
+    assert found.empty == (paths[0],)
 
 
 def test_a_listing_follows_links_once_and_enters_no_hidden_folder(tmp_path: Path) -> None:
