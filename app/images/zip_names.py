@@ -140,7 +140,8 @@ def _is_common(page: str, ranges: Sequence[tuple[int, int]]) -> Plausible:
     """Characters of these ranges of a double-byte code page: those in common use."""
 
     def common(letter: str) -> bool:
-        code = int.from_bytes(letter.encode(page))
+        # Of the characters that NFC replaced, such as the Ångström sign, the page may have none; they are not common.
+        code = int.from_bytes(letter.encode(page, "ignore"))
         return any(first <= code <= last for first, last in ranges)
 
     return lambda text: all(map(common, _foreign(text)))

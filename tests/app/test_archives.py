@@ -111,6 +111,9 @@ def test_a_file_without_suffix_is_an_image_if_it_begins_as_one() -> None:
         (["圆形", "方形"], "gbk"),
         (["漢字", "圓形"], "big5"),
         (["고양이", "개"], "cp949"),
+        # In cp949 these are an Ångström sign, which is another character in NFC.
+        (["ลูกสุนัข", "แมว"], "cp874"),
+        (["ВОЎК"], "cp1251"),
     ],
 )
 def test_the_code_page_of_names_is_recognised(names: list[str], encoding: str) -> None:
