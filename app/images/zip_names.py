@@ -18,6 +18,10 @@ ZIPFILES = "cp437"
 # Latin letters of the code pages that hardly any name needs.
 UNUSUAL = frozenset("ªºƒıŊŋĸŉſÞþ")
 PUNCTUATION = frozenset("\xa0’–—、。，．・：；？！（）［］【】「」『』《》〈〉〜～ー々〆＿－＋＆　")
+# Signs of quantities, where they are: 20 °C, 10 µm, ±5, 2 cm². Elsewhere their bytes are letters of other code pages.
+SIGNS = re.compile(
+    r"(?<=\d)[ _-]?(°(?=[CFK]?(?![^\W_]))|µ(?=[A-Za-z](?![^\W_])))|±(?= ?\d)|(?<![^\W\d_])[ckm]?m[²³](?![^\W_])"
+)
 WORD = re.compile(r"[^\W\d_]+")
 
 Plausible = Callable[[str], bool]
@@ -107,7 +111,8 @@ def _foreign(text: str) -> str:
 
 
 def _is_latin(text: str) -> bool:
-    """Latin letters with accents among plain ones, and no capital within a word."""
+    """Latin letters with accents among plain ones, and no capital within a word; and signs of quantities."""
+    text = SIGNS.sub(" ", text)
     if text.endswith("\\"):  # the second byte of a character in cp932, gbk or big5
         return False
     for letter in _foreign(text):

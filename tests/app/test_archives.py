@@ -114,6 +114,13 @@ def test_a_file_without_suffix_is_an_image_if_it_begins_as_one() -> None:
         # In cp949 these are an Ångström sign, which is another character in NFC.
         (["ลูกสุนัข", "แมว"], "cp874"),
         (["ВОЎК"], "cp1251"),
+        (["10 µm", "5µl", "2_µm"], "cp437"),
+        (["20°C", "30 °C", "90°"], "cp437"),
+        (["±5", "1 cm²"], "cp437"),
+        (["m³"], "cp850"),
+        (["20°C"], "cp1252"),
+        (["10 æbler", "Søren"], "cp1252"),
+        (["známý"], "cp1252"),
     ],
 )
 def test_the_code_page_of_names_is_recognised(names: list[str], encoding: str) -> None:
