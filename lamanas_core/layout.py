@@ -189,7 +189,9 @@ def listed(names: Sequence[str]) -> str:
 def read_folder(folder: Path) -> Layout:
     """The layout of a folder on this machine. Raises OSError, and ValueError for an image whose name is not text."""
     paths = listing(folder)
-    return read(paths, {path for path in paths if without_suffix(path) and begins_as_image(_head(folder / path))})
+    # A name that is not text is not the name by which its file can be opened.
+    openable = (path for path in paths if without_suffix(path) and (folder / path).is_file())
+    return read(paths, {path for path in openable if begins_as_image(_head(folder / path))})
 
 
 def listing(folder: Path) -> list[str]:
@@ -203,9 +205,13 @@ def listing(folder: Path) -> list[str]:
     def failed(error: OSError) -> None:
         raise error
 
+    # The folders that each path goes through, by links too: two folders may have links to each other.
+    through: dict[Path, frozenset[Path]] = {}
     for root, folders, files in os.walk(folder, followlinks=True, onerror=failed):
-        above = {Path(root).resolve(), *Path(root).resolve().parents}
+        here = Path(root).resolve()
+        above = through.pop(Path(root), frozenset()) | {here, *here.parents}
         folders[:] = [name for name in folders if not is_litter(name) and Path(root, name).resolve() not in above]
+        through.update((Path(root, name), above) for name in folders)
         relative = Path(root).relative_to(folder)
         found += [(relative / name).as_posix() for name in files if Path(root, name).is_file()]
         found += [f"{(relative / name).as_posix()}/" for name in folders]

@@ -143,6 +143,32 @@ def test_a_listing_follows_links_once_and_enters_no_hidden_folder(tmp_path: Path
     ]
 
 
+def test_links_of_two_folders_to_each_other_are_followed_once(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"")
+        (tmp_path / name / "linked").symlink_to(tmp_path / other)
+    assert layout.listing(tmp_path) == [
+        "a/",
+        "a/1.png",
+        "a/linked/",
+        "a/linked/1.png",
+        "b/",
+        "b/1.png",
+        "b/linked/",
+        "b/linked/1.png",
+    ]
+
+
+def test_a_file_without_suffix_whose_name_is_not_text_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/a/notes\xff"))).write_bytes(b"text")
+    found = layout.read_folder(tmp_path)
+    assert [image.path for image in found.images] == ["a/1.png"]
+    assert found.skipped == ("a/notes?",)
+
+
 def test_an_image_whose_name_is_not_text_is_named(tmp_path: Path) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/plan\xff.pdf"))).write_bytes(b"")
     assert layout.listing(tmp_path) == ["plan?.pdf"]
