@@ -16,6 +16,9 @@ DRIVE = re.compile(r"[A-Za-z]:")
 # Controls, and characters that show a name in another order than it has. Spaces, joiners and emoji of Unicode are fine.
 UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BLOCK = 64 * 1024
+# More than systems allow or people use. The format allows 65,535 bytes, which take long to read if all are folders.
+MAX_PATH = 4096
+MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def _entries(infos: list[zipfile.ZipInfo], names: Names) -> dict[str, zipfile.Zi
 
 def _check(info: zipfile.ZipInfo, name: str) -> None:
     """Raises Problem if a name or the kind of its entry is not allowed in an archive of images."""
+    if len(name) > MAX_PATH or name.count("/") > MAX_DEPTH:
+        raise _wrong(f"its path is longer than {MAX_PATH} characters, or more than {MAX_DEPTH} folders deep", name)
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or DRIVE.match(name):
         raise _wrong("its path is absolute", name)

@@ -67,6 +67,13 @@ def test_the_file_that_is_wrong_is_named(data: bytes, image: str | None) -> None
     assert str(refused.value.detail).startswith(image or "archive: ")
 
 
+@pytest.mark.parametrize("name", ["a/" * 101 + "1.png", "a/" + "b" * 4096])
+def test_names_that_no_system_has_are_refused(name: str) -> None:
+    with pytest.raises(Problem, match="longer than 4096 characters, or more than 100 folders deep"):
+        read(zipped("a/1.png", name))
+    assert len(read(zipped("a/1.png", "b/" * 100 + "1.png")).images) == 2
+
+
 def test_backslashes_separate() -> None:
     found = read(zipped("symbols\\ring\\1.png", "symbols\\cross\\1.png", "symbols\\Thumbs.db"))
     assert [(image.label, image.path) for image in found.images] == [
