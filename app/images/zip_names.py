@@ -8,7 +8,7 @@ equally plausible; by itself it needs longer texts than names of folders (docs/d
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,9 @@ PUNCTUATION = frozenset("\xa0’–—、。，．・：；？！（）［］【
 SIGNS = re.compile(
     r"(?<=\d)[ _-]?(°(?=[CFK]?(?![^\W_]))|µ(?=[A-Za-z](?![^\W_])))|±(?= ?\d)|(?<![^\W\d_])[ckm]?m[²³](?![^\W_])"
 )
+# All names must be in the code page; whether they look like words is judged by this many characters of them, since
+# a request may have megabytes of names.
+SAMPLE = 50_000
 WORD = re.compile(r"[^\W\d_]+")
 
 Plausible = Callable[[str], bool]
@@ -80,7 +83,17 @@ def _decoded(parts: Iterable[bytes], page: str) -> list[str] | None:
 
 def _plausible(parts: Sequence[bytes], page: str, plausible: Plausible) -> bool:
     texts = _decoded(parts, page)
-    return texts is not None and all(plausible(unicodedata.normalize("NFC", text)) for text in texts)
+    return texts is not None and all(plausible(unicodedata.normalize("NFC", text)) for text in _sample(texts))
+
+
+def _sample(texts: Iterable[str]) -> Iterator[str]:
+    """The first texts, with ``SAMPLE`` characters in all."""
+    left = SAMPLE
+    for text in texts:
+        if left <= 0:
+            return
+        yield text[:left]
+        left -= len(text)
 
 
 def _one_of_dos(parts: Sequence[bytes], pages: Sequence[str]) -> list[str]:

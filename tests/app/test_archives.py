@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 from typing import Any
 
@@ -132,6 +133,13 @@ def test_a_file_without_suffix_is_an_image_if_it_begins_as_one() -> None:
 )
 def test_the_code_page_of_names_is_recognised(names: list[str], encoding: str) -> None:
     assert encoding_of([f"{name}/1.png".encode(encoding) for name in names]) == encoding
+
+
+def test_the_encoding_of_a_megabyte_of_names_is_soon_found() -> None:
+    names = [f"{number} {'кошка ' * 500}".encode("cp866") for number in range(300)]
+    started = time.process_time()
+    assert encoding_of(names) == "cp866"
+    assert time.process_time() - started < 2
 
 
 def test_a_guessed_encoding_is_told() -> None:
