@@ -1,18 +1,23 @@
 """The names in a zip file as text: many programs write them without saying in which encoding.
 
-Names with the UTF-8 flag say it. The others of an archive share one encoding: UTF-8 if they are valid UTF-8, otherwise
-the first of the code pages in which all of them look like words. charset-normalizer chooses between code pages that are
-equally plausible; by itself it needs longer texts than names of folders (docs/dependencies.md).
+Names with the UTF-8 flag say it, and names in the extra field for UTF-8. The others of an archive share one encoding:
+UTF-8 if they are valid UTF-8, otherwise the first of the code pages in which all of them look like words.
+charset-normalizer chooses between code pages that are equally plausible; by itself it needs longer texts than names of
+folders (docs/dependencies.md).
 """
 
 import re
+import struct
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 UTF8_FLAG = 0x800
+# The extra field that holds the name in UTF-8, beside one in a code page (APPNOTE 4.6.9).
+UNICODE_PATH = 0x7075
 # As zipfile decodes names without the flag: each byte is a character, so that encoding restores the bytes.
 ZIPFILES = "cp437"
 # Latin letters of the code pages that hardly any name needs.
@@ -45,12 +50,29 @@ class Names:
 def names_of(entries: Sequence[zipfile.ZipInfo]) -> Names:
     """The names of these entries, with "/" as their only separator. Raises UnknownEncodingError."""
     # orig_filename, since zipfile cuts names at a NUL and replaces the system's separators.
-    raw = [None if entry.flag_bits & UTF8_FLAG else entry.orig_filename.encode(ZIPFILES) for entry in entries]
-    encoding = encoding_of([name for name in raw if name is not None])
-    texts = (
-        entry.orig_filename if name is None else name.decode(encoding) for entry, name in zip(entries, raw, strict=True)
-    )
+    said = [_said(entry) for entry in entries]
+    raw = [
+        b"" if name is not None else entry.orig_filename.encode(ZIPFILES)
+        for entry, name in zip(entries, said, strict=True)
+    ]
+    encoding = encoding_of(raw)
+    texts = (name.decode(encoding) if known is None else known for name, known in zip(raw, said, strict=True))
     return Names(tuple(text.replace("\\", "/") for text in texts), None if encoding == "utf-8" else encoding)
+
+
+def _said(entry: zipfile.ZipInfo) -> str | None:
+    """The name, if the entry says that it is UTF-8: by its flag, or in the extra field of Info-ZIP and WinRAR."""
+    if entry.flag_bits & UTF8_FLAG:
+        return entry.orig_filename
+    # Version 1, and the CRC of the name that it was written for: another program may have changed the name.
+    current = b"\x01" + zlib.crc32(entry.orig_filename.encode(ZIPFILES)).to_bytes(4, "little")
+    at = 0
+    while at + 4 <= len(entry.extra):
+        kind, size = struct.unpack_from("<HH", entry.extra, at)
+        if kind == UNICODE_PATH and entry.extra.startswith(current, at + 4):
+            return next(iter(_decoded([entry.extra[at + 4 + len(current) : at + 4 + size]], "utf-8") or ()), None)
+        at += 4 + size
+    return None
 
 
 def encoding_of(names: Iterable[bytes]) -> str:

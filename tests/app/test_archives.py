@@ -4,6 +4,7 @@ import io
 import json
 import time
 import zipfile
+import zlib
 from typing import Any
 
 import pytest
@@ -133,6 +134,23 @@ def test_a_file_without_suffix_is_an_image_if_it_begins_as_one() -> None:
 )
 def test_the_code_page_of_names_is_recognised(names: list[str], encoding: str) -> None:
     assert encoding_of([f"{name}/1.png".encode(encoding) for name in names]) == encoding
+
+
+def test_names_in_the_extra_field_for_unicode_paths_are_read() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, stated in (("__/1.png", "円/1.png"), ("___/1.png", "三角形/1.png"), ("b/1.png", None)):
+            info = zipfile.ZipInfo(name)
+            if stated is not None:
+                text = b"\x01" + zlib.crc32(name.encode()).to_bytes(4, "little") + stated.encode()
+                info.extra = (0x7075).to_bytes(2, "little") + len(text).to_bytes(2, "little") + text
+            file.writestr(info, b"data")
+    found = read(buffer.getvalue())
+    assert [image.label for image in found.images] == ["円", "三角形", "b"]
+    assert found.notes == ()
+    # The name was changed by a program that left the field as it was.
+    changed = read(buffer.getvalue().replace(b"___/1.png", b"aaa/1.png"))
+    assert [image.label for image in changed.images] == ["円", "aaa", "b"]
 
 
 def test_the_encoding_of_a_megabyte_of_names_is_soon_found() -> None:
