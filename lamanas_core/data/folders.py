@@ -101,7 +101,10 @@ def notes(path: Path, use: Use = "train") -> tuple[str, ...]:
     found = _layout(path)
     parts = {image.split for image in found.images}
     missing = [part for part in ("val", "test") if found.splits and use == "train" and part not in parts]
-    kept = (f"there is no {part} folder: some classes of the training images are kept for it" for part in missing)
+    kept = (
+        f"there are no class folders for {part}: some classes of the training images are kept for it"
+        for part in missing
+    )
     return (*found.notes(use), *kept)
 
 

@@ -57,7 +57,9 @@ def by_folders(names: list[str], seed: int, *, trained: Collection[str] = ()) ->
     """
     own = {part: sorted(name for name in names if name.startswith(f"{part}/")) for part in SPLITS}
     if not own["train"]:
-        raise DatasetError(f"there is no train folder beside {' and '.join(part for part in SPLITS if own[part])}")
+        raise DatasetError(
+            f"there are no class folders for train beside {' and '.join(part for part in SPLITS if own[part])}"
+        )
     missing = [part for part in SPLITS if not own[part]]
     count, needed = len(own["train"]), 2 + 2 * len(missing)
     if count < needed:

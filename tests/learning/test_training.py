@@ -251,12 +251,16 @@ def test_a_missing_split_is_drawn_from_the_training_classes(
     assert len(splits[missing]) == 2
     assert splits["train"] | splits[missing] == {f"train/glyph{number:03}" for number in range(8)}
     assert not splits["train"] & splits[missing]
-    assert f"there is no {missing} folder: some classes of the training images are kept for it" in notes(tmp_path)
+    told = f"there are no class folders for {missing}: some classes of the training images are kept for it"
+    assert told in notes(tmp_path)
+    (tmp_path / missing).mkdir()
+    (tmp_path / missing / "1.png").write_bytes(b"")  # a folder, but no class folder
+    assert told in notes(tmp_path)
 
 
 def test_splits_that_cannot_be_trained_on_are_refused_in_words(tmp_path: Path) -> None:
     split_folders(tmp_path / "a", ("val", "test"))
-    with pytest.raises(DatasetError, match="no train folder beside val and test"):
+    with pytest.raises(DatasetError, match="there are no class folders for train beside val and test"):
         load_dataset(tmp_path / "a", ImageSpec())
     split_folders(tmp_path / "b", ("train", "val"), classes=3)
     with pytest.raises(DatasetError, match=r"3 classes in the train split; at least 4 are needed"):
