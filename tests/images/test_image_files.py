@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lamanas_core.image_files import ImageError, decode
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, load, preprocess
 from tests.images.heic import heic
@@ -191,6 +193,26 @@ def test_a_jpeg_whose_pixels_are_missing_is_refused(options: Any) -> None:
     for share in (0.3, 0.6, 0.9, 0.99):
         with pytest.raises(ValueError, match="truncated"):
             load(whole[: int(share * len(whole))], PHOTO, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 3}])
+def test_a_jpeg_of_smooth_pixels_that_breaks_off_anywhere_is_refused(options: Any) -> None:
+    """Also where a part ends that starts anew, so that whatever follows looks like its end."""
+    whole = encode(photo(100, 75), "JPEG", quality=90, **options)
+    pixels = np.asarray(Image.open(io.BytesIO(whole))).astype(int)
+    for length in range(whole.index(b"\xff\xda") + 20, len(whole) - 2):
+        with suppress(ImageError):
+            found = np.asarray(decode(whole[:length], max_pixels=LIMIT)).astype(int)
+            assert np.abs(found - pixels).max() <= 8, len(whole) - length
+
+
+def test_a_progressive_jpeg_whose_later_scans_are_missing_is_refused() -> None:
+    """All colours are in its first scan, but only the mean of each block of 8 x 8 pixels."""
+    whole = encode(photo(96, 96), "JPEG", progressive=True)
+    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
+    for end in scans[1:]:
+        with pytest.raises(ValueError, match=r"truncated|damaged"):
+            load(whole[:end], PHOTO, max_pixels=LIMIT)
 
 
 def test_a_jpeg_whose_colours_are_missing_is_refused() -> None:
