@@ -185,12 +185,15 @@ def _mended(data: bytes, max_pixels: int, side: int | None) -> Image.Image | Non
 
 
 def _without_damaged_metadata(data: bytes) -> bytes:
-    """A PNG without those of its chunks that can be left out and whose checksum is wrong, and with an end."""
+    """A PNG without those of its chunks that can be left out and whose checksum is wrong, and with an end.
+
+    Transparency cannot be left out: it decides which pixels are seen.
+    """
     kept, at = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     while at + 8 <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         chunk = data[at : at + 12 + length]
-        optional = kind[:1].islower()
+        optional = kind[:1].islower() and kind != b"tRNS"
         if kind == b"IEND":
             break
         if not optional and len(chunk) < 12 + length:  # pixels are missing, which an end must not stand in for

@@ -92,7 +92,7 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
             grey[part] = (values[part].astype(np.int64).clip(0, int(white)) * 255 + int(white) // 2) // int(white)
     found = Image.fromarray(grey)
     if isinstance(transparent, int):
-        found.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+        found.putalpha(Image.fromarray(np.where(hidden, np.uint8(0), np.uint8(255))))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -248,6 +249,18 @@ def test_a_png_with_damaged_metadata_is_read(kind: bytes) -> None:
         assert away(load(data, GREY, max_pixels=LIMIT), load(whole, GREY, max_pixels=LIMIT)) == 0
 
 
+def test_a_png_whose_transparency_is_damaged_is_refused() -> None:
+    """Which of its pixels are seen is not known, and what is under the others is often black."""
+    ink = Image.fromarray((drawing() < 128).astype(np.uint8), "P")
+    ink.putpalette([0, 0, 0, 0, 0, 0])
+    whole = encode(ink, transparency=0)
+    assert load(whole, GREY, max_pixels=LIMIT).max() == 255
+    start = whole.index(b"tRNS") + 4
+    damaged = whole[:start] + bytes([whole[start] ^ 1]) + whole[start + 1 :]
+    with pytest.raises(ValueError, match="damaged"):
+        load(damaged, GREY, max_pixels=LIMIT)
+
+
 def test_a_png_whose_pixels_are_missing_is_refused() -> None:
     rng = np.random.default_rng(0)
     whole = encode(Image.fromarray(rng.integers(0, 255, (64, 64), dtype=np.uint8)))
@@ -294,6 +307,18 @@ def test_a_dark_image_of_16_bits_remains_dark() -> None:
     spec = ImageSpec(28, 1, normalise_polarity=False)
     dim = Image.fromarray(np.full((28, 28), 8000, np.uint16))
     assert (load(encode(dim), spec, max_pixels=LIMIT) == 8000 * 255 // 65535).all()
+
+
+def test_a_transparent_grey_of_16_bits_takes_little_memory() -> None:
+    deep = Image.fromarray(np.arange(2_000_000, dtype=np.uint32).astype(np.uint16).reshape(1000, 2000))
+    deep.info["transparency"] = 9
+    tracemalloc.start()
+    try:
+        preprocess(deep, PHOTO)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 8 * 2_000_000
 
 
 @pytest.mark.parametrize("most", [1.0, 255.0, 1e9])
