@@ -86,7 +86,8 @@ def _read(data: bytes, max_pixels: int, side: int | None) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # as above; OSError for a truncated file
-        if "emory allocation" in str(error):  # libheif's own exception for what Python calls MemoryError
+        # Messages of libheif and libavif for what Python calls MemoryError.
+        if str(error).startswith("Memory allocation") or str(error).endswith("Out of memory"):
             raise MemoryError from None
         raise DamagedError(f"the image is truncated or damaged ({reason(error)})") from None
     _refuse_large(image.size, image.format or "", max_pixels)  # a HEIC may hold more than its header says

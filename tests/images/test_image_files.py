@@ -166,7 +166,9 @@ def test_a_reduced_jpeg_is_turned_upright() -> None:
 
 
 def test_memory_that_runs_out_while_decoding_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (MemoryError(), RuntimeError("Memory allocation error: Security limit exceeded")):
+    of_libheif = RuntimeError("Memory allocation error: Security limit exceeded")
+    of_libavif = RuntimeError("Pixel allocation failed: Out of memory")
+    for error in (MemoryError(), of_libheif, of_libavif):
 
         def exhausted(*_: object, error: Exception = error) -> None:
             raise error
