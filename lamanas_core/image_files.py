@@ -1,13 +1,15 @@
 """Reading of image files: which formats, up to which size, and what is still read of a damaged file."""
 
+import hashlib
 import io
+import random
 import re
 import struct
 import zlib
 from contextlib import suppress
 from functools import cache
+from itertools import product
 
-import numpy as np
 from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -19,8 +21,10 @@ TIFF_CODECS = frozenset({"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "j
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# Two ways to continue a JPEG that breaks off: pixels that are the same in both do not depend on what is missing.
-CONTINUATIONS = (b"", b"\x5b\xa6\x13\xe8\x2d\x97\x64\xb1" * 8)
+# Noise for a JPEG that breaks off: pixels that it does not change do not depend on what is missing. It is longer than a
+# block, and has all restart markers, since after one that is missing everything else would be skipped.
+NOISE = random.Random(0).randbytes(8192).replace(b"\xff", b"")
+CONTINUATION = NOISE[:4096] + b"".join(bytes([0xFF, 0xD0 + i % 8]) + NOISE[-512 - i : -i - 1] for i in range(32))
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 # A decoding process has little address space, of which each thread takes some, and there is one for each core.
@@ -82,7 +86,8 @@ def _read(data: bytes, max_pixels: int, side: int | None) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # as above; OSError for a truncated file
-        if "emory allocation" in str(error):  # libheif's own exception for what Python calls MemoryError
+        # Messages of libheif and libavif for what Python calls MemoryError.
+        if str(error).startswith("Memory allocation") or str(error).endswith("Out of memory"):
             raise MemoryError from None
         raise DamagedError(f"the image is truncated or damaged ({reason(error)})") from None
     _refuse_large(image.size, image.format or "", max_pixels)  # a HEIC may hold more than its header says
@@ -169,22 +174,27 @@ def _mended(data: bytes, max_pixels: int, side: int | None) -> Image.Image | Non
         if data.startswith(PNG_SIGNATURE):
             intact = _without_damaged_metadata(data)
             return None if intact == data else _read(intact, max_pixels, side)
-        if data.startswith(JPEG_START) and _has_all_components(data):
-            ends = [data.removesuffix(b"\xff") + more + JPEG_END for more in CONTINUATIONS]
-            one, other = (_read(end, max_pixels, side) for end in ends)
-            return one if np.array_equal(np.asarray(one), np.asarray(other)) else None
+        if data.startswith(JPEG_START) and _has_all_scans(data):
+            known = data.removesuffix(b"\xff")
+            # Digests, as there is not enough memory for two large images.
+            continued = _digest(_read(known + CONTINUATION + JPEG_END, max_pixels, side))
+            image = _read(known + JPEG_END, max_pixels, side)
+            return image if _digest(image) == continued else None
     except ImageError:
         pass
     return None
 
 
 def _without_damaged_metadata(data: bytes) -> bytes:
-    """A PNG without those of its chunks that can be left out and whose checksum is wrong, and with an end."""
+    """A PNG without those of its chunks that can be left out and whose checksum is wrong, and with an end.
+
+    Transparency cannot be left out: it decides which pixels are seen.
+    """
     kept, at = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     while at + 8 <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         chunk = data[at : at + 12 + length]
-        optional = kind[:1].islower()
+        optional = kind[:1].islower() and kind != b"tRNS"
         if kind == b"IEND":
             break
         if not optional and len(chunk) < 12 + length:  # pixels are missing, which an end must not stand in for
@@ -195,16 +205,27 @@ def _without_damaged_metadata(data: bytes) -> bytes:
     return b"".join(kept) + b"\0\0\0\0IEND\xaeB`\x82"
 
 
-def _has_all_components(data: bytes) -> bool:
-    """Whether a JPEG has a scan for each of its components, such as brightness and the two of colour."""
-    components: set[int] = set()
-    scanned: set[int] = set()
+def _digest(image: Image.Image) -> bytes:
+    return hashlib.blake2b(image.tobytes()).digest()
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether a JPEG has scans for each of its components, such as brightness and the two of colour, in full accuracy.
+
+    A progressive JPEG has several for each, of some of the 64 coefficients or some of their bits.
+    """
+    wanted: set[tuple[int, int]] = set()
+    scanned: set[tuple[int, int]] = set()
+    progressive = False
     at = len(JPEG_START)
     while marker := NEXT_MARKER.search(data, at):
         kind, body = data[marker.start() + 1], data[marker.end() + 2 : marker.end() + 300]
-        if kind == 0xDA and body:
-            scanned |= set(body[1 : 1 + 2 * body[0] : 2])
+        if kind == 0xDA and body and len(body) > 3 + 2 * body[0]:
+            first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
+            complete = range(64) if not progressive else range(first, last + 1) if bits % 16 == 0 else range(0)
+            scanned |= set(product(body[1 : 1 + 2 * body[0] : 2], complete))
         elif 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC) and len(body) > 5:
-            components = set(body[6 : 6 + 3 * body[5] : 3])
+            progressive = kind in (0xC2, 0xCA)
+            wanted = set(product(body[6 : 6 + 3 * body[5] : 3], range(64)))
         at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    return bool(components) and components <= scanned
+    return bool(wanted) and wanted <= scanned

@@ -40,8 +40,9 @@ def load(data: bytes, spec: ImageSpec, *, max_pixels: int) -> UInt8Array:
 def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
     """An image of any size and mode as a uint8 array of shape ``spec.shape``.
 
-    Transparent pixels are composited on white, or on black if all that is visible is too light for white. Where the
-    file has 16 bits a sample of which only the lowest are used, they are stretched to the whole range.
+    Transparent pixels are composited on white, or on black if all that is visible is too light for white. Where a
+    grey file has 16 bits a sample of which only the lowest are used, they are stretched to the whole range. Of colours
+    with 16 bits, Pillow reads the highest 8.
 
     Drawings (``spec.drawings``) are scaled to fit, keeping their aspect ratio, and centred on a square of their
     background. The background (the median of the border) becomes 0 and the strokes become up to 255, whichever is
@@ -92,7 +93,7 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
             grey[part] = (values[part].astype(np.int64).clip(0, int(white)) * 255 + int(white) // 2) // int(white)
     found = Image.fromarray(grey)
     if isinstance(transparent, int):
-        found.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+        found.putalpha(Image.fromarray(np.where(hidden, np.uint8(0), np.uint8(255))))
     return found
 
 

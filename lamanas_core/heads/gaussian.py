@@ -94,9 +94,13 @@ class GaussianHead(Head):
     def support_logits(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
     ) -> Tensor:
-        """Leave-one-out logits, (n, ways), from inner products; the only image of a class is not left out."""
+        """Leave-one-out logits, (n, ways), from inner products; the only image of a class is not left out.
+
+        In float64, since the effect of leaving out one of few images is a small difference of large numbers.
+        """
         z = self.compared(theta, features)
-        return scale * leave_one_out_logits(z @ z.T, labels, ways, *_prior(theta))
+        logits = leave_one_out_logits((z @ z.T).double(), labels, ways, *_prior(theta))
+        return scale * logits.to(z)
 
     def fit(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor

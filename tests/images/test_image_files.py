@@ -2,7 +2,9 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lamanas_core.image_files import ImageError, decode
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, load, preprocess
 from tests.images.heic import heic
@@ -163,7 +166,9 @@ def test_a_reduced_jpeg_is_turned_upright() -> None:
 
 
 def test_memory_that_runs_out_while_decoding_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (MemoryError(), RuntimeError("Memory allocation error: Security limit exceeded")):
+    of_libheif = RuntimeError("Memory allocation error: Security limit exceeded")
+    of_libavif = RuntimeError("Pixel allocation failed: Out of memory")
+    for error in (MemoryError(), of_libheif, of_libavif):
 
         def exhausted(*_: object, error: Exception = error) -> None:
             raise error
@@ -191,6 +196,26 @@ def test_a_jpeg_whose_pixels_are_missing_is_refused(options: Any) -> None:
     for share in (0.3, 0.6, 0.9, 0.99):
         with pytest.raises(ValueError, match="truncated"):
             load(whole[: int(share * len(whole))], PHOTO, max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 3}])
+def test_a_jpeg_of_smooth_pixels_that_breaks_off_anywhere_is_refused(options: Any) -> None:
+    """Also where a part ends that starts anew, so that whatever follows looks like its end."""
+    whole = encode(photo(100, 75), "JPEG", quality=90, **options)
+    pixels = np.asarray(Image.open(io.BytesIO(whole))).astype(int)
+    for length in range(whole.index(b"\xff\xda") + 20, len(whole) - 2):
+        with suppress(ImageError):
+            found = np.asarray(decode(whole[:length], max_pixels=LIMIT)).astype(int)
+            assert np.abs(found - pixels).max() <= 8, len(whole) - length
+
+
+def test_a_progressive_jpeg_whose_later_scans_are_missing_is_refused() -> None:
+    """All colours are in its first scan, but only the mean of each block of 8 x 8 pixels."""
+    whole = encode(photo(96, 96), "JPEG", progressive=True)
+    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
+    for end in scans[1:]:
+        with pytest.raises(ValueError, match=r"truncated|damaged"):
+            load(whole[:end], PHOTO, max_pixels=LIMIT)
 
 
 def test_a_jpeg_whose_colours_are_missing_is_refused() -> None:
@@ -224,6 +249,18 @@ def test_a_png_with_damaged_metadata_is_read(kind: bytes) -> None:
     broken_off = whole[:-12] + bad[:-9]
     for data in (before, after, broken_off):
         assert away(load(data, GREY, max_pixels=LIMIT), load(whole, GREY, max_pixels=LIMIT)) == 0
+
+
+def test_a_png_whose_transparency_is_damaged_is_refused() -> None:
+    """Which of its pixels are seen is not known, and what is under the others is often black."""
+    ink = Image.fromarray((drawing() < 128).astype(np.uint8), "P")
+    ink.putpalette([0, 0, 0, 0, 0, 0])
+    whole = encode(ink, transparency=0)
+    assert load(whole, GREY, max_pixels=LIMIT).max() == 255
+    start = whole.index(b"tRNS") + 4
+    damaged = whole[:start] + bytes([whole[start] ^ 1]) + whole[start + 1 :]
+    with pytest.raises(ValueError, match="damaged"):
+        load(damaged, GREY, max_pixels=LIMIT)
 
 
 def test_a_png_whose_pixels_are_missing_is_refused() -> None:
@@ -272,6 +309,18 @@ def test_a_dark_image_of_16_bits_remains_dark() -> None:
     spec = ImageSpec(28, 1, normalise_polarity=False)
     dim = Image.fromarray(np.full((28, 28), 8000, np.uint16))
     assert (load(encode(dim), spec, max_pixels=LIMIT) == 8000 * 255 // 65535).all()
+
+
+def test_a_transparent_grey_of_16_bits_takes_little_memory() -> None:
+    deep = Image.fromarray(np.arange(2_000_000, dtype=np.uint32).astype(np.uint16).reshape(1000, 2000))
+    deep.info["transparency"] = 9
+    tracemalloc.start()
+    try:
+        preprocess(deep, PHOTO)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 8 * 2_000_000
 
 
 @pytest.mark.parametrize("most", [1.0, 255.0, 1e9])

@@ -82,6 +82,20 @@ def test_leave_one_out_logits_are_those_of_the_head_fitted_without_the_image(lab
         torch.testing.assert_close(found[image : image + 1], expected)
 
 
+def test_leave_one_out_logits_of_single_precision_are_accurate_with_a_weak_prior() -> None:
+    """With more dimensions than images, what remains of a deviation without its image is a small difference."""
+    features = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 5
+    zeros, exponents = torch.zeros(64), {"log_pull": -0.5, "log_weight": 1.0, "log_variance": -6.0}
+    theta = {"head.centre": zeros, "head.log_scales": zeros}
+    theta |= {f"head.{name}": torch.tensor(value) for name, value in exponents.items()}
+    exact = {name: value.double() for name, value in theta.items()}
+    found = HEAD.support_logits(theta, features, labels, 5, 0.2)
+    assert found.dtype == torch.float32
+    expected = HEAD.support_logits(exact, features.double(), labels, 5, 0.2).float()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+
+
 def test_with_one_image_per_class_only_the_prior_decides_and_the_nearest_direction_wins() -> None:
     support, queries, theta = random_features(5), random_features(40, seed=3), prior()
     theta["head.log_pull"] = torch.tensor(20.0, dtype=torch.float64)  # class means pulled to their mean
