@@ -1,6 +1,6 @@
 """The task learner Φ_K (inner loop): K gradient steps on θ and α with the learned loss L_φ, φ fixed (Eq. 2)."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -223,14 +223,11 @@ def take_step(
         of_rows, ways = among_themselves(of_rows)
     evaluate = loss_at(learner, parameters, ways, k / count, mixing, batch)
     loss, logits, state_after = evaluate(*at, support[rows], of_rows, state_before)
-    gradients, squares = _gradients(learner, loss, at, point.squares, k, order, keep_graphs=keep_graphs)
+    direction, squares = _direction(learner, loss, at, point.squares, k, order, keep_graphs=keep_graphs)
     log_rates = parameters.log_rates(k)
     if order == "none":
         theta, alpha = at
-    moved = (
-        moved_along(theta, gradients[: len(theta)], log_rates[0]),
-        moved_along(alpha, gradients[len(theta) :], log_rates[1]),
-    )
+    moved = moved_along(theta, alpha, direction, log_rates)
     state = _updated_state(point.loss_state, state_after, rows, len(support))
     if order == "none":
         moved = detached(moved[0]), detached(moved[1])
@@ -263,7 +260,7 @@ def loss_at(
     return evaluate
 
 
-def _gradients(
+def _direction(
     learner: TaskLearner,
     loss: Tensor,
     at: tuple[Tensors, Tensors],
@@ -272,8 +269,8 @@ def _gradients(
     order: Order,
     *,
     keep_graphs: bool,
-) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """The directions of the step for the tensors of θ, then of α, and Adam's running mean of squares (None with SGD).
+) -> tuple[Tensor, Tensor | None]:
+    """The direction of the step for all numbers of θ, then of α, and Adam's running mean of squares (None with SGD).
 
     The gradient of skipped operations is 0, so they remain unchanged.
     """
@@ -286,33 +283,24 @@ def _gradients(
         materialize_grads=True,
     )
     if learner.config.task_learner.optimizer == "sgd":
-        return gradients, None
-    return adam(gradients, squares, k + 1)
+        return in_a_row(gradients), None
+    return adam(in_a_row(gradients), squares, k + 1)
 
 
-def adam(gradients: tuple[Tensor, ...], squares: Tensor | None, taken: int) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The directions of Adam with β₁ = 0, β₂ = 0.999 and ε = 1e-8, and the new running mean of squared gradients.
+def adam(gradient: Tensor, squares: Tensor | None, taken: int) -> tuple[Tensor, Tensor]:
+    """The direction of Adam with β₁ = 0, β₂ = 0.999 and ε = 1e-8, and the new running mean of squared gradients.
 
-    A direction is the gradient over the root of the running mean; ``taken``, the number of steps including this one,
-    corrects its bias. ``squares``: the running mean so far, of all gradients' elements in a row; None before the first
-    step.
+    The direction is the gradient over the root of the running mean; ``taken``, the number of steps including this one,
+    corrects its bias. ``squares``: the running mean so far; None before the first step.
     """
-    gradient = in_a_row(gradients)
     before = torch.zeros_like(gradient) if squares is None else squares
     after = torch.lerp(before, gradient.square(), 1 - BETA_2)
-    direction = gradient / ((after / (1 - BETA_2**taken)).sqrt() + EPSILON)
-    return apart(direction, gradients), after
+    return gradient / ((after / (1 - BETA_2**taken)).sqrt() + EPSILON), after
 
 
 def in_a_row(tensors: Iterable[Tensor]) -> Tensor:
-    """The elements of all tensors as one vector: for hundreds of small tensors, one operation each costs far less."""
+    """The elements of all tensors as one vector: for hundreds of small tensors, one operation each costs far more."""
     return torch.cat([tensor.flatten() for tensor in tensors])
-
-
-def apart(row: Tensor, like: Collection[Tensor]) -> tuple[Tensor, ...]:
-    """The inverse of ``in_a_row``: views of ``row`` in the shapes of ``like``."""
-    parts = torch.split(row, [tensor.numel() for tensor in like])
-    return tuple(part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True))
 
 
 def _updated_state(state: LossState, of_rows: LossState, rows: Tensor, n: int) -> LossState:
@@ -334,9 +322,18 @@ def detached(tensors: Tensors) -> Tensors:
     return {name: value.detach() for name, value in tensors.items()}
 
 
-def moved_along(tensors: Tensors, gradients: tuple[Tensor, ...], log_rates: Tensor) -> Tensors:
-    """Each tensor minus its step size times its gradient; ``log_rates``: one log step size per tensor."""
-    sizes = [tensor.numel() for tensor in tensors.values()]
-    rates = log_rates.exp().repeat_interleave(torch.tensor(sizes, device=log_rates.device), output_size=sum(sizes))
-    moved = in_a_row(tensors.values()) - rates * in_a_row(gradients)
-    return dict(zip(tensors, apart(moved, tensors.values()), strict=True))
+def moved_along(
+    theta: Tensors, alpha: Tensors, direction: Tensor, log_rates: tuple[Tensor, Tensor]
+) -> tuple[Tensors, Tensors]:
+    """θ and α, each tensor minus its step size times its part of ``direction``, which has all numbers of θ, then of α.
+
+    ``log_rates``: one log step size per tensor of θ, and of α.
+    """
+    tensors = [*theta.values(), *alpha.values()]
+    sizes = [tensor.numel() for tensor in tensors]
+    counts = torch.tensor(sizes, device=direction.device)
+    rates = torch.cat(log_rates).exp().repeat_interleave(counts, output_size=len(direction))
+    parts = torch.split(in_a_row(tensors) - rates * direction, sizes)
+    moved = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+    own = len(theta)
+    return dict(zip(theta, moved[:own], strict=True)), dict(zip(alpha, moved[own:], strict=True))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lamanas_core.adapt.inner import Evaluate, TaskLearner, adam, leaves, loss_at, moved_along
+from lamanas_core.adapt.inner import Evaluate, TaskLearner, adam, in_a_row, leaves, loss_at, moved_along
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.search.normalisation import Batch
 
@@ -35,13 +35,11 @@ def steps_together(
         state = tuple(tensor.detach() for tensor in after)
         # An episode's loss depends only on its own θ and α, so the sum's gradient consists of the episodes' gradients.
         variables = [*theta.values(), *alpha.values()]
-        gradients = torch.autograd.grad(loss.sum(), variables, materialize_grads=True)
+        direction = in_a_row(torch.autograd.grad(loss.sum(), variables, materialize_grads=True))
         if learner.config.task_learner.optimizer == "adam":
-            gradients, squares = adam(gradients, squares, k + 1)
-        log_rates = parameters.log_rates(k)
+            direction, squares = adam(direction, squares, k + 1)
         with torch.no_grad():
-            theta = moved_along(theta, gradients[: len(theta)], log_rates[0])
-            alpha = moved_along(alpha, gradients[len(theta) :], log_rates[1])
+            theta, alpha = moved_along(theta, alpha, direction, parameters.log_rates(k))
         losses.append(loss.detach()[None])
     apart = [replace(parameters, theta=_of(theta, number), alpha=_of(alpha, number)) for number in range(episodes)]
     return apart, torch.cat(losses)

@@ -239,7 +239,7 @@ def test_the_papers_networks_can_learn_the_slope_of_cross_entropy(kind: str, rat
 
 def test_the_first_step_of_adam_without_momentum_is_the_sign_of_the_gradient() -> None:
     gradient = torch.tensor([3.0, -0.5, 0.0])
-    torch.testing.assert_close(adam((gradient,), None, 1)[0][0], torch.tensor([1.0, -1.0, 0.0]))
+    torch.testing.assert_close(adam(gradient, None, 1)[0], torch.tensor([1.0, -1.0, 0.0]))
 
 
 def test_the_temperature_falls_linearly_over_the_steps() -> None:
