@@ -1,6 +1,6 @@
 """The supernet as a pure function of θ: a backbone, then cells whose edges mix the candidate operations by α."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -298,14 +298,19 @@ class Network:
     @cached_property
     def _operation_of(self) -> dict[str, tuple[str, int, int]]:
         """Of each parameter that belongs to an operation: the kind of cell, the edge and the operation's index."""
-        found = {}
-        for number in range(len(self.config.cells)):
+        return {
+            f"cells.{cell}.edges.{edge}.{number}.{name}": (kind, edge, number)
+            for cell, kind, edge, number, operation in self._operations()
+            for name, _ in operation.named_parameters()
+        }
+
+    def _operations(self) -> Iterator[tuple[int, str, int, int, Operation]]:
+        """All operations: the index and the kind of the cell, the edge, the index on the edge, and the operation."""
+        for number, kind in enumerate(self.config.cells):
             cell = self._supernet.cell(number)
             for edge in range(len(edges(self.config.nodes))):
                 for operation in range(len(self.config.operations)):
-                    for name, _ in cell.operation(edge, operation).named_parameters():
-                        found[f"cells.{number}.edges.{edge}.{operation}.{name}"] = (cell.kind, edge, operation)
-        return found
+                    yield number, kind, edge, operation, cell.operation(edge, operation)
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
         """A random θ: He initialisation (normal) for convolutions and torch's uniform one for linear weights.
@@ -348,11 +353,8 @@ class Network:
         """
         rows, columns = len(edges(self.config.nodes)), len(self.config.operations)
         costs = {kind: torch.zeros(rows, columns, dtype=torch.int64) for kind in KINDS}
-        for number in range(len(self.config.cells)):
-            cell = self._supernet.cell(number)
-            for edge in range(rows):
-                for operation in range(columns):
-                    costs[cell.kind][edge, operation] += cell.operation(edge, operation).cost()
+        for _, kind, edge, number, operation in self._operations():
+            costs[kind][edge, number] += operation.cost()
         return costs
 
     @cached_property
