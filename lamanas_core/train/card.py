@@ -1,6 +1,6 @@
 """The card of a meta-model that a training has made: its configuration, its data, and where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lamanas_core.config import TrainingConfig
-from lamanas_core.data.folders import ImageClasses, notes
+from lamanas_core.data.folders import ImageClasses
 from lamanas_core.data.splits import Split
 from lamanas_core.recipe import Recipe
 from lamanas_core.train.provenance import provenance
@@ -21,9 +21,12 @@ def model_card(
     recipe: Recipe,
     splits: Mapping[Split, ImageClasses],
     data: Path,
+    notes: Sequence[str],
     metrics: Mapping[str, float | None],
 ) -> dict[str, Any]:
-    """The card of the model of a training on ``splits`` of the data set in the folder ``data``; ``metrics``: its own.
+    """The card of the model of a training on ``splits`` of the data set in the folder ``data``.
+
+    ``notes``: how the data set was read (``folders.notes``); ``metrics``: those of the model.
 
     Raises FileNotFoundError and MetaModelError for ``config.start``.
     """
@@ -46,7 +49,7 @@ def model_card(
         "config": config.model_config().to_json(),
         "training": asdict(config),
         "recipe": recipe.to_json(),
-        "data": {"name": name, "notes": list(notes(data)), **described},
+        "data": {"name": name, "notes": list(notes), **described},
         "metrics": dict(metrics),
         "domain": {"name": f"the training images, {name}", "ink": _ink_range(splits["train"])},
         "provenance": provenance(),

@@ -184,7 +184,7 @@ def train(
         "training_seconds": round(run.seconds),
         "skipped_tasks": run.skipped,
     }
-    card = model_card(config, recipe, splits, data, metrics)
+    card = model_card(config, recipe, splits, data, told, metrics)
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
     return calibrated(model, splits["val"], config.seed, recipe.calibration) if ranks.first else model
 
