@@ -16,7 +16,8 @@ DRIVE = re.compile(r"[A-Za-z]:")
 # Controls, and characters that show a name in another order than it has. Spaces, joiners and emoji of Unicode are fine.
 UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 BLOCK = 64 * 1024
-# More than systems allow or people use. The format allows 65,535 bytes, which take long to read if all are folders.
+# The longest path that systems allow, and more folders than people use. The format allows 65,535 bytes, which take long
+# to read if all are folders.
 MAX_PATH = 4096
 MAX_DEPTH = 100
 

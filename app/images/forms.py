@@ -27,8 +27,6 @@ from app.images.files import FormFiles, ImageFile, LabelledFile, SupportSet, che
 from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
-# A path is stated whole, unless it is longer than systems allow.
-MAX_PATH = 4096
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -168,7 +166,7 @@ def _files(images: list[Part]) -> list[ImageFile]:
 
 
 def _where(number: int, part: Part) -> str:
-    return f"images[{number}] ({part.filename[:MAX_PATH]})" if part.filename else f"images[{number}]"
+    return f"images[{number}] ({part.filename[: archive.MAX_PATH]})" if part.filename else f"images[{number}]"
 
 
 def _by_field(parts: list[Part], *, many: set[str], one: set[str]) -> dict[str, list[Part]]:
