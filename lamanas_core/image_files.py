@@ -51,10 +51,10 @@ def decode(data: bytes, *, max_pixels: int, side: int | None = None) -> Image.Im
     try:
         return _read(data, max_pixels, side)
     except DamagedError:
-        mended = _mended(data, max_pixels, side)
-        if mended is None:
+        repaired = _repaired(data, max_pixels, side)
+        if repaired is None:
             raise
-        return mended
+        return repaired
 
 
 def megapixels(pixels: int) -> str:
@@ -168,7 +168,7 @@ def _upright(image: Image.Image) -> Image.Image:
 # ---------------------------------------------------------------------- damage
 
 
-def _mended(data: bytes, max_pixels: int, side: int | None) -> Image.Image | None:
+def _repaired(data: bytes, max_pixels: int, side: int | None) -> Image.Image | None:
     """The image, if all its pixels are in the file, otherwise None."""
     try:
         if data.startswith(PNG_SIGNATURE):
