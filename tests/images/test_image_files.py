@@ -18,7 +18,7 @@ from lamanas_core.image_files import ImageError, decode
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, load, preprocess
 from tests.images.heic import heic
-from tests.images.test_images import GREY, drawing, encode
+from tests.images.test_images import GREY, drawing, encode, turned
 
 PHOTO = ImageSpec(size=56, channels=3, normalise_polarity=False)
 LIMIT = 4_000_000
@@ -101,10 +101,8 @@ def tiff_of_16_bits(values: np.ndarray, order: str) -> bytes:
 @pytest.mark.parametrize("orientation", [3, 5, 6])
 def test_an_orientation_counts_in_every_format_that_has_one(form: str, orientation: int) -> None:
     upright = photo(90, 60)
-    undo = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90}[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    got = load(saved(upright.transpose(undo), form, exif=exif.tobytes()), PHOTO, max_pixels=LIMIT)
+    pixels, exif = turned(upright, orientation)
+    got = load(saved(pixels, form, exif=exif.tobytes()), PHOTO, max_pixels=LIMIT)
     assert away(got, preprocess(upright, PHOTO)) <= 24
 
 
@@ -159,9 +157,8 @@ def test_a_reduced_jpeg_is_read_as_the_whole_one(mode: str, progressive: bool) -
 
 def test_a_reduced_jpeg_is_turned_upright() -> None:
     upright = photo(1300, 2600)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = encode(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif)
+    pixels, exif = turned(upright, 6)
+    data = encode(pixels, "JPEG", exif=exif)
     assert away(load(data, PHOTO, max_pixels=LIMIT), preprocess(upright, PHOTO)) <= 4
 
 
@@ -417,15 +414,8 @@ def of_mode(mode: str, pixels: UInt8Array) -> Image.Image:
 @given(st.integers(30, 120), st.integers(30, 120), st.sampled_from([2, 4, 5, 7]), st.sampled_from(["PNG", "TIFF"]))
 @settings(max_examples=60, deadline=None)
 def test_a_mirrored_orientation_is_undone(width: int, height: int, orientation: int, form: str) -> None:
-    flip = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        7: Image.Transpose.TRANSVERSE,
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     upright = photo(width, height)
+    pixels, exif = turned(upright, orientation)
     for spec in (PHOTO, GREY):
-        data = encode(upright.transpose(flip), form, exif=exif)
+        data = encode(pixels, form, exif=exif)
         assert away(load(data, spec, max_pixels=LIMIT), preprocess(upright, spec)) == 0

@@ -38,6 +38,22 @@ def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def turned(upright: Image.Image, orientation: int) -> tuple[Image.Image, Image.Exif]:
+    """The pixels and the metadata that a camera writes of ``upright`` in an EXIF orientation, 2..8."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return upright.transpose(undo[orientation]), exif
+
+
 def png_of_claimed_size(width: int, height: int, *, colour: int = 0, data: bytes = b"\0") -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -158,21 +174,10 @@ def test_colour_keeps_its_channels_in_order() -> None:
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
     upright = Image.fromarray(drawing((60, 60)))
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
+    pixels, exif = turned(upright, orientation)
     for form in ("PNG", "JPEG", "WEBP"):
         options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}
-        turned = encode(upright.transpose(undo), form, exif=exif, **options)
-        got = load(turned, GREY, max_pixels=LIMIT).astype(int)
+        got = load(encode(pixels, form, exif=exif, **options), GREY, max_pixels=LIMIT).astype(int)
         expected = preprocess(upright, GREY).astype(int)
         assert np.abs(got - expected).max() <= (40 if form == "JPEG" else 0)
 
