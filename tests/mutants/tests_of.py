@@ -79,7 +79,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/heads/": (
         "learning/gaussian learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
-    "lamanas_core/image_files.py": "images/image_files images/images",
+    "lamanas_core/image_files.py": "images/image_files images/damaged_files images/images",
     "lamanas_core/images.py": "images/images images/image_files app/fast_png learning/artifact learning/training_tasks",
     "lamanas_core/image_spec.py": "goldens/documents learning/presets images/images learning/styles",
     "lamanas_core/layout.py": "layout app/archives learning/training",
