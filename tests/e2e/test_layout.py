@@ -46,6 +46,14 @@ def test_the_page_reads_folders_as_the_table_says(case: dict[str, Any], read: Re
     agrees(read(case["paths"]) | {"train": case.get("train")}, case | ({"train": None} if "train" not in case else {}))
 
 
+def test_the_page_knows_the_images_and_the_litter_that_the_service_knows(read: Read) -> None:
+    images = [f"a/1.{suffix}" for suffix in sorted(layout.IMAGE_SUFFIXES)]
+    paths = [*images, *(f"a/{name}/1.png" for name in sorted(layout.LITTER))]
+    found = read(paths)
+    assert found["classes"] == {"a": images}
+    assert found == as_table(layout.read(paths)) | {"train": None}
+
+
 @given(LISTS)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_page_reads_folders_as_the_service_does(read: Read, paths: list[str]) -> None:
