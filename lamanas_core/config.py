@@ -32,7 +32,7 @@ class NetworkConfig:
     nodes: int = 3
     cells: tuple[Literal["normal", "reduction"], ...] = ("normal", "reduction", "normal", "reduction")
     operations: tuple[str, ...] = ("max_pool_3x3", "skip", "conv_3x3", "sep_conv_3x3")
-    # A name in ``backbones.BACKBONES``. Operations are names in ``search.operations.OPERATIONS``.
+    # A name in ``search.stems.STEMS``. Operations are names in ``search.operations.OPERATIONS``.
     stem: str = "convolution"
     pool_to: int = 2
     # A name in ``heads.registry.HEADS``: "linear" is the paper's head, a layer of θ for ``ways`` classes; "prototypes"

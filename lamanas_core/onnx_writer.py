@@ -1,4 +1,4 @@
-"""Building ONNX graphs: the operators that backbones, operations and heads write themselves with."""
+"""Building ONNX graphs: the operators that stems, operations and heads write themselves with."""
 
 from collections.abc import Sequence
 from typing import Any

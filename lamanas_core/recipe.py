@@ -96,7 +96,7 @@ class Clipping:
 class Tasks:
     """The distribution of training tasks. The fractions without a unit are probabilities, each of a task.
 
-    Warm-up: ``warm_up_images`` is the maximum number of images of a task if the backbone's feature maps have at most
+    Warm-up: ``warm_up_images`` is the maximum number of images of a task if the stem's feature maps have at most
     ``positions`` positions, and fewer otherwise; ``pairs`` are the combinations of shots and queries per class.
 
     Meta-training: a task has ``fewest_ways`` to ``most_ways`` classes, ``queries`` query images per class, and at most

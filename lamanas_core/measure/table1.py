@@ -53,7 +53,7 @@ class Row:
     """One row of the table: a variant of the method or a baseline.
 
     ``residual`` and ``proxy`` apply to learned losses only. ``algorithm`` "none" means that nothing is meta-trained
-    after the warm-up. ``fixed``: the architecture α is fixed. ``resnet``: the backbone is a ResNet-18 stem.
+    after the warm-up. ``fixed``: the architecture α is fixed. ``resnet``: the stem is that of a ResNet-18.
     ``prototypes``: classes are told apart by their mean features, without inner steps.
     """
 

@@ -1,4 +1,4 @@
-"""The supernet as a pure function of θ: a backbone, then cells whose edges mix the candidate operations by α."""
+"""The supernet as a pure function of θ: a stem, then cells whose edges mix the candidate operations by α."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from lamanas_core.backbones import make_backbone
 from lamanas_core.config import NetworkConfig
 from lamanas_core.heads.registry import make_head
 from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
 from lamanas_core.search.alpha import KINDS, CellWeights, EdgeWeights, edges
 from lamanas_core.search.normalisation import ALL_ROWS, Batch, Moments, Normalisation, PartMoments
 from lamanas_core.search.operations import CellState, Operation, PointwiseConvolution, operation_type
+from lamanas_core.search.stems import make_stem
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class CellMoments:
 class NetworkMoments:
     """The moments of all normalisation layers in a forward pass."""
 
-    backbone: PartMoments
-    stem: Moments
+    stem: PartMoments
+    stem_norm: Moments
     cells: tuple[CellMoments, ...]
 
 
@@ -141,14 +141,14 @@ class Supernet(nn.Module):
     """The modules of the network; their parameters have the names and shapes of θ.
 
     ``side``: of the last feature map. ``features``: the dimension d of the features. Raises ValueError if the config
-    names an unknown backbone, operation or head.
+    names an unknown stem, operation or head.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         channels = config.channels
         self.pool_to = config.pool_to
-        self.stem = make_backbone(config)
+        self.stem = make_stem(config)
         self.stem_norm = Normalisation(channels)
         self.cells = nn.ModuleList()
         before, first_is_larger, side = (channels, channels), False, self.stem.side()
@@ -173,10 +173,10 @@ class Supernet(nn.Module):
         self, images: Tensor, weights: CellWeights, moments: NetworkMoments | None, batch: Batch
     ) -> tuple[Tensor, NetworkMoments]:
         """See ``Network.__call__``."""
-        stem, of_backbone = self.stem(images, None if moments is None else moments.backbone, batch)
-        # Not before the backbone: with a single channel, both layouts have the same strides.
+        stem, of_stem = self.stem(images, None if moments is None else moments.stem, batch)
+        # Not before the stem: with a single channel, both layouts have the same strides.
         stem = stem if batch.stacked else stem.contiguous(memory_format=torch.channels_last)
-        x, of_stem = self.stem_norm(stem, None if moments is None else moments.stem, batch)
+        x, of_norm = self.stem_norm(stem, None if moments is None else moments.stem_norm, batch)
         before, found = (F.relu(x),) * 2, []
         for number in range(len(self.cells)):
             cell = self.cell(number)
@@ -185,11 +185,11 @@ class Supernet(nn.Module):
             before = (before[1], out)
             found.append(own)
         features = pooled(before[1], self.pool_to).flatten(1)
-        return features, NetworkMoments(of_backbone, of_stem, tuple(found))
+        return features, NetworkMoments(of_stem, of_norm, tuple(found))
 
     def onnx(self, writer: OnnxWriter, images: str, weights: CellWeights, moments: NetworkMoments) -> str:
         """Write the features (n, d) of ``images``, float in 0..255, with fixed ``moments``; their name."""
-        x = self.stem.onnx(writer, images, moments.backbone, self.stem_norm.folded(moments.stem))
+        x = self.stem.onnx(writer, images, moments.stem, self.stem_norm.folded(moments.stem_norm))
         before = (x, x)
         for number in range(len(self.cells)):
             cell = self.cell(number)
@@ -255,7 +255,7 @@ class _Writing(nn.Module):
 class Network:
     """The supernet as a pure function: it has no parameters of its own, θ is an argument of every call.
 
-    ``device``: of a frozen backbone and of the calls' tensors. ``half_precision``: convolutions in bfloat16, while
+    ``device``: of a frozen stem and of the calls' tensors. ``half_precision``: convolutions in bfloat16, while
     normalisation, its moments and the features remain float32; for training only, since an adapted network must equal
     its float32 artifact.
     """
@@ -315,7 +315,7 @@ class Network:
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
         """A random θ: He initialisation (normal) for convolutions and torch's uniform one for linear weights.
 
-        Normalisations have weight 1 and bias 0, and a linear layer has bias 0. A frozen backbone's parameters are not
+        Normalisations have weight 1 and bias 0, and a linear layer has bias 0. A frozen stem's parameters are not
         part of θ.
         """
         theta = {}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
-from lamanas_core.backbones import load_pretrained
 from lamanas_core.config import Config
 from lamanas_core.losses.slope import turn_slope
 from lamanas_core.meta_model import MetaModel, read, shipped
+from lamanas_core.search.stems import load_pretrained
 
 
 def starting_parameters(config: Config, start: str | None, seed: int, pretrained: str | None = None) -> Parameters:

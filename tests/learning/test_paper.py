@@ -14,7 +14,6 @@ from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.inner import TaskLearner, adam, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.backbones import IMAGENET_DEVIATION, IMAGENET_MEAN, RESNET_NAMES, ResNetBackbone, load_pretrained
 from lamanas_core.config import PAPER, PRESETS, Config, NetworkConfig
 from lamanas_core.data.episodes import Episode
 from lamanas_core.image_spec import ImageSpec
@@ -26,6 +25,7 @@ from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.alpha import EdgeWeights, drop_paths
 from lamanas_core.search.normalisation import ALL_ROWS
 from lamanas_core.search.operations import OPERATIONS
+from lamanas_core.search.stems import IMAGENET_DEVIATION, IMAGENET_MEAN, RESNET_NAMES, ResNetStem, load_pretrained
 from tests.learning.helpers import first_step, float64_episode, float64_learner
 
 NETWORK = replace(
@@ -190,7 +190,7 @@ def test_the_residual_as_printed_is_added_to_the_first_layers_output_before_its_
 
 
 def test_images_are_normalised_as_imagenets_before_resnets_layers() -> None:
-    stem = ResNetBackbone(replace(NETWORK, image=ImageSpec(size=8, channels=3)))
+    stem = ResNetStem(replace(NETWORK, image=ImageSpec(size=8, channels=3)))
     seen: list[Tensor] = []
     stem.first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     with torch.no_grad():

@@ -36,7 +36,7 @@ def test_a_linear_head_has_as_many_classes_as_asked_for(preset: str) -> None:
     assert TrainingConfig(preset).model_config().network == network
 
 
-def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_backbone() -> None:
+def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_stem() -> None:
     assert TrainingConfig.from_request({"start": "shipped"}).pretrained is None
     assert TrainingConfig.from_request({"pretrained": "resnet18.safetensors"}).start is None
     with pytest.raises(ValueError, match="start and pretrained are mutually exclusive"):

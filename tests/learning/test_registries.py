@@ -1,4 +1,4 @@
-"""A new operation, head or backbone needs only its class and a line in a registry."""
+"""A new operation, head or stem needs only its class and a line in a registry."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.backbones import BACKBONES, PIXEL_RANGE, Backbone, make_backbone
 from lamanas_core.config import PRESETS, Config, NetworkConfig, TaskLearnerConfig
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.heads.base import FittedHead, Head
@@ -24,6 +23,7 @@ from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
 from lamanas_core.search.network import Network
 from lamanas_core.search.normalisation import Batch, Folded, Normalisation, PartMoments
 from lamanas_core.search.operations import OPERATIONS, CellState, Operation, PointwiseConvolution, operation_type
+from lamanas_core.search.stems import PIXEL_RANGE, STEMS, Stem, make_stem
 from tests.learning.brief_training import brief, trained
 from tests.learning.helpers import MINIATURE
 
@@ -83,7 +83,7 @@ class NearestDirection(Head):
         return F.normalize(own.T @ self._turned(theta, features))
 
 
-class Fixed(Backbone):
+class Fixed(Stem):
     """A frozen convolution whose weights are not stored but generated from a seed."""
 
     learned = False
@@ -95,7 +95,7 @@ class Fixed(Backbone):
         self.size = config.image.size
 
     @classmethod
-    def make(cls, config: NetworkConfig) -> Backbone:
+    def make(cls, config: NetworkConfig) -> Stem:
         return cls(config)
 
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
@@ -111,7 +111,7 @@ class Fixed(Backbone):
 TOYS = {
     "operation": replace(MINIATURE.network, operations=("skip", "doubled", "conv_3x3")),
     "head": replace(MINIATURE.network, head="nearest_direction"),
-    "backbone": replace(MINIATURE.network, stem="fixed"),
+    "stem": replace(MINIATURE.network, stem="fixed"),
 }
 
 
@@ -120,7 +120,7 @@ def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
     """A miniature config with one toy part."""
     monkeypatch.setitem(OPERATIONS, "doubled", Doubled)
     monkeypatch.setitem(HEADS, "nearest_direction", NearestDirection)
-    monkeypatch.setitem(BACKBONES, "fixed", Fixed)
+    monkeypatch.setitem(STEMS, "fixed", Fixed)
     task = replace(MINIATURE.task_learner, loss="fnn")
     found = replace(MINIATURE, network=TOYS[request.param], task_learner=task)
     monkeypatch.setitem(PRESETS, "tiny", found)
@@ -170,9 +170,9 @@ def test_a_toy_head_sets_the_maximum_number_of_classes(monkeypatch: pytest.Monke
         adapt(model, images, np.arange(5), list("abcde"), steps=0, seed=0, device="cpu", on_step=lambda *_: None)
 
 
-def test_a_frozen_backbone_is_part_of_the_network_and_not_of_theta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BACKBONES, "fixed", Fixed)
-    network = Network(TOYS["backbone"])
+def test_a_frozen_stem_is_part_of_the_network_and_not_of_theta(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEMS, "fixed", Fixed)
+    network = Network(TOYS["stem"])
     theta = network.initial_theta(torch.Generator())
     costs = network.operation_costs.values()
     assert network.fixed_cost + sum(int(cost.sum()) for cost in costs) == sum(v.numel() for v in theta.values())
@@ -184,5 +184,5 @@ def test_an_unknown_name_is_refused_with_the_names_available() -> None:
         operation_type("conv_9x9")
     with pytest.raises(ValueError, match="unknown head 'x'; available: gaussian, linear, prototypes"):
         make_head(replace(MINIATURE.network, head="x"))
-    with pytest.raises(ValueError, match="unknown backbone 'x'; available: convolution, resnet18"):
-        make_backbone(replace(MINIATURE.network, stem="x"))
+    with pytest.raises(ValueError, match="unknown stem 'x'; available: convolution, resnet18"):
+        make_stem(replace(MINIATURE.network, stem="x"))

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.backbones import RESNET_NAMES
 from lamanas_core.config import PAPER, PRESETS
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.gradient import MetaGradient
 from lamanas_core.meta_model import read
+from lamanas_core.search.stems import RESNET_NAMES
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves
 from tests.learning.brief_training import brief_recipe

@@ -56,9 +56,6 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
     "lamanas_core/adapt/together.py": "learning/together",
     "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
-    "lamanas_core/backbones.py": (
-        "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
-    ),
     "lamanas_core/config.py": (
         "goldens/documents learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
     ),
@@ -120,6 +117,9 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/search/normalisation.py": "learning/gradients learning/artifact learning/together learning/paper",
     "lamanas_core/search/operations.py": (
         "learning/operations learning/architecture learning/artifact learning/paper goldens/goldens"
+    ),
+    "lamanas_core/search/stems.py": (
+        "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
     ),
     "lamanas_core/train/card.py": "learning/training_splits learning/train_command learning/training_folder",
     "lamanas_core/train/checkpoint.py": (

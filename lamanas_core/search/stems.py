@@ -1,6 +1,6 @@
-"""Backbones: the fixed layers (the paper's stem) between the image and the first cell.
+"""Stems: the fixed layers (the paper's stem) between the image and the first cell.
 
-To add a backbone, implement ``Backbone`` here or in a new file and register it in ``BACKBONES``.
+To add a stem, implement ``Stem`` here or in a new file and register it in ``STEMS``.
 """
 
 from abc import ABC, abstractmethod
@@ -27,30 +27,30 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIXEL_RANGE = 255
 
 
-class Backbone(nn.Module, ABC):
+class Stem(nn.Module, ABC):
     """Maps images, float (n, c, size, size) in 0..1, to feature maps, float (n, channels, side, side).
 
     The network then normalises the feature maps and applies a ReLU.
     """
 
-    # Whether its parameters belong to θ. A frozen backbone keeps its own parameters: they are neither meta-learned nor
+    # Whether its parameters belong to θ. A frozen stem keeps its own parameters: they are neither meta-learned nor
     # adapted, are not stored with a meta-model, and must be loaded by ``make``.
     learned: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
-    def make(cls, config: NetworkConfig) -> "Backbone":
-        """The backbone for the image format and the number of channels in ``config``."""
+    def make(cls, config: NetworkConfig) -> "Stem":
+        """The stem for the image format and the number of channels in ``config``."""
 
     @abstractmethod
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
-        """The feature maps, and the moments of the backbone's own normalisations (see ``Normalisation``)."""
+        """The feature maps, and the moments of the stem's own normalisations (see ``Normalisation``)."""
 
     @abstractmethod
     def onnx(self, writer: OnnxWriter, images: str, moments: PartMoments, folded: Folded) -> str:
         """Write ``forward`` for float images in 0..255, followed by the network's normalisation.
 
-        ``folded``: that normalisation as a scale and a shift, each (channels,), to be folded into the backbone's last
+        ``folded``: that normalisation as a scale and a shift, each (channels,), to be folded into the stem's last
         convolution. Returns the name of the result.
         """
 
@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
         """The side of the feature maps in positions."""
 
 
-class ConvolutionBackbone(Backbone):
+class ConvolutionStem(Stem):
     """One 3 x 3 convolution with the stride ``stem_stride``."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -68,7 +68,7 @@ class ConvolutionBackbone(Backbone):
         self.stride, self.image_size = config.stem_stride, config.image.size
 
     @classmethod
-    def make(cls, config: NetworkConfig) -> Backbone:
+    def make(cls, config: NetworkConfig) -> Stem:
         return cls(config)
 
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
@@ -82,7 +82,7 @@ class ConvolutionBackbone(Backbone):
         return -(-self.image_size // self.stride)
 
 
-class ResNetBackbone(Backbone):
+class ResNetStem(Stem):
     """The first four layers of ResNet-18 between two 1 x 1 convolutions (the paper's Section 5).
 
     A 1 x 1 convolution to 3 channels, which are normalised as ImageNet's, bilinear upsampling to 224 x 224, ResNet-18's
@@ -98,7 +98,7 @@ class ResNetBackbone(Backbone):
         self.behind = nn.Conv2d(64, config.channels, 1, bias=False)
 
     @classmethod
-    def make(cls, config: NetworkConfig) -> Backbone:
+    def make(cls, config: NetworkConfig) -> Stem:
         return cls(config)
 
     def forward(self, images: Tensor, moments: PartMoments | None, batch: Batch) -> tuple[Tensor, PartMoments]:
@@ -123,15 +123,15 @@ class ResNetBackbone(Backbone):
         return RESNET_SIDE // 4
 
 
-BACKBONES: dict[str, type[Backbone]] = {"convolution": ConvolutionBackbone, "resnet18": ResNetBackbone}
+STEMS: dict[str, type[Stem]] = {"convolution": ConvolutionStem, "resnet18": ResNetStem}
 
 
-def make_backbone(config: NetworkConfig) -> Backbone:
-    """The backbone named by ``config.stem``. Raises ValueError if the name is unknown."""
-    if config.stem not in BACKBONES:
-        raise ValueError(f"unknown backbone {config.stem!r}; available: {', '.join(sorted(BACKBONES))}")
-    backbone = BACKBONES[config.stem].make(config)
-    return backbone if backbone.learned else backbone.requires_grad_(False)
+def make_stem(config: NetworkConfig) -> Stem:
+    """The stem named by ``config.stem``. Raises ValueError if the name is unknown."""
+    if config.stem not in STEMS:
+        raise ValueError(f"unknown stem {config.stem!r}; available: {', '.join(sorted(STEMS))}")
+    stem = STEMS[config.stem].make(config)
+    return stem if stem.learned else stem.requires_grad_(False)
 
 
 def load_pretrained(theta: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
