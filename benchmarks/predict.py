@@ -8,7 +8,6 @@ from benchmarks.adapt import decoded_images, stacked
 from benchmarks.measuring import gemm_gflops, in_turns, machine
 from lamanas_core.adapt.adapted import adapt
 from lamanas_core.artifact import Classifier
-from lamanas_core.data.episodes import to_float
 from lamanas_core.meta_model import MetaModel, shipped
 
 SIZES = (1, 20, 100)
@@ -36,7 +35,7 @@ def measure(runs: int, model: MetaModel | None = None) -> dict[str, Any]:
         @torch.inference_mode()
         def in_pytorch(batch: Any = batch, calls: int = calls) -> None:
             for _ in range(calls):
-                adapted.network.logits(to_float(torch.from_numpy(batch)))
+                adapted.network.logits(torch.from_numpy(batch))
 
         artifact()
         in_pytorch()

@@ -80,10 +80,9 @@ def _curves(args: argparse.Namespace) -> "Figure":
 
 def _genotype(args: argparse.Namespace) -> "Figure":
     from lamanas_core.plots import genotype as cells
-    from lamanas_core.search.alpha import genotype
 
     model = _model(args.folder)
-    return cells.draw(genotype(model.parameters.alpha, model.config.network))
+    return cells.draw(model.learner.network.genotype(model.parameters.alpha))
 
 
 def _landscape(args: argparse.Namespace) -> "Figure":

@@ -1,20 +1,15 @@
 """Reading artifacts: the adapted classifier of one episode as a self-contained ONNX model."""
 
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lamanas_core.backbones.runtime import Backbone, BackboneError, open_backbone
 from lamanas_core.image_spec import ImageSpec
-
-# From version 1.29 on, onnxruntime's wheels report every session to their vendor and write a file to the home
-# directory, unless this variable is set before the import.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-
-import onnxruntime as ort
+from lamanas_core.onnx_runtime import open_session, ort
 
 FORMAT = "lamanas-classifier-1"
 
@@ -45,9 +40,14 @@ class Classifier:
     """
 
     def __init__(
-        self, session: ort.InferenceSession, classes: tuple[str, ...], image: ImageSpec, model_version: str
+        self,
+        session: ort.InferenceSession,
+        backbone: Backbone | None,
+        classes: tuple[str, ...],
+        image: ImageSpec,
+        model_version: str,
     ) -> None:
-        self._session = session
+        self._session, self._backbone = session, backbone
         outputs = {output.name for output in session.get_outputs()}
         # Artifacts from before there was ``known`` have ``novelty`` alone; those of a linear head have neither.
         self._answers = [name for name in ("probabilities", "novelty", "known") if name in outputs]
@@ -58,28 +58,40 @@ class Classifier:
     @classmethod
     def from_bytes(cls, data: bytes, *, threads: int = 1) -> "Classifier":
         """Open an artifact for inference on the CPU with ``threads`` threads. Raises ArtifactError."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        options.log_severity_level = 3
         try:
-            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = open_session(data, threads=threads)
             metadata = session.get_modelmeta().custom_metadata_map
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ArtifactError(f"not an ONNX model: {error}") from None
         if metadata.get("format") != FORMAT:
             raise ArtifactError(f"not a LAMANAS artifact: its format is {metadata.get('format')!r}")
         spec = ImageSpec(**json.loads(metadata["image"]))
-        return cls(session, tuple(json.loads(metadata["classes"])), spec, metadata["model_version"])
+        name = metadata.get("backbone")
+        try:
+            backbone = None if name is None else open_backbone(name)
+        except BackboneError as error:
+            raise ArtifactError(str(error)) from error
+        return cls(session, backbone, tuple(json.loads(metadata["classes"])), spec, metadata["model_version"])
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 (n, channels, size, size) -> float32 (n, classes)."""
-        rows = [self._session.run(["logits"], {"images": images[i : i + 1]})[0] for i in range(len(images))]
+    def logits(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Images, as for ``answers`` -> float32 (n, classes)."""
+        rows = [self._run(["logits"], images[i : i + 1])[0] for i in range(len(images))]
         return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
 
-    def answers(self, images: npt.NDArray[np.uint8]) -> Answers:
-        """uint8 (n, channels, size, size) -> probabilities, novelty and whether each image is known."""
+    def _run(self, outputs: list[str], image: npt.NDArray[Any]) -> list[Any]:
+        backbone = self._backbone
+        if backbone is None:
+            return self._session.run(outputs, {"images": image})  # type: ignore[no-any-return]
+        maps = backbone.maps(image) if image.dtype == np.uint8 else backbone.unpacked(image[0])
+        return self._session.run(outputs, {**maps, **backbone.head})  # type: ignore[no-any-return]
+
+    def answers(self, images: npt.NDArray[Any]) -> Answers:
+        """uint8 (n, channels, size, size) -> probabilities, novelty and whether each image is known.
+
+        A classifier on a backbone also takes the ``Backbone.packed`` maps of images.
+        """
         # One image per run: the last bits of a batched product depend on the batch size.
-        rows = [self._session.run(self._answers, {"images": images[i : i + 1]}) for i in range(len(images))]
+        rows = [self._run(self._answers, images[i : i + 1]) for i in range(len(images))]
 
         def column(name: str, empty: npt.NDArray[Any]) -> Any:
             at = self._answers.index(name)

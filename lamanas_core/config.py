@@ -17,13 +17,17 @@ MOST_WAYS = 80
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The supernet (the search space of MetaNAS) with its head.
+    """The supernet (the search space of MetaNAS) with its head; or, with a ``backbone``, cells on its maps.
 
     ``image``: the images it takes. ``channels``: the width of all cells. ``nodes``: intermediate nodes per cell.
     ``stem_stride``: the stride of the convolutional stem. ``pool_to``: the side that the last feature map is
     average-pooled to. ``temperature``: the final temperature of the softmax over α. ``prune_threshold`` and
     ``train_threshold``: shares (0..1) below which operations and inputs are dropped, at adaptation and in the inner
     steps of meta-training. ``drop_path``: the probability of dropping an operation, in meta-training only.
+
+    ``backbone``: a pretrained network that stays as it is, one of the files in ``backbones/files``. With it, operations
+    are names in ``search.tap_operations.TAP_OPERATIONS``, and ``channels``, ``nodes``, ``cells``, ``stem``,
+    ``stem_stride`` and ``pool_to`` have no meaning.
     """
 
     image: ImageSpec = field(default_factory=ImageSpec)
@@ -43,6 +47,7 @@ class NetworkConfig:
     prune_threshold: float = 0.05
     train_threshold: float = 0.05
     drop_path: float = 0.0
+    backbone: str | None = None
 
     def takes_parameters_of(self, other: "NetworkConfig") -> bool:
         """Whether parameters trained for ``other`` have the same shapes and meaning in this network.
@@ -183,6 +188,18 @@ PRESETS: dict[str, Config] = {
     "rgb84": Config(
         "rgb84",
         NetworkConfig(ImageSpec(size=84, channels=3, normalise_polarity=False), channels=24, stem_stride=3),
+    ),
+    # Photos: few parameters, on the maps of EfficientNet-Lite0.
+    "photos": Config(
+        "photos",
+        NetworkConfig(
+            ImageSpec(size=224, channels=3, normalise_polarity=False),
+            operations=("none", "scale", "conv_1x1", "depthwise_3x3"),
+            head="gaussian",
+            temperature=1.0,
+            backbone="lite0-d09a698f3246",
+        ),
+        TaskLearnerConfig(theta_rate=5.0, alpha_rate=0.1, logit_scale=0.3),
     ),
     # For tests and first experiments with a data set: trains in minutes instead of hours.
     "tiny": Config("tiny", replace(NetworkConfig(), channels=8), replace(TaskLearnerConfig(), hidden=8)),

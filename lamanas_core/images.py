@@ -136,7 +136,7 @@ def _square(image: Image.Image, size: int, profile: bytes | None) -> Image.Image
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
-    square = image.resize((size, size), Image.Resampling.BILINEAR, box)
+    square = image.resize((size, size), Image.Resampling.BICUBIC, box)
     return square if profile is None else _in_srgb(square, profile)
 
 

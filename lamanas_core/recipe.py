@@ -103,6 +103,7 @@ class Tasks:
     ``adaptation_share`` of the warm-up's images, since the graph of all inner steps is kept in memory. ``uneven``: the
     classes have different numbers of shots. ``restyled``: all images are drawn in another style; ``unsteady``: the
     images of a restyled task are also distorted a second time, so that those of a class differ more than in the data.
+    ``cached_styles``: the styles that a backbone's maps of all images are computed in before the training.
     """
 
     warm_up_images: int = 160
@@ -117,6 +118,7 @@ class Tasks:
     queries: int = 2
     restyled: float = 0.7
     unsteady: float = 0.5
+    cached_styles: int = 3
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,22 @@ class Recipe:
         default = CalibrationEpisodes()
         since = {"novelty_shots": default.novelty_shots, "called_unknown": default.called_unknown}
         calibration = since | document.get("calibration", {})
-        return _part(cls(), document | {"warm_up": warm_up, "calibration": calibration})  # type: ignore[no-any-return]
+        tasks = {"cached_styles": Tasks().cached_styles} | document.get("tasks", {})
+        return _part(cls(), document | {"warm_up": warm_up, "calibration": calibration, "tasks": tasks})  # type: ignore[no-any-return]
+
+
+# Photos: all classes of a task are from one set, and K steps start from the backbone, of which the warm-up trains the
+# head's prior, the weights of the maps and the scale only.
+_PHOTOS = Recipe(
+    warm_up=WarmUp(theta_weight_decay=0.0, average_decay=0.98),
+    maml=Maml(theta_rate=3e-4, alpha_rate=3e-3, phi_rate=3e-3, log_rates_rate=5e-2),
+    tasks=Tasks(adaptation_within_group=1.0, most_ways=12, queries=4, restyled=0.5),
+)
+
+
+def recipe_for(preset: str) -> Recipe:
+    """The hyperparameters of the training of a preset."""
+    return _PHOTOS if preset == "photos" else Recipe()
 
 
 def _part(default: Any, value: Any) -> Any:

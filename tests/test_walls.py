@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What the app may use of the core: it reads images and runs finished classifiers, without torch.
 TORCH_FREE = (
     "artifact",
+    "backbones.runtime",
     "config",
     "data.sources.glyphs",
     "files",
@@ -20,6 +21,7 @@ TORCH_FREE = (
     "image_spec",
     "images",
     "layout",
+    "onnx_runtime",
 )
 FORBIDDEN = {
     "lamanas_core": ("app", "workers", "cli", "benchmarks", "fastapi", "celery", "redis"),

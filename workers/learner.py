@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +106,7 @@ def register(store: SyncStore, model: "MetaModel") -> None:
 def _card(model: "MetaModel") -> dict[str, Any]:
     """The model's card with its unpruned architecture before any adaptation, which the app cannot compute without
     torch, and without the digests of the training classes: no part of the service uses these, and they may be many."""
-    from lamanas_core.search.alpha import genotype
     from lamanas_core.train.trained_classes import without_digests
 
-    unpruned = replace(model.config.network, prune_threshold=0.0)
-    return without_digests(model.card) | {"architecture": genotype(model.parameters.alpha, unpruned).to_json()}
+    unpruned = model.learner.network.genotype(model.parameters.alpha, threshold=0.0)
+    return without_digests(model.card) | {"architecture": unpruned.to_json()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,10 @@ from lamanas_core.adapt.held_out import Suspect, held_out_accuracy, suspects
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.config import Config
-from lamanas_core.data.episodes import Episode, to_float
+from lamanas_core.data.episodes import Episode
 from lamanas_core.genotype import Genotype
 from lamanas_core.heads.base import FittedHead
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.search.alpha import cell_weights, genotype
 from lamanas_core.search.network import NetworkMoments
 from lamanas_core.search.normalisation import Batch
 
@@ -42,20 +42,18 @@ class AdaptedNetwork:
     head: FittedHead
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images, float (n, c, h, w) in 0..1 -> features, float (n, d)."""
-        theta, alpha = self.parameters.theta, self.parameters.alpha
-        return self.learner.embed(theta, alpha, images, self.moments)[0]
+        """Images, uint8 (n, c, size, size) -> features, float (n, d)."""
+        theta, alpha, network = self.parameters.theta, self.parameters.alpha, self.learner.network
+        return self.learner.embed(theta, alpha, network.inputs(images), self.moments)[0]
 
     def logits(self, images: Tensor) -> Tensor:
-        """Images, float (n, c, h, w) in 0..1 -> logits, float (n, ways)."""
+        """Images, uint8 (n, c, size, size) -> logits, float (n, ways)."""
         return self.head.logits(self.embed(images))
 
     def parameters_kept(self) -> int:
         """The number of parameters in θ that remain after pruning."""
-        network = self.learner.config.network
-        alpha, threshold = self.parameters.alpha, network.prune_threshold
-        weights = cell_weights(alpha, network, temperature=network.temperature, threshold=threshold)
-        return self.learner.network.kept_cost(weights)
+        network = self.learner.network
+        return network.kept_cost(network.pruned(self.parameters.alpha))
 
     def artifact(self, classes: Sequence[str], model_version: str) -> bytes:
         """This network as an ONNX file; see ``onnx.build``."""
@@ -88,7 +86,7 @@ class Adapted:
 def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
     """The pruned network under ``parameters``, with moments and head recomputed on the whole support set.
 
-    ``support``: float (n, c, h, w) in 0..1; ``labels``: int64 (n,) in 0..``ways``-1.
+    ``support``: its ``Network.inputs``; ``labels``: int64 (n,) in 0..``ways``-1.
     """
     features, moments = learner.embed(parameters.theta, parameters.alpha, support)
     head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
@@ -97,7 +95,7 @@ def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels
 
 def adapt(
     meta_model: MetaModel,
-    support: npt.NDArray[np.uint8],
+    support: npt.NDArray[Any],
     labels: npt.NDArray[np.int64],
     classes: Sequence[str],
     *,
@@ -109,21 +107,22 @@ def adapt(
 ) -> Adapted:
     """Adapt ``meta_model`` to a support set in ``steps`` inner steps (None: the meta-model's K).
 
-    ``support``: uint8 (n, c, h, w); ``labels``: int64 (n,) in 0..len(classes)-1. ``on_step`` is called after each step
+    ``support``: uint8 (n, c, h, w), or the ``Network.inputs`` of such images, which are not checked for warnings;
+    ``labels``: int64 (n,) in 0..len(classes)-1. ``on_step`` is called after each step
     with its number from 1, the number of steps, and its loss. ``judged``: also estimate the accuracy and look for
     suspects, which costs about half as much again. On the same type of device with the same number of
     threads, equal arguments give equal results. Raises ValueError if the images do not have the meta-model's shape, or
     if there are more classes than its head supports.
     """
-    config = meta_model.config
-    if support.shape[1:] != config.network.image.shape:
+    config, learner = meta_model.config, meta_model.learner
+    are_images = support.dtype == np.uint8
+    if are_images and support.shape[1:] != config.network.image.shape:
         raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {config.network.image.shape}")
-    max_classes = meta_model.learner.head.classes()
+    max_classes = learner.head.classes()
     if max_classes is not None and len(classes) > max_classes:
         raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
-    learner = meta_model.learner
-    images = to_float(torch.from_numpy(np.ascontiguousarray(support))).to(device)
+    images = learner.network.inputs(torch.from_numpy(np.ascontiguousarray(support))).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
     count = config.task_learner.steps if steps is None else steps
     ways = len(classes)
@@ -140,21 +139,21 @@ def adapt(
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
-        genotype=genotype(network.parameters.alpha, config.network),
+        genotype=learner.network.genotype(network.parameters.alpha),
         parameters_kept=network.parameters_kept(),
         parameters_total=sum(value.numel() for value in parameters.theta.values()),
         support_accuracy=_accuracy(fitted, targets),
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
         losses=tuple(losses),
-        warnings=warnings_of(config.network.image, meta_model.card, support, labels, classes),
+        warnings=warnings_of(config.network.image, meta_model.card, support, labels, classes) if are_images else (),
     )
 
 
 def adapt_to(
     meta_model: MetaModel, episode: Episode, *, steps: int | None, seed: int, device: str, judged: bool = False
 ) -> Adapted:
-    """``adapt`` to a sampled episode with uint8 images; class names are the label numbers."""
+    """``adapt`` to a sampled episode; class names are the label numbers."""
     return adapt(
         meta_model,
         episode.support.numpy(),

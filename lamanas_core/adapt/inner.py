@@ -14,28 +14,14 @@ from lamanas_core.config import Config
 from lamanas_core.heads.base import FittedHead, Head, LossNetwork
 from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
-from lamanas_core.search.alpha import cell_weights
+from lamanas_core.search.mixing import Mixing
 from lamanas_core.search.network import Network, NetworkMoments
 from lamanas_core.search.normalisation import ALL_ROWS, Batch
+from lamanas_core.search.registry import make_network
 
 Order = Literal["none", "first", "second"]
 # Of Adam with β₁ = 0.
 BETA_2, EPSILON = 0.999, 1e-8
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """How a forward pass derives the weights of operations from α; see ``cell_weights``.
-
-    ``temperature``: of the softmax over α. ``threshold``: the share (0..1) below which operations and inputs are
-    dropped. ``dropped``: the seed of drop-path, None without it. ``masked``: dropped operations are computed with
-    weight 0 instead of skipped.
-    """
-
-    temperature: float
-    threshold: float
-    dropped: int | None = None
-    masked: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,38 +35,27 @@ class TaskLearner:
 
     @classmethod
     def build(cls, config: Config, device: str = "cpu", *, half_precision: bool = False) -> "TaskLearner":
-        """The task learner for ``config``; ``device`` and ``half_precision`` as in ``Network``."""
+        """The task learner for ``config``; ``device`` and ``half_precision`` as in ``CellNetwork``."""
         head = make_head(config.network)
-        network = Network(config.network, device, half_precision=half_precision)
+        network = make_network(config.network, device, half_precision=half_precision)
         return cls(config, network, head, head.loss_network(config.task_learner, None))
 
     def embed(
         self,
         theta: Mapping[str, Tensor],
         alpha: Mapping[str, Tensor],
-        images: Tensor,
-        moments: NetworkMoments | None = None,
+        inputs: Tensor,
+        moments: NetworkMoments = None,
         batch: Batch = ALL_ROWS,
         mixing: Mixing | None = None,
     ) -> tuple[Tensor, NetworkMoments]:
-        """Images, float (n, c, h, w) in 0..1 -> features, float (n, d), and the moments that normalised them.
+        """``Network.inputs`` of n images -> features, float (n, d), and the moments that normalised them.
 
         ``moments``: the moments to normalise with; None: those of the images, as ``batch`` specifies. ``mixing`` None:
         α at its final temperature, pruned as after adaptation.
         """
-        network = self.config.network
-        if mixing is None:
-            mixing = Mixing(network.temperature, network.prune_threshold)
-        dropping = None if mixing.dropped is None else torch.Generator().manual_seed(mixing.dropped)
-        weights = cell_weights(
-            alpha,
-            network,
-            temperature=mixing.temperature,
-            threshold=mixing.threshold,
-            dropping=dropping,
-            masked=mixing.masked,
-        )
-        return self.network(theta, weights, images, moments, batch)
+        weights = self.network.pruned(alpha) if mixing is None else self.network.weights(alpha, mixing)
+        return self.network(theta, weights, inputs, moments, batch)
 
     def mixing(self, k: int, count: int, dropping: torch.Generator | None, *, masked: bool = False) -> Mixing:
         """The mixing of inner step ``k`` (from 0) of ``count``.
@@ -175,7 +150,7 @@ def steps(
     dropping: torch.Generator | None = None,
     keep_graphs: bool = False,
 ) -> Iterator[Step]:
-    """``count`` steps of Eq. 2 on the support set: images float (n, c, h, w) in 0..1, labels int64 (n,).
+    """``count`` steps of Eq. 2 on the support set: the network's inputs, float (n, ...), and labels int64 (n,).
 
     θ_{k+1} = θ_k - λ_task ∇_θ L_φ and α_{k+1} = α_k - ξ_task ∇_α L_φ, both gradients from one backward pass. The step
     sizes are meta-learned per step and tensor; further steps use the last step's. With ``optimizer`` "adam" each
@@ -244,15 +219,15 @@ Evaluate = Callable[[Tensors, Tensors, Tensor, Tensor, LossState], tuple[Tensor,
 def loss_at(
     learner: TaskLearner, parameters: Parameters, ways: int, progress: float, mixing: Mixing, batch: Batch
 ) -> Evaluate:
-    """A pure function of θ, α, images float (n, c, h, w), labels int64 (n,) and the loss network's state before.
+    """A pure function of θ, α, inputs float (n, ...), labels int64 (n,) and the loss network's state before.
 
     It returns L_φ, a scalar, the logits (n, ways) that L_φ was computed from, and the loss network's state after.
     """
 
     def evaluate(
-        theta: Tensors, alpha: Tensors, images: Tensor, labels: Tensor, state: LossState
+        theta: Tensors, alpha: Tensors, inputs: Tensor, labels: Tensor, state: LossState
     ) -> tuple[Tensor, Tensor, LossState]:
-        features, _ = learner.embed(theta, alpha, images, batch=batch, mixing=mixing)
+        features, _ = learner.embed(theta, alpha, inputs, batch=batch, mixing=mixing)
         logits = learner.support_logits(theta, parameters.log_scale, features, labels, ways)
         loss, after = learner.learned_loss(parameters.phi, logits, labels, progress, state)
         return loss, logits, after

@@ -15,10 +15,8 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.artifact import FORMAT
 from lamanas_core.heads.base import FittedHead
-from lamanas_core.image_spec import ImageSpec
 from lamanas_core.onnx_writer import OnnxWriter
-from lamanas_core.search.alpha import cell_weights
-from lamanas_core.search.network import NetworkMoments
+from lamanas_core.search.network import Network, NetworkMoments
 
 OPSET, IR_VERSION = 18, 9
 
@@ -37,29 +35,26 @@ def build(
 
     ``moments`` and ``head``: of the support set (see ``finish``). ``classes``: the class names, in label order.
     """
-    network = learner.config.network
-    weights = cell_weights(
-        parameters.alpha, network, temperature=network.temperature, threshold=network.prune_threshold
-    )
-    writer = OnnxWriter()
-    images = writer.node("Cast", ["images"], to=TensorProto.FLOAT)
-    features = learner.network.onnx(writer, images, parameters.theta, weights, moments)
+    network, writer = learner.network, OnnxWriter()
+    features = network.onnx(writer, parameters.theta, network.pruned(parameters.alpha), moments)
     head.onnx(writer, features, learner.config.calibration)
     metadata = {"classes": json.dumps(list(classes)), "model_version": model_version}
-    return _model(writer, network.image, len(classes), metadata)
+    if network.config.backbone is not None:
+        metadata["backbone"] = network.config.backbone
+    return _model(writer, network, len(classes), metadata)
 
 
-def _model(writer: OnnxWriter, image: ImageSpec, ways: int, metadata: dict[str, str]) -> bytes:
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *image.shape])
+def _model(writer: OnnxWriter, network: Network, ways: int, metadata: dict[str, str]) -> bytes:
+    inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in network.graph_inputs().items()]
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", ways]) for name in ("logits", "probabilities")
     ]
     if any("novelty" in node.output for node in writer.nodes):
         outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
         outputs.append(helper.make_tensor_value_info("known", TensorProto.BOOL, ["n"]))
-    body = helper.make_graph(writer.nodes, "lamanas", [images], outputs, writer.constants)
+    body = helper.make_graph(writer.nodes, "lamanas", inputs, outputs, writer.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    helper.set_model_props(model, {"format": FORMAT, "image": json.dumps(asdict(image)), **metadata})
+    helper.set_model_props(model, {"format": FORMAT, "image": json.dumps(asdict(network.config.image)), **metadata})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from lamanas_core.config import Config
 from lamanas_core.heads.registry import make_head
-from lamanas_core.search.alpha import initial_alpha
-from lamanas_core.search.network import Network
+from lamanas_core.search.registry import make_network
 
 Tensors = dict[str, Tensor]
 
@@ -73,16 +72,17 @@ def initial_parameters(config: Config, seed: int) -> Parameters:
     """Random θ and φ from ``seed``, α near 0, and the initial step sizes and scale, all on the CPU."""
     generator = torch.Generator().manual_seed(seed)
     task = config.task_learner
-    theta = Network(config.network).initial_theta(generator)
+    network = make_network(config.network)
+    theta = network.initial_theta(generator)
     head = make_head(config.network)
     loss = head.loss_network(task, generator)
-    alpha = initial_alpha(config.network)
+    alpha = network.initial_alpha()
     return Parameters(
         theta,
         # Not exactly 0: of two operations with equal α, neither could overtake the other.
         {name: value + 1e-3 * torch.randn(value.shape, generator=generator) for name, value in alpha.items()},
         {name: p.detach().clone() for name, p in loss.named_parameters()},
-        torch.full((task.steps, len(theta)), task.theta_rate).log(),
+        torch.tensor([task.theta_rate * network.first_rate(name) for name in theta]).log().repeat(task.steps, 1),
         torch.full((task.steps, len(alpha)), task.alpha_rate).log(),
         torch.tensor(head.initial_scale).log(),
     )

@@ -66,7 +66,9 @@ def sample_episode(
         order = members[torch.randperm(len(members), generator=generator)]
         wanted = int(torch.randint(1, shots + 1, (), generator=generator)) if uneven else shots
         take = min(wanted, len(order) - 1)
-        images = torch.rot90(classes.images[order[: take + queries]], index // len(candidates), (2, 3))
+        images = classes.images[order[: take + queries]]
+        if index >= len(candidates):
+            images = torch.rot90(images, index // len(candidates), (2, 3))
         support.append(images[:take])
         query.append(images[take:])
         support_labels += [label] * take

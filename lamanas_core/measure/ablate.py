@@ -17,7 +17,6 @@ from lamanas_core.measure.evaluate import EvaluationConfig, measured_on, sampled
 from lamanas_core.measure.metrics import mean_and_interval
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import Styles
-from lamanas_core.search.alpha import genotype
 
 # The step sizes were not meta-learned for cross-entropy, so it is tried with multiples of those of L_φ, down to steps
 # so small that they hardly differ from no adaptation.
@@ -85,7 +84,7 @@ def ablate(
             if name == "learned":
                 genotypes.append(operations(adapted.genotype))
         on_episode(number + 1)
-    before = operations(genotype(model.parameters.alpha, model.config.network))
+    before = operations(model.learner.network.genotype(model.parameters.alpha))
     return compared(accuracies, entropies) | {
         "genotype_moved": sum(cells != before for cells in genotypes) / len(genotypes),
         "genotype_pairs_differ": pairs_that_differ(genotypes),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to
 from lamanas_core.config import Calibration, Novelty
-from lamanas_core.data.episodes import to_float, with_out_of_class
+from lamanas_core.data.episodes import with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.meta_model import MetaModel
@@ -42,11 +42,11 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
             network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
             with torch.no_grad():
                 if shots == recipe.shots:
-                    logits.append(network.logits(to_float(episode.queries)))
+                    logits.append(network.logits(episode.queries))
                     labels.append(episode.query_labels)
                 if shots in recipe.novelty_shots:
-                    known.append(_distances(network, to_float(episode.queries)))
-                    novel.append(_distances(network, to_float(foreign)))
+                    known.append(_distances(network, episode.queries))
+                    novel.append(_distances(network, foreign))
     temperature = _fitted_temperature(torch.cat(logits), torch.cat(labels))
     return Calibration(temperature, fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown))
 

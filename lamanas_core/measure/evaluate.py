@@ -12,6 +12,7 @@ from lamanas_core.adapt.adapted import Adapted, adapt_to
 from lamanas_core.artifact import Answers, Classifier
 from lamanas_core.data.episodes import Episode, out_of_class, sample_episode
 from lamanas_core.data.folders import ImageClasses
+from lamanas_core.data.maps import with_inputs
 from lamanas_core.measure.metrics import auroc, expected_calibration_error, mean_and_interval
 from lamanas_core.meta_model import MetaModel
 
@@ -75,6 +76,7 @@ def evaluate(
 
     ``on_episode`` is called with the number of episodes done.
     """
+    classes = with_inputs(classes, meta_model.learner.network)
     accuracies, kept, total = [], 0, 0
     confidences, correct = [], []
     inside: list[Answers] = []

@@ -12,8 +12,8 @@ from lamanas_core.data.episodes import Episode
 from lamanas_core.heads.prototypes import PrototypeHead
 from lamanas_core.meta.gradient import MetaGradient, meta_gradient
 from lamanas_core.recipe import WarmUp
-from lamanas_core.search.alpha import CellWeights, cell_weights
-from lamanas_core.search.network import Network
+from lamanas_core.search.mixing import CellWeights, Mixing
+from lamanas_core.search.supernet import CellNetwork
 
 
 def temperature(done: float, recipe: WarmUp) -> float:
@@ -31,23 +31,23 @@ def warm_up_gradient(
     nothing is adapted. ``done``: progress of the warm-up, in 0..1. The images of ``episode`` are float in 0..1.
     """
     live = parameters.map(lambda tensor: tensor.detach().requires_grad_())
-    network = learner.config.network
-    softmax_temperature = temperature(done, recipe)
-    weights = cell_weights(live.alpha, network, temperature=softmax_temperature, threshold=recipe.threshold)
+    network = learner.network
+    assert isinstance(network, CellNetwork)
+    weights = network.weights(live.alpha, Mixing(temperature(done, recipe), recipe.threshold))
     n = len(episode.support)
-    features, _ = learner.network(live.theta, weights, torch.cat([episode.support, episode.queries]))
+    features, _ = network(live.theta, weights, torch.cat([episode.support, episode.queries]))
     halves = [(features[:n], episode.support_labels), (features[n:], episode.query_labels)]
-    head = PrototypeHead(network)
+    head = PrototypeHead(network.config)
     entropies = []
     for (fitted_to, labels), (classified, truth) in (halves, halves[::-1]):
         fitted = head.fit(live.theta, fitted_to, labels, episode.ways, live.log_scale.exp())
         entropies.append(F.cross_entropy(fitted.logits(classified), truth))
     loss = (entropies[0] + entropies[1]) / 2
-    excess = F.relu(size(learner.network, weights, recipe) - recipe.target_size)
+    excess = F.relu(size(network, weights, recipe) - recipe.target_size)
     return meta_gradient(loss, live, recipe.pressure * min(1.0, done / recipe.annealed_by) * excess)
 
 
-def size(network: Network, weights: CellWeights, recipe: WarmUp) -> Tensor:
+def size(network: CellNetwork, weights: CellWeights, recipe: WarmUp) -> Tensor:
     """The fraction of the supernet in use, a differentiable scalar in 0..1.
 
     An operation with the weight w counts log(1 + w / f) / log(1 + 1 / f) of its cost, where f is ``recipe.faint``. This

@@ -1,7 +1,6 @@
 """Architecture parameters α: for each edge over operations, for each node over pairs of inputs (MetaNAS, section 3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from lamanas_core.config import NetworkConfig
 from lamanas_core.genotype import ChosenOperation, Edge, Genotype
+from lamanas_core.search.mixing import CellWeights, EdgeWeights, Mixing, mixed
 from lamanas_core.search.operations import operation_type
 
 KINDS = ("normal", "reduction")
@@ -38,24 +38,6 @@ def initial_alpha(config: NetworkConfig) -> dict[str, Tensor]:
     return alpha
 
 
-@dataclass(frozen=True)
-class EdgeWeights:
-    """The weights of the operations in one kind of cell.
-
-    ``weights``: (edges, operations). ``kept``: for each edge the indices of the operations that are computed.
-    """
-
-    weights: Tensor
-    kept: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class CellWeights:
-    """The weights that a forward pass derives from α, by kind of cell ("normal", "reduction")."""
-
-    kinds: Mapping[str, EdgeWeights]
-
-
 def shares(alpha: Mapping[str, Tensor], kind: str, nodes: int, temperature: float) -> tuple[Tensor, Tensor]:
     """The softmax of α: operation shares (edges, operations), whose rows sum to 1, and input weights (edges,).
 
@@ -74,49 +56,13 @@ def shares(alpha: Mapping[str, Tensor], kind: str, nodes: int, temperature: floa
     return operations, torch.stack(inputs)
 
 
-def cell_weights(
-    alpha: Mapping[str, Tensor],
-    config: NetworkConfig,
-    *,
-    temperature: float,
-    threshold: float,
-    dropping: torch.Generator | None = None,
-    masked: bool = False,
-) -> CellWeights:
-    """The weights of all operations: an operation's share times the weight of its edge's input.
-
-    Edges whose input weight is below ``threshold`` (0..1) are dropped, and on the other edges operations with a share
-    below it, except for the largest. The remaining weights are not rescaled. ``temperature``: of the softmax over α.
-    ``dropping``: the generator for drop-path in training (see ``drop_paths``). ``masked``: dropped operations are
-    computed with weight 0 instead of skipped, so that they can differ between episodes under ``torch.func.vmap``.
-    """
-    by_kind = {kind: shares(alpha, kind, config.nodes, temperature) for kind in KINDS}
-    if masked:
-        return CellWeights({kind: _masked(*found, threshold) for kind, found in by_kind.items()})
-    # Read all at once: on a GPU, each reading waits for it.
-    table = torch.stack([torch.cat([operations, inputs[:, None]], 1) for operations, inputs in by_kind.values()])
-    kinds = {}
-    for (kind, (operations, inputs)), rows in zip(by_kind.items(), table.detach().tolist(), strict=True):
-        kept = tuple(_kept(row[:-1], row[-1], threshold) for row in rows)
-        weights = EdgeWeights(operations * inputs[:, None], kept)
-        kinds[kind] = weights if dropping is None else drop_paths(weights, config, dropping)
-    return CellWeights(kinds)
-
-
-def _kept(of_operations: list[float], of_input: float, threshold: float) -> tuple[int, ...]:
-    """The operations that are computed on an edge, by their shares and the weight of its input."""
-    if of_input < threshold:
-        return ()
-    best = of_operations.index(max(of_operations))
-    return tuple(i for i, share in enumerate(of_operations) if share >= threshold or i == best)
-
-
-def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights:
-    largest = operations == operations.amax(1, keepdim=True)
-    stays = ((operations >= threshold) | largest) & (inputs >= threshold)[:, None]
-    weights = operations * inputs[:, None]
-    all_operations = tuple(range(operations.shape[1]))
-    return EdgeWeights(torch.where(stays, weights, torch.zeros_like(weights)), (all_operations,) * len(operations))
+def cell_weights(alpha: Mapping[str, Tensor], config: NetworkConfig, mixing: Mixing) -> CellWeights:
+    """The weights of all operations in both kinds of cell (see ``mixed``), with drop-path if ``mixing`` says so."""
+    found = mixed({kind: shares(alpha, kind, config.nodes, mixing.temperature) for kind in KINDS}, mixing)
+    if mixing.dropped is None or mixing.masked:
+        return found
+    generator = torch.Generator().manual_seed(mixing.dropped)
+    return CellWeights({kind: drop_paths(weights, config, generator) for kind, weights in found.kinds.items()})
 
 
 def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Generator) -> EdgeWeights:
@@ -147,12 +93,12 @@ def drop_paths(weights: EdgeWeights, config: NetworkConfig, generator: torch.Gen
     return EdgeWeights(weights.weights * scale.to(weights.weights), remaining)
 
 
-def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig) -> Genotype:
-    """The discrete cells: the inputs and operations that ``cell_weights`` keeps at the final temperature.
+def genotype(alpha: Mapping[str, Tensor], config: NetworkConfig, threshold: float) -> Genotype:
+    """The discrete cells: the inputs and operations that ``threshold`` keeps at the final temperature.
 
     Their weights in the genotype are the shares of ``shares``, in 0..1.
     """
-    chosen = cell_weights(alpha, config, temperature=config.temperature, threshold=config.prune_threshold)
+    chosen = cell_weights(alpha, config, Mixing(config.temperature, threshold))
     cells = {}
     for kind in KINDS:
         operations, inputs = shares(alpha, kind, config.nodes, config.temperature)

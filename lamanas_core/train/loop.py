@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_dataset, notes
+from lamanas_core.data.maps import in_styles, with_inputs
 from lamanas_core.data.splits import DamagedImageError, DatasetError, Split
 from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
@@ -23,7 +24,7 @@ from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import reptile
 from lamanas_core.meta.warm_up import warm_up_gradient
 from lamanas_core.meta_model import MetaModel, read
-from lamanas_core.recipe import Recipe, Schedule
+from lamanas_core.recipe import Recipe, Schedule, recipe_for
 from lamanas_core.train import checkpoint, run_folder
 from lamanas_core.train.card import model_card
 from lamanas_core.train.distributed import Ranks
@@ -31,7 +32,6 @@ from lamanas_core.train.starting import load_start, starting_parameters
 from lamanas_core.train.tasks import TaskSource
 from lamanas_core.train.trained_classes import split_after, trained_digests
 
-RECIPE = Recipe()
 # A training in which as many tasks in a row have no finite meta-gradient has diverged.
 MOST_SKIPPED = 10
 
@@ -132,7 +132,7 @@ def train(
     """Train on the training split of ``data`` and return the calibrated meta-model, on the CPU.
 
     If ``run_dir`` has a checkpoint, training resumes from it and gives the same bits as without interruption.
-    ``recipe``: None for the default one. ``on_progress`` is called after each epoch, ``should_stop`` before each task.
+    ``recipe``: None for the preset's. ``on_progress`` is called after each epoch, ``should_stop`` before each task.
     All processes of ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and
     calibrates.
 
@@ -140,17 +140,21 @@ def train(
     ``config.start`` and ``config.pretrained``; and ValueError if the checkpoint has a different configuration or
     recipe.
     """
-    recipe = RECIPE if recipe is None else recipe
+    recipe = recipe_for(config.preset) if recipe is None else recipe
     model_config = config.model_config()
     learner = TaskLearner.build(model_config, device, half_precision=half_precision(device))
-    run = _begin(config, model_config, recipe, device)
+    run = _begin(config, model_config, recipe, device, learner.network.fixed)
     saved = checkpoint.load(run_dir)
     if saved is not None:
         _check_same(config, recipe, saved[1], run_dir)
         run.restore(*saved)
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     told = notes(data)
-    source = TaskSource(config, model_config, recipe, splits["train"], device)
+    source = TaskSource(
+        config, model_config, recipe, _tasks_from(splits["train"], learner, recipe, should_stop), device
+    )
+    if model_config.network.backbone is not None:
+        splits = splits | {"val": with_inputs(splits["val"], learner.network)}
     schedule = recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
     epochs = config.warm_up_epochs + config.meta_epochs
@@ -227,6 +231,20 @@ def _load(
     return splits
 
 
+def _tasks_from(
+    classes: ImageClasses, learner: TaskLearner, recipe: Recipe, should_stop: Callable[[], bool]
+) -> ImageClasses:
+    """The training split as tasks take it: with a backbone, its maps of every image in each style."""
+    if learner.config.network.backbone is None:
+        return classes
+
+    def check() -> None:
+        if should_stop():
+            raise TrainingStopped
+
+    return in_styles(classes, learner.network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+
+
 def _check_same(config: TrainingConfig, recipe: Recipe, saved: dict[str, Any], run_dir: Path) -> None:
     # Options that did not exist when the checkpoint was written had their default.
     if asdict(TrainingConfig()) | saved["config"] != asdict(config):
@@ -241,10 +259,12 @@ def _keep_phi(config: TrainingConfig, recipe: Recipe, run: _Run, run_dir: Path, 
         run_folder.keep_phi(run_dir, done, run.average.phi)
 
 
-def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device: str) -> _Run:
+def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device: str, fixed: Collection[str]) -> _Run:
+    """A run before its first epoch. ``fixed``: the tensors of θ that are not trained."""
     initial = starting_parameters(model_config, config.start, config.seed, config.pretrained)
     parameters = initial.map(lambda tensor: tensor.to(device))
-    theta, alpha, phi = (list(part.values()) for part in (parameters.theta, parameters.alpha, parameters.phi))
+    theta = [value for name, value in parameters.theta.items() if name not in fixed]
+    alpha, phi = list(parameters.alpha.values()), list(parameters.phi.values())
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]
     rates = recipe.reptile if config.meta == "reptile" else recipe.maml
     # Without a rate, α keeps every bit in both stages, whatever the gradient of the size penalty.
@@ -328,13 +348,15 @@ def _finite(run: _Run, gradients: list[MetaGradient]) -> list[MetaGradient]:
 def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, warmed: float | None) -> MetaGradient:
     """The meta-gradient of the task with this seed. ``warmed``: progress of the warm-up (0..1), None after it."""
     config, recipe = source.options, source.recipe
+    generator = torch.Generator().manual_seed(seed + 1)
+    if warmed is not None and learner.config.network.backbone is not None:
+        return maml(learner, run.parameters, source.adaptation_task(seed), 0, generator)
     if warmed is not None:
         annealed_by = recipe.warm_up.annealed_by
         if config.start is not None:  # α has already been annealed
             warmed = annealed_by + (1 - annealed_by) * warmed
         return warm_up_gradient(learner, run.parameters, source.warm_up_task(seed), warmed, recipe.warm_up)
     episode, count = source.adaptation_task(seed), learner.config.task_learner.steps
-    generator = torch.Generator().manual_seed(seed + 1)
     if config.meta == "maml":
         order: Literal["first", "second"] = "first" if config.first_order else "second"
         return maml(learner, run.parameters, episode, count, generator, order)
@@ -351,7 +373,7 @@ def _apply(
         value.grad = torch.stack([gradient.gradients[name] for gradient in gradients]).mean(0)
     if not isinstance(optimizer, torch.optim.SGD):  # Reptile's differences are not clipped
         clipping, parameters = recipe.clipping, run.parameters
-        torch.nn.utils.clip_grad_norm_(parameters.theta.values(), clipping.theta)
+        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clipping.theta)  # what is trained of θ
         torch.nn.utils.clip_grad_norm_(parameters.phi.values(), clipping.phi)
         log_rates = (parameters.theta_log_rates, parameters.alpha_log_rates)
         torch.nn.utils.clip_grad_norm_(log_rates, clipping.log_rates)

@@ -16,7 +16,8 @@ from lamanas_core.recipe import Recipe
 class TaskSource:
     """Samples the tasks of a run from ``classes``, the training split.
 
-    The images of its episodes are float in 0..1, on ``device``.
+    The images of its episodes are float in 0..1, on ``device``; for a network with a backbone, ``classes`` has inputs
+    in several styles in place of images, and episodes have those of one style.
     """
 
     options: TrainingConfig
@@ -31,6 +32,8 @@ class TaskSource:
         It is smaller for larger feature maps, so that tasks need about the same memory.
         """
         tasks, network = self.recipe.tasks, self.config.network
+        if network.backbone is not None:
+            return tasks.warm_up_images
         side = -(-network.image.size // network.stem_stride)
         fewest = 2 * sum(tasks.pairs[-1])
         return min(tasks.warm_up_images, max(tasks.warm_up_images * tasks.positions // side**2, fewest))
@@ -70,7 +73,17 @@ class TaskSource:
         within = chance(tasks.adaptation_within_group, generator)
         uneven = chance(tasks.adaptation_uneven, generator)
         episode = self._sampled((ways, shots, tasks.queries), generator, within_group=within, uneven=uneven)
-        return self._restyled(episode, generator) if chance(tasks.restyled, generator) else episode
+        restyle = chance(tasks.restyled, generator)
+        if self.config.network.backbone is not None:
+            return self._in_style(episode, restyle, generator)
+        return self._restyled(episode, generator) if restyle else episode
+
+    def _in_style(self, episode: Episode, restyle: bool, generator: torch.Generator) -> Episode:
+        """The inputs of the network, float (n, m), in one of the styles that were computed; see ``in_styles``."""
+        styles = episode.support.shape[1]
+        style = int(torch.randint(1, styles, (), generator=generator)) if restyle and styles > 1 else 0
+        support, queries = (part[:, style].float() for part in (episode.support, episode.queries))
+        return replace(episode, support=support, queries=queries)
 
     def _restyled(self, episode: Episode, generator: torch.Generator) -> Episode:
         spec, n = self.config.network.image, len(episode.support)
@@ -83,7 +96,7 @@ class TaskSource:
     def _sampled(
         self, shape: tuple[int, int, int], generator: torch.Generator, *, within_group: bool, uneven: bool = False
     ) -> Episode:
-        """An episode with random affine transformations. ``shape``: ways, shots and queries per class.
+        """An episode, with random affine transformations unless it has maps. ``shape``: ways, shots, queries per class.
 
         ``within_group``: all classes are from one alphabet, if the data has alphabets, and fewer than ``ways`` if it
         has fewer; with ``rotations`` the whole episode is then rotated, instead of rotations counting as classes.
@@ -105,10 +118,12 @@ class TaskSource:
         )
         turns = int(torch.randint(4, (), generator=generator)) if within and rotations else 0
         spec = self.config.network.image
-        support, query = (
-            random_affine(to_float(torch.rot90(part, turns, (2, 3))), spec, self.recipe.affine, generator)
-            for part in (episode.support, episode.queries)
-        )
+        support, query = episode.support, episode.queries
+        if self.config.network.backbone is None:
+            support, query = (
+                random_affine(to_float(torch.rot90(part, turns, (2, 3))), spec, self.recipe.affine, generator)
+                for part in (support, query)
+            )
         return Episode(
             support.to(self.device),
             episode.support_labels.to(self.device),

@@ -19,7 +19,7 @@ from tests.learning.brief_training import brief_recipe
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What ``lamanas train`` leaves of preset ``rgb84`` after a step of warm-up and one of meta-training."""
     write_folders(tmp_path / "colours", classes=6, images=3, seed=0, colour=True)
-    monkeypatch.setattr(training, "RECIPE", brief_recipe(steps=1))
+    monkeypatch.setattr(training, "recipe_for", lambda preset: brief_recipe(steps=1))
     few = ["--warm-up-epochs", "1", "--meta-epochs", "1", "--meta-batch", "1", "--ways", "2", "--shots", "1"]
     data, folder = tmp_path / "colours", tmp_path / "run"
     assert main(["train", "--data", str(data), "--run", str(folder), "--preset", "rgb84", *few]) == 0

@@ -8,7 +8,6 @@ import torch
 
 from lamanas_core.adapt.adapted import Adapted, adapt
 from lamanas_core.artifact import Classifier
-from lamanas_core.data.episodes import to_float
 from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import glyph_support
 
@@ -59,5 +58,5 @@ def result(model: MetaModel, name: str) -> Result:
     }
     logits = Classifier.from_bytes(adapted.artifact).logits(images[is_query])
     with torch.no_grad():
-        network = adapted.network.logits(to_float(torch.from_numpy(images[is_query]))).numpy()
+        network = adapted.network.logits(torch.from_numpy(images[is_query])).numpy()
     return Result(summary, logits, network)

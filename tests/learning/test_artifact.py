@@ -19,7 +19,7 @@ from lamanas_core.data.episodes import to_float
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.meta_model import MetaModel, MetaModelError, shipped
-from lamanas_core.search.network import pooled
+from lamanas_core.search.supernet import pooled
 from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE, glyph_support
 
@@ -48,7 +48,7 @@ def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: Me
         network = finish(model.learner, after, images, targets, ways)
         queries, _ = glyph_support(3, [1, 1, 1], seed=1000 + episode)
         with torch.no_grad():
-            expected = network.logits(to_float(torch.from_numpy(queries))).numpy()
+            expected = network.logits(torch.from_numpy(queries)).numpy()
         actual = Classifier.from_bytes(run(model, support, labels, k).artifact).logits(queries)
         assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-4
 
@@ -71,7 +71,7 @@ def test_the_artifact_pools_as_the_network_does(size: int, pool_to: int) -> None
     support, queries = (rng.integers(0, 256, (6, 1, size, size), dtype=np.uint8) for _ in range(2))
     adapted = run(untrained, support, np.arange(6) % 3, 0)
     with torch.no_grad():
-        expected = adapted.network.logits(to_float(torch.from_numpy(queries))).numpy()
+        expected = adapted.network.logits(torch.from_numpy(queries)).numpy()
     actual = Classifier.from_bytes(adapted.artifact).logits(queries)
     assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-5
 

@@ -14,7 +14,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration, Config, Novelty
-from lamanas_core.data.episodes import out_of_class, to_float, with_out_of_class
+from lamanas_core.data.episodes import out_of_class, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads.prototypes import FittedPrototypes
 from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty
@@ -145,7 +145,7 @@ def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty(
     head = adapted.network.head
     assert isinstance(head, FittedPrototypes)
     with torch.no_grad():
-        distance = head.log_distance(adapted.network.embed(queries.float() / 255), novelty.spread)
+        distance = head.log_distance(adapted.network.embed(queries), novelty.spread)
     expected = torch.sigmoid(novelty.slope * (distance - novelty.centre)).numpy()
     answers = Classifier.from_bytes(adapted.artifact).answers(queries.numpy())
     assert answers.novelty is not None
@@ -179,7 +179,7 @@ def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
     found = []
     for number, (episode, _) in enumerate(with_out_of_class(classes, 5, RECIPE.shots, RECIPE.queries, 4, seed=0)):
         network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
-        found.append(F.cross_entropy(network.logits(to_float(episode.queries)), episode.query_labels))
+        found.append(F.cross_entropy(network.logits(episode.queries), episode.query_labels))
     return float(torch.stack(found).mean())
 
 

@@ -154,7 +154,7 @@ def test_the_inner_steps_move_the_prior_and_the_artifact_equals_the_network() ->
     answers = Classifier.from_bytes(adapted.artifact).answers(queries)
     with torch.no_grad():
         network = adapted.network
-        features = network.embed(to_float(torch.from_numpy(queries)))
+        features = network.embed(torch.from_numpy(queries))
         expected = network.head.logits(features).softmax(1)
         distance = network.head.log_distance(features, 0.4)  # type: ignore[attr-defined]
     np.testing.assert_allclose(answers.probabilities, expected.numpy(), atol=1e-4)

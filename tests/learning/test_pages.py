@@ -28,7 +28,7 @@ def test_the_commands_of_the_pages_run_in_order(
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
-    monkeypatch.setattr(training, "RECIPE", brief_recipe(validate=False))
+    monkeypatch.setattr(training, "recipe_for", lambda preset: brief_recipe(validate=False))
     for command in [*commands("training-on-your-data.md"), *commands("plots.md")]:
         if command[0] == "torchrun":
             # Its training is run here in a single process; other tests run several.

@@ -22,7 +22,8 @@ from lamanas_core.meta.gradient import query_logits
 from lamanas_core.meta.maml import maml
 from lamanas_core.meta.reptile import proxy_value, reptile
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.search.alpha import EdgeWeights, drop_paths
+from lamanas_core.search.alpha import drop_paths
+from lamanas_core.search.mixing import EdgeWeights
 from lamanas_core.search.normalisation import ALL_ROWS
 from lamanas_core.search.operations import OPERATIONS
 from lamanas_core.search.stems import IMAGENET_DEVIATION, IMAGENET_MEAN, RESNET_NAMES, ResNetStem, load_pretrained
@@ -359,5 +360,5 @@ def check_artifact(config: Config) -> None:
     adapted = adapt(model, support, labels, list("abc"), steps=1, seed=0, device="cpu", on_step=lambda *_: None)
     queries = rng.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
     answers = Classifier.from_bytes(adapted.artifact).logits(queries)
-    expected = adapted.network.logits(torch.from_numpy(queries).float() / 255).detach().numpy()
+    expected = adapted.network.logits(torch.from_numpy(queries)).detach().numpy()
     assert np.abs(answers - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())

@@ -20,10 +20,10 @@ from lamanas_core.heads.registry import HEADS, make_head
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
-from lamanas_core.search.network import Network
 from lamanas_core.search.normalisation import Batch, Folded, Normalisation, PartMoments
 from lamanas_core.search.operations import OPERATIONS, CellState, Operation, PointwiseConvolution, operation_type
 from lamanas_core.search.stems import PIXEL_RANGE, STEMS, Stem, make_stem
+from lamanas_core.search.supernet import CellNetwork
 from tests.learning.brief_training import brief, trained
 from tests.learning.helpers import MINIATURE
 
@@ -157,7 +157,7 @@ def test_a_toy_part_is_trained_adapted_pruned_counted_and_exported(config: Confi
     assert adapted.parameters_kept <= adapted.parameters_total - sum(theta[name].numel() for name in dropped)
     queries = rng.integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
     answers = Classifier.from_bytes(adapted.artifact).logits(queries)
-    expected = adapted.network.logits(torch.from_numpy(queries).float() / 255).detach().numpy()
+    expected = adapted.network.logits(torch.from_numpy(queries)).detach().numpy()
     assert np.abs(answers - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
 
 
@@ -172,7 +172,7 @@ def test_a_toy_head_sets_the_maximum_number_of_classes(monkeypatch: pytest.Monke
 
 def test_a_frozen_stem_is_part_of_the_network_and_not_of_theta(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STEMS, "fixed", Fixed)
-    network = Network(TOYS["stem"])
+    network = CellNetwork(TOYS["stem"])
     theta = network.initial_theta(torch.Generator())
     costs = network.operation_costs.values()
     assert network.fixed_cost + sum(int(cost.sum()) for cost in costs) == sum(v.numel() for v in theta.values())

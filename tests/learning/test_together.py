@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from lamanas_core.adapt.adapted import finish
-from lamanas_core.adapt.inner import Mixing, TaskLearner, steps
+from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.adapt.together import steps_together
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import to_float
 from lamanas_core.meta_model import MetaModel, shipped
-from lamanas_core.search.alpha import genotype
+from lamanas_core.search.mixing import Mixing
 from lamanas_core.search.normalisation import Batch
 from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, glyph_support
 from tests.learning.test_paper import SMALL, with_loss
@@ -68,7 +68,7 @@ def test_the_shipped_model_adapts_episodes_together_as_alone_in_float32() -> Non
         expected = alone(model.learner, model.parameters, support[number], labels[number], 1)
         (step,) = steps(model.learner, model.parameters, support[number], labels[number], WAYS, 1)
         torch.testing.assert_close(losses[0, number], step.loss, rtol=0, atol=1e-5)
-        assert genotype(got.alpha, model.config.network) is not None
+        assert model.learner.network.genotype(got.alpha) is not None
         logits = [
             finish(model.learner, one, support[number], labels[number], WAYS).logits(support[number])
             for one in (got, expected)

@@ -34,7 +34,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """``lamanas train`` on a few glyphs, with a checkpoint after each epoch and without any actual training."""
     write_folders(tmp_path / "data", classes=8, images=3, seed=0)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
-    monkeypatch.setattr(training, "RECIPE", brief_recipe())
+    monkeypatch.setattr(training, "recipe_for", lambda preset: brief_recipe())
     monkeypatch.setattr(training, "_epoch", lambda *arguments: 0.0)
     monkeypatch.setattr(training, "_validate", lambda *arguments: 0.5)
     monkeypatch.setattr(training, "calibrated", lambda model, *arguments: model)
@@ -162,7 +162,7 @@ def test_a_linear_head_is_trained_for_the_ways_of_the_command(
     assert config.network.ways == 20
     monkeypatch.undo()  # the training is not replaced
     monkeypatch.setitem(PRESETS, "tiny", config)
-    monkeypatch.setattr(training, "RECIPE", brief_recipe())
+    monkeypatch.setattr(training, "recipe_for", lambda preset: brief_recipe())
     assert train("--meta-epochs", "1") == 0
     model = read(tmp_path / "run")
     assert model.config.network.ways == model.learner.head.classes() == len(model.parameters.theta["head.weight"]) == 2

@@ -37,7 +37,7 @@ def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     recipe = brief_recipe(STEPS_PER_EPOCH, validate=False, save_every=2)
-    monkeypatch.setattr(training, "RECIPE", recipe)
+    monkeypatch.setattr(training, "recipe_for", lambda preset: recipe)
     monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
     yield
     torch.set_num_threads(threads)

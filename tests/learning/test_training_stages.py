@@ -199,7 +199,7 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 @pytest.mark.parametrize("stage", ["warm_up", "meta"])
 def test_large_gradients_are_clipped_and_small_ones_are_not(stage: str) -> None:
     with miniature():
-        run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu")
+        run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu", ())
     optimizer = run.warm_up if stage == "warm_up" else run.meta
     parameters = run.parameters
     rates = [parameters.theta_log_rates, parameters.alpha_log_rates]

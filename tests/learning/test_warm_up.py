@@ -11,7 +11,8 @@ from lamanas_core.data.episodes import Episode
 from lamanas_core.meta.warm_up import size, temperature, warm_up_gradient
 from lamanas_core.recipe import WarmUp
 from lamanas_core.search.alpha import cell_weights
-from lamanas_core.search.network import Network
+from lamanas_core.search.mixing import Mixing
+from lamanas_core.search.supernet import CellNetwork
 from tests.learning.helpers import MINIATURE, float64_episode, float64_learner, operations_in, with_shares
 
 NETWORK, RECIPE = MINIATURE.network, WarmUp()
@@ -32,8 +33,8 @@ def blank() -> Episode:
 
 
 def size_of(parameters: Parameters, done: float) -> float:
-    weights = cell_weights(parameters.alpha, NETWORK, temperature=temperature(done, RECIPE), threshold=RECIPE.threshold)
-    return float(size(Network(NETWORK), weights, RECIPE))
+    weights = cell_weights(parameters.alpha, NETWORK, Mixing(temperature(done, RECIPE), RECIPE.threshold))
+    return float(size(CellNetwork(NETWORK), weights, RECIPE))
 
 
 def after_a_step(learner: TaskLearner, parameters: Parameters, done: float) -> Parameters:

@@ -13,7 +13,7 @@ AREAS: Mapping[str, tuple[str, ...]] = {
         "lamanas_core/[!_]*.py",
         *(
             f"lamanas_core/{part}/**/*.py"
-            for part in ("adapt", "data", "heads", "losses", "measure", "meta", "search", "train")
+            for part in ("adapt", "backbones", "data", "heads", "losses", "measure", "meta", "search", "train")
         ),
     ),
     "app": ("app/store/**/*.py", "app/images/**/*.py", "app/inference/**/*.py", "app/queue.py"),
@@ -56,6 +56,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
     "lamanas_core/adapt/together.py": "learning/together",
     "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
+    "lamanas_core/backbones/": "learning/taps learning/lite0",
     "lamanas_core/config.py": (
         "goldens/documents learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
     ),
@@ -111,7 +112,7 @@ TABLE: Mapping[str, str] = {
         "learning/architecture learning/steps learning/together learning/plots learning/paper learning/artifact"
     ),
     "lamanas_core/search/batch_norm.py": "learning/batch_norm learning/artifact learning/paper",
-    "lamanas_core/search/network.py": (
+    "lamanas_core/search/supernet.py": (
         "learning/architecture learning/operations learning/registries goldens/goldens learning/artifact"
     ),
     "lamanas_core/search/normalisation.py": "learning/gradients learning/artifact learning/together learning/paper",
@@ -121,6 +122,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/search/stems.py": (
         "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
     ),
+    "lamanas_core/search/tap_operations.py": "learning/taps",
+    "lamanas_core/search/taps.py": "learning/taps",
     "lamanas_core/train/card.py": "learning/training_splits learning/train_command learning/training_folder",
     "lamanas_core/train/checkpoint.py": (
         "learning/training_folder goldens/goldens learning/training learning/training_processes"

@@ -1,0 +1,46 @@
+"""Images as the inputs of a network with a backbone, computed once for many tasks."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lamanas_core.data.augment import restyled
+from lamanas_core.data.episodes import to_float
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.image_spec import ImageSpec
+from lamanas_core.recipe import Styles
+from lamanas_core.search.network import Network
+
+# As many images are computed at a time, for little memory beside the result.
+AT_ONCE = 32
+
+
+def with_inputs(classes: ImageClasses, network: Network) -> ImageClasses:
+    """``classes`` with the network's inputs, float16 (n, m), in place of the images if it has a backbone."""
+    if network.config.backbone is None:
+        return classes
+    return replace(
+        classes, images=torch.cat([network.inputs(part).half() for part in torch.split(classes.images, AT_ONCE)])
+    )
+
+
+def in_styles(
+    classes: ImageClasses, network: Network, recipe: Styles, count: int, seed: int, check: Callable[[], None]
+) -> ImageClasses:
+    """``classes`` with the inputs of each image in place of it: as it is, and restyled in ``count`` random styles, each
+    the same for all images; float16 (n, 1 + ``count``, m). ``check`` is called again and again.
+    """
+    spec, parts = network.config.image, []
+    for images in torch.split(classes.images, AT_ONCE):
+        check()
+        styles = [images, *(_in_style(images, spec, recipe, seed + number) for number in range(count))]
+        parts.append(torch.stack([network.inputs(one).half() for one in styles], dim=1))
+    return replace(classes, images=torch.cat(parts))
+
+
+def _in_style(images: Tensor, spec: ImageSpec, recipe: Styles, seed: int) -> Tensor:
+    """uint8 images in the style that ``seed`` draws."""
+    generator = torch.Generator().manual_seed(seed)
+    return (restyled(to_float(images), spec, recipe, generator) * 255).round().byte()

@@ -1,0 +1,205 @@
+"""The search space of the photo model: what is adapted of a pretrained backbone's last maps, and which maps count.
+
+The backbone B maps an image to maps x_1, ..., x_T, here of 14 x 14 and 7 x 7 positions. On each map a cell adds
+operations o to it, weighted by α, all of which start as 0:
+
+    x_t' = x_t + Σ_o w_{t,o} o(x_t)            w_t = softmax(α_t / τ)
+
+The features are the mean and the deviation over all positions of each x_t', and the mean of the backbone's next layer
+on the last one, relu6(H x_T' + b). Each of these blocks of numbers passes through p(v) = v / sqrt(|v| + ε), gets unit
+length, and is multiplied by its map's weight v_t, where v = (T + 1) softmax(α_in / τ). So before any step the network
+is the backbone, and α decides what of it is adapted, and which maps the head looks at.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto
+from torch import Tensor
+from torch.func import functional_call
+
+from lamanas_core.backbones.runtime import HEAD, open_backbone
+from lamanas_core.config import NetworkConfig
+from lamanas_core.genotype import ChosenOperation, Edge, Genotype
+from lamanas_core.heads.registry import make_head
+from lamanas_core.onnx_writer import OnnxWriter
+from lamanas_core.search.mixing import CellWeights, EdgeWeights, Mixing, mixed
+from lamanas_core.search.network import Network, NetworkMoments
+from lamanas_core.search.normalisation import ALL_ROWS, Batch
+from lamanas_core.search.tap_operations import TAP_OPERATIONS, TapOperation
+
+EPSILON = 1e-4
+SHORTEST = 1e-12
+# The head is fitted to the support set anyway, so that its prior hardly moves in the first trainings.
+HEAD_RATE = 0.01
+MAPS, INPUTS = "maps", "inputs"
+
+
+class TapNetwork(Network):
+    """The backbone's maps with a cell on each. Its inputs are the numbers of all maps of an image in a row (n, m).
+
+    ``inputs`` also takes what it returned, in float16 too. It has no normalisation, so that its moments are empty.
+    """
+
+    def __init__(self, config: NetworkConfig, device: str = "cpu") -> None:
+        self.config: NetworkConfig = config
+        assert config.backbone is not None
+        self.backbone = open_backbone(config.backbone)
+        self.shapes = self.backbone.shapes
+        self._head = [torch.from_numpy(self.backbone.head[name]).to(device) for name in HEAD]
+        self._operations = [
+            [_made(name, channels) for name in config.operations] for channels, _, _ in self.shapes.values()
+        ]
+        self._sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        self.fixed = frozenset(name for name, _ in self._named())
+        self.features = len(self._head[0]) + 2 * sum(channels for channels, _, _ in self.shapes.values())
+
+    def inputs(self, images: Tensor) -> Tensor:
+        if images.is_floating_point():
+            return images.float()
+        return torch.from_numpy(self.backbone.packed(images.cpu().numpy())).to(images.device)
+
+    def weights(self, alpha: Mapping[str, Tensor], mixing: Mixing) -> CellWeights:
+        """The kinds of cell are ``maps``, an edge per map, and ``inputs``, an edge per block of features. Only
+        operations are dropped.
+        """
+        operations = torch.softmax(alpha["operations"] / mixing.temperature, dim=1)
+        inputs = len(alpha["inputs"]) * torch.softmax(alpha["inputs"] / mixing.temperature, dim=0)
+        found = mixed({MAPS: (operations, torch.ones_like(operations[:, 0]))}, mixing)
+        return CellWeights({**found.kinds, INPUTS: EdgeWeights(inputs[:, None], ((0,),) * len(inputs))})
+
+    def __call__(
+        self,
+        theta: Mapping[str, Tensor],
+        weights: CellWeights,
+        inputs: Tensor,
+        moments: NetworkMoments = None,
+        batch: Batch = ALL_ROWS,
+    ) -> tuple[Tensor, NetworkMoments]:
+        maps = torch.split(inputs, self._sizes, dim=1)
+        mix, of_inputs = weights.kinds[MAPS], weights.kinds[INPUTS].weights
+        blocks = []
+        for t, (packed, shape) in enumerate(zip(maps, self.shapes.values(), strict=True)):
+            x = packed.view(len(packed), *shape)
+            terms = [mix.weights[t, o] * self._apply(theta, t, o, x) for o in mix.kept[t] if self._operations[t][o]]
+            x = sum(terms, start=x)
+            mean = x.mean((2, 3))
+            deviation = ((x - mean[:, :, None, None]).square().mean((2, 3)) + EPSILON).sqrt()
+            blocks += [of_inputs[t] * _unit(mean), of_inputs[t] * _unit(deviation)]
+        weight, bias = self._head
+        last = F.conv2d(x, weight.to(x), bias.to(x)).clamp(0, 6).mean((2, 3))
+        blocks.append(of_inputs[-1] * _unit(last))
+        return torch.cat(blocks, dim=1), ()
+
+    def _apply(self, theta: Mapping[str, Tensor], t: int, o: int, x: Tensor) -> Tensor:
+        operation = self._operations[t][o]
+        assert operation is not None
+        own = {name: theta[f"maps.{t}.{o}.{name}"] for name, _ in operation.named_parameters()}
+        result: Tensor = functional_call(operation, own, (x,), tie_weights=False)
+        return result
+
+    def first_rate(self, name: str) -> float:
+        return 1.0 if name in self.fixed else HEAD_RATE
+
+    def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """All operations at 0, and the head's own start; nothing is random."""
+        theta = {name: value.detach().clone() for name, value in self._named()}
+        layer = make_head(self.config).layer(self.features)
+        own = {} if layer is None else dict(layer.named_parameters())
+        return theta | {f"head.{name}": value.detach().clone() for name, value in own.items()}
+
+    def initial_alpha(self) -> dict[str, Tensor]:
+        """``operations``: (maps, operations); ``inputs``: (maps + 1,), the last one for the backbone's next layer."""
+        count = len(self.shapes)
+        return {"operations": torch.zeros(count, len(self.config.operations)), "inputs": torch.zeros(count + 1)}
+
+    def graph_inputs(self) -> dict[str, tuple[int, tuple[str | int, ...]]]:
+        maps = {name: (TensorProto.FLOAT, ("n", *shape)) for name, shape in self.shapes.items()}
+        head = {name: (TensorProto.FLOAT, tuple(value.shape)) for name, value in zip(HEAD, self._head, strict=True)}
+        return {**maps, **head}
+
+    def onnx(
+        self, writer: OnnxWriter, theta: Mapping[str, Tensor], weights: CellWeights, moments: NetworkMoments
+    ) -> str:
+        mix, of_inputs = weights.kinds[MAPS], weights.kinds[INPUTS].weights.flatten().tolist()
+        blocks = []
+        for t, name in enumerate(self.shapes):
+            x = name
+            terms = [
+                self._written(writer, theta, t, o, name, float(mix.weights[t, o]))
+                for o in mix.kept[t]
+                if self._operations[t][o]
+            ]
+            x = writer.sum([name, *terms])
+            mean = writer.node("GlobalAveragePool", [x])
+            off = writer.node("Sub", [x, mean])
+            variance = writer.node("GlobalAveragePool", [writer.node("Mul", [off, off])])
+            deviation = writer.node("Sqrt", [writer.node("Add", [variance, writer.number(EPSILON)])])
+            blocks += [_unit_onnx(writer, part, of_inputs[t]) for part in (mean, deviation)]
+        last = writer.node("Conv", [x, *HEAD], kernel_shape=[1, 1])
+        low, high = (writer.constant(np.array(value)) for value in (0.0, 6.0))
+        last = writer.node("GlobalAveragePool", [writer.node("Clip", [last, low, high])])
+        blocks.append(_unit_onnx(writer, last, of_inputs[-1]))
+        return writer.node("Concat", blocks, axis=1)
+
+    def _written(self, writer: OnnxWriter, theta: Mapping[str, Tensor], t: int, o: int, x: str, gain: float) -> str:
+        operation = self._operations[t][o]
+        assert operation is not None
+        fixed = copy.deepcopy(operation)
+        fixed.load_state_dict({name: theta[f"maps.{t}.{o}.{name}"] for name, _ in operation.named_parameters()})
+        return fixed.onnx(writer, x, gain)
+
+    def kept_cost(self, weights: CellWeights) -> int:
+        own = self.initial_theta(torch.Generator())
+        kept = weights.kinds[MAPS].kept
+        used = {f"maps.{t}.{o}." for t, numbers in enumerate(kept) for o in numbers}
+        return sum(
+            value.numel()
+            for name, value in own.items()
+            if not name.startswith("maps.") or any(map(name.startswith, used))
+        )
+
+    def genotype(self, alpha: Mapping[str, Tensor], threshold: float | None = None) -> Genotype:
+        """A node per map, and one for the backbone's next layer. The weight of an edge is that of its features."""
+        chosen = self.pruned(alpha, threshold)
+        mix, of_inputs = chosen.kinds[MAPS], chosen.kinds[INPUTS].weights.flatten().tolist()
+        nodes = []
+        for t, name in enumerate(self.shapes):
+            kept = [ChosenOperation(self.config.operations[o], float(mix.weights[t, o])) for o in mix.kept[t]]
+            nodes.append((Edge(name, of_inputs[t], tuple(kept)),))
+        following = ChosenOperation("skip", 1.0)
+        nodes.append((Edge(f"node{len(nodes) - 1}", of_inputs[-1], (following,)),))
+        return Genotype(tuple(nodes), ())
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        for t, operations in enumerate(self._operations):
+            for o, operation in enumerate(operations):
+                if operation is not None:
+                    for name, value in operation.named_parameters():
+                        yield f"maps.{t}.{o}.{name}", value
+
+
+def _made(name: str, channels: int) -> TapOperation | None:
+    if name not in TAP_OPERATIONS:
+        raise ValueError(f"unknown operation {name!r}; available: {', '.join(sorted(TAP_OPERATIONS))}")
+    kind = TAP_OPERATIONS[name]
+    return None if kind is None else kind(channels)
+
+
+def _unit(values: Tensor) -> Tensor:
+    """p(v) at unit length: (n, d) -> (n, d)."""
+    return F.normalize(values / (values.abs() + EPSILON).sqrt(), dim=1, eps=SHORTEST)
+
+
+def _unit_onnx(writer: OnnxWriter, values: str, gain: float) -> str:
+    """Write ``gain`` times ``_unit`` for values (n, d, 1, 1); the name of the result, (n, d)."""
+    flat = writer.node("Flatten", [values])
+    size = writer.node("Add", [writer.node("Abs", [flat]), writer.number(EPSILON)])
+    power = writer.node("Div", [flat, writer.node("Sqrt", [size])])
+    length = writer.node(
+        "Max", [writer.node("ReduceL2", [power, writer.integers(1)], keepdims=1), writer.number(1e-12)]
+    )
+    return writer.node("Mul", [writer.node("Div", [power, length]), writer.number(gain)])
