@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
@@ -16,6 +17,28 @@ def array(tensor: Tensor) -> Array:
     """The values of a float32 tensor on any device."""
     values: Array = tensor.detach().cpu().numpy()
     return values
+
+
+# Weights in 8 bits are whole multiples, up to this, of one number per output.
+LEVELS = 127
+
+
+def levels(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
+    """A weight (out, ...) in 8 bits: whole numbers in -127..127, and the scale of each output, float (out,)."""
+    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)))
+    scales = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(LEVELS)
+    return np.rint(weight / _per_output(scales, weight)).astype(np.int8), scales
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """The weight (out, ...) that a graph has which stores it in 8 bits (``OnnxWriter.in_8_bits``)."""
+    values = array(weight)
+    whole, scales = levels(values)
+    return torch.from_numpy(whole.astype(np.float32) * _per_output(scales, values)).to(weight.device)
+
+
+def _per_output(scales: Array, weight: Array) -> Array:
+    return scales.reshape(-1, *(1,) * (weight.ndim - 1))
 
 
 class OnnxWriter:
@@ -44,6 +67,11 @@ class OnnxWriter:
     def integers(self, *values: int) -> str:
         """Add an int64 constant, as operators expect axes and sizes, and return its name."""
         return self.constant(np.array(values), np.int64)
+
+    def in_8_bits(self, weight: Array) -> str:
+        """Add a weight (out, ...) that is stored in 8 bits, and return the name of the floats (see ``rounded``)."""
+        whole, scales = levels(weight)
+        return self.node("DequantizeLinear", [self.constant(whole, np.int8), self.constant(scales)], axis=0)
 
     def convolution(
         self,

@@ -88,9 +88,10 @@ def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels
 
     ``support``: its ``Network.inputs``; ``labels``: int64 (n,) in 0..``ways``-1.
     """
+    parameters = replace(parameters, theta=learner.network.stored(parameters.theta))
     features, moments = learner.embed(parameters.theta, parameters.alpha, support)
     head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
-    return AdaptedNetwork(learner, parameters, moments, features, head)
+    return AdaptedNetwork(learner, parameters, moments, features, head.stored())
 
 
 def adapt(

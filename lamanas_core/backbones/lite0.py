@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper
@@ -43,7 +42,6 @@ MAP14_STAGE = 4
 EPSILON = 1e-3
 # Pixels become (x - 127) / 128.
 MEAN, DEVIATION = 127.0, 128.0
-LEVELS = 127
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -80,7 +78,7 @@ def export(weights: Mapping[str, Tensor]) -> bytes:
             x, side = _convolution(writer, x, side, *projected, active=False, residual=residual, output=output)
             number += 1
     head, bias = _folded(weights, "_conv_head", "_bn1")
-    writer.node("Identity", [_quantised(writer, head)], output="head_weight")
+    writer.node("Identity", [writer.in_8_bits(head)], output="head_weight")
     writer.node("Identity", [writer.constant(bias)], output="head_bias")
     return _model(writer)
 
@@ -110,7 +108,7 @@ def _convolution(
     after = -(-side // stride)
     padding = max((after - 1) * stride + kernel - side, 0)
     before = padding // 2
-    stored = _quantised(writer, weight) if kernel == 1 else writer.constant(weight)
+    stored = writer.in_8_bits(weight) if kernel == 1 else writer.constant(weight)
     x = writer.node(
         "Conv",
         [x, stored, writer.constant(bias)],
@@ -125,14 +123,6 @@ def _convolution(
     if residual is not None:
         x = writer.node("Add", [residual, x], output)
     return x, after
-
-
-def _quantised(writer: OnnxWriter, weight: Array) -> str:
-    """Store ``weight`` (out, in, 1, 1) in 8 bits, and add the node that makes floats of it."""
-    scales = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), np.finfo(np.float32).tiny) / LEVELS
-    levels: npt.NDArray[np.float64] = np.rint(weight / scales[:, None, None, None])
-    inputs = [writer.constant(levels, np.int8), writer.constant(scales)]
-    return writer.node("DequantizeLinear", inputs, axis=0)
 
 
 def _model(writer: OnnxWriter) -> bytes:

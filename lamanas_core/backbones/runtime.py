@@ -55,9 +55,8 @@ class Backbone:
         return {name: part.reshape(1, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
-@cache
-def open_backbone(name: str) -> Backbone:
-    """The backbone ``name``: "<network>-<the first 12 hexadecimal digits of its file's SHA-256>".
+def backbone_file(name: str) -> bytes:
+    """The ONNX file of the backbone ``name``: "<network>-<the first 12 hexadecimal digits of the file's SHA-256>".
 
     Raises BackboneError.
     """
@@ -67,7 +66,13 @@ def open_backbone(name: str) -> Backbone:
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest()[:12] != name.rsplit("-", 1)[-1]:
         raise BackboneError(f"the file of the backbone {name!r} is damaged: install LAMANAS again")
-    session = open_session(data)
+    return data
+
+
+@cache
+def open_backbone(name: str) -> Backbone:
+    """The backbone ``name``, opened once in each process. Raises BackboneError."""
+    session = open_session(backbone_file(name))
     shapes = {output.name: tuple(output.shape[1:]) for output in session.get_outputs() if output.name not in HEAD}
     size = session.get_inputs()[0].shape[-1]
     blank = np.zeros((1, 3, size, size), np.uint8)

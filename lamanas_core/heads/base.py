@@ -7,7 +7,7 @@ support set.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,17 @@ class FittedHead:
 
     def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
         """Write the graph outputs ``logits`` and ``probabilities``, each (n, ways), for ``features`` (n, d)."""
-        inputs = [self.layer_input(writer, features), *(writer.constant(array(p)) for p in (self.weight, self.bias))]
+        inputs = [self.layer_input(writer, features), self.weight_onnx(writer), writer.constant(array(self.bias))]
         writer.node("Gemm", inputs, output="logits", transB=1)
         writer.node("Softmax", ["logits"], output="probabilities", axis=1)
+
+    def stored(self) -> Self:
+        """This head as the graph that ``onnx`` writes has it, if that stores some of it with fewer bits."""
+        return self
+
+    def weight_onnx(self, writer: OnnxWriter) -> str:
+        """Write the weight and return its name."""
+        return writer.constant(array(self.weight))
 
     def layer_input(self, writer: OnnxWriter, features: str) -> str:
         """Write what the linear layer takes, for ``features`` (n, d), and return its name: here, the features."""

@@ -15,7 +15,8 @@ size d x d is computed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from lamanas_core.heads.base import Head, LossNetwork
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.heads.prototypes import class_sizes, prototypes
 from lamanas_core.losses.invariant import LearnedLoss
-from lamanas_core.onnx_writer import OnnxWriter, array
+from lamanas_core.onnx_writer import OnnxWriter, array, rounded
 
 SHORTEST = 1e-6  # a lower bound on the length of features
 
@@ -64,6 +65,12 @@ class FittedGaussian(DistanceHead):
         z = unit_length(features, self.centre, self.log_scales)
         return 1 + self.means.square().sum(1) - 2 * z @ self.means.T
 
+    def stored(self) -> Self:
+        return replace(self, weight=rounded(self.weight), means=rounded(self.means))
+
+    def weight_onnx(self, writer: OnnxWriter) -> str:
+        return writer.in_8_bits(array(self.weight))
+
     def layer_input(self, writer: OnnxWriter, features: str) -> str:
         centred = writer.node("Sub", [features, writer.constant(array(self.centre))])
         scaled = writer.node("Mul", [centred, writer.constant(array(self.log_scales.exp()))])
@@ -71,8 +78,8 @@ class FittedGaussian(DistanceHead):
         return writer.node("Div", [scaled, writer.node("Max", [length, writer.number(SHORTEST)])], output="unit_length")
 
     def distances_onnx(self, writer: OnnxWriter, features: str) -> str:
-        constants = [writer.constant(array(value)) for value in (-2 * self.means, 1 + self.means.square().sum(1))]
-        return writer.node("Gemm", ["unit_length", *constants], transB=1)
+        offsets = writer.constant(array(1 + self.means.square().sum(1)))
+        return writer.node("Gemm", ["unit_length", writer.in_8_bits(array(self.means)), offsets], alpha=-2.0, transB=1)
 
 
 class GaussianHead(Head):

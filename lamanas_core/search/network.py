@@ -15,6 +15,7 @@ from lamanas_core.search.normalisation import ALL_ROWS, Batch
 
 # The moments of all normalisations in a forward pass; their structure is the network's own.
 NetworkMoments = Any
+Tensors = dict[str, Tensor]
 
 
 class Network(ABC):
@@ -75,6 +76,10 @@ class Network(ABC):
         self, writer: OnnxWriter, theta: Mapping[str, Tensor], weights: CellWeights, moments: NetworkMoments
     ) -> str:
         """Write the network with fixed θ, pruned to what ``weights`` keeps; the name of the features (n, d)."""
+
+    def stored(self, theta: Tensors) -> Tensors:
+        """θ as the graph that ``onnx`` writes has it, if that stores some of it with fewer bits."""
+        return theta
 
     @abstractmethod
     def kept_cost(self, weights: CellWeights) -> int:

@@ -54,7 +54,10 @@ class PointwiseMap(TapOperation):
         return F.conv2d(x, self.weight)
 
     def onnx(self, writer: OnnxWriter, x: str, gain: float) -> str:
-        return writer.convolution(x, array(self.weight), gain=gain)
+        """The weight is stored in 8 bits: it is most of what an adaptation leaves behind."""
+        weight = writer.in_8_bits(array(self.weight))
+        convolved = writer.node("Conv", [x, weight], kernel_shape=[1, 1])
+        return writer.node("Mul", [convolved, writer.number(gain)])
 
 
 class DepthwiseMap(TapOperation):

@@ -25,11 +25,11 @@ from lamanas_core.backbones.runtime import HEAD, open_backbone
 from lamanas_core.config import NetworkConfig
 from lamanas_core.genotype import ChosenOperation, Edge, Genotype
 from lamanas_core.heads.registry import make_head
-from lamanas_core.onnx_writer import OnnxWriter
+from lamanas_core.onnx_writer import OnnxWriter, rounded
 from lamanas_core.search.mixing import CellWeights, EdgeWeights, Mixing, mixed
-from lamanas_core.search.network import Network, NetworkMoments
+from lamanas_core.search.network import Network, NetworkMoments, Tensors
 from lamanas_core.search.normalisation import ALL_ROWS, Batch
-from lamanas_core.search.tap_operations import TAP_OPERATIONS, TapOperation
+from lamanas_core.search.tap_operations import TAP_OPERATIONS, PointwiseMap, TapOperation
 
 EPSILON = 1e-4
 SHORTEST = 1e-12
@@ -151,6 +151,15 @@ class TapNetwork(Network):
         fixed = copy.deepcopy(operation)
         fixed.load_state_dict({name: theta[f"maps.{t}.{o}.{name}"] for name, _ in operation.named_parameters()})
         return fixed.onnx(writer, x, gain)
+
+    def stored(self, theta: Tensors) -> Tensors:
+        pointwise = {
+            f"maps.{t}.{o}.weight"
+            for t, operations in enumerate(self._operations)
+            for o, operation in enumerate(operations)
+            if isinstance(operation, PointwiseMap)
+        }
+        return {name: rounded(value) if name in pointwise else value for name, value in theta.items()}
 
     def kept_cost(self, weights: CellWeights) -> int:
         own = self.initial_theta(torch.Generator())

@@ -11,10 +11,12 @@ from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.backbones.runtime import BackboneError, open_backbone
+from lamanas_core.backbones.joined import joined
+from lamanas_core.backbones.runtime import BackboneError
 from lamanas_core.config import PRESETS, Config
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel
+from lamanas_core.onnx_runtime import open_session
 from lamanas_core.search.mixing import Mixing
 from lamanas_core.search.tap_operations import TAP_OPERATIONS
 from lamanas_core.search.taps import TapNetwork
@@ -109,6 +111,22 @@ def test_a_classifier_answers_for_images_as_for_their_maps(inputs: Tensor) -> No
     assert np.array_equal(classifier.probabilities(images), classifier.probabilities(inputs.numpy()))
 
 
+def test_the_joined_file_needs_no_backbone_and_gives_equal_answers(inputs: Tensor) -> None:
+    model = MetaModel(moved(), {"config": PHOTOS.to_json()})
+    artifact = adapt(
+        model, inputs.numpy(), LABELS.numpy(), ["a", "b", "c"], steps=1, seed=0, device="cpu", on_step=lambda *_: None
+    ).artifact
+    whole = joined(artifact)
+    assert len(artifact) < 200_000
+    assert len(whole) < 6_000_000
+    assert "backbone" not in open_session(whole).get_modelmeta().custom_metadata_map
+    queries = photos(2, seed=3)
+    alone, service = Classifier.from_bytes(whole), Classifier.from_bytes(artifact)
+    assert (alone.classes, alone.image) == (service.classes, service.image)
+    assert np.array_equal(alone.probabilities(queries), service.probabilities(queries))
+    assert joined(whole) == whole
+
+
 def test_alpha_weighs_the_maps_and_the_operations(inputs: Tensor) -> None:
     learner, parameters = TaskLearner.build(PHOTOS), moved()
     base, _ = learner.embed(parameters.theta, parameters.alpha, inputs)
@@ -176,9 +194,7 @@ def test_the_gradient_is_that_of_finite_differences(seed: int) -> None:
     assert (at(1e-5) - at(-1e-5)) / 2e-5 == pytest.approx(slope, rel=1e-4, abs=1e-6)
 
 
-def test_an_unknown_backbone_is_named() -> None:
-    with pytest.raises(BackboneError, match="there is no backbone 'lite9-000000000000'"):
-        open_backbone("lite9-000000000000")
+def test_a_model_on_an_unknown_backbone_is_refused() -> None:
     config = PHOTOS.to_json()
     config["network"]["backbone"] = "lite9-000000000000"
     with pytest.raises(BackboneError):
