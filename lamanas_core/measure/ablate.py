@@ -11,6 +11,7 @@ from lamanas_core.adapt.adapted import adapt_to
 from lamanas_core.data.augment import restyled
 from lamanas_core.data.episodes import Episode, to_float
 from lamanas_core.data.folders import ImageClasses
+from lamanas_core.data.maps import with_inputs
 from lamanas_core.genotype import Genotype
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.evaluate import EvaluationConfig, measured_on, sampled
@@ -71,7 +72,7 @@ def ablate(
     genotypes after K steps of L_φ, ``genotype_moved``, the fraction of episodes whose genotype differs from the
     meta-model's, and ``genotype_pairs_differ`` (see ``pairs_that_differ``).
     """
-    by_name = variants(model)
+    by_name, classes = variants(model), with_inputs(classes, model.learner.network)
     accuracies: dict[str, list[float]] = {name: [] for name in by_name}
     entropies: dict[str, list[float]] = {name: [] for name in by_name}
     genotypes: list[Hashable] = []
@@ -108,9 +109,10 @@ def compare_steps(
     """
     accuracies: dict[int, list[float]] = {count: [] for count in counts}
     entropies: dict[int, list[float]] = {count: [] for count in counts}
-    episodes = sampled(classes, config)
     if restyle:
-        episodes = redrawn(episodes, model.config.network.image, config.seed)
+        episodes = redrawn(sampled(classes, config), model.config.network.image, config.seed)
+    else:
+        episodes = sampled(with_inputs(classes, model.learner.network), config)
     for number, episode in enumerate(episodes):
         for count in accuracies:
             adapted = adapt_to(model, episode, steps=count, seed=number, device=config.device)
