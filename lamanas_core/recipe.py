@@ -142,8 +142,9 @@ class Styles:
     ``slant`` the largest shear, ``contrast_power`` the range of the exponent of pixel values in 0..1, and
     ``grain_strength`` the range of the noise's standard deviation.
 
-    Photos: ``coarse``, ``coloured_light`` and ``exposure`` are probabilities; each channel is multiplied by a factor
-    from ``darkest_light`` to 1; ``exposure_power`` is the range of the exponent of pixel values.
+    Photos: ``coarse``, ``coloured_light``, ``exposure``, ``false_colours`` and ``grey`` are probabilities; each channel
+    is multiplied by a factor from ``darkest_light`` to 1; ``exposure_power`` is the range of the exponent of pixel
+    values.
     """
 
     thicker_pen: float = 0.5
@@ -161,6 +162,8 @@ class Styles:
     darkest_light: float = 0.5
     exposure: float = 0.5
     exposure_power: tuple[float, float] = (0.5, 2.0)
+    false_colours: float = 0.4
+    grey: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,8 @@ class CalibrationEpisodes:
     """The episodes of the validation split that calibration is fitted on; ``queries`` per class.
 
     ``episodes``: of each number of shots. The temperature is fitted with ``shots``, novelty with ``novelty_shots``.
-    ``called_unknown``: the fraction of the queries whose novelty exceeds the threshold.
+    ``called_unknown``: the fraction of the queries whose novelty exceeds the threshold. ``within_group``: all classes
+    of an episode are from one group, as a user's classes resemble each other.
     """
 
     episodes: int = 40
@@ -177,6 +181,7 @@ class CalibrationEpisodes:
     queries: int = 5
     novelty_shots: tuple[int, ...] = (1, 2, 5)
     called_unknown: float = 0.05
+    within_group: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,14 +207,21 @@ class Recipe:
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Recipe":
         """The inverse of ``to_json``. Raises TypeError for unknown and missing names."""
-        # In cards of earlier models the warm-up's threshold is the network's ``train_threshold``, which was 0.01.
-        warm_up = {"threshold": 0.01} | document.get("warm_up", {})
-        # They were calibrated before there was a threshold of novelty; the defaults apply if they are calibrated again.
-        default = CalibrationEpisodes()
-        since = {"novelty_shots": default.novelty_shots, "called_unknown": default.called_unknown}
-        calibration = since | document.get("calibration", {})
-        tasks = {"cached_styles": Tasks().cached_styles} | document.get("tasks", {})
-        return _part(cls(), document | {"warm_up": warm_up, "calibration": calibration, "tasks": tasks})  # type: ignore[no-any-return]
+        # What cards of earlier models lack. Their warm-up's threshold is the network's ``train_threshold``, which was
+        # 0.01; the other defaults apply if they are trained or calibrated again.
+        default = cls()
+        since: dict[str, dict[str, Any]] = {
+            "warm_up": {"threshold": 0.01},
+            "calibration": _defaults(default.calibration, "novelty_shots", "called_unknown", "within_group"),
+            "tasks": _defaults(default.tasks, "cached_styles"),
+            "styles": _defaults(default.styles, "false_colours", "grey"),
+        }
+        parts = {name: fields | document.get(name, {}) for name, fields in since.items()}
+        return _part(default, document | parts)  # type: ignore[no-any-return]
+
+
+def _defaults(part: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in names}
 
 
 # Photos: all classes of a task are from one set, and K steps start from the backbone, of which the warm-up trains the
@@ -218,6 +230,7 @@ _PHOTOS = Recipe(
     warm_up=WarmUp(theta_weight_decay=0.0, average_decay=0.98),
     maml=Maml(theta_rate=3e-4, alpha_rate=3e-3, phi_rate=3e-3, log_rates_rate=5e-2),
     tasks=Tasks(adaptation_within_group=1.0, most_ways=12, queries=4, restyled=0.5),
+    calibration=CalibrationEpisodes(ways=5, within_group=True),
 )
 
 

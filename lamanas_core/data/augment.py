@@ -59,7 +59,9 @@ def _redrawn(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tens
 
 
 def _retaken(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tensor:
-    """Each with its own probability: a low resolution, a coloured (and darker) light, a different exposure."""
+    """Each with its own probability: a low resolution, a coloured (and darker) light, a different exposure, false
+    colours as of other kinds of camera (channels in another order, some of them inverted), and shades of grey.
+    """
     if chance(recipe.coarse, generator):
         images = _coarse(images, recipe, generator)
     if chance(recipe.coloured_light, generator):
@@ -67,6 +69,13 @@ def _retaken(images: Tensor, recipe: Styles, generator: torch.Generator) -> Tens
         images = images * (recipe.darkest_light + span * torch.rand(images.shape[1], 1, 1, generator=generator))
     if chance(recipe.exposure, generator):
         images = images.clamp(0, 1) ** _uniform(*recipe.exposure_power, generator)
+    if chance(recipe.false_colours, generator):
+        channels = images.shape[1]
+        inverted = torch.rand(channels, 1, 1, generator=generator) < 0.5
+        images = images[:, torch.randperm(channels, generator=generator)]
+        images = torch.where(inverted, 1 - images, images)
+    if chance(recipe.grey, generator):
+        images = images.mean(1, keepdim=True).expand_as(images)
     return images.clamp(0, 1)
 
 

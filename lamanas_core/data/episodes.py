@@ -89,16 +89,36 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def with_out_of_class(
-    classes: ImageClasses, ways: int, shots: int, queries: int, episodes: int, seed: int
+    classes: ImageClasses,
+    ways: int,
+    shots: int,
+    queries: int,
+    episodes: int,
+    seed: int,
+    *,
+    within_group: bool = False,
 ) -> Iterator[tuple[Episode, Tensor]]:
-    """``episodes`` episodes from ``seed``, each with as many out-of-class images, uint8 (n, c, h, w), as queries."""
+    """``episodes`` episodes from ``seed``, each with as many out-of-class images, uint8 (n, c, h, w), as queries.
+
+    ``within_group``: see ``sample_episode``; groups may have fewer classes, but need two.
+    """
     generator = torch.Generator().manual_seed(seed)
     for _ in range(episodes):
-        episode = sample_episode(classes, ways, shots, queries, generator)
-        yield episode, out_of_class(classes, episode, len(episode.queries), generator)
+        episode = sample_episode(
+            classes, ways, shots, queries, generator, within_group=within_group, fewer_ways=within_group
+        )
+        yield episode, out_of_class(classes, episode, len(episode.queries), generator, within_group=within_group)
 
 
-def out_of_class(classes: ImageClasses, episode: Episode, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` images, uint8 (count, c, h, w), of classes that are not in ``episode``, drawn with replacement."""
-    outside = torch.cat([members for i, members in enumerate(classes.members) if i not in episode.classes])
+def out_of_class(
+    classes: ImageClasses, episode: Episode, count: int, generator: torch.Generator, *, within_group: bool = False
+) -> Tensor:
+    """``count`` images, uint8 (count, c, h, w), of classes that are not in ``episode``, drawn with replacement.
+
+    ``within_group``: of the groups of its classes if these have others, whose images are harder to tell from its own.
+    """
+    others = [i for i in range(len(classes)) if i not in episode.classes]
+    groups = {classes.groups[i] for i in episode.classes}
+    alike = [i for i in others if classes.groups[i] in groups] if within_group else []
+    outside = torch.cat([classes.members[i] for i in alike or others])
     return classes.images[outside[torch.randint(len(outside), (count,), generator=generator)]]

@@ -1,5 +1,6 @@
 """Images as the inputs of a network with a backbone, computed once for many tasks."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -32,12 +33,20 @@ def in_styles(
     """``classes`` with the inputs of each image in place of it: as it is, and restyled in ``count`` random styles, each
     the same for all images; float16 (n, 1 + ``count``, m). ``check`` is called again and again.
     """
-    spec, parts = network.config.image, []
+    spec, parts = network.config.image, list[Tensor]()
+    visible = (seed for seed in itertools.count(seed) if _changes(spec, recipe, seed))
+    seeds = list(itertools.islice(visible, count))
     for images in torch.split(classes.images, AT_ONCE):
         check()
-        styles = [images, *(_in_style(images, spec, recipe, seed + number) for number in range(count))]
+        styles = [images, *(_in_style(images, spec, recipe, seed) for seed in seeds)]
         parts.append(torch.stack([network.inputs(one).half() for one in styles], dim=1))
     return replace(classes, images=torch.cat(parts))
+
+
+def _changes(spec: ImageSpec, recipe: Styles, seed: int) -> bool:
+    """Whether the style that ``seed`` draws changes images at all; in many, no change happens to be chosen."""
+    ramp = torch.linspace(0, 255, spec.channels * spec.size**2).view(1, *spec.shape).byte()
+    return not torch.equal(_in_style(ramp, spec, recipe, seed), ramp)
 
 
 def _in_style(images: Tensor, spec: ImageSpec, recipe: Styles, seed: int) -> Tensor:

@@ -37,7 +37,9 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
     """The temperature is fitted to episodes of ``recipe.shots`` shots, novelty to those of ``recipe.novelty_shots``."""
     logits, labels, known, novel = [], [], [], []
     for shots in sorted({recipe.shots, *recipe.novelty_shots}):
-        drawn = with_out_of_class(classes, recipe.ways, shots, recipe.queries, recipe.episodes, seed)
+        drawn = with_out_of_class(
+            classes, recipe.ways, shots, recipe.queries, recipe.episodes, seed, within_group=recipe.within_group
+        )
         for number, (episode, foreign) in enumerate(drawn):
             network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
             with torch.no_grad():

@@ -1,0 +1,115 @@
+"""Training of the photo model on a folder of photos: what is trained, in which styles, and that it can be resumed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.config import PRESETS, TrainingConfig
+from lamanas_core.data.folders import load_all
+from lamanas_core.data.maps import in_styles, with_inputs
+from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
+from lamanas_core.meta_model import MetaModel, read, write
+from lamanas_core.recipe import Recipe, Styles, recipe_for
+from lamanas_core.search.registry import make_network
+from lamanas_core.train.loop import TrainingStopped, train
+from lamanas_core.train.tasks import TaskSource
+from tests.learning.brief_training import brief_recipe
+
+PHOTOS = PRESETS["photos"]
+BRIEF = brief_recipe(steps=1)
+
+
+def write_photos(folder: Path, classes: int, images: int) -> Path:
+    """Class folders of smooth noise around a colour per class."""
+    generator = torch.Generator().manual_seed(0)
+    for label in range(classes):
+        own = torch.rand(3, 4, 4, generator=generator)
+        for number in range(images):
+            colours = (0.7 * own + 0.3 * torch.rand(3, 4, 4, generator=generator)) * 255
+            path = folder / f"class {label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(colours.byte().permute(1, 2, 0).numpy()).resize((64, 64)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), classes=20, images=3)
+
+
+def recipe() -> Recipe:
+    photos = recipe_for("photos")
+    tasks = replace(photos.tasks, cached_styles=1)
+    return replace(photos, schedule=BRIEF.schedule, calibration=BRIEF.calibration, tasks=tasks)
+
+
+def trained(data: Path, run: Path, should_stop: Callable[[], bool] = lambda: False) -> MetaModel:
+    options = {"preset": "photos", "warm_up_epochs": 1, "meta_epochs": 2, "meta_batch": 2, "shots": 2}
+    return train(
+        TrainingConfig.from_request(options),
+        data,
+        run,
+        device="cpu",
+        on_progress=lambda progress: None,
+        should_stop=should_stop,
+        recipe=recipe(),
+    )
+
+
+def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(data: Path, tmp_path: Path) -> None:
+    whole = trained(data, tmp_path / "whole")
+    remaining = iter(range(5))
+    with pytest.raises(TrainingStopped):
+        trained(data, tmp_path / "stopped", lambda: next(remaining, None) is None)
+    resumed = trained(data, tmp_path / "stopped")
+    assert resumed.to_bytes() == whole.to_bytes()
+
+    theta, parameters = whole.parameters.theta, whole.parameters
+    assert all(not value.any() for name, value in theta.items() if name.startswith("maps."))
+    assert theta["head.centre"].any()
+    assert theta["head.log_scales"].any()
+    assert parameters.theta_log_rates.std(0).max() > 0  # each step has its own sizes
+    assert not torch.equal(parameters.alpha["inputs"], torch.zeros(3))
+    assert whole.config.calibration.temperature != 1.0
+    write(whole, tmp_path / "model")
+    assert read(tmp_path / "model").version == whole.version
+
+
+def test_a_model_is_evaluated_on_maps_as_on_images(data: Path) -> None:
+    network = make_network(PHOTOS.network)
+    model = MetaModel(initial_parameters(PHOTOS, 0), {"config": PHOTOS.to_json()})
+    classes = load_all(data, PHOTOS.network.image)
+    config = EvaluationConfig(ways=3, shots=2, queries=2, episodes=2)
+    of_images = evaluate(model, classes, config, lambda number: None)
+    of_maps = evaluate(model, with_inputs(classes, network), config, lambda number: None)
+    assert of_images.accuracies == of_maps.accuracies
+    assert of_images.accuracy > 0.8
+
+
+def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Path) -> None:
+    network = make_network(PHOTOS.network)
+    classes = load_all(data, PHOTOS.network.image)
+    computed = in_styles(classes, network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
+    assert computed.images.shape == (60, 3, 37632)
+    assert torch.equal(computed.images[:, 0], with_inputs(classes, network).images)
+    assert not torch.equal(computed.images[:, 1], computed.images[:, 2])
+    # The same style for all images, however many are computed at a time.
+    few = in_styles(
+        replace(classes, images=classes.images[:2]), network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None
+    )
+    assert torch.equal(few.images, computed.images[:2])
+
+    config = TrainingConfig.from_request({"preset": "photos"})
+    source = TaskSource(config, config.model_config(), recipe_for("photos"), computed, "cpu")
+    found = set()
+    for seed in range(12):
+        episode = source.adaptation_task(seed)
+        rows = {row for image in episode.support for row in range(3) if (computed.images[:, row] == image).all(1).any()}
+        assert len(rows) == 1
+        found |= rows
+    assert found == {0, 1, 2}
