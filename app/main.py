@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from app import openapi
 from app.http import problems
 from app.http.limits import BytesInFlight
-from app.http.middleware import SecurityHeaders, SizeLimits, UnexpectedErrors
+from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, UnexpectedErrors
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
 from app.routes import episodes, models, pages, predict, session, system, training
@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # replaced by /docs in routes/pages.py: FastAPI's pages load scripts from another host
         redoc_url=None,
+        redirect_slashes=False,  # see app/http/problems.py: FastAPI's redirect leads past a proxy
         telemetry={"tracing": False, "metrics": False, "logs": False},  # see app/telemetry
     )
     # Added to the app itself, as its first routes: an included router would be searched twice for each request.
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.
+    app.add_middleware(HeadRequests)
     app.add_middleware(UnexpectedErrors)
     in_flight = BytesInFlight(settings.max_bytes_in_flight)
     app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -118,6 +119,31 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+class HeadRequests:
+    """Answers HEAD as GET: the server sends the headers of the response and drops its body. A stream ends at once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        as_get = {**scope, "method": "GET"}
+        with anyio.CancelScope() as answer:
+
+            async def without_rest(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    # What the router found, for logs and metrics; the method stays HEAD for them and the server.
+                    scope.update(as_get, method="HEAD")
+                if message.get("more_body"):
+                    message["more_body"] = False
+                    answer.cancel()
+                await send(message)
+
+            await self.app(as_get, receive, without_rest)
 
 
 class UnexpectedErrors:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
+from starlette.routing import Match, compile_path
 
 from app.store.errors import (
     REFUSING,
@@ -127,8 +128,10 @@ def install(app: FastAPI) -> None:
     """Turns every error response, including those of FastAPI itself, into a problem."""
 
     @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> Response:
         if not isinstance(error, Problem):
+            if error.status_code == 404 and (elsewhere := _without_slash(request)):
+                return RedirectResponse(elsewhere)
             kind = HTTP_ERROR.get(error.status_code, ProblemType("http-error", error.status_code, "Refused"))
             detail = {
                 404: f"no route matches {request.url.path}",
@@ -150,15 +153,29 @@ def install(app: FastAPI) -> None:
     _install_overload(app)
 
 
+def _without_slash(request: Request) -> str | None:
+    """The URL without the slash at its end, if there is a route for it.
+
+    It is relative: behind a proxy, the app knows neither the scheme nor the prefix of the URL that was asked for.
+    """
+    path = request.scope["path"]
+    shorter = dict(request.scope) | {"path": path.removesuffix("/")}
+    if not path.endswith("/") or all(route.matches(shorter)[0] is Match.NONE for route in request.app.router.routes):
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"../{quote(shorter['path'].rpartition('/')[2], safe='')}{query}"
+
+
 def _methods(request: Request) -> list[str]:
     """All methods of the path. (The router itself names only those of the first route that matches.)"""
     described = request.app.openapi()["paths"].items()
-    return sorted(
+    methods = {
         method.upper()
         for path, methods in described
         if compile_path(path)[0].match(request.url.path)
         for method in methods
-    )
+    }
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _install_refusal(app: FastAPI, refusal: type[Exception], kind: ProblemType, field: str | None = None) -> None:

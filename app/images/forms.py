@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import unquote
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -28,6 +29,7 @@ from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -124,7 +126,7 @@ async def read_queries(request: Request, settings: Settings) -> tuple[str, list[
 
 
 def of_base64(images: Sequence[str], field: str, settings: Settings) -> list[ImageFile]:
-    """Files of base64 or base64url text, padded or not. Raises Problem."""
+    """Files of base64 or base64url text, padded or not, wrapped or not, or of ``data:`` URLs. Raises Problem."""
     check_number(len(images), field, settings)
     return [_of_base64(text, f"{field}[{number}]") for number, text in enumerate(images)]
 
@@ -195,11 +197,20 @@ def require(request: Request, *media_types: str) -> str:
 
 
 def _of_base64(text: str, where: str) -> ImageFile:
+    if not BASE64.fullmatch(text):
+        text = _unwrapped(text)
     digits = text.rstrip("=")
     if not BASE64.fullmatch(text) or len(digits) % 4 == 1:
         raise Problem(INVALID_BASE64, f"{where}: not base64", image=where)
     padded = digits + "=" * (-len(digits) % 4)
     return ImageFile(base64.b64decode(padded.encode(), altchars=b"-_"), where)  # '+' and '/' are accepted, too
+
+
+def _unwrapped(text: str) -> str:
+    """The digits alone: no line breaks, and no start of a ``data:`` URL, whose digits may be escaped (RFC 2397)."""
+    if start := DATA_URL.match(text):
+        text = unquote(text[start.end() :])
+    return "".join(text.split())
 
 
 # ---------------------------------------------------------------------- multipart/form-data

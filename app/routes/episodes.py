@@ -51,7 +51,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 READY = "Ready within the time that `Prefer: wait=N` allows"
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "URL of the episode"}}
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "URL of the episode, relative to the request's"}}
 
 
 @router.post(
@@ -79,20 +79,24 @@ async def create(
 ) -> Episode:
     support = await read_support(request, services.settings)
     record, created = await _store(services, key, support, idempotency_key)
-    return await respond(services, response, record, created=created, prefer=prefer)
+    location = f"episodes/{record.id}"
+    return await respond(services, response, record, location, created=created, prefer=prefer)
 
 
 async def respond(
-    services: Services, response: Response, record: EpisodeRecord, *, created: bool, prefer: str | None
+    services: Services, response: Response, record: EpisodeRecord, location: str, *, created: bool, prefer: str | None
 ) -> Episode:
-    """The response for a created episode: at once, or when it has finished if ``prefer`` asks to wait."""
+    """The response for a created episode: at once, or when it has finished if ``prefer`` asks to wait.
+
+    ``location``: its URL relative to the request's, which a proxy may have changed.
+    """
     seconds = sse.preferred_wait(prefer)
     if seconds:
         record = await sse.last_within(services.store.episodes.watch(record.id), seconds, services.draining) or record
         response.headers["Preference-Applied"] = f"wait={seconds}"
     if not created:
         response.headers["Idempotency-Replayed"] = "true"
-    response.headers["Location"] = f"/episodes/{record.id}"
+    response.headers["Location"] = location
     if seconds and record.state == "ready":
         response.status_code = 201
     elif record.state in RUNNING:
@@ -187,6 +191,7 @@ async def artifact(services: CurrentServices, episode: VisibleEpisode) -> Respon
 @router.delete(
     "/episodes/{id}",
     status_code=204,
+    response_class=Response,  # an empty body has no content type
     summary="Delete an episode, its images and its classifier",
     responses=problems(401, 403, 404, 410),
 )
@@ -240,7 +245,7 @@ async def correct(
     if episode.state in RUNNING:
         raise not_ready(episode)
     record, created = await _store_corrected(services, key, episode, correction, idempotency_key)
-    return await respond(services, response, record, created=created, prefer=prefer)
+    return await respond(services, response, record, f"../{record.id}", created=created, prefer=prefer)
 
 
 async def _store_corrected(

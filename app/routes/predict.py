@@ -56,7 +56,8 @@ async def in_url(
     query: Annotated[PredictQuery, Query()],
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    files = of_base64(query.image, "image", services.settings)
+    # In a query, a plus sign that is not escaped means a space.
+    files = of_base64([text.replace(" ", "+") for text in query.image], "image", services.settings)
     loaded = await _ready(services, key, query.episode_id, query.wait, request.state.episode_state)
     etag = etag_of(query.episode_id, loaded, files)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}

@@ -33,7 +33,11 @@ async def who(key: AnyKey) -> Session:
 
 
 @router.delete(
-    "", status_code=204, summary="Sign out: delete the cookie; the key stays valid", responses=problems(401, 403)
+    "",
+    status_code=204,
+    response_class=Response,  # an empty body has no content type
+    summary="Sign out: delete the cookie; the key stays valid",
+    responses=problems(401, 403),
 )
 async def sign_out(response: Response, _: AnyKey) -> None:
     response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")

@@ -20,7 +20,7 @@ from app.store.records import TrainingRecord
 router = APIRouter(prefix="/train", tags=["training"])
 
 RUNNING = frozenset({"queued", "running"})
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "URL of the run"}}
+LOCATION = {"Location": {"schema": {"type": "string"}, "description": "URL of the run, relative to the request's"}}
 
 
 @router.post(
@@ -43,7 +43,7 @@ async def start(
     record = await services.store.trainings.create(
         owner=key.tenant, dataset=requested.dataset, options=options, idempotency_key=idempotency_key
     )
-    response.headers["Location"] = f"/train/{record.id}"
+    response.headers["Location"] = f"train/{record.id}"  # relative, since a proxy may have changed the request's URL
     return Training.of(record)
 
 

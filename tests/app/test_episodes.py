@@ -64,7 +64,7 @@ def test_each_request_format_stores_the_same_support_set_in_the_order_sent(
     answer = client.post("/episodes", **form())
     episode = answer.json()
     assert answer.status_code == 202
-    assert answer.headers["location"] == f"/episodes/{episode['id']}"
+    assert answer.headers["location"] == f"episodes/{episode['id']}"
     assert answer.headers["retry-after"] == "1"
     assert episode["classes"] == ["beta", "alpha"]
     assert episode["shots"] == {"beta": 3, "alpha": 2}
@@ -145,7 +145,7 @@ def test_prefer_wait_returns_the_finished_episode(
     answer = pending.result()
     assert answer.status_code == 201
     assert answer.json()["state"] == "ready"
-    assert answer.headers["location"] == f"/episodes/{answer.json()['id']}"
+    assert answer.headers["location"] == f"episodes/{answer.json()['id']}"
     assert answer.headers["preference-applied"] == "wait=60"
 
 

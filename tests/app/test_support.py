@@ -62,7 +62,7 @@ def test_a_correction_is_a_new_episode_of_the_kept_and_added_images(
     answer = correct(client, parent, **form())
     assert answer.status_code == 202, answer.text
     child = answer.json()
-    assert answer.headers["location"] == f"/episodes/{child['id']}"
+    assert answer.headers["location"] == f"../{child['id']}"
     assert (child["parent"], before["parent"]) == (parent, None)
     assert child["id"] != parent
     assert child["classes"] == ["beta", "alpha", "gamma"]

@@ -24,7 +24,7 @@ def started(client: TestClient, **requested: Any) -> Any:
 def test_a_run_is_queued_with_the_requested_options(admin: TestClient) -> None:
     answer = started(admin)
     run = answer.json()
-    assert answer.headers["location"] == f"/train/{run['id']}"
+    assert answer.headers["location"] == f"train/{run['id']}"
     assert (run["state"], run["dataset"], run["epoch"]) == ("queued", "symbols", 0)
     assert run["options"] == {"preset": "serving"} | {name: ASKED[name] for name in ASKED if name != "dataset"}
     assert admin.get(f"/train/{run['id']}").json() == run
