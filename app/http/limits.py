@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from app.http.problems import BUSY, TOO_MUCH_AT_ONCE, Problem
+from app.http.problems import BUSY, TOO_MUCH_AT_ONCE, Problem, megabytes
 
 # One key may use at most half of the total, so that a client at its limit leaves room for the others.
 SHARE = 2
@@ -22,11 +22,16 @@ class BytesInFlight:
 
     def reserve(self, key: str, size: int) -> None:
         """Raises Problem if ``size`` more bytes would exceed a limit."""
-        if self._by_key[key] + size > self._max_bytes // SHARE:
-            text = f"the unanswered requests of this key already have {self._by_key[key]} bytes"
-            raise Problem(TOO_MUCH_AT_ONCE, text, headers=RETRY_AFTER)
+        own, most = self._by_key[key] + size, self._max_bytes // SHARE
+        if own > most:
+            text = (
+                f"with this one, the unanswered requests of this key have {megabytes(own)}, at most {megabytes(most)}"
+            )
+            raise Problem(TOO_MUCH_AT_ONCE, f"{text} at a time are accepted: wait for an answer", headers=RETRY_AFTER)
         if self.total + size > self._max_bytes:
-            raise Problem(BUSY, "too many bytes of requests are being processed", headers=RETRY_AFTER)
+            text = f"with this one, the requests in progress have {megabytes(self.total + size)}, at most "
+            text += f"{megabytes(self._max_bytes)} are accepted: try again in a moment"
+            raise Problem(BUSY, text, headers=RETRY_AFTER)
         self._by_key[key] += size
 
     def release(self, key: str, size: int) -> None:

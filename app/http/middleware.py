@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.limits import BytesInFlight
-from app.http.problems import BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, URL_TOO_LONG, Problem
+from app.http.problems import BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, URL_TOO_LONG, Problem, megabytes
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class SizeLimits:
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if received > self.max_body_bytes:
-                raise self._too_large()
+                raise self._too_large(f"more than {megabytes(self.max_body_bytes)}")
             if received > reserved:
                 self.in_flight.reserve(key, received - reserved)
                 reserved = received
@@ -90,12 +90,13 @@ class SizeLimits:
         length = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
         if length > MAX_URL_BYTES:
             return Problem(URL_TOO_LONG, f"the URL has {length} bytes, at most {MAX_URL_BYTES} are accepted; use POST")
-        return self._too_large() if _announced(scope) > self.max_body_bytes else None
+        announced = _announced(scope)
+        return self._too_large(megabytes(announced)) if announced > self.max_body_bytes else None
 
-    def _too_large(self) -> Problem:
-        headers = {"Connection": "close"}
-        text = f"a request may have at most {self.max_body_bytes / 2**20:g} MB: send fewer or smaller images"
-        return Problem(BODY_TOO_LARGE, text, headers=headers)
+    def _too_large(self, sent: str) -> Problem:
+        most = megabytes(self.max_body_bytes)
+        text = f"the request has {sent}, at most {most} are accepted: send fewer or smaller images"
+        return Problem(BODY_TOO_LARGE, text, headers={"Connection": "close"})
 
 
 def _announced(scope: Scope) -> int:

@@ -1,5 +1,6 @@
 """Every error response as RFC 9457 problem+json: what is wrong, and where."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,11 @@ def invalid(errors: Sequence[Any]) -> Problem:
     if kind is MALFORMED_BODY:
         return Problem(kind, detail)
     return Problem(kind, detail, field=findings[0]["field"] or None, errors=findings)
+
+
+def megabytes(size: int) -> str:
+    """Bytes as users read them, rounded up: what exceeds a limit by a few bytes does not look like the limit."""
+    return f"{math.ceil(100 * size / 2**20) / 100:g} MB"
 
 
 def _path(location: Sequence[str | int]) -> str:

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 
-from app.http.problems import ARCHIVE_TOO_LARGE, INVALID_ARCHIVE, TOO_MANY_IMAGES, Problem
+from app.http.problems import ARCHIVE_TOO_LARGE, INVALID_ARCHIVE, TOO_MANY_IMAGES, Problem, megabytes
 from app.images.zip_names import Names, UnknownEncodingError, names_of
 from lamanas_core import layout
 
@@ -15,7 +15,6 @@ CENTRAL_DIRECTORY_ENTRY = b"PK\x01\x02"
 DRIVE = re.compile(r"[A-Za-z]:")
 # Controls, and characters that show a name in another order than it has. Spaces, joiners and emoji of Unicode are fine.
 UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-BLOCK = 64 * 1024
 # The longest path that systems allow, and more folders than people use. The format allows 65,535 bytes, which take long
 # to read if all are folders.
 MAX_PATH = 4096
@@ -50,14 +49,14 @@ def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Archive
         raise Problem(TOO_MANY_IMAGES, f"archive: more than {max_images} images", field="archive")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _read(archive, max_images, max_bytes)
+            return _read(archive, len(data), max_images, max_bytes)
     except UnknownEncodingError as error:
         raise _wrong(str(error)) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise _wrong(f"not a readable zip file ({error})") from None
 
 
-def _read(archive: zipfile.ZipFile, max_images: int, max_bytes: int) -> Archive:
+def _read(archive: zipfile.ZipFile, size: int, max_images: int, max_bytes: int) -> Archive:
     names = names_of(archive.infolist())
     entries = _entries(archive.infolist(), names)
     found = layout.read(entries, {name for name in entries if _is_unnamed_image(archive, name, entries[name])})
@@ -67,8 +66,14 @@ def _read(archive: zipfile.ZipFile, max_images: int, max_bytes: int) -> Archive:
     images = []
     left = max_bytes
     for image in found.images:
-        content = _inflate(archive, _readable(entries[image.path], image.path), image.path, left, max_bytes)
+        content = _inflate(archive, _readable(entries[image.path], image.path), left)
         left -= len(content)
+        if left < 0:
+            text = (
+                f"archive: its {megabytes(size)} expand to more than {megabytes(max_bytes)}, which is the most that is "
+            )
+            text += "accepted: send fewer or smaller images"
+            raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {image.path}")
         images.append(Archived(image.label, image.path, content))
     guessed = (f"the names say no encoding and were read as {names.encoding}",) if names.encoding else ()
     return Archive(tuple(images), found.notes("adapt") + guessed)
@@ -119,15 +124,10 @@ def _readable(info: zipfile.ZipInfo, name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, left: int, max_bytes: int) -> bytes:
-    content = bytearray()
+def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    """The content of a file; of one that has more than ``most`` bytes, the first ``most`` + 1."""
     with archive.open(info) as file:
-        while block := file.read(BLOCK):
-            content += block
-            if len(content) > left:
-                text = f"archive: its files expand to more than {max_bytes} bytes"
-                raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {name}")
-    return bytes(content)
+        return file.read(most + 1)
 
 
 def _wrong(what: str, name: str | None = None) -> Problem:

@@ -133,7 +133,9 @@ def test_a_request_over_the_total_of_bytes_in_flight_is_503(in_flight_bytes: Byt
     client = limited()
     for other in ("one", "two"):
         in_flight_bytes.reserve(other, 32 * 1024)
-    refused(client.post("/episodes", **as_json()), 503, "busy")
+    answer = client.post("/episodes", **as_json())
+    refused(answer, 503, "busy")
+    assert "requests in progress have 0.07 MB, at most 0.07 MB are accepted: try again" in answer.json()["detail"]
     refused(client.post("/episodes", **as_form()), 503, "busy")
     still_answers(client)
     for other in ("one", "two"):
@@ -143,7 +145,10 @@ def test_a_request_over_the_total_of_bytes_in_flight_is_503(in_flight_bytes: Byt
 
 def test_one_key_may_use_half_of_the_bytes_in_flight(in_flight_bytes: BytesInFlight, limited: Limited) -> None:
     client = limited()
-    refused(client.post("/episodes", **body_of(33 * 1024)), 429, "too-much-at-once")
+    answer = client.post("/episodes", **body_of(33 * 1024))
+    refused(answer, 429, "too-much-at-once")
+    words = "unanswered requests of this key have 0.04 MB, at most 0.04 MB at a time are accepted: wait for an answer"
+    assert words in answer.json()["detail"]
     pieces = {"content": (bytes(1024) for _ in range(33)), "headers": {"content-type": "application/json"}}
     refused(client.post("/episodes", **pieces), 429, "too-much-at-once")
     assert client.post("/episodes", **body_of(31 * 1024)).status_code == 400
