@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from types import FrameType
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app import openapi
 from app.http import problems
@@ -23,6 +24,18 @@ from app.telemetry.metrics import MeasureRequests, Metrics
 from app.telemetry.requests import LogRequests
 
 VERSION = "0.1.0"
+# What pages of other sites may send and read. They have a token: without X-Requested-With, no cookie of ours is of use
+# to them (see app/http/auth.py).
+CORS_REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-ID")
+CORS_RESPONSE_HEADERS = (
+    "Content-Disposition",
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "X-Request-ID",
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -70,6 +83,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_RESPONSE_HEADERS,
+        )
     app.add_middleware(LogRequests)
     return app
 

@@ -8,11 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lamanas_core.image_spec import MAX_PIXELS
 
@@ -25,6 +25,7 @@ SHARED = "PROMETHEUS_MULTIPROC_DIR"
 # By default `lamanas serve` starts at most this many app processes; each takes about 140 MB.
 MAX_APPS = 4
 RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
 SECONDS_OF = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -75,6 +76,10 @@ class Settings(BaseSettings):
     adapt_threads: int = Field(default=1, ge=1)
     train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
     drain_seconds: int = Field(default=30, ge=1)
+    # Longer than proxies keep unused connections (60 s), so that none sends a request on one that is being closed.
+    keep_alive_seconds: int = Field(default=75, ge=1)
+    # Sites whose pages may call the API with a token: origins, or "*" for all.
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
     @field_validator("redis_url")
     @classmethod
@@ -110,6 +115,18 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"LAMANAS_REDIS_PASSWORD_FILE cannot be read: {error}") from error
         return self
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _known_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != ("*",) and not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError("must be *, or origins like https://app.example.org, separated by commas")
+        return value
 
     @field_validator("rate_limit")
     @classmethod

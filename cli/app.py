@@ -32,29 +32,33 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from app.main import create_app
-
     signal.signal(signal.SIGTERM, _end)
     settings = Settings()
     logs.set_up("app")
     tracing.set_up("app")
     ensure_admin(settings)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=min(10, settings.drain_seconds),
-        )
-    )
+    server = uvicorn.Server(server_config(settings))
     # What exists now stays: without this, each full collection would scan it again, for milliseconds.
     gc.collect()
     gc.freeze()
     server.run(sockets=_shared(settings) if SHARED in os.environ else None)
     return 0 if server.started else 1
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """The app with these settings, and how it is served."""
+    from app.main import create_app
+
+    return uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=min(10, settings.drain_seconds),
+    )
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -2,10 +2,11 @@
 
 import os
 import select
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from redis import Redis
@@ -56,6 +57,18 @@ def until_line(process: subprocess.Popen[str], words: str, patience_s: float = P
         if words in line:
             return lines
     raise AssertionError(f"timeout after {patience_s:.0f} s without {words!r}:\n{''.join(lines)}")
+
+
+def until_listening(process: subprocess.Popen[bytes], port: int, patience_s: float = PATIENCE_S) -> None:
+    """Waits until the process accepts connections on this port of the loopback address."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the process ended with exit code {process.returncode}"
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"timeout after {patience_s:.0f} s: nothing listens on port {port}")
 
 
 def until_gone(pids: list[int], patience_s: float = PATIENCE_S) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -28,8 +29,13 @@ SECURITY_HEADERS = (
 BODY_TIMEOUT_S = 30.0
 
 
+# How much of a body that is too large is received and dropped, as a multiple of what is accepted. A client that is cut
+# off while it sends sees a broken connection, and behind a proxy a 502, instead of the answer that says why.
+DROPPED = 4
+
+
 class SizeLimits:
-    """Refuses URLs and bodies that are too long; a body as soon as its length is known, with or without Content-Length.
+    """Refuses URLs and bodies that are too long; nothing of such a body is kept.
 
     The bytes in flight are counted from the first read of a body, which comes after authentication.
     """
@@ -47,10 +53,12 @@ class SizeLimits:
             await self.app(scope, receive, send)
             return
         refusal = self._refusal(scope)
+        announced = _announced(scope)
         if refusal is not None:
+            if b"expect" not in dict(scope["headers"]):  # otherwise the client waits for an answer before it sends
+                await self._drop(receive)
             await refusal.response()(scope, receive, send)
             return
-        announced = _announced(scope)
         received = reserved = 0
         key = ""
         complete = False
@@ -67,6 +75,7 @@ class SizeLimits:
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if received > self.max_body_bytes:
+                await self._drop(receive)
                 raise self._too_large(f"more than {megabytes(self.max_body_bytes)}")
             if received > reserved:
                 self.in_flight.reserve(key, received - reserved)
@@ -77,6 +86,16 @@ class SizeLimits:
             await self.app(scope, counted, send)
         finally:
             self.in_flight.release(key, reserved)
+
+    async def _drop(self, receive: Receive) -> None:
+        """Receives and drops the rest of a body, or as much of it as is worthwhile."""
+        left = DROPPED * self.max_body_bytes
+        with suppress(Problem):
+            while left > 0:
+                message = await self._receive(receive)
+                if not message.get("more_body", False):
+                    return
+                left -= len(message["body"])
 
     async def _receive(self, receive: Receive) -> Message:
         try:

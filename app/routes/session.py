@@ -22,9 +22,17 @@ async def sign_in(request: Request, response: Response, key: AnyKey, credentials
         credentials.credentials,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_encrypted(request),
     )
     return _session(key)
+
+
+def _encrypted(request: Request) -> bool:
+    """Whether the browser uses TLS, perhaps to a proxy, which may or may not say so. (A client that lies about it only
+    gets a cookie that it never sends.)"""
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    origin = request.headers.get("origin", "").lower()
+    return "https" in (request.url.scheme, forwarded) or origin.startswith("https://")
 
 
 @router.get("", summary="The key that is signed in", responses=problems(401))

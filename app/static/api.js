@@ -13,11 +13,14 @@ async function request(method, path, options) {
   return response.status === 204 ? null : response.json();
 }
 
+/** Where a path of the service is: beside the page, which a proxy may serve below a prefix. */
+const address = (path) => path.replace(/^\//, "");
+
 async function send(method, path, { headers = {}, ...rest } = {}) {
   let response;
   try {
     // Proves that the request comes from this page: another site cannot send this header.
-    response = await fetch(path, { method, headers: { "X-Requested-With": "lamanas", ...headers }, ...rest });
+    response = await fetch(address(path), { method, headers: { "X-Requested-With": "lamanas", ...headers }, ...rest });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("the service does not respond; is it still running?");
@@ -40,7 +43,7 @@ export const presets = async () => (await request("GET", "/openapi.json")).compo
 export const queues = () => request("GET", "/queues");
 export const trainings = (limit) => request("GET", `/train?limit=${limit}`);
 export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}`);
-export const trainingEvents = (id) => `/train/${encodeURIComponent(id)}/events`;
+export const trainingEvents = (id) => address(`/train/${encodeURIComponent(id)}/events`);
 export const cancelTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/cancel`);
 export const resumeTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/resume`);
 export function train(options) {
@@ -50,9 +53,9 @@ export function train(options) {
 export const episode = (id) => request("GET", `/episodes/${encodeURIComponent(id)}`);
 export const episodes = (limit) => request("GET", `/episodes?limit=${limit}`);
 export const deleteEpisode = (id) => request("DELETE", `/episodes/${encodeURIComponent(id)}`);
-export const modelAddress = (id) => `/episodes/${encodeURIComponent(id)}/model.onnx`;
+export const modelAddress = (id) => address(`/episodes/${encodeURIComponent(id)}/model.onnx`);
 export const model = async (id) => (await send("GET", modelAddress(id))).blob();
-export const eventsAddress = (id) => `/episodes/${encodeURIComponent(id)}/events`;
+export const eventsAddress = (id) => address(`/episodes/${encodeURIComponent(id)}/events`);
 
 /** A key for a request that may be retried. (Over plain HTTP, except from this machine, there is no randomUUID.) */
 export const newKey = () => crypto.randomUUID?.() ?? String(Math.random());

@@ -7,7 +7,7 @@ const main = document.getElementById("main");
 
 async function start() {
   try {
-    const answer = await fetch("/openapi.json");
+    const answer = await fetch("openapi.json");
     if (!answer.ok) throw new Error(`/openapi.json responded with status ${answer.status}`);
     show(await answer.json());
     // The browser looked for the address's fragment before its element existed.

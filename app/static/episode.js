@@ -185,7 +185,7 @@ function copyButton(label, text) {
   return button;
 }
 
-const curl = (id) => `curl ${location.origin}/predict \\
+const curl = (id) => `curl ${new URL("predict", location)} \\
   -H "Authorization: Bearer $TOKEN" \\
   -F episode_id=${id} -F images=@query.png`;
 
@@ -193,7 +193,7 @@ const python = (id) => `import os
 import httpx
 
 answer = httpx.post(
-    "${location.origin}/predict",
+    "${new URL("predict", location)}",
     headers={"Authorization": f"Bearer {os.environ['TOKEN']}"},
     data={"episode_id": "${id}"},
     files=[("images", open("query.png", "rb"))],

@@ -22,7 +22,8 @@ def test_pages_and_all_linked_files_are_served_with_a_strict_policy(anonymous: T
     for path in ("/", "/docs"):
         page = anonymous.get(path)
         assert page.headers["content-type"].startswith("text/html")
-        named |= set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text))
+        assert not re.search(r'(?:href|src)="/', page.text), "a proxy may serve the page below a prefix"
+        named |= {f"/{name}" for name in re.findall(r'(?:href|src)="(static/[^"]+)"', page.text)}
     for module in FOLDER.glob("*.js"):
         named |= {f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', module.read_text())}
     for path in named:

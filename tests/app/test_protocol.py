@@ -2,16 +2,22 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from urllib.parse import urljoin
 
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 
+from app.main import create_app
+from app.settings import Settings
+from app.store.clients import SyncStore
 from tests.app.playing import Worker, b64, png
 from tests.app.test_episodes import as_json, create_episode
 from tests.app.test_session import OURS
+from tests.conftest import test_settings
 
 GET_PATHS = ["/", "/docs", "/static/main.js", "/openapi.json", "/examples", "/healthz", "/episodes", "/models"]
 
@@ -121,3 +127,79 @@ def test_what_is_no_base64_is_refused(text: str, client: TestClient) -> None:
         headers={"Content-Type": "application/json"},
     )
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-base64")
+
+
+# ---------------------------------------------------------------------- other sites, proxies and connections
+
+ELSEWHERE = {"Origin": "https://elsewhere.example"}
+
+
+@pytest.fixture
+def serving(settings: Settings, sync_store: SyncStore) -> Iterator[Callable[..., TestClient]]:
+    """Opens an app with these settings."""
+    with ExitStack() as opened:
+        yield lambda **values: opened.enter_context(
+            TestClient(create_app(Settings.model_validate(settings.model_dump() | values)))
+        )
+
+
+def test_other_sites_have_no_access_by_default(client: TestClient) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    preflight, answer = (
+        client.options("/predict", headers=ELSEWHERE | asked),
+        client.get("/episodes", headers=ELSEWHERE),
+    )
+    for each in (preflight, answer):
+        assert not [name for name in each.headers if name.startswith("access-control")]
+
+
+def test_sites_that_are_named_have_access_by_token(
+    serving: Callable[..., TestClient], token: Callable[..., str]
+) -> None:
+    client = serving(cors_origins="https://other.example, https://elsewhere.example")
+    asked = {
+        "Access-Control-Request-Method": "DELETE",
+        "Access-Control-Request-Headers": "authorization, content-type, idempotency-key, if-none-match, prefer",
+    }
+    preflight = client.options("/episodes/x", headers=ELSEWHERE | asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://elsewhere.example"
+    assert "DELETE" in preflight.headers["access-control-allow-methods"]
+    headers = ELSEWHERE | {"Authorization": f"Bearer {token('episodes')}"}
+    answer = client.post("/episodes", **as_json(), headers=headers)
+    assert answer.headers["access-control-allow-origin"] == "https://elsewhere.example"
+    shown = answer.headers["access-control-expose-headers"].lower()
+    assert all(name in shown for name in ("location", "retry-after", "etag", "x-request-id", "idempotency-replayed"))
+    # Errors can be read as well, those of the outermost limits included.
+    for refused in (client.get("/episodes", headers=ELSEWHERE), client.get(f"/{'x' * 7000}", headers=ELSEWHERE)):
+        assert refused.status_code in (401, 414)
+        assert refused.headers["access-control-allow-origin"] == "https://elsewhere.example"
+
+
+def test_no_other_site_has_access_by_cookie(serving: Callable[..., TestClient]) -> None:
+    client = serving(cors_origins="*")
+    answer = client.get("/healthz", headers=ELSEWHERE)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-requested-with"}
+    assert client.options("/session", headers=ELSEWHERE | asked).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "origins", ["elsewhere.example", "https://elsewhere.example/page", "ftp://x", "https://", "a,*"]
+)
+def test_what_is_no_origin_is_refused_at_startup(origins: str, settings: Settings) -> None:
+    with pytest.raises(ValidationError, match=r"https://app\.example\.org"):
+        test_settings(settings.data_dir, cors_origins=origins)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-Forwarded-Proto": "https"}, {"X-Forwarded-Proto": "https, http"}, {"Origin": "https://here.example"}],
+)
+def test_the_cookie_is_secure_behind_a_proxy_with_tls(
+    headers: dict[str, str], anonymous: TestClient, token: Callable[..., str]
+) -> None:
+    sent = headers | {"Authorization": f"Bearer {token('predict')}"}
+    answer = anonymous.post("/session", headers=sent)
+    assert "secure" in answer.headers["set-cookie"].lower().split("; ")

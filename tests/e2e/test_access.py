@@ -1,14 +1,17 @@
 """Getting in, and using the page by keyboard, on a phone, and as axe sees it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.conftest import Service
+from tests.e2e.conftest import PATIENCE_MS
 from tests.e2e.journey import adapt, button, draw_task, thumb, verdict
 from tests.e2e.strokes import draw, draw_with_a_finger
+from tests.proxied import proxied
 
 Keep = Callable[[Page, str], None]
 
@@ -147,3 +150,36 @@ def test_reference_tells_every_operation_and_axe_finds_nothing(visit: Callable[.
     expect(page.locator("article h3 .method")).to_have_count(count)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+
+
+def test_whole_page_works_below_a_prefix_behind_a_proxy_with_tls(
+    browser: Browser, service: Service, short_folder: Path
+) -> None:
+    asked: list[str] = []
+    complaints: list[str] = []
+    with proxied(service.url, short_folder) as proxy:
+        context = browser.new_context(ignore_https_errors=True)  # it does not know who signed the certificate
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{proxy.url}#token={service.token}")
+        draw_task(page, shots=1)
+        adapt(page)
+        (cookie,) = context.cookies()
+        assert cookie["secure"]
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download model.onnx").click()
+        assert download.value.path().stat().st_size > 1000
+        page.get_by_text("Show the commands").click()
+        expect(page.locator("pre").first).to_contain_text(f"curl {proxy.url}predict")
+        page.goto(f"{proxy.url}docs")
+        expect(page.get_by_role("heading", name="LAMANAS API")).to_be_visible()
+        page.get_by_role("link", name="LAMANAS", exact=True).click()
+        expect(page.get_by_label("Drawing pad")).to_be_visible()
+        context.close()
+    assert any(url.endswith("/events") for url in asked)
+    assert [url for url in asked if not url.startswith((proxy.url, "blob:"))] == []
+    # Before the token is exchanged, the page asks whether somebody is signed in.
+    assert [each for each in complaints if not each.endswith("/session")] == []

@@ -1,9 +1,12 @@
 """The small commands, called as functions."""
 
+import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from app.settings import Settings
 from app.store.clients import SyncStore
@@ -60,6 +63,20 @@ def test_a_start_does_not_print_a_token_whose_key_is_revoked(settings: Settings,
     settings.admin_token_file.unlink()
     admin.ensure(settings, sync_store)
     assert [one.revoked for one in sync_store.api_keys.all()] == [True, False]
+
+
+def test_an_unused_connection_is_kept_for_longer_than_proxies_keep_it(settings: Settings) -> None:
+    assert app.server_config(settings).timeout_keep_alive > 60
+    server = uvicorn.Server(app.server_config(settings.model_copy(update={"keep_alive_seconds": 1})))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        with socket.create_connection(listening.getsockname(), timeout=4) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # until the server closes it
+        server.should_exit = True
+        thread.join()
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
