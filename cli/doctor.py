@@ -213,9 +213,9 @@ def disk(settings: Settings) -> Check:
 def login() -> Check:
     try:
         kept = remote.find()
-        with Client(kept.url, kept.token, retries=None, transport=remote.transport(kept.url)) as client:
+        with Client(kept.url, kept.token, retries=None) as client:
             session = client.session()
-    except (CommandError, LamanasError) as error:
+    except (CommandError, LamanasError, ValueError) as error:
         return Check("login", "wrong", str(error), f"`lamanas login URL`, or delete {remote.login_file()}")
     return Check("login", "ok", f"{session.name} at {kept.url}")
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cli import remote, show
 from cli.errors import CommandError
+from lamanas_client.connecting import invalid_token, on_this_machine
 
 DESCRIPTION = """Check a service's URL and a token, and store them for the commands that talk to a service.
 
@@ -48,13 +49,13 @@ def _given(url: str) -> remote.Login:
         raise CommandError(f"{url} is not the URL of a service: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CommandError(f"{url} is not the URL of a service: it must start with http:// or https://")
-    if parts.scheme == "http" and not remote.on_this_machine(parts.hostname):
+    if parts.scheme == "http" and not on_this_machine(parts.hostname):
         print(f"warning: the token goes to {parts.hostname} unencrypted; use https:// if it can", file=sys.stderr)
     remote.require_listener(url)
     linked = parse_qs(parts.fragment).get("token")
     token = linked[0] if linked else _asked()
-    if not token.isascii() or not token.isprintable() or not token:
-        raise CommandError("not a token: `lamanas token` prints the admin token, `lamanas keys make` creates others")
+    if wrong := invalid_token(token):
+        raise CommandError(wrong)
     return remote.Login(parts._replace(query="", fragment="").geturl().rstrip("/"), token)
 
 

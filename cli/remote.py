@@ -1,6 +1,5 @@
 """The service that commands talk to: that of the login, or else the one that ``lamanas serve`` runs here."""
 
-import ipaddress
 import json
 import os
 import socket
@@ -11,10 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
-
 from cli.errors import CommandError, told
 from lamanas_client import Client, LamanasError
+from lamanas_client.connecting import on_this_machine
 from lamanas_core.files import write_whole
 
 CONNECT_S = 5.0
@@ -77,16 +75,11 @@ def service() -> Iterator[Client]:
 @contextmanager
 def client(login: Login) -> Iterator[Client]:
     require_listener(login.url)
-    with Client(login.url, login.token, transport=transport(login.url)) as found:
-        try:
+    try:
+        with Client(login.url, login.token) as found:
             yield found
-        except (LamanasError, OSError, ValueError) as error:
-            raise told(error) from error
-
-
-def transport(url: str) -> httpx.HTTPTransport | None:
-    """Without a proxy for a service on this machine, whose loopback no proxy can reach; None for httpx's default."""
-    return httpx.HTTPTransport() if on_this_machine(urlsplit(url).hostname or "") else None
+    except (LamanasError, OSError, ValueError) as error:
+        raise told(error) from error
 
 
 def require_listener(url: str) -> None:
@@ -113,11 +106,3 @@ def _proxy(url: str) -> str | None:
     if not proxy or on_this_machine(host) or proxy_bypass(host):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def on_this_machine(host: str) -> bool:
-    """Whether this name or address belongs to the loopback interface."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

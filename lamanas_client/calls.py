@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -47,8 +47,23 @@ class Call:
         raise error_of(outcome)
 
 
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """The end of an operation."""
+
+    result: T
+
+
 # An operation as a generator: it yields each call and is sent the response, until it returns a T.
 Calls = Generator[Call, httpx.Response, T]
+
+
+def advance(calls: Calls[T], response: httpx.Response | None) -> Call | Done[T]:
+    """The operation's next call after this response (None at its start), or its result. It may read files."""
+    try:
+        return next(calls) if response is None else calls.send(response)
+    except StopIteration as end:
+        return Done(end.value)
 
 
 class Content:
@@ -102,9 +117,19 @@ def error_of(outcome: Outcome) -> LamanasError:
     except ValueError:
         problem = None
     if not isinstance(problem, dict) or "title" not in problem:
+        if outcome.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            return NotLamanasError(_too_large(outcome.request))
         status = f"{outcome.status_code} {outcome.reason_phrase}".strip()
         return NotLamanasError(f"unexpected response from {outcome.url} ({status}): is that a LAMANAS service?")
     return ProblemError(outcome.status_code, problem, retry_after(outcome))
+
+
+def _too_large(request: httpx.Request) -> str:
+    size = int(request.headers.get("content-length", 0)) / 2**20
+    return (
+        f"{request.url} was sent {size:.3g} MB, which is too large for a proxy in front of the service: allow more "
+        "there (docs/operations.md, 'Behind a proxy'), or send fewer or smaller images"
+    )
 
 
 def _text(error: httpx.TransportError) -> str:

@@ -1,13 +1,16 @@
 """The two clients, blocking and asynchronous: they send what the operations yield, with retries."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import EventSource
 
 from lamanas_client import operations
-from lamanas_client.calls import Call, Calls, Content, error_of
+from lamanas_client.calls import Call, Calls, Content, Done, advance, error_of
+from lamanas_client.connecting import invalid_token, on_this_machine
 from lamanas_client.following import Following, News, Stream, episode_events, finished, training_events
 from lamanas_client.images import Support
 from lamanas_client.retries import ONCE, Deadline, Outcome, Retries, asynchronous, blocking
@@ -50,7 +53,10 @@ class Operations(Generic[Http]):
 
     ``retries``: how often and for how long a request is tried while the service is overloaded (429 or 503, whose
     ``Retry-After`` is respected) or cannot be reached; None sends each request once. ``transport``: another httpx
-    transport, for tests and to bypass a proxy.
+    transport, for tests. Proxies that the environment names are used, but not for this machine's loopback, which they
+    cannot reach.
+
+    Raises ValueError for what cannot be a token; no error repeats it.
     """
 
     session = Operation(operations.session)
@@ -74,10 +80,17 @@ class Operations(Generic[Http]):
     _made: Callable[..., Http]
 
     def __init__(self, url: str, token: str, *, retries: Retries | None = DEFAULT, transport: Any = None) -> None:
-        self.url = url.rstrip("/")
+        invalid = invalid_token(token)
+        # Headers do not show their values; tracebacks may show the variables of functions.
+        headers = httpx.Headers() if invalid else httpx.Headers({"Authorization": f"Bearer {token.strip()}"})
+        del token
+        self.url = url = url.partition("#")[0].rstrip("/")  # the link that `lamanas serve` prints ends with #token=
+        if invalid:
+            raise ValueError(invalid)
+        parts = urlsplit(url)
         self._retries = ONCE if retries is None else retries
-        headers = {"Authorization": f"Bearer {token}"}
-        self._http = self._made(base_url=self.url, headers=headers, transport=transport)
+        direct = {f"all://{parts.netloc.rpartition('@')[2]}": None} if on_this_machine(parts.hostname or "") else None
+        self._http = self._made(base_url=self.url, headers=headers, transport=transport, mounts=direct)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -117,15 +130,11 @@ class Client(Operations[httpx.Client]):
         return self._follow(training_events(id))
 
     def _run(self, calls: Calls[T]) -> T:
-        response: Any = None
-        while True:
-            try:
-                call = calls.send(response)
-            except StopIteration as end:
-                result: T = end.value
-                return result
+        response = None
+        while not isinstance(call := advance(calls, response), Done):
             deadline = Deadline(self._retries.deadline)
             response = call.response(blocking(self._retries, deadline, call.again)(self._send, call, deadline))
+        return call.result
 
     def _send(self, call: Call, deadline: Deadline) -> Outcome:
         try:
@@ -195,16 +204,13 @@ class AsyncClient(Operations[httpx.AsyncClient]):
         return self._follow(training_events(id))
 
     async def _run(self, calls: Calls[T]) -> T:
-        response: Any = None
-        while True:
-            try:
-                call = calls.send(response)
-            except StopIteration as end:
-                result: T = end.value
-                return result
+        response = None
+        # In a thread, since it reads files.
+        while not isinstance(call := await asyncio.to_thread(advance, calls, response), Done):
             deadline = Deadline(self._retries.deadline)
             retrying = asynchronous(self._retries, deadline, call.again)
             response = call.response(await retrying(self._send, call, deadline))
+        return call.result
 
     async def _send(self, call: Call, deadline: Deadline) -> Outcome:
         try:
