@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.store.keys import QUEUE_OF, Kind, broker_queue
 
 TASKS = {"episode": "lamanas.adapt", "training": "lamanas.train"}
+REGISTER_SHIPPED = "lamanas.register_shipped"
 
 
 def broker_url(store_url: str) -> str:
@@ -71,6 +72,11 @@ def wake(app: Celery, kind: Kind, id: str) -> None:
     queue = broker_queue(kind)
     options: dict[str, Any] = {"queue": queue, "retry": False, "ignore_result": True}
     app.send_task(TASKS[kind], args=[id], **options)
+
+
+def ask_for_shipped(app: Celery) -> None:
+    """Makes an adapt worker register the shipped model. Does not retry; raises whatever the broker raises."""
+    app.send_task(REGISTER_SHIPPED, queue=broker_queue("episode"), retry=False, ignore_result=True)
 
 
 def _queue(name: str) -> Queue:

@@ -9,7 +9,8 @@ import numpy as np
 
 from app.settings import Settings
 from app.store.clients import SyncStore
-from app.store.records import EpisodeRecord, TrainingRecord
+from app.store.errors import NotFound
+from app.store.records import EpisodeRecord, ModelRecord, TrainingRecord
 from workers.claims import StoppedError
 
 if TYPE_CHECKING:
@@ -47,12 +48,20 @@ class Learner:
         from lamanas_core.meta_model import MetaModel
 
         if version not in self._models:
-            record = self._store.models.get(version)
+            record = self._record(version)
             self._models[version] = MetaModel.from_bytes(self._store.models.weights(version), record.card)
             while len(self._models) > MODELS_KEPT:
                 self._models.popitem(last=False)
         self._models.move_to_end(version)
         return self._models[version]
+
+    def _record(self, version: str) -> ModelRecord:
+        """The stored record; the shipped model is registered again if Redis has lost it. Raises NotFound."""
+        try:
+            return self._store.models.get(version)
+        except NotFound:
+            self.register_shipped()
+            return self._store.models.get(version)
 
     def adapt(
         self, record: EpisodeRecord, support: np.ndarray, labels: np.ndarray, on_step: Callable[[int, int, float], None]

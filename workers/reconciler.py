@@ -7,7 +7,7 @@ import time
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from app.queue import celery_app, wake
+from app.queue import ask_for_shipped, celery_app, wake
 from app.settings import Settings
 from app.store.claims import LEASE_S
 from app.store.clients import SyncStore
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 RECONCILE_S = 0.25
 # Each heartbeat is a write that Redis syncs to its disk.
 HEARTBEAT_S = 1.0
+# After a request to register the shipped model has brought back none of the lost ones.
+ASK_AGAIN_S = 30.0
 
 
 class Reconciler:
@@ -35,6 +37,8 @@ class Reconciler:
         self._draining = threading.Event()
         self._removed = False
         self._heartbeat_at = -HEARTBEAT_S
+        self._lost: set[str | None] = set()
+        self._asked_at = 0.0
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -91,6 +95,17 @@ class Reconciler:
         if self._worker is not None:
             self._store.workers.heartbeat(self._worker)
             self._heartbeat_at = time.monotonic()
+            if self._queue == "adapt":
+                self._ask_for_lost_models()
+
+    def _ask_for_lost_models(self) -> None:
+        """Has the shipped model registered again, if it may be among those that Redis has lost: by evicting it, say."""
+        lost = self._store.models.lost()
+        if lost and (lost != self._lost or time.monotonic() > self._asked_at + ASK_AGAIN_S):
+            log.warning("model versions that Redis has lost: %s", ", ".join(version or "all" for version in lost))
+            ask_for_shipped(self._celery)
+            self._asked_at = time.monotonic()
+        self._lost = lost
 
     def _reconcile(self) -> None:
         for kind in QUEUE_OF:

@@ -6,7 +6,7 @@ import signal
 
 from celery import shared_task, signals
 
-from app.queue import TASKS
+from app.queue import REGISTER_SHIPPED, TASKS
 from app.store.records import WorkerRecord
 from workers import adapt, logs, train
 from workers.child import Child
@@ -53,6 +53,12 @@ def adapt_episode(id: str) -> None:
 def train_model(id: str) -> None:
     """The wake-up for one training run."""
     train.run(_started(), id)
+
+
+@shared_task(name=REGISTER_SHIPPED)  # type: ignore[untyped-decorator]
+def register_shipped() -> None:
+    """Registers the shipped model again, which Redis has lost."""
+    retrying(_started().learner.register_shipped)
 
 
 def _started() -> Child:

@@ -109,7 +109,8 @@ async def _store(
 ) -> tuple[EpisodeRecord, bool]:
     model = await services.store.models.active()
     if model is None:
-        text = "no meta-model is registered yet; the first adapt worker registers the one that is shipped"
+        text = "the active meta-model is not stored: an adapt worker registers the one that is shipped within seconds; "
+        text += "`lamanas models` adds or activates another"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
     config = model.card["config"]
     images = await services.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))

@@ -23,9 +23,10 @@ class Models:
         self._redis: Any = redis
 
     async def all(self) -> list[ModelRecord]:
-        """Newest first."""
+        """Newest first, without those that Redis has lost."""
         versions = [version.decode() for version in await self._redis.zrevrange(keys.MODELS, 0, -1)]
-        return [await self.get(version) for version in versions]
+        found = [await self._found(version) for version in versions]
+        return [record for record in found if record is not None]
 
     async def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
@@ -33,9 +34,16 @@ class Models:
         return _record(version, fields, await self._redis.get(keys.ACTIVE_MODEL))
 
     async def active(self) -> ModelRecord | None:
-        """The one that new episodes are adapted from; None until a worker has registered the shipped one."""
+        """The one that new episodes are adapted from; None until a worker has registered the shipped one, and while
+        Redis has lost the active one."""
         version = text(await self._redis.get(keys.ACTIVE_MODEL))
-        return None if version is None else await self.get(version)
+        return None if version is None else await self._found(version)
+
+    async def _found(self, version: str) -> ModelRecord | None:
+        try:
+            return await self.get(version)
+        except NotFound:
+            return None
 
     async def activate(self, version: str) -> ModelRecord:
         """Existing episodes keep the version that they were created with. Raises NotFound."""
@@ -67,6 +75,11 @@ class SyncModels:
     def active_version(self) -> str | None:
         """None until a version has been registered."""
         return text(self._redis.get(keys.ACTIVE_MODEL))
+
+    def lost(self) -> set[str | None]:
+        """The versions that are listed or active, but not stored any more; None is among them if none is active."""
+        named = {self.active_version(), *map(text, self._redis.zrange(keys.MODELS, 0, -1))}
+        return {version for version in named if version is None or not self._redis.exists(keys.model(version))}
 
     def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""

@@ -19,8 +19,8 @@ from app.services import Services
 from app.settings import Settings
 from app.store import keys
 from app.store.clients import SyncStore
-from tests.app.playing import Worker, support
-from tests.app.test_episodes import create_episode
+from tests.app.playing import CARD, Worker, support
+from tests.app.test_episodes import as_json, create_episode
 from tests.conftest import PrivateRedis, test_settings
 
 
@@ -125,7 +125,7 @@ def test_an_unknown_path_is_a_problem(client: TestClient) -> None:
     missing, wrong = client.get("/nothing"), client.put("/episodes")
     assert (missing.status_code, missing.json()["type"]) == (404, "/problems/not-found")
     assert (wrong.status_code, wrong.json()["type"]) == (405, "/problems/method-not-allowed")
-    assert wrong.headers["allow"] == "GET, POST"
+    assert wrong.headers["allow"] == "GET, HEAD, POST"
     for answer in (missing, wrong):
         assert answer.headers["content-type"] == "application/problem+json"
 
@@ -198,3 +198,17 @@ def test_the_openapi_document_is_complete(settings: Settings) -> None:
 def test_the_examples_of_the_openapi_document_are_accepted(client: TestClient, settings: Settings) -> None:
     content = create_app(settings).openapi()["paths"]["/episodes"]["post"]["requestBody"]["content"]
     assert client.post("/episodes", json=content["application/json"]["example"]).status_code == 202
+
+
+def test_a_model_that_redis_lost_is_unavailable_and_not_unknown(
+    client: TestClient, sync_store: SyncStore, server: PrivateRedis
+) -> None:
+    sync_store.models.register("fedcba9876543210", b"weights", CARD)
+    server.client.delete(keys.model("0123456789abcdef"))  # the active one
+    assert [model["version"] for model in client.get("/models").json()["models"]] == ["fedcba9876543210"]
+    assert client.get("/readyz").json()["checks"]["model"] is False
+    answer = client.post("/episodes", **as_json())
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    sync_store.models.register("0123456789abcdef", b"weights", CARD)
+    assert client.post("/episodes", **as_json()).status_code == 202

@@ -200,3 +200,18 @@ def test_lookups_beyond_a_batch_are_sent_in_the_next_round(
         assert stats["cmdstat_evalsha"]["calls"] == 3
 
     with_store(settings, body)
+
+
+def test_versions_that_redis_lost_are_known(sync_store: SyncStore, redis_server: PrivateRedis) -> None:
+    assert sync_store.models.lost() == {None}
+    for version in ("v1", "v2"):
+        sync_store.models.register(version, b"weights", {})
+    assert sync_store.models.lost() == set()
+    redis_server.client.delete(keys.model("v2"))
+    assert sync_store.models.lost() == {"v2"}
+    redis_server.client.delete(keys.MODELS, keys.model("v1"))
+    assert sync_store.models.lost() == {"v1"}  # the active one
+    sync_store.models.register("v1", b"weights", {})
+    redis_server.client.delete(keys.MODELS)
+    sync_store.models.register("v1", b"weights", {})
+    assert redis_server.client.zrange(keys.MODELS, 0, -1) == [b"v1"]

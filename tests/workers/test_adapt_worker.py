@@ -167,3 +167,15 @@ def test_pool_process_does_not_outlive_its_killed_parent(
     worker.process.kill()
     worker.process.wait()
     until_gone(family)
+
+
+def test_the_shipped_model_comes_back_when_redis_lost_everything(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control
+) -> None:
+    start_worker("adapt")
+    id = submitted(redis_server, "plain")
+    until_state(control, redis_server, id, "ready")
+    redis_server.client.flushall()
+    control.until(lambda: redis_server.client.get(keys.ACTIVE_MODEL) == VERSION.encode(), "the model is back")
+    assert redis_server.client.hget(keys.model(VERSION), "weights") == b"weights"
+    until_state(control, redis_server, submitted(redis_server, "plain"), "ready")

@@ -7,8 +7,11 @@ import pytest
 import torch
 from billiard.exceptions import WorkerLostError
 from celery import signals
+from redis import Redis
 
+from app.settings import Settings
 from app.store.clients import SyncStore
+from app.store.errors import NotFound
 from tests.conftest import test_settings as settings_in
 from workers.learner import Learner
 from workers.main import _connect, pool_processes
@@ -75,3 +78,14 @@ def test_signals_of_celery_reach_the_reconciler(
     signal.send(sender=Task(), **sent)
     assert recorded.calls == expected
     del handlers
+
+
+def test_a_worker_registers_the_shipped_model_where_redis_lost_it(settings: Settings, sync_store: SyncStore) -> None:
+    learner = Learner(settings, sync_store, torch.get_num_threads())
+    learner.register_shipped()
+    version = sync_store.models.active_version()
+    assert version is not None
+    Redis.from_url(settings.store_url).flushall()
+    assert learner.model(version).version == version == sync_store.models.active_version()
+    with pytest.raises(NotFound, match="there is no model version none"):
+        learner.model("none")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
+from app.store import keys
 from app.store.clients import SyncStore
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
@@ -50,3 +51,25 @@ def test_only_the_lease_of_a_job_whose_process_died_ends_at_once(settings: Setti
     beside.child_died("lamanas.adapt", ids[0])
     assert sync_store.reconciliation.due("episode") == [ids[0]]
     beside.stop()
+
+
+def test_a_lost_model_is_asked_for_once_in_a_while_by_a_worker_that_had_it(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "HEARTBEAT_S", 0.0)
+    asked = redis_server.client
+    beside, train = (Reconciler(settings, queue, "one") for queue in ("adapt", "train"))
+    for each in (beside, train):
+        each._send_heartbeat()  # not ready yet: no model is registered
+        sync_store.workers.heartbeat(WorkerRecord.now(each._queue, "one", "cpu"))
+    assert asked.llen("lamanas.adapt") == 0
+    for each in (train, beside, beside):
+        each._send_heartbeat()
+    assert asked.llen("lamanas.adapt") == 1
+    sync_store.models.register("v1", b"weights", {})
+    beside._send_heartbeat()
+    redis_server.client.delete(keys.model("v1"))
+    beside._send_heartbeat()
+    assert asked.llen("lamanas.adapt") == 2
+    for each in (beside, train):
+        each.stop()
