@@ -152,8 +152,16 @@ def model() -> Check:
 def redis(settings: Settings) -> Check:
     from redis import Redis, RedisError
 
+    from app.store import suitability
+
     try:
         with Redis.from_url(settings.store_url, socket_timeout=3, socket_connect_timeout=3) as client:
+            findings = [] if settings.embedded else suitability.examine(client, settings)
+            if findings:
+                wrong = any(each.state == "wrong" for each in findings)
+                found = "the Redis at REDIS_URL: " + "; ".join(each.found for each in findings)
+                fix = "; ".join(each.fix for each in findings)
+                return Check("Redis", "wrong" if wrong else "warning", found, fix)
             version: Any = client.info("server")
         where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
         return Check("Redis", "ok", f"{where} responds, version {version['redis_version']}")

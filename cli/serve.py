@@ -15,7 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+from redis.exceptions import NoPermissionError
+
 from app.settings import SHARED, Settings
+from app.store import suitability
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
 from app.telemetry import logs
@@ -78,6 +82,8 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
     try:
         if not _until_redis(settings, supervisor, store):
             return False
+        if not settings.embedded:
+            look_at_redis(settings)
         admin.ensure(settings, store)
     finally:
         store.close()
@@ -104,12 +110,25 @@ def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -
         try:
             store.ping()
             return True
+        except NoPermissionError:
+            return True  # it responds; what else is not permitted is found out next
         except UNAVAILABLE as error:
             where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
             if time.monotonic() > deadline:
                 raise CommandError(f"{where} does not respond: {error}") from error
             _watch_start(supervisor)
     return False
+
+
+def look_at_redis(settings: Settings) -> None:
+    """Warns of what may lose data at the Redis of REDIS_URL. Raises CommandError for what cannot work."""
+    with Redis.from_url(settings.store_url, socket_timeout=5) as redis:
+        findings = suitability.examine(redis, settings)
+    for finding in findings:
+        words = f"the Redis at REDIS_URL: {finding.found}; to fix it, {finding.fix}"
+        if finding.blocking:
+            raise CommandError(words)
+        log.warning("%s", words)
 
 
 def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:

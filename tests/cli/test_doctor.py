@@ -50,6 +50,21 @@ def test_a_running_private_redis_is_found(
     assert "the private Redis responds" in examined(capsys)[1]["Redis"]["found"]
 
 
+def test_an_external_redis_that_may_lose_data_is_reported(
+    redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_server.settings.store_url)
+    assert examined(capsys)[1]["Redis"]["state"] == "ok"
+    redis_server.client.config_set("appendfsync", "everysec")
+    code, checks = examined(capsys)
+    assert (code, checks["Redis"]["state"]) == (0, "warning")
+    redis_server.client.config_set("maxmemory-policy", "allkeys-lfu")
+    code, checks = examined(capsys)
+    assert (code, checks["Redis"]["state"]) == (1, "wrong")
+    assert "maxmemory-policy is allkeys-lfu" in checks["Redis"]["found"]
+    assert "noeviction" in checks["Redis"]["fix"]
+
+
 def test_each_problem_is_reported_with_its_fix(
     machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

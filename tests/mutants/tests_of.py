@@ -42,6 +42,7 @@ TABLE: Mapping[str, str] = {
     "app/store/notifications.py": "store/async_store app/episodes",
     "app/store/lua_names.py": "store/registry",
     "app/store/registry.py": "store/registry store/lease",
+    "app/store/suitability.py": "store/suitability cli/doctor",
     "app/store/workers.py": "workers/reconciler app/telemetry app/operation",
     "lamanas_core/adapt/adapted.py": (
         "learning/held_out learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"

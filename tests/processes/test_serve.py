@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.settings import Settings
+from cli.serve import look_at_redis
 from tests.conftest import PrivateRedis, Service, serve_process, test_settings, until_serving
 from tests.waiting import PATIENCE_S, family, until_gone
 
@@ -171,6 +173,21 @@ def test_configured_redis_is_used_and_none_is_started(
     assert get(f"{running.url}/models", running.token).json()
     with urllib.request.urlopen(f"{running.url}/readyz") as answer:  # noqa: S310
         assert answer.status == 200
+
+
+def test_configured_redis_that_cannot_work_is_refused_and_one_that_may_lose_data_is_warned_of(
+    redis_server: PrivateRedis, serve: Serve, short_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = redis_server.settings.store_url
+    redis_server.client.config_set("maxmemory-policy", "volatile-ttl")
+    look_at_redis(Settings(_env_file=None, redis_url=url))  # type: ignore[call-arg]
+    assert "maxmemory-policy is volatile-ttl" in caplog.text
+    redis_server.client.acl_setuser("someone", enabled=True, nopass=True, keys=["*"], commands=["+get"])
+    process = serve(REDIS_URL=url.replace("unix://", "unix://someone:x@"), LAMANAS_DATA_DIR=str(short_folder / "data"))
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "lamanas serve: the Redis at REDIS_URL: the user of REDIS_URL may not use ping, info" in output
+    assert "Traceback" not in output
 
 
 def test_socket_of_a_deep_data_directory_has_a_short_path(tmp_path: Path) -> None:
