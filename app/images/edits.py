@@ -8,7 +8,16 @@ from typing import Any
 from fastapi import Request
 
 from app.http.problems import INVALID_REQUEST, Problem
-from app.images.files import FormFiles, LabelledFile, check_counts, check_label, check_labels, check_number, digest
+from app.images.files import (
+    FormFiles,
+    LabelledFile,
+    check_counts,
+    check_label,
+    check_labels,
+    check_number,
+    digest,
+    normal_label,
+)
 from app.images.forms import Part, form_files, form_options, json_files, read_form, read_json, require
 from app.schemas import CorrectionBody, CorrectionOptions
 from app.settings import Settings
@@ -105,9 +114,10 @@ def _checked(
             text = f"{field}: image {place} is named twice; remove or relabel it once"
             raise Problem(INVALID_REQUEST, text, field=field)
         named.add(place)
-    for at, (_, label) in enumerate(relabelled):
+    labels = {place: normal_label(label) for place, label in relabelled}
+    for at, label in enumerate(labels.values()):
         check_label(label, f"relabel[{at}]")
-    return Correction(tuple(removed), dict(relabelled), added.files, options, added.notes)
+    return Correction(tuple(removed), labels, added.files, options, added.notes)
 
 
 def _named(removed: Iterable[int], relabelled: Iterable[int]) -> Iterator[tuple[int, str]]:

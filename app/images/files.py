@@ -19,6 +19,7 @@ from app.http.problems import (
 )
 from app.schemas import EpisodeOptions
 from app.settings import Settings
+from lamanas_core import layout
 
 MAX_LABEL = 200
 
@@ -77,6 +78,11 @@ def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
         total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
         total.update(file.file.data)
     return total.hexdigest()
+
+
+def normal_label(text: str) -> str:
+    """A label as it is stored: as the name of a folder in an archive would be."""
+    return layout.label([text])
 
 
 def check_number(images: int, field: str, settings: Settings) -> None:

@@ -24,7 +24,16 @@ from app.http.problems import (
     invalid,
 )
 from app.images import archive
-from app.images.files import FormFiles, ImageFile, LabelledFile, SupportSet, check_counts, check_labels, check_number
+from app.images.files import (
+    FormFiles,
+    ImageFile,
+    LabelledFile,
+    SupportSet,
+    check_counts,
+    check_labels,
+    check_number,
+    normal_label,
+)
 from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
@@ -103,7 +112,7 @@ def json_files(support: Sequence[SupportImage], field: str, settings: Settings) 
     """The labelled files of a JSON list. Raises Problem."""
     check_number(len(support), field, settings)
     return tuple(
-        LabelledFile(item.label, _of_base64(item.image, f"{field}[{number}].image"))
+        LabelledFile(normal_label(item.label), _of_base64(item.image, f"{field}[{number}].image"))
         for number, item in enumerate(support)
     )
 
@@ -160,7 +169,7 @@ def _pairs(images: list[Part], labels: list[Part], settings: Settings) -> Iterab
         text = f"{len(images)} images and {len(labels)} labels: there must be one label for each image"
         raise Problem(LABELS_MISMATCH, text, field="labels")
     for label, file in zip(labels, _files(images), strict=True):
-        yield LabelledFile(label.text(), file)
+        yield LabelledFile(normal_label(label.text()), file)
 
 
 def _files(images: list[Part]) -> list[ImageFile]:

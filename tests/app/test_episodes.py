@@ -353,3 +353,22 @@ def test_unavailable_redis_is_503_with_retry_after(redis_server: PrivateRedis) -
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").json()["checks"]["redis"] is False
         assert "lamanas_redis_up 0.0" in client.get("/metrics").text
+
+
+LABELS = ["e\u0301 ", "\u00e9", "b", "\u2003b"]
+
+
+def test_labels_are_normalised_as_the_names_of_folders_are(client: TestClient, worker: Worker) -> None:
+    images = [png(kind) for kind in range(4)]
+    in_json = {"support": [{"label": label, "image": b64(image)} for label, image in zip(LABELS, images, strict=True)]}
+    form = {"files": [("images", ("x.png", image)) for image in images], "data": {"labels": LABELS}}
+    for request in ({"json": in_json}, form):
+        episode = create_episode(client, **request)
+        assert episode["shots"] == {"\u00e9": 2, "b": 2}
+    worker.adapt(episode["id"])
+    correction = {"relabel": [{"image": 1, "label": " c "}], "add": [{"label": "c\u2003", "image": b64(png(0, 9))}]}
+    assert client.post(f"/episodes/{episode['id']}/support", json=correction).json()["shots"] == {
+        "\u00e9": 1,
+        "b": 2,
+        "c": 2,
+    }
