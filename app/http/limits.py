@@ -24,13 +24,12 @@ class BytesInFlight:
         """Raises Problem if ``size`` more bytes would exceed a limit."""
         own, most = self._by_key[key] + size, self._max_bytes // SHARE
         if own > most:
-            text = (
-                f"with this one, the unanswered requests of this key have {megabytes(own)}, at most {megabytes(most)}"
-            )
-            raise Problem(TOO_MUCH_AT_ONCE, f"{text} at a time are accepted: wait for an answer", headers=RETRY_AFTER)
+            text = f"with this one, the unanswered requests of this key have {megabytes(own)}, "
+            text += f"at most {megabytes(most)} at a time are accepted: wait for an answer"
+            raise Problem(TOO_MUCH_AT_ONCE, text, headers=RETRY_AFTER)
         if self.total + size > self._max_bytes:
-            text = f"with this one, the requests in progress have {megabytes(self.total + size)}, at most "
-            text += f"{megabytes(self._max_bytes)} are accepted: try again in a moment"
+            text = f"with this one, the requests in progress have {megabytes(self.total + size)}, "
+            text += f"at most {megabytes(self._max_bytes)} are accepted: try again in a moment"
             raise Problem(BUSY, text, headers=RETRY_AFTER)
         self._by_key[key] += size
 

@@ -95,7 +95,7 @@ class SizeLimits:
                 message = await self._receive(receive)
                 if not message.get("more_body", False):
                     return
-                left -= len(message["body"])
+                left -= len(message.get("body", b""))
 
     async def _receive(self, receive: Receive) -> Message:
         try:

@@ -69,10 +69,8 @@ def _read(archive: zipfile.ZipFile, size: int, max_images: int, max_bytes: int) 
         content = _inflate(archive, _readable(entries[image.path], image.path), left)
         left -= len(content)
         if left < 0:
-            text = (
-                f"archive: its {megabytes(size)} expand to more than {megabytes(max_bytes)}, which is the most that is "
-            )
-            text += "accepted: send fewer or smaller images"
+            text = f"archive: its {megabytes(size)} expand to more than {megabytes(max_bytes)}, "
+            text += "which is the most that is accepted: send fewer or smaller images"
             raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {image.path}")
         images.append(Archived(image.label, image.path, content))
     guessed = (f"the names say no encoding and were read as {names.encoding}",) if names.encoding else ()
