@@ -98,8 +98,15 @@ class OnnxWriter:
             scale, shift = folded
             combined = weight * (scale * np.float32(gain))[:, None, None, None]
             inputs = [x, self.constant(combined / np.float32(input_range)), self.constant(shift * np.float32(gain))]
-        pads, dilations = [pad_y, pad_x, pad_y, pad_x], [dilation] * 2
-        return self.node("Conv", inputs, group=groups, strides=stride, pads=pads, dilations=dilations)
+        return self.node(
+            "Conv",
+            inputs,
+            group=groups,
+            kernel_shape=weight.shape[2:],  # ONNX takes it from the weight, but OpenCV refuses a file without it
+            strides=stride,
+            pads=[pad_y, pad_x, pad_y, pad_x],
+            dilations=[dilation] * 2,
+        )
 
     def scaled(self, x: str, scale: Array, shift: Array | None = None) -> str:
         """Add x * scale + shift, each (channels,), as a depthwise 1 x 1 convolution and return the result's name.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -19,6 +20,8 @@ from lamanas_core.data.episodes import to_float
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
 from lamanas_core.meta_model import MetaModel, MetaModelError, shipped
+from lamanas_core.search.operations import OPERATIONS
+from lamanas_core.search.stems import STEMS
 from lamanas_core.search.supernet import pooled
 from tests.conftest import ROOT
 from tests.learning.helpers import MINIATURE, glyph_support
@@ -74,6 +77,23 @@ def test_the_artifact_pools_as_the_network_does(size: int, pool_to: int) -> None
         expected = adapted.network.logits(torch.from_numpy(queries)).numpy()
     actual = Classifier.from_bytes(adapted.artifact).logits(queries)
     assert np.abs(actual - expected).max() / np.abs(expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize("stem", sorted(STEMS))
+def test_every_convolution_states_its_kernel_shape(operation: str, stem: str) -> None:
+    """It follows from the weight, but OpenCV refuses a file without it."""
+    network = replace(MINIATURE.network, operations=(operation,), stem=stem)
+    config = replace(MINIATURE, network=network)
+    untrained = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    images = np.random.default_rng(0).integers(0, 256, (4, *network.image.shape), dtype=np.uint8)
+    graph = onnx.load_from_string(run(untrained, images, np.arange(4) % 2, 0).artifact).graph
+    weights = {constant.name: tuple(constant.dims) for constant in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert convolutions
+    for node in convolutions:
+        stated = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
+        assert stated["kernel_shape"] == weights[node.input[1]][2:]
 
 
 def test_a_prediction_depends_only_on_its_image(model: MetaModel) -> None:
