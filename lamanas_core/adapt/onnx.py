@@ -15,6 +15,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.artifact import FORMAT
 from lamanas_core.heads.base import FittedHead
+from lamanas_core.onnx_words import ANSWERS, preparation
 from lamanas_core.onnx_writer import OnnxWriter
 from lamanas_core.search.network import Network, NetworkMoments
 
@@ -54,7 +55,9 @@ def _model(writer: OnnxWriter, network: Network, ways: int, metadata: dict[str, 
         outputs.append(helper.make_tensor_value_info("known", TensorProto.BOOL, ["n"]))
     body = helper.make_graph(writer.nodes, "lamanas", inputs, outputs, writer.constants)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    helper.set_model_props(model, {"format": FORMAT, "image": json.dumps(asdict(network.config.image)), **metadata})
+    image = network.config.image
+    described = {"image": json.dumps(asdict(image)), "preparation": preparation(image), "answers": ANSWERS}
+    helper.set_model_props(model, {"format": FORMAT, **described, **metadata})
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data

@@ -1,10 +1,12 @@
 """The artifact equals the adapted network, and its predictions depend only on the image."""
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,6 +39,12 @@ def run(model: MetaModel, support: np.ndarray, labels: np.ndarray, k: int | None
     return adapt(model, support, labels, classes, steps=k, seed=0, device="cpu", on_step=lambda *_: None)
 
 
+def untrained(**changed: Any) -> MetaModel:
+    """A tiny meta-model with random weights; keywords as of ``NetworkConfig``."""
+    config = replace(MINIATURE, network=replace(MINIATURE.network, **changed))
+    return MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+
+
 def test_the_artifact_equals_the_adapted_network_on_50_random_episodes(model: MetaModel) -> None:
     rng = np.random.default_rng(0)
     for episode in range(50):
@@ -67,12 +75,10 @@ def test_pooling_is_adaptive_average_pooling(side: int, to: int) -> None:
 @pytest.mark.parametrize("pool_to", [1, 2, 3, 4, 5])
 def test_the_artifact_pools_as_the_network_does(size: int, pool_to: int) -> None:
     """The last feature map has a side of 2, 5, 8 or 14, and bins are equal, overlapping, unequal or repeated."""
-    network = replace(MINIATURE.network, image=ImageSpec(size=size), stem_stride=1, pool_to=pool_to)
-    config = replace(MINIATURE, network=network)
-    untrained = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
     rng = np.random.default_rng(0)
     support, queries = (rng.integers(0, 256, (6, 1, size, size), dtype=np.uint8) for _ in range(2))
-    adapted = run(untrained, support, np.arange(6) % 3, 0)
+    model = untrained(image=ImageSpec(size=size), stem_stride=1, pool_to=pool_to)
+    adapted = run(model, support, np.arange(6) % 3, 0)
     with torch.no_grad():
         expected = adapted.network.logits(torch.from_numpy(queries)).numpy()
     actual = Classifier.from_bytes(adapted.artifact).logits(queries)
@@ -83,17 +89,42 @@ def test_the_artifact_pools_as_the_network_does(size: int, pool_to: int) -> None
 @pytest.mark.parametrize("stem", sorted(STEMS))
 def test_every_convolution_states_its_kernel_shape(operation: str, stem: str) -> None:
     """It follows from the weight, but OpenCV refuses a file without it."""
-    network = replace(MINIATURE.network, operations=(operation,), stem=stem)
-    config = replace(MINIATURE, network=network)
-    untrained = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
-    images = np.random.default_rng(0).integers(0, 256, (4, *network.image.shape), dtype=np.uint8)
-    graph = onnx.load_from_string(run(untrained, images, np.arange(4) % 2, 0).artifact).graph
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), dtype=np.uint8)
+    adapted = run(untrained(operations=(operation,), stem=stem), images, np.arange(4) % 2, 0)
+    graph = onnx.load_from_string(adapted.artifact).graph
     weights = {constant.name: tuple(constant.dims) for constant in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert convolutions
     for node in convolutions:
         stated = {attribute.name: tuple(attribute.ints) for attribute in node.attribute}
         assert stated["kernel_shape"] == weights[node.input[1]][2:]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            ImageSpec(size=8),
+            "uint8, (n, 1, 8, 8)|at least 1024 pixels|keeps 512|1023, 4095 and 65535|darker than grey 192",
+        ),
+        (
+            ImageSpec(size=8),
+            "0.299 R + 0.587 G + 0.114 B|median of the pixels of the border|longer side has 8 pixels|8 x 8",
+        ),
+        (ImageSpec(size=8, channels=3), "(n, 3, 8, 8)|Red, green and blue are each treated"),
+        (ImageSpec(8, 3, False), "(n, 3, 8, 8)|darker than grey 192|square in its middle|sRGB|are red, green and blue"),
+        (ImageSpec(8, 1, False), "(n, 1, 8, 8)|square in its middle|scaled to 8 x 8|0.299 R + 0.587 G + 0.114 B"),
+        (ImageSpec(300, 3, False), "at least 1200 pixels|keeps 600|scaled to 300 x 300"),
+    ],
+)
+def test_the_metadata_say_in_words_and_numbers_what_an_image_becomes(spec: ImageSpec, words: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, *spec.shape), dtype=np.uint8)
+    model = onnx.load_from_string(run(untrained(image=spec), images, np.arange(4) % 2, 0).artifact)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert ImageSpec(**json.loads(metadata["image"])) == spec
+    assert [part for part in words.split("|") if part not in metadata["preparation"]] == []
+    assert ("median" in metadata["preparation"]) == spec.drawings
+    assert "known is false if it probably belongs to none" in metadata["answers"]
 
 
 def test_a_prediction_depends_only_on_its_image(model: MetaModel) -> None:

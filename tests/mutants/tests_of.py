@@ -105,6 +105,7 @@ TABLE: Mapping[str, str] = {
     ),
     "lamanas_core/meta/warm_up.py": "learning/warm_up learning/architecture learning/training_stages goldens/goldens",
     "lamanas_core/meta_model.py": "learning/artifact learning/starting learning/train_command learning/shipped",
+    "lamanas_core/onnx_words.py": "learning/artifact",
     "lamanas_core/onnx_writer.py": "learning/artifact learning/registries learning/paper",
     "lamanas_core/recipe.py": (
         "goldens/documents learning/recipe learning/training_stages learning/training_tasks learning/styles"
