@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": "classify images with an episode's classifier",
     "episodes": "list, show and delete episodes",
     "export": "save an episode's classifier as an ONNX file",
+    "classify": "classify images with a downloaded classifier, without a service",
     "models": "list, switch and add versions of the meta-model",
     "train": "meta-train a model, on this machine or on a service",
     "evaluate": "measure a model's accuracy on episodes of a data set",

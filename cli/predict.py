@@ -6,6 +6,7 @@ from time import sleep
 from typing import Any
 
 from cli import remote, show
+from cli.predictions import add_images, image_files, print_predictions
 from lamanas_client import Client, Prediction, ProblemError
 
 DESCRIPTION = """Classify image files with an episode's classifier. Waits for it if it is not ready yet.
@@ -25,21 +26,15 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("episode", metavar="EPISODE", help="the id that `lamanas adapt` and `lamanas episodes` print")
-    parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF files"
-    )
+    add_images(parser)
     show.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    files = image_files(args.images)
     with remote.service() as client:
-        predictions = _predictions(client, args.episode, args.images)
-    pairs = list(zip(args.images, predictions, strict=True))
-    if args.json:
-        show.print_json([{"image": str(path), **prediction.model_dump()} for path, prediction in pairs])
-        return 0
-    rows = [(path, _verdict(found), show.percent(found.probability), _next_best(found)) for path, found in pairs]
-    show.print_table(("image", "label", "probability", "next best"), rows)
+        predictions = _predictions(client, args.episode, files)
+    print_predictions(files, predictions, json=args.json)
     return 0
 
 
@@ -55,13 +50,3 @@ def _predictions(client: Client, id: str, images: list[Path]) -> list[Prediction
             if error.kind != "not-ready":
                 raise
             sleep(min(error.retry_after or PAUSE_S, LONGEST_PAUSE_S))
-
-
-def _verdict(prediction: Prediction) -> str:
-    return f"none of these? ({prediction.label})" if prediction.known is False else prediction.label
-
-
-def _next_best(prediction: Prediction) -> str:
-    others = {label: value for label, value in prediction.probabilities.items() if label != prediction.label}
-    best = max(others, key=others.__getitem__)
-    return f"{best} {show.percent(others[best])}"

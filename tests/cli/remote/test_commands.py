@@ -42,6 +42,10 @@ def test_adapt_predict_export_and_delete(signed_in: Lamanas, worker: Worker, fol
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     signed_in("export", id, "-o", tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_bytes() == classifier(("alpha", "beta"))
+    asked = signed_in.json("predict", id, folder)
+    paths = [f"{label}/{number}.png" for label in ("alpha", "beta") for number in range(2)]
+    assert [row["image"] for row in asked] == [str(folder / path) for path in paths]
+    assert signed_in.json("classify", tmp_path / "model.onnx", folder) == asked
     assert [one["id"] for one in signed_in.json("episodes")] == [id]
     shown = signed_in("episodes", "show", id)
     assert "alpha (2), beta (2)" in shown
