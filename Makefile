@@ -46,7 +46,7 @@ lint: install-dev
 	$(BIN)/mypy
 
 install: .venv/installed
-install-dev: .venv/installed-dev
+install-dev: .venv/installed-dev .venv/installed-runtimes
 
 # The lock says what is installed; the project itself is installed so that edits count at once.
 .venv/installed: requirements.txt pyproject.toml
@@ -58,4 +58,12 @@ install-dev: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed requirements-dev.txt requirements-tracing.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+# What others open model.onnx with, for tests; without npm, what needs node is left out.
+.venv/installed-runtimes: .venv/installed requirements-runtimes.txt tests/onnx_file/package-lock.json
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/runtimes \
+	  --requirement requirements-runtimes.txt
+	cp tests/onnx_file/package.json tests/onnx_file/package-lock.json .venv/runtimes
+	if command -v npm >/dev/null; then npm ci --prefix .venv/runtimes --ignore-scripts --no-audit --no-fund --silent; fi
 	@touch $@
