@@ -48,7 +48,7 @@ def _drawing(spec: ImageSpec) -> list[str]:
 def _photo(spec: ImageSpec) -> list[str]:
     return [
         f"The square in its middle, as large as its shorter side, is scaled to {spec.size} x {spec.size} pixels: "
-        "bilinearly with antialiasing (Pillow's BILINEAR).",
+        "bicubically with antialiasing (Pillow's BICUBIC).",
         "If the file has a colour profile, the colours are converted to sRGB.",
         f"It becomes {GREY}." if spec.channels == 1 else "The channels are red, green and blue.",
     ]

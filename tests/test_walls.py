@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What the app may use of the core: it reads images and runs finished classifiers, without torch.
 TORCH_FREE = (
     "artifact",
+    "backbones.joined",
     "backbones.runtime",
     "config",
     "data.sources.glyphs",

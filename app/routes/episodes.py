@@ -31,6 +31,7 @@ from app.schemas import (
 from app.services import CurrentServices, Services
 from app.store.errors import NotReady
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
+from lamanas_core.backbones.joined import joined
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, to_png
 
@@ -185,8 +186,9 @@ async def artifact(services: CurrentServices, episode: VisibleEpisode) -> Respon
         data = await services.store.episodes.artifact(episode.id)
     except NotReady:
         raise not_ready(await services.store.episodes.get(episode.id)) from None
+    whole = await asyncio.to_thread(joined, data)
     disposition = f'attachment; filename="{episode.id}.onnx"'
-    return Response(data, media_type=ONNX, headers={"Content-Disposition": disposition})
+    return Response(whole, media_type=ONNX, headers={"Content-Disposition": disposition})
 
 
 @router.delete(
