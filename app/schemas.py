@@ -7,6 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
 from lamanas_core.config import PRESETS
+from lamanas_core.image_spec import ImageKind
 
 # Far beyond every setting: protects against a list that would fill the memory before it is counted.
 MAX_ITEMS = 100_000
@@ -310,14 +311,20 @@ class Model(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     version: str
-    active: bool = Field(description="whether new episodes use it")
+    kind: ImageKind = Field(description="the kind of images that it is for")
+    active: bool = Field(description="whether new episodes with images of its kind use it")
     created_at: AwareDatetime
     card: dict[str, Any]
 
     @classmethod
     def of(cls, record: ModelRecord) -> "Model":
-        created_at = _time(record.created_at)
-        return cls(version=record.version, active=record.active, created_at=created_at, card=record.card)
+        return cls(
+            version=record.version,
+            kind=record.kind,
+            active=record.active,
+            created_at=_time(record.created_at),
+            card=record.card,
+        )
 
 
 class Models(BaseModel):

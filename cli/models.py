@@ -8,7 +8,8 @@ from cli import installation, remote, show
 from cli.errors import CommandError, told
 from lamanas_client import Model
 
-DESCRIPTION = """List the versions of the meta-model, switch to another for new episodes, or add your own.
+DESCRIPTION = """List the versions of the meta-model, switch to another for new episodes, or add your own. One for
+drawings and one for photos can be active at the same time.
 
 example: lamanas models --json"""
 ACTIVATE = "example: lamanas models activate 0123456789abcdef"
@@ -52,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             show.print_json(model)
         else:
-            print(f"new episodes are adapted from {model.version}; existing episodes keep theirs")
+            print(f"new episodes of {model.kind} are adapted from {model.version}; existing episodes keep theirs")
     elif args.json:
         show.print_json(models)
     else:
-        show.print_table(("version", "active", "created", "metrics"), [_row(model) for model in models])
+        show.print_table(("version", "kind", "active", "created", "metrics"), [_row(model) for model in models])
     return 0
 
 
@@ -82,11 +83,11 @@ def _add(args: argparse.Namespace) -> int:
     if args.json:
         show.print_json(added)
     else:
-        print(f"added {added.version}\n\nuse it:  lamanas models activate {added.version}")
+        print(f"added {added.version}, for {added.kind}\n\nuse it:  lamanas models activate {added.version}")
     return 0
 
 
 def _row(model: Model) -> tuple[str, ...]:
     metrics = model.card.get("metrics", {})
     known = [f"{name} {value:.4g}" for name, value in metrics.items() if isinstance(value, int | float)]
-    return model.version, "active" if model.active else "", show.moment(model.created_at), ", ".join(known)
+    return model.version, model.kind, "active" if model.active else "", show.moment(model.created_at), ", ".join(known)

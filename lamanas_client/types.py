@@ -135,9 +135,10 @@ class TrainingPage(Answer):
 
 
 class Model(Answer):
-    """A version of the meta-model; new episodes are adapted from the ``active`` one."""
+    """A version of the meta-model; new episodes are adapted from the ``active`` one of the kind of their images."""
 
     version: str
+    kind: Literal["drawings", "photos"] = "drawings"
     active: bool
     created_at: AwareDatetime
     card: dict[str, Any]

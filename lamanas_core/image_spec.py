@@ -1,9 +1,13 @@
 """The image format that a meta-model expects; all code that reads images uses it."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 # The default limit for an image file: what the main cameras of phones take at most.
 MAX_PIXELS = 50_000_000
+
+ImageKind = Literal["drawings", "photos"]
+KINDS: tuple[ImageKind, ...] = get_args(ImageKind)
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,11 @@ class ImageSpec:
     def drawings(self) -> bool:
         """Whether the images are drawings, ink on a background that becomes 0; otherwise they are photos."""
         return self.normalise_polarity
+
+    @property
+    def kind(self) -> ImageKind:
+        """What the images show, and so the kind of a meta-model that takes them."""
+        return "drawings" if self.drawings else "photos"
 
     @property
     def shape(self) -> tuple[int, int, int]:

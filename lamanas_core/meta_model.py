@@ -13,6 +13,9 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config
 from lamanas_core.files import write_whole
+from lamanas_core.image_spec import KINDS, ImageKind
+
+_SHIPPED = resources.files("lamanas_core") / "shipped"
 
 
 class MetaModelError(ValueError):
@@ -60,9 +63,17 @@ class MetaModel:
         return data
 
 
-def shipped() -> tuple[bytes, dict[str, Any]]:
-    """Weights (a safetensors file) and model card of the meta-model that ships with the package."""
-    folder = resources.files("lamanas_core") / "shipped"
+def shipped_kinds() -> tuple[ImageKind, ...]:
+    """The kinds of images for which a meta-model ships with the package."""
+    return tuple(kind for kind in KINDS if (_SHIPPED / kind).is_dir())
+
+
+def shipped(kind: ImageKind = "drawings") -> tuple[bytes, dict[str, Any]]:
+    """Weights (a safetensors file) and model card of the meta-model for this kind that ships with the package.
+
+    Raises FileNotFoundError if there is none.
+    """
+    folder = _SHIPPED / kind
     card: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
     return (folder / "model.safetensors").read_bytes(), card
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lamanas_core.meta_model import MetaModel
     from lamanas_core.train.loop import TrainingProgress
 
-MODELS_KEPT = 2
+# The active one of each kind, and one of an older episode.
+MODELS_KEPT = 3
 
 
 class Learner:
@@ -38,10 +39,11 @@ class Learner:
             raise RuntimeError(f"LAMANAS_DEVICE: {error}") from error
 
     def register_shipped(self) -> None:
-        """Registers the model that is shipped with the package."""
-        from lamanas_core.meta_model import MetaModel, shipped
+        """Registers the models that are shipped with the package, one for each kind of images."""
+        from lamanas_core.meta_model import MetaModel, shipped, shipped_kinds
 
-        register(self._store, MetaModel.from_bytes(*shipped()))
+        for kind in shipped_kinds():
+            register(self._store, MetaModel.from_bytes(*shipped(kind)))
 
     def model(self, version: str) -> "MetaModel":
         """The model of this version, loaded if necessary. Raises NotFound."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from functools import partial
 
 from celery import shared_task, signals
 
@@ -30,14 +31,13 @@ def _start(**_: object) -> None:
 
 
 def _warmed_up(child: Child) -> Child:
-    """Loads torch and the active meta-model before the first episode. A train worker imports torch at its first run,
+    """Loads torch and the active meta-models before the first episode. A train worker imports torch at its first run,
     since it is idle most of the time."""
     device: str = child.settings.device
     if child.queue == "adapt":
         retrying(child.learner.register_shipped)
-        active = retrying(child.store.models.active_version)
-        if active is not None:
-            retrying(lambda: child.learner.model(active))
+        for version in retrying(child.store.models.active_versions).values():
+            retrying(partial(child.learner.model, version))
         device = child.learner.device
     retrying(lambda: child.store.workers.heartbeat(WorkerRecord.now(child.queue, child.name, device)))
     return child

@@ -108,13 +108,13 @@ async def respond(
 async def _store(
     services: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    model = await services.store.models.active()
-    if model is None:
+    active = await services.store.models.active()
+    if not active:
         text = "the active meta-model is not stored: an adapt worker registers the one that is shipped within seconds; "
         text += "`lamanas models` adds or activates another"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
-    config = model.card["config"]
-    images = await services.decoder.arrays([file.file for file in support.files], ImageSpec(**config["image"]))
+    model = active["drawings"]
+    images = await services.decoder.arrays([file.file for file in support.files], model.image)
     return await services.store.episodes.create(
         owner=key.tenant,
         name=support.options.name,
@@ -208,7 +208,7 @@ async def delete(services: CurrentServices, episode: VisibleEpisode) -> None:
 )
 async def stored(services: CurrentServices, episode: VisibleEpisode) -> StoredSupport:
     images, labels = await services.store.episodes.support(episode.id)
-    spec = _spec(await services.store.models.get(episode.model_version))
+    spec = (await services.store.models.get(episode.model_version)).image
     return await asyncio.to_thread(_stored_support, images, [episode.classes[label] for label in labels], spec)
 
 
@@ -264,7 +264,7 @@ async def _store_corrected(
         name=parent.name if options.name is None else options.name,
         classes=list(support.shots),
         shots=list(support.shots.values()),
-        support=await _images(services, images, support, correction, _spec(model)),
+        support=await _images(services, images, support, correction, model.image),
         labels=support.labels,
         notes=correction.notes,
         steps=steps,
@@ -283,7 +283,3 @@ async def _images(
     if not correction.added:
         return kept
     return np.concatenate([kept, await services.decoder.arrays([file.file for file in correction.added], spec)])
-
-
-def _spec(model: ModelRecord) -> ImageSpec:
-    return ImageSpec(**model.card["config"]["image"])

@@ -17,7 +17,7 @@ async def versions(services: CurrentServices, _: AnyKey) -> Models:
 
 @router.post(
     "/{version}/activate",
-    summary="Use this version for new episodes; existing ones keep theirs",
+    summary="Use this version for new episodes with images of its kind; existing ones keep theirs",
     responses=problems(401, 403, 404),
 )
 async def activate(version: str, services: CurrentServices, _: AdminKey) -> Model:

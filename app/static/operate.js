@@ -61,15 +61,16 @@ export class Operate {
   }
 
   #modelTable(models) {
-    const active = models.findIndex(({ active }) => active);
+    // The list is newest first.
+    const older = (model, at) => at > models.findIndex(({ active, kind }) => active && kind === model.kind);
     return h("table", {},
-      h("caption", {}, "New episodes use the active version; existing ones keep theirs."),
-      h("thead", {}, h("tr", {}, ["Version", "Created", "Trained on", "Accuracy", ""].map((name) => h(name ? "th" : "td", name ? { scope: "col" } : {}, name)))),
+      h("caption", {}, "New episodes use the active version for their kind of images; existing ones keep theirs."),
+      h("thead", {}, h("tr", {}, ["Version", "For", "Created", "Trained on", "Accuracy", ""].map((name) => h(name ? "th" : "td", name ? { scope: "col" } : {}, name)))),
       h("tbody", {}, models.map((model, at) => h("tr", { class: model.active ? "active" : null },
-        h("td", {}, h("code", {}, model.version)), h("td", { class: "whole" }, time(model.created_at)),
+        h("td", {}, h("code", {}, model.version)), h("td", {}, model.kind), h("td", { class: "whole" }, time(model.created_at)),
         h("td", {}, trainedOn(model.card)), h("td", { class: "whole" }, accuracies(model.card.metrics)),
         h("td", {}, model.active ? h("strong", {}, "active")
-          : h("button", { type: "button", "aria-label": `${at > active ? "Roll back to" : "Activate"} ${model.version}`, onclick: () => this.#activate(model.version) }, at > active ? "Roll back" : "Activate"))))));
+          : h("button", { type: "button", "aria-label": `${older(model, at) ? "Roll back to" : "Activate"} ${model.version}`, onclick: () => this.#activate(model.version) }, older(model, at) ? "Roll back" : "Activate"))))));
   }
 
   async #activate(version) {

@@ -10,7 +10,7 @@ from redis import Redis
 from app.store import keys
 from app.store.errors import NotFound
 from app.store.keys import Kind
-from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, to_json
+from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, image_of, to_json
 from app.store.registry import run, script
 
 # A client waits for an episode. Nobody waits for a training run by the second, and it shares its core with other
@@ -121,10 +121,11 @@ class Claims:
         call = _COMMIT_TRAINING(
             model=keys.model(version),
             models=keys.MODELS,
-            active=keys.ACTIVE_MODEL,
+            active=keys.ACTIVE_MODELS,
             record=keys.record("training", claim.id),
             leases=keys.leases("training"),
             version=version,
+            kind=image_of(card).kind,
             weights=weights,
             card=to_json(card),
             id=claim.id,

@@ -12,7 +12,9 @@ PREFIX = "lam:"
 CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a record, "key:<id>" of a key
 EXPIRY = PREFIX + "expiry"  # zset: "<id> <owner>" by the time its episode expires
 MODELS = PREFIX + "models"  # zset: versions by time of registration
-ACTIVE_MODEL = PREFIX + "models:active"
+ACTIVE_MODELS = PREFIX + "active-models"  # hash: the active version of each kind
+# string: the active version, of whatever kind, of an installation from before there were kinds
+FORMER_ACTIVE_MODEL = PREFIX + "models:active"
 API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
 SUPPORT_BYTES = PREFIX + "held"  # hash: the bytes that each episode's support set is counted for, and their total
 ARTIFACTS = PREFIX + "artifacts"  # zset: ids of the episodes whose classifier is stored, by the time of its commit (ms)
@@ -120,8 +122,10 @@ LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
     "CHANGES": CHANGES,
     "SUPPORT_BYTES": SUPPORT_BYTES,
     "ARTIFACTS": ARTIFACTS,
+    "FORMER_ACTIVE_MODEL": FORMER_ACTIVE_MODEL,
     "record": record,
     "index": index,
     "support": support,
     "artifact": artifact,
+    "model": model,
 }

@@ -1,17 +1,18 @@
 """Meta-model versions: registered by workers and the operator, listed and activated by the app."""
 
+from dataclasses import replace
 from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from app.store import keys
-from app.store.errors import NotFound
-from app.store.records import ModelRecord, text, to_json
-from app.store.registry import run, run_async, script
+from app.store.errors import NotFound, refusals_named
+from app.store.records import ModelRecord, image_of, text, to_json
+from app.store.registry import run, script
+from lamanas_core.image_spec import KINDS, ImageKind
 
 _REGISTER = script("register_model")
-_ACTIVATE = script("activate_model")
 _FIELDS = ("card", "created_at")
 
 
@@ -31,13 +32,16 @@ class Models:
     async def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
         fields = await self._redis.hmget(keys.model(version), _FIELDS)
-        return _record(version, fields, await self._redis.get(keys.ACTIVE_MODEL))
+        return _record(version, fields, await self.active_versions())
 
-    async def active(self) -> ModelRecord | None:
-        """The one that new episodes are adapted from; None until a worker has registered the shipped one, and while
-        Redis has lost the active one."""
-        version = text(await self._redis.get(keys.ACTIVE_MODEL))
-        return None if version is None else await self._found(version)
+    async def active(self) -> dict[ImageKind, ModelRecord]:
+        """Those that new episodes are adapted from, by kind, without those that Redis has lost."""
+        found = {kind: await self._found(version) for kind, version in (await self.active_versions()).items()}
+        return {kind: record for kind, record in found.items() if record is not None}
+
+    async def active_versions(self) -> dict[ImageKind, str]:
+        """The version that is the active one of each kind; empty until a worker has registered the shipped ones."""
+        return _by_kind(await self._redis.hgetall(keys.ACTIVE_MODELS))
 
     async def _found(self, version: str) -> ModelRecord | None:
         try:
@@ -46,12 +50,12 @@ class Models:
             return None
 
     async def activate(self, version: str) -> ModelRecord:
-        """Existing episodes keep the version that they were created with. Raises NotFound."""
-        if not await run_async(
-            self._redis, _ACTIVATE(model=keys.model(version), active=keys.ACTIVE_MODEL, version=version)
-        ):
-            raise _unknown(version)
-        return await self.get(version)
+        """Makes it the active one of its kind; existing episodes keep the version that they were created with. Raises
+        NotFound."""
+        model = await self.get(version)
+        with refusals_named():
+            await self._redis.hset(keys.ACTIVE_MODELS, model.kind, version)
+        return replace(model, active=True)
 
 
 class SyncModels:
@@ -61,30 +65,32 @@ class SyncModels:
         self._redis: Any = redis
 
     def register(self, version: str, weights: bytes, card: dict[str, Any]) -> None:
-        """Once for each version, however often it is called; the first version of all becomes the active one."""
+        """Once for each version, however often it is called; the first version of its kind becomes the
+        active one."""
         call = _REGISTER(
             model=keys.model(version),
             models=keys.MODELS,
-            active=keys.ACTIVE_MODEL,
+            active=keys.ACTIVE_MODELS,
             version=version,
+            kind=image_of(card).kind,
             weights=weights,
             card=to_json(card),
         )
         run(self._redis, call)
 
-    def active_version(self) -> str | None:
-        """None until a version has been registered."""
-        return text(self._redis.get(keys.ACTIVE_MODEL))
+    def active_versions(self) -> dict[ImageKind, str]:
+        """As ``Models.active_versions``."""
+        return _by_kind(self._redis.hgetall(keys.ACTIVE_MODELS))
 
     def lost(self) -> set[str | None]:
         """The versions that are listed or active, but not stored any more; None is among them if none is active."""
-        named = {self.active_version(), *map(text, self._redis.zrange(keys.MODELS, 0, -1))}
+        named = {*(self.active_versions().values() or [None]), *map(text, self._redis.zrange(keys.MODELS, 0, -1))}
         return {version for version in named if version is None or not self._redis.exists(keys.model(version))}
 
     def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
         fields = self._redis.hmget(keys.model(version), _FIELDS)
-        return _record(version, fields, self._redis.get(keys.ACTIVE_MODEL))
+        return _record(version, fields, self.active_versions())
 
     def weights(self, version: str) -> bytes:
         """Safetensors. Raises NotFound."""
@@ -94,11 +100,15 @@ class SyncModels:
         return weights
 
 
-def _record(version: str, fields: list[bytes | None], active: bytes | None) -> ModelRecord:
+def _by_kind(hash: dict[bytes, bytes]) -> dict[ImageKind, str]:
+    return {kind: hash[kind.encode()].decode() for kind in KINDS if kind.encode() in hash}
+
+
+def _record(version: str, fields: list[bytes | None], active: dict[ImageKind, str]) -> ModelRecord:
     card, created_at = fields
     if card is None or created_at is None:
         raise _unknown(version)
-    return ModelRecord.from_fields(version, card, created_at, text(active))
+    return ModelRecord.from_fields(version, card, created_at, active.values())
 
 
 def _unknown(version: str) -> NotFound:

@@ -3,9 +3,11 @@ request, the progress, the result) and a few plain ones. Times are seconds since
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
+
+from lamanas_core.image_spec import ImageKind, ImageSpec
 
 EpisodeState = Literal["queued", "adapting", "ready", "failed"]
 TrainingState = Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -102,7 +104,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """One registered meta-model version; ``card`` is its model card."""
+    """One registered meta-model version; ``card`` is its model card. ``active``: the active one of its kind."""
 
     version: str
     card: dict[str, Any]
@@ -110,9 +112,18 @@ class ModelRecord:
     created_at: float
 
     @classmethod
-    def from_fields(cls, version: str, card: bytes, created_at: bytes, active: str | None) -> Self:
-        """From fields of its hash in Redis; ``active`` is the active version."""
-        return cls(version, json.loads(card), version == active, int(created_at) / 1000)
+    def from_fields(cls, version: str, card: bytes, created_at: bytes, active: Iterable[str]) -> Self:
+        """From fields of its hash in Redis; ``active`` are the active versions."""
+        return cls(version, json.loads(card), version in active, int(created_at) / 1000)
+
+    @property
+    def image(self) -> ImageSpec:
+        """The images that it takes."""
+        return image_of(self.card)
+
+    @property
+    def kind(self) -> ImageKind:
+        return self.image.kind
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,11 @@ class WorkerRecord:
 def episode_labels(hash: Hash) -> list[int]:
     """The label number of each support image, in the order of the images."""
     return list(json.loads(hash[b"spec"])["labels"])
+
+
+def image_of(card: Mapping[str, Any]) -> ImageSpec:
+    """The images that the meta-model with this card takes."""
+    return ImageSpec(**card["config"]["image"])
 
 
 def to_json(value: Any) -> str:

@@ -284,7 +284,7 @@ def test_a_full_queue_is_503_with_retry_after(
 
 
 def test_without_a_model_a_new_episode_is_503(client: TestClient, server: PrivateRedis) -> None:
-    server.client.delete(keys.ACTIVE_MODEL)
+    server.client.delete(keys.ACTIVE_MODELS)
     answer = client.post("/episodes", **as_json())
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
     assert "retry-after" in answer.headers

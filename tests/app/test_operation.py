@@ -35,7 +35,7 @@ def test_ready_once_redis_a_model_and_a_worker_are_available(
         "ready": True,
         "checks": {"not_draining": True, "redis": True, "model": True, "adapt_worker": True},
     }
-    server.client.delete(keys.ACTIVE_MODEL)
+    server.client.delete(keys.ACTIVE_MODELS)
     assert anonymous.get("/readyz").json()["checks"]["model"] is False
 
 

@@ -9,8 +9,10 @@ import pytest
 from app.settings import Settings
 from app.store.clients import SyncStore
 from cli.main import main
+from lamanas_core import meta_model
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.meta_model import MetaModel, read, write
+from lamanas_core.config import PRESETS
+from lamanas_core.meta_model import MetaModel, read, shipped_kinds, write
 from tests.learning.helpers import MINIATURE
 from workers.learner import Learner
 
@@ -33,15 +35,30 @@ def test_a_trained_model_becomes_a_version_that_workers_can_use(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Learner(installation, sync_store, threads=1).register_shipped()
-    shipped = sync_store.models.active_version()
+    shipped = sync_store.models.active_versions()
     for _ in range(2):
         assert main(["models", "add", str(tmp_path / "run")]) == 0
         assert f"lamanas models activate {trained.version}" in capsys.readouterr().out
     record = sync_store.models.get(trained.version)
     assert record.card["metrics"] == {"validation_accuracy": 0.5}
     assert set(record.card["architecture"]) == {"normal", "reduction"}
-    assert sync_store.models.active_version() == shipped != trained.version
+    assert sync_store.models.active_versions() == shipped
+    assert trained.version not in shipped.values()
     assert Learner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
+
+
+def test_a_model_of_each_shipped_kind_is_registered_and_active(
+    installation: Settings, sync_store: SyncStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shipped_kinds()[0] == "drawings"
+    models = {}
+    for kind, config in (("drawings", MINIATURE), ("photos", PRESETS["rgb84"])):
+        models[kind] = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+        write(models[kind], tmp_path / kind)
+    monkeypatch.setattr(meta_model, "_SHIPPED", tmp_path)
+    Learner(installation, sync_store, threads=1).register_shipped()
+    assert sync_store.models.active_versions() == {kind: model.version for kind, model in models.items()}
+    assert sync_store.models.get(models["photos"].version).kind == "photos"
 
 
 def test_json_is_the_version_as_the_api_returns_it(
@@ -49,7 +66,7 @@ def test_json_is_the_version_as_the_api_returns_it(
 ) -> None:
     assert main(["models", "add", str(tmp_path / "run"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"version", "active", "created_at", "card"}
+    assert set(document) == {"version", "kind", "active", "created_at", "card"}
     assert document["version"] == trained.version
     # A thousand digests would only make each answer larger; the card in the run's folder keeps them.
     assert document["card"]["data"]["train"] == {"classes": 1, "images": 4}
@@ -86,7 +103,7 @@ def test_a_folder_without_a_valid_model_is_refused_in_one_line(
     assert str(tmp_path / "run") in error
     assert message in error
     assert error.count("\n") == 1
-    assert sync_store.models.active_version() is None
+    assert sync_store.models.active_versions() == {}
 
 
 def test_weights_of_another_network_are_refused(

@@ -1,6 +1,7 @@
 """Submits a small episode as the app does."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,11 @@ import numpy as np
 from app.settings import Settings
 from app.store.clients import Store
 from app.store.records import EpisodeRecord
+from lamanas_core.image_spec import ImageSpec
 
+# Cards of meta-models of each kind, with what the store reads of them.
+DRAWINGS: dict[str, Any] = {"config": {"image": asdict(ImageSpec())}, "metrics": {}}
+PHOTOS: dict[str, Any] = {"config": {"image": asdict(ImageSpec(channels=3, normalise_polarity=False))}, "metrics": {}}
 SUPPORT = (np.arange(4 * 28 * 28) % 251).astype(np.uint8).reshape(4, 1, 28, 28)
 
 

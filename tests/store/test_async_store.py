@@ -14,12 +14,13 @@ from app.store.claims import Claim
 from app.store.clients import Store, SyncStore
 from app.store.errors import UNAVAILABLE, Gone, IdempotencyConflict, NotFound, NotReady, NotSavedError, QueueFull
 from app.store.notifications import Notifications
+from lamanas_core.image_spec import ImageKind
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
-from tests.store.submitting import create
+from tests.store.submitting import DRAWINGS, PHOTOS, create
 
 
-def with_store(settings: Settings, body: Callable[[Store], Awaitable[None]]) -> None:
+def with_store(settings: Settings, body: Callable[[Store], Awaitable[object]]) -> None:
     async def run() -> None:
         store = await Store.open(settings)
         try:
@@ -192,7 +193,7 @@ def test_full_queue_refuses_and_stores_nothing(redis_server: PrivateRedis) -> No
     with_store(test_settings(redis_server.settings.data_dir, max_queue=2), body)
 
 
-async def watch(store: Store, id: str, then: Callable[[], Awaitable[None]] | None = None) -> None:
+async def watch(store: Store, id: str, then: Callable[[], Awaitable[object]] | None = None) -> None:
     """Watches until the end; calls ``then`` for each record."""
     async for _ in store.episodes.watch(id):
         if then is not None:
@@ -291,21 +292,44 @@ def test_deleting_ends_a_watch(settings: Settings) -> None:
     with_store(settings, body)
 
 
-def test_first_model_becomes_active_and_others_must_be_activated(settings: Settings, sync_store: SyncStore) -> None:
+def test_first_model_of_a_kind_becomes_its_active_one_and_others_must_be_activated(
+    settings: Settings, sync_store: SyncStore
+) -> None:
     async def body(store: Store) -> None:
-        assert await store.models.active() is None
-        sync_store.models.register("v1", b"1", {"config": {}})
-        sync_store.models.register("v1", b"1", {"config": {}})
-        sync_store.models.register("v2", b"2", {"config": {}})
-        assert [(model.version, model.active) for model in await store.models.all()] == [("v2", False), ("v1", True)]
-        assert (await store.models.activate("v2")).active
-        active = await store.models.active()
-        assert active is not None
-        assert active.version == "v2"
+        assert await store.models.active_versions() == {}
+        for version, card in (("v1", DRAWINGS), ("v1", DRAWINGS), ("v2", DRAWINGS), ("p1", PHOTOS), ("p2", PHOTOS)):
+            sync_store.models.register(version, b"1", card)
+        shown = [(model.version, model.kind, model.active) for model in await store.models.all()]
+        assert sorted(shown) == [
+            ("p1", "photos", True),
+            ("p2", "photos", False),
+            ("v1", "drawings", True),
+            ("v2", "drawings", False),
+        ]
+        activated = await store.models.activate("p2")
+        assert (activated.kind, activated.active) == ("photos", True)
+        assert await store.models.active_versions() == {"drawings": "v1", "photos": "p2"}
+        assert not (await store.models.get("p1")).active
         with pytest.raises(NotFound):
             await store.models.activate("v3")
 
     with_store(settings, body)
+
+
+@pytest.mark.parametrize(("former", "kept"), [(DRAWINGS, "drawings"), (PHOTOS, "photos")])
+def test_active_model_of_an_installation_without_kinds_remains_active(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, former: dict[str, Any], kept: ImageKind
+) -> None:
+    sync_store.models.register("own", b"1", former)
+    redis_server.client.delete(keys.ACTIVE_MODELS)
+    redis_server.client.set(keys.FORMER_ACTIVE_MODEL, "own")
+    sync_store.models.register("shipped-1", b"1", DRAWINGS)
+    sync_store.models.register("shipped-2", b"1", PHOTOS)
+    shipped: dict[ImageKind, str] = {"drawings": "shipped-1", "photos": "shipped-2"}
+    assert sync_store.models.active_versions() == shipped | {kept: "own"}
+    with_store(settings, lambda store: store.models.activate(shipped[kept]))
+    sync_store.models.register("shipped-1", b"1", DRAWINGS)
+    assert sync_store.models.active_versions() == shipped
 
 
 def test_key_is_found_by_its_token_until_it_is_revoked(

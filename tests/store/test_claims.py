@@ -14,7 +14,7 @@ from app.store.errors import NotFound
 from app.store.keys import Kind
 from tests.conftest import PrivateRedis
 from tests.store.observing import Clock, notices
-from tests.store.submitting import create
+from tests.store.submitting import DRAWINGS, PHOTOS, create
 from tests.store.test_async_store import with_store
 
 KINDS: list[Kind] = ["episode", "training"]
@@ -106,7 +106,7 @@ def test_claim_that_is_not_valid_changes_nothing(
         if kind == "episode":
             assert not sync_store.claims.commit_episode(claimed, {}, {}, b"late")
         else:
-            assert not sync_store.claims.commit_training(claimed, "v", b"late", {})
+            assert not sync_store.claims.commit_training(claimed, "v", b"late", DRAWINGS)
     assert (announced, fields(redis_server, kind, id)) == ([], before)
     assert redis_server.client.zscore(keys.leases(kind), id) == 1
     assert redis_server.client.zcard(keys.MODELS) == redis_server.client.zcard(keys.ARTIFACTS) == 0
@@ -181,12 +181,12 @@ def test_finished_run_is_announced_and_its_lease_ends(
         claimed = claim(sync_store, "training", id)
         clock = Clock(redis_server.client)
         with notices(redis_server) as changed:
-            assert sync_store.claims.commit_training(claimed, "v2", b"weights", {"a": 1})
+            assert sync_store.claims.commit_training(claimed, "v2", b"weights", PHOTOS)
         assert changed == [f"training:{id}"]
         assert redis_server.client.zcard(keys.leases("training")) == 0
-        model = await store.models.active()
-        assert model is not None
-        assert (model.version, model.card) == ("v2", {"a": 1})
+        assert await store.models.active_versions() == {"photos": "v2"}
+        model = await store.models.get("v2")
+        assert model.card == PHOTOS
         assert clock.is_in(0, model.created_at * 1000)
 
     with_store(settings, body)

@@ -5,7 +5,8 @@ from app.store import keys
 
 def test_names_match_those_of_existing_installations() -> None:
     assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
-    assert (keys.MODELS, keys.ACTIVE_MODEL) == ("lam:models", "lam:models:active")
+    assert (keys.MODELS, keys.ACTIVE_MODELS) == ("lam:models", "lam:active-models")
+    assert keys.FORMER_ACTIVE_MODEL == "lam:models:active"
     assert (keys.SUPPORT_BYTES, keys.ARTIFACTS) == ("lam:held", "lam:artifacts")
     assert keys.MEASUREMENTS == "lam:measures"
     assert (keys.record("episode", "i"), keys.record("training", "i")) == ("lam:episode:i", "lam:training:i")

@@ -13,7 +13,7 @@ from app.store.errors import NotFound, NotSavedError, QueueFull, refusals_named
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
 from tests.store.observing import Clock, notices
-from tests.store.submitting import create
+from tests.store.submitting import DRAWINGS, PHOTOS, create
 from tests.store.test_async_store import with_store
 
 
@@ -149,12 +149,12 @@ def test_figures_contain_queues_running_jobs_and_measurements(settings: Settings
 
 
 def test_model_is_registered_once_with_its_card_and_weights(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
-    assert sync_store.models.active_version() is None
+    assert sync_store.models.active_versions() == {}
     clock = Clock(redis_server.client)
-    sync_store.models.register("v1", b"one", {"a": 1})
-    sync_store.models.register("v1", b"other", {"a": 2})
+    sync_store.models.register("v1", b"one", DRAWINGS)
+    sync_store.models.register("v1", b"other", PHOTOS)
     record = sync_store.models.get("v1")
-    assert (record.version, record.card, record.active) == ("v1", {"a": 1}, True)
+    assert (record.version, record.card, record.active) == ("v1", DRAWINGS, True)
     assert sync_store.models.weights("v1") == b"one"
     assert clock.is_in(0, redis_server.client.zscore(keys.MODELS, "v1"))
     for read in (sync_store.models.get, sync_store.models.weights):
@@ -205,13 +205,13 @@ def test_lookups_beyond_a_batch_are_sent_in_the_next_round(
 def test_versions_that_redis_lost_are_known(sync_store: SyncStore, redis_server: PrivateRedis) -> None:
     assert sync_store.models.lost() == {None}
     for version in ("v1", "v2"):
-        sync_store.models.register(version, b"weights", {})
+        sync_store.models.register(version, b"weights", DRAWINGS)
     assert sync_store.models.lost() == set()
     redis_server.client.delete(keys.model("v2"))
     assert sync_store.models.lost() == {"v2"}
     redis_server.client.delete(keys.MODELS, keys.model("v1"))
     assert sync_store.models.lost() == {"v1"}  # the active one
-    sync_store.models.register("v1", b"weights", {})
+    sync_store.models.register("v1", b"weights", DRAWINGS)
     redis_server.client.delete(keys.MODELS)
-    sync_store.models.register("v1", b"weights", {})
+    sync_store.models.register("v1", b"weights", DRAWINGS)
     assert redis_server.client.zrange(keys.MODELS, 0, -1) == [b"v1"]

@@ -175,9 +175,11 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "index('episode', a)": lambda a: keys.index("episode", a),
         "support(a)": keys.support,
         "artifact(a)": keys.artifact,
+        "model(a)": keys.model,
         "CHANGES": lambda a: keys.CHANGES,
         "SUPPORT_BYTES": lambda a: keys.SUPPORT_BYTES,
         "ARTIFACTS": lambda a: keys.ARTIFACTS,
+        "FORMER_ACTIVE_MODEL": lambda a: keys.FORMER_ACTIVE_MODEL,
     }
     assert {field.split("(")[0] for field in fields} == set(keys.LUA_KEYS)
     example = loaded(folder, "-- args: a\nreturn {a, " + ", ".join(f"key.{field}" for field in fields) + "}")

@@ -12,7 +12,7 @@ from app.store import suitability
 from app.store.clients import SyncStore
 from tests.conftest import ROOT, PrivateRedis
 from tests.pages import blocks
-from tests.store.submitting import submit
+from tests.store.submitting import DRAWINGS, submit
 
 
 def told(server: PrivateRedis, url: str | None = None, **settings: int) -> str:
@@ -90,7 +90,7 @@ def test_the_documented_rights_are_sufficient(redis_server: PrivateRedis) -> Non
     assert told(redis_server, url) == ""
     settings = Settings(_env_file=None, redis_url=url, data_dir=redis_server.settings.data_dir)  # type: ignore[call-arg]
     store = SyncStore.open(settings)
-    store.models.register("v1", b"weights", {"config": {}})
+    store.models.register("v1", b"weights", DRAWINGS)
     assert store.claims.claim("episode", asyncio.run(submit(settings)).id, "one") is not None
     ask_for_shipped(celery_app(settings))
     store.close()

@@ -12,6 +12,7 @@ from app.store.clients import Store, SyncStore
 from app.store.errors import Conflict
 from app.store.records import TrainingRecord
 from tests.conftest import PrivateRedis
+from tests.store.submitting import DRAWINGS
 from tests.store.test_async_store import with_store
 
 
@@ -59,7 +60,7 @@ def test_run_that_is_being_cancelled_or_has_finished_is_not_resumed(settings: Se
         await store.trainings.cancel(record.id)
         with pytest.raises(Conflict, match="being cancelled"):
             await store.trainings.resume(record.id)
-        assert sync_store.claims.commit_training(claim, "v2", b"weights", {})
+        assert sync_store.claims.commit_training(claim, "v2", b"weights", DRAWINGS)
         with pytest.raises(Conflict, match="finished"):
             await store.trainings.resume(record.id)
 
@@ -98,7 +99,7 @@ def lose_for_the_last_time(server: PrivateRedis, store: SyncStore, claim: Claim)
         (lose, "cancelled"),
         (lose_for_the_last_time, "cancelled"),
         (lambda _, store, claim: store.claims.fail(claim, "no such data"), "failed"),
-        (lambda _, store, claim: store.claims.commit_training(claim, "v2", b"weights", {}), "finished"),
+        (lambda _, store, claim: store.claims.commit_training(claim, "v2", b"weights", DRAWINGS), "finished"),
     ],
 )
 def test_accepted_cancellation_takes_effect_however_the_claim_ends(
@@ -126,8 +127,8 @@ def test_accepted_cancellation_takes_effect_however_the_claim_ends(
 def test_finished_training_registers_its_model_once(settings: Settings, sync_store: SyncStore) -> None:
     async def body(store: Store) -> None:
         record, claim = await running(store, sync_store)
-        assert sync_store.claims.commit_training(claim, "v2", b"weights", {"metrics": {}})
-        assert not sync_store.claims.commit_training(claim, "v3", b"others", {})
+        assert sync_store.claims.commit_training(claim, "v2", b"weights", DRAWINGS)
+        assert not sync_store.claims.commit_training(claim, "v3", b"others", DRAWINGS)
         assert [model.version for model in await store.models.all()] == ["v2"]
         assert (await store.trainings.get(record.id)).model_version == "v2"
         assert sync_store.models.weights("v2") == b"weights"

@@ -73,7 +73,7 @@ class FakeLearner:
         self._redis = Redis.from_url(settings.store_url, socket_timeout=None, retry=retry)
 
     def register_shipped(self) -> None:
-        self._store.models.register(VERSION, b"weights", {"config": {"steps": 3, "max_steps": 100}})
+        self._store.models.register(VERSION, b"weights", {"config": {"image": {}, "steps": 3, "max_steps": 100}})
 
     def model(self, version: str) -> None:
         self._store.models.get(version)
@@ -117,7 +117,7 @@ class FakeLearner:
             epoch += 1
             done.write_text(str(epoch))
             on_progress(Progress(epoch, EPOCHS, 1 / epoch))
-        return "7ea1" * 4, b"trained", {"config": {}}
+        return "7ea1" * 4, b"trained", {"config": {"image": {}}}
 
 
 setattr(workers.child, "Learner", FakeLearner)  # noqa: B010 (the type checker knows it is not a Learner)

@@ -17,7 +17,7 @@ from tests.workers.fake_worker import DEAF
 
 
 def submitted(server: PrivateRedis, name: str) -> str:
-    SyncStore.open(server.settings).models.register(VERSION, b"weights", {"config": {}})
+    SyncStore.open(server.settings).models.register(VERSION, b"weights", {"config": {"image": {}}})
     return asyncio.run(submit(server.settings, name=name, model_version=VERSION)).id
 
 
@@ -176,6 +176,6 @@ def test_the_shipped_model_comes_back_when_redis_lost_everything(
     id = submitted(redis_server, "plain")
     until_state(control, redis_server, id, "ready")
     redis_server.client.flushall()
-    control.until(lambda: redis_server.client.get(keys.ACTIVE_MODEL) == VERSION.encode(), "the model is back")
+    control.until(lambda: redis_server.client.hgetall(keys.ACTIVE_MODELS) == {b"drawings": VERSION.encode()}, "the model is back")
     assert redis_server.client.hget(keys.model(VERSION), "weights") == b"weights"
     until_state(control, redis_server, submitted(redis_server, "plain"), "ready")

@@ -10,7 +10,7 @@ from app.store import keys
 from app.store.clients import SyncStore
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
-from tests.store.submitting import submit
+from tests.store.submitting import DRAWINGS, submit
 from workers import reconciler
 from workers.reconciler import Reconciler
 
@@ -66,7 +66,7 @@ def test_a_lost_model_is_asked_for_once_in_a_while_by_a_worker_that_had_it(
     for each in (train, beside, beside):
         each._send_heartbeat()
     assert asked.llen("lamanas.adapt") == 1
-    sync_store.models.register("v1", b"weights", {})
+    sync_store.models.register("v1", b"weights", DRAWINGS)
     beside._send_heartbeat()
     redis_server.client.delete(keys.model("v1"))
     beside._send_heartbeat()

@@ -1,5 +1,5 @@
 -- include: common models
 -- keys: model models active
--- args: version weights card
-register(model, models, active, version, weights, card)
+-- args: version kind weights card
+register(model, models, active, version, kind, weights, card)
 return 1

@@ -224,8 +224,9 @@ def test_errors_are_reported_in_one_line(signed_in: Lamanas, folder: Path) -> No
 
 def test_versions_are_listed_and_switched(signed_in: Lamanas, sync_store: SyncStore) -> None:
     sync_store.models.register("fedcba9876543210", b"weights", CARD)
-    assert "0123456789abcdef  active" in signed_in("models")
-    assert "new episodes are adapted from fedcba9876543210" in signed_in("models", "activate", "fedcba9876543210")
+    assert "0123456789abcdef  drawings  active" in signed_in("models")
+    answer = signed_in("models", "activate", "fedcba9876543210")
+    assert "new episodes of drawings are adapted from fedcba9876543210" in answer
     assert {one["version"]: one["active"] for one in signed_in.json("models")} == {
         "0123456789abcdef": False,
         "fedcba9876543210": True,
