@@ -38,13 +38,14 @@ EPISODE_FORM: dict[str, Any] = {
         "steps": {"type": "integer", "minimum": 0},
         "seed": {"type": "integer", "minimum": 0},
         "name": {"type": "string", "maxLength": 200},
+        "model": {"type": "string", "maxLength": 200, "default": "auto"},
     },
 }
 CORRECTION_FORM: dict[str, Any] = {
     "type": "object",
     "description": "Images are added as `images` with as many `labels`, in the same order, or as `archive`.",
     "additionalProperties": False,
-    "properties": EPISODE_FORM["properties"]
+    "properties": {name: schema for name, schema in EPISODE_FORM["properties"].items() if name != "model"}
     | {
         "remove": {"type": "array", "items": {"type": "integer", "minimum": 0}},
         "relabel": {"type": "array", "items": {"type": "string"}, "description": "`<index of the image>=<label>`"},

@@ -50,6 +50,12 @@ class EpisodeOptions(Request):
     )
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] = 0
     name: str | None = Field(None, max_length=MAX_NAME, description="a name for display, which need not be unique")
+    model: str = Field(
+        "auto",
+        max_length=MAX_NAME,
+        description="the meta-model to adapt: `drawings` or `photos` for the active one of that kind, a version, or "
+        "`auto` for the kind that the images seem to be",
+    )
 
 
 class SupportImage(Request):
@@ -185,6 +191,8 @@ class Episode(BaseModel):
     seed: int
     progress: Progress
     model_version: str
+    model_kind: ImageKind | None = Field(description="null for an episode from before there were kinds of models")
+    model_reason: str | None = Field(description="why this model was chosen, in words")
     warnings: list[str] = Field(
         description="what to know about the images: how an archive was read, and whether the model suits them"
     )
@@ -215,7 +223,9 @@ class Episode(BaseModel):
             seed=record.seed,
             progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses)),
             model_version=record.model_version,
-            warnings=[*record.notes, *record.warnings],
+            model_kind=record.model_kind,
+            model_reason=record.model_reason,
+            warnings=[*record.notes, *([record.model_warning] if record.model_warning else []), *record.warnings],
             genotype=None if record.genotype is None else Genotype.model_validate(record.genotype),
             parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
             support_accuracy=record.support_accuracy,

@@ -29,12 +29,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--watch", action="store_true", help="show each step, then the result")
     parser.add_argument("--steps", type=int, metavar="K", help="gradient steps (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0, help="another seed adapts a little differently (default: 0)")
+    parser.add_argument(
+        "--model",
+        default="auto",
+        help="the meta-model to adapt: drawings, photos, a version, or auto, by the images (default: auto)",
+    )
     show.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     with remote.service() as client:
-        episode = client.create_episode(args.folder, steps=args.steps, seed=args.seed, name=args.folder.resolve().stem)
+        name = args.folder.resolve().stem
+        episode = client.create_episode(args.folder, steps=args.steps, seed=args.seed, name=name, model=args.model)
         show.print_notes(episode.warnings)
         if args.watch:
             episode = watch(client, episode.id)
@@ -77,7 +83,7 @@ def print_episode(episode: Episode) -> None:
         ("classes", ", ".join(f"{name} ({episode.shots[name]})" for name in natural(episode.shots))),
         ("new images", f"about {show.percent(episode.leave_one_out_accuracy)} classified correctly (estimate)"),
         ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
-        ("model", episode.model_version),
+        ("model", " ".join(filter(None, (episode.model_version, _why(episode))))),
         ("expires", show.moment(episode.expires_at)),
     ]
     fields += [("warning", words) for words in episode.warnings]
@@ -90,6 +96,11 @@ def print_episode(episode: Episode) -> None:
     if episode.genotype is not None:
         print()
         print_genotype(episode.genotype)
+
+
+def _why(episode: Episode) -> str:
+    """The kind of the episode's model and the reason for it; empty if an older service does not tell."""
+    return f"for {episode.model_kind}: {episode.model_reason}" if episode.model_kind else ""
 
 
 def print_genotype(genotype: Genotype) -> None:

@@ -55,6 +55,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="compare what the service reports about an episode with the truth; always prints JSON",
     )
+    comparison.add_argument(
+        "--kinds",
+        action="store_true",
+        help="how often the service takes the images of an episode for photos; always prints JSON",
+    )
     parser.add_argument(
         "--restyled",
         action="store_true",
@@ -68,10 +73,13 @@ def run(args: argparse.Namespace) -> int:
     """Prints the accuracy with its 95 % confidence interval; returns 0."""
     import torch
 
-    from lamanas_core.data.folders import load_all, load_dataset
+    from lamanas_core.data.folders import ImageClasses, load_all, load_dataset
     from lamanas_core.devices import choose_device
+    from lamanas_core.image_kinds import JUDGED
+    from lamanas_core.image_spec import ImageSpec
     from lamanas_core.measure.ablate import ablate, compare_steps
     from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
+    from lamanas_core.measure.kinds import judged_kinds
     from lamanas_core.measure.told_and_true import told_and_true
     from lamanas_core.meta_model import MetaModel, read, shipped
     from lamanas_core.train.trained_classes import recognised, split_of_run, trained_digests
@@ -97,18 +105,27 @@ def run(args: argparse.Namespace) -> int:
             choose_device(args.device),
         )
         image, digests = model.config.network.image, trained_digests(model.card)
-        if args.split == "all":
-            classes = load_all(args.data, image)
-        else:
+
+        def loaded(spec: ImageSpec) -> ImageClasses:
+            if args.split == "all":
+                return load_all(args.data, spec)
             # The split that the run was trained with: a split by another seed would leak training classes.
             split = None if args.model is None else split_of_run(args.model, args.data, image, digests)
-            classes = load_dataset(args.data, image, split=split)[args.split]
+            return load_dataset(args.data, spec, split=split)[args.split]
+
+        if args.kinds:
+            found = judged_kinds(loaded(JUDGED), config, lambda n: _show(n, args.episodes))
+            print(json.dumps(asdict(config) | {"split": args.split} | found))
+            return 0
+        classes = loaded(image)
         trained = recognised(classes, digests)
         if trained:
             _say_trained(trained, len(classes), args)
         about: dict[str, Any] = {"split": args.split, "trained_classes": len(trained) if digests else None}
         if args.ablate or args.told or args.compare_steps:
-            compare: Callable[..., dict[str, Any]] = ablate if args.ablate else told_and_true
+            compare: Callable[..., dict[str, Any]] = ablate
+            if args.told:
+                compare = partial(told_and_true, looked_at=loaded(JUDGED))
             if args.compare_steps:
                 compare = partial(compare_steps, counts=args.compare_steps, restyle=args.restyled)
                 about["restyled"] = args.restyled

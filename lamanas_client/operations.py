@@ -50,16 +50,18 @@ def session() -> Calls[Session]:
 
 
 def create_episode(
-    support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None
+    support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None, model: str = "auto"
 ) -> Calls[Episode]:
     """Send a support set: a mapping of classes to images, a folder of class folders, or a zip of one.
 
     It is stored when this returns; a worker adapts it afterwards. The episode's warnings begin with how the folder or
-    zip was read.
+    zip was read. ``model``: the meta-model to adapt, "drawings" or "photos" for the active one of that kind, a version,
+    or "auto" for the kind that the images seem to be.
     """
     support_set = support_parts(support)
     options = {"steps": steps, "name": name}
-    fields = {"seed": str(seed)} | {field: str(value) for field, value in options.items() if value is not None}
+    fields = {"seed": str(seed), "model": model}
+    fields |= {field: str(value) for field, value in options.items() if value is not None}
     sent = {"data": fields | {"labels": support_set.labels}, "files": support_set.files, "headers": _idempotency_key()}
     return _noted(parse(Episode, (yield Call("POST", "/episodes", sent))), support_set.notes)
 

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+Kind = Literal["drawings", "photos"]
+
 
 class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
@@ -63,7 +65,10 @@ class Suspect(Answer):
 
 
 class Episode(Answer):
-    """A task and its classifier, once ``state`` is ``ready``; ``parent``: the episode that it is a correction of."""
+    """A task and its classifier, once ``state`` is ``ready``; ``parent``: the episode that it is a correction of.
+
+    ``model_kind``, ``model_reason``: the kind of the meta-model, and why it was chosen.
+    """
 
     id: str
     name: str | None
@@ -75,6 +80,8 @@ class Episode(Answer):
     seed: int
     progress: Progress
     model_version: str
+    model_kind: Kind | None = None
+    model_reason: str | None = None
     warnings: tuple[str, ...]
     genotype: Genotype | None
     parameters: Parameters | None
@@ -138,7 +145,7 @@ class Model(Answer):
     """A version of the meta-model; new episodes are adapted from the ``active`` one of the kind of their images."""
 
     version: str
-    kind: Literal["drawings", "photos"] = "drawings"
+    kind: Kind = "drawings"
     active: bool
     created_at: AwareDatetime
     card: dict[str, Any]

@@ -1,6 +1,7 @@
 """Image files as arrays for a network, the same for training, adaptation and prediction."""
 
 import io
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -28,9 +29,14 @@ UInt8Array = npt.NDArray[np.uint8]
 
 def load(data: bytes, spec: ImageSpec, *, max_pixels: int) -> UInt8Array:
     """``decode`` and ``preprocess``: uint8 of shape ``spec.shape``. Raises ImageError and MemoryError."""
-    image = decode(data, max_pixels=max_pixels, side=max(LEAST_SIDE, 2 * spec.size))
+    return load_for(data, [spec], max_pixels=max_pixels)[0]
+
+
+def load_for(data: bytes, specs: Sequence[ImageSpec], *, max_pixels: int) -> list[UInt8Array]:
+    """As ``load``, an array for each of ``specs``; the file is decoded once."""
+    image = decode(data, max_pixels=max_pixels, side=max(LEAST_SIDE, *(2 * spec.size for spec in specs)))
     try:
-        return preprocess(image, spec)
+        return [preprocess(image, spec) for spec in specs]
     except MemoryError:  # not a fault of the image
         raise
     except Exception as error:  # Pillow may load a damaged file without complaint and fail at its conversion

@@ -19,6 +19,7 @@ TORCH_FREE = (
     "files",
     "genotype",
     "image_files",
+    "image_kinds",
     "image_spec",
     "images",
     "layout",

@@ -146,7 +146,7 @@ def of_base64(images: Sequence[str], field: str, settings: Settings) -> list[Ima
 async def _support_of_json(request: Request, settings: Settings) -> SupportSet:
     body = await read_json(request, EpisodeBody)
     files = json_files(body.support, "support", settings)
-    return SupportSet(files, EpisodeOptions(steps=body.steps, seed=body.seed, name=body.name))
+    return SupportSet(files, EpisodeOptions(steps=body.steps, seed=body.seed, name=body.name, model=body.model))
 
 
 async def _support_of_form(request: Request, settings: Settings) -> SupportSet:

@@ -25,7 +25,8 @@ from lamanas_core.images import UInt8Array
 
 log = logging.getLogger(__name__)
 PROCESSES = 2
-# The total time that one request may take for decoding, and the total time that it may wait for a process.
+# The total time that one call may take for decoding, and the total time that it may wait for a process. A request makes
+# one call, or two for a support set of which only a part is judged.
 SECONDS = 20.0
 # One turn sends the first file whatever its size, and more files up to this total. A round trip takes as long as
 # decoding three small drawings; files that were not decoded in time are sent again in the next turn.
@@ -67,11 +68,11 @@ class _Work:
     """The images of one request: those decoded so far, and the remaining seconds for decoding and for waiting."""
 
     files: Sequence[ImageFile]
-    spec: ImageSpec
+    specs: Sequence[ImageSpec]
     decoding_left: float
     waiting_left: float
     queued_at: float = 0.0
-    decoded: list[UInt8Array] = field(default_factory=list)
+    decoded: list[list[UInt8Array]] = field(default_factory=list)
     done: int = 0
 
     def next_files(self) -> Sequence[ImageFile]:
@@ -110,13 +111,18 @@ class Decoder:
     async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
         """uint8 (n, *spec.shape), read-only. Raises Problem: one that names the image if it cannot be read, and BUSY if
         the request has waited too long for its turns."""
-        work = _Work(files, spec, decoding_left=self._seconds, waiting_left=self._seconds)
+        return (await self.arrays_for(files, [spec]))[0]
+
+    async def arrays_for(self, files: Sequence[ImageFile], specs: Sequence[ImageSpec]) -> list[UInt8Array]:
+        """As ``arrays``, for each of ``specs``; each file is decoded once."""
+        work = _Work(files, specs, decoding_left=self._seconds, waiting_left=self._seconds)
         loop = asyncio.get_running_loop()
         while work.done < len(files):
             work.queued_at = time.monotonic()
             await loop.run_in_executor(self._threads, self._turn, work)  # executors are first in, first out
-        together = np.concatenate(work.decoded)
-        together.flags.writeable = False
+        together = [np.concatenate(turns) for turns in zip(*work.decoded, strict=True)]
+        for arrays in together:
+            arrays.flags.writeable = False
         return together
 
     def _turn(self, work: _Work) -> None:
@@ -133,16 +139,16 @@ class Decoder:
             where = files[at].where
             raise Problem(INVALID_IMAGE, f"{where}: {words}", image=where)
         work.decoded.append(answer)
-        work.done += len(answer)
+        work.done += len(answer[0])
 
-    def _answer(self, files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
+    def _answer(self, files: Sequence[ImageFile], work: _Work) -> list[UInt8Array] | tuple[int, str]:
         """A process's answer about these files (see ``sandbox.read_answer``). Raises Problem if the process dies."""
-        order = sandbox.order([len(file.data) for file in files], work.spec, seconds=work.decoding_left)
+        order = sandbox.order([len(file.data) for file in files], work.specs, seconds=work.decoding_left)
         together = b"".join(file.data for file in files)
         child = self._ordered(order)
         try:
             child.connection.send_bytes(together)
-            answer = sandbox.read_answer(child.connection.recv_bytes(), len(files), work.spec)
+            answer = sandbox.read_answer(child.connection.recv_bytes(), len(files), work.specs)
         except (EOFError, OSError, ValueError):
             # A process that a hostile file has taken over may have written any number to ``at``.
             at = min(max(child.at.value, 0), len(files) - 1)

@@ -6,6 +6,7 @@ library hang or crash affects only this process.
 
 import ctypes
 import json
+import math
 import resource
 import signal
 import time
@@ -20,7 +21,7 @@ from PIL import Image
 
 from lamanas_core.image_files import ImageError, register_heif
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import UInt8Array, load
+from lamanas_core.images import UInt8Array, load_for
 
 # Memory on top of what a process has at its start: 637 MiB with the default limit of 50 megapixels. At that size, HEIC
 # needs 480 MiB, AVIF up to 550 MiB, and WebP at its own limit 470 MiB. The rest is for the file.
@@ -38,14 +39,15 @@ Image.init()
 register_heif()
 
 
-def order(sizes: Sequence[int], spec: ImageSpec, *, seconds: float) -> bytes:
+def order(sizes: Sequence[int], specs: Sequence[ImageSpec], *, seconds: float) -> bytes:
     """The first message of a turn; its files, of these sizes in bytes, follow in a second message."""
-    return json.dumps({"sizes": sizes, "spec": vars(spec), "seconds": seconds}).encode()
+    return json.dumps({"sizes": sizes, "specs": [vars(spec) for spec in specs], "seconds": seconds}).encode()
 
 
 def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
     """Answers orders until the connection is closed. The answer to an order is either a refusal of the first invalid
-    image, or the arrays of the leading images: of all, unless TURN_SECONDS passed before the last one.
+    image, or the arrays of the leading images, one for each spec: of all images, unless TURN_SECONDS passed before the
+    last one.
 
     Messages are bytes, never pickles, since this process reads untrusted files. ``at`` is the index of the file being
     decoded: the app reads it if that file kills this process.
@@ -64,7 +66,7 @@ def serve(connection: Connection, at: ctypes.c_int, max_pixels: int) -> None:
 
 
 def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixels: int) -> bytes:
-    spec = ImageSpec(**asked["spec"])
+    specs = [ImageSpec(**spec) for spec in asked["specs"]]
     started = time.monotonic()
     images = [ARRAY]
     start = 0
@@ -74,7 +76,8 @@ def _answer(at: ctypes.c_int, asked: dict[str, Any], files: memoryview, max_pixe
             left = asked["seconds"] - (time.monotonic() - started)
             # The signal kills this process even inside a library. (0 would disable the timer.)
             signal.setitimer(signal.ITIMER_REAL, max(1e-3, min(SECONDS_EACH, left)))
-            images.append(load(bytes(files[start : start + size]), spec, max_pixels=max_pixels).tobytes())
+            arrays = load_for(bytes(files[start : start + size]), specs, max_pixels=max_pixels)
+            images += [array.tobytes() for array in arrays]
             start += size
             if time.monotonic() - started >= TURN_SECONDS:
                 break
@@ -91,8 +94,9 @@ def _refusal(number: int, words: str) -> bytes:
     return REFUSAL + f"{number} {words}".encode(errors="replace")
 
 
-def read_answer(answer: bytes, files: int, spec: ImageSpec) -> UInt8Array | tuple[int, str]:
-    """The arrays of the first m of ``files`` files, uint8 (m, *spec.shape), or the index and reason of a refusal.
+def read_answer(answer: bytes, files: int, specs: Sequence[ImageSpec]) -> list[UInt8Array] | tuple[int, str]:
+    """The arrays of the first m of ``files`` files, uint8 (m, *spec.shape) for each spec, or the index and reason of a
+    refusal.
 
     Raises ValueError for an invalid answer: a hostile file may have taken over the process.
     """
@@ -101,10 +105,12 @@ def read_answer(answer: bytes, files: int, spec: ImageSpec) -> UInt8Array | tupl
         if not (number.isascii() and number.isdigit() and int(number) < files):
             raise ValueError("a refusal of no file")
         return int(number), words
-    arrays = np.frombuffer(answer, np.uint8, offset=1).reshape(-1, *spec.shape)
-    if answer[:1] != ARRAY or not 0 < len(arrays) <= files:
-        raise ValueError(f"{len(arrays)} arrays for {files} files")
-    return arrays
+    sizes = [math.prod(spec.shape) for spec in specs]
+    together = np.frombuffer(answer, np.uint8, offset=1).reshape(-1, sum(sizes))
+    if answer[:1] != ARRAY or not 0 < len(together) <= files:
+        raise ValueError(f"{len(together)} images for {files} files")
+    parts = np.split(together, np.cumsum(sizes)[:-1], axis=1)
+    return [part.reshape(-1, *spec.shape) for part, spec in zip(parts, specs, strict=True)]
 
 
 def _limit_memory(more: int) -> None:

@@ -11,12 +11,14 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
 from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
-from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
+from app.http.problems import INVALID_REQUEST, Problem
 from app.images import edits
 from app.images.edits import Corrected, Correction
 from app.images.files import SupportSet
 from app.images.forms import read_support
+from app.images.judging import decode_support
 from app.openapi import CORRECTION_EXAMPLE, CORRECTION_FORM, EPISODE_EXAMPLE, EPISODE_FORM, body, problems
+from app.routes import choice
 from app.routes.common import not_ready
 from app.schemas import (
     CorrectionBody,
@@ -108,24 +110,25 @@ async def respond(
 async def _store(
     services: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
-    active = await services.store.models.active()
-    if not active:
-        text = "the active meta-model is not stored: an adapt worker registers the one that is shipped within seconds; "
-        text += "`lamanas models` adds or activates another"
-        raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
-    model = active["drawings"]
-    images = await services.decoder.arrays([file.file for file in support.files], model.image)
+    models, asked = services.store.models, support.options.model
+    candidates = await choice.candidates(models, asked)
+    specs = {kind: model.image for kind, model in candidates.items()}
+    decoded = await decode_support(services.decoder, [file.file for file in support.files], support.labels, specs)
+    model = candidates[decoded.kind]
     return await services.store.episodes.create(
         owner=key.tenant,
         name=support.options.name,
         classes=list(support.shots),
         shots=list(support.shots.values()),
-        support=images,
+        support=decoded.images,
         labels=support.labels,
         notes=support.notes,
         steps=checked_steps(support.options.steps, model),
         seed=support.options.seed,
         model_version=model.version,
+        model_kind=model.kind,
+        model_reason=choice.reason(asked, candidates, decoded.judgement),
+        model_warning=await choice.warning(models, model, decoded.judgement),
         idempotency_key=idempotency_key,
         request_digest=support.digest(),
     )
@@ -270,6 +273,9 @@ async def _store_corrected(
         steps=steps,
         seed=parent.seed if options.seed is None else options.seed,
         model_version=parent.model_version,
+        model_kind=model.kind,
+        model_reason="it is that of the episode that this one corrects",
+        model_warning=parent.model_warning,
         parent=parent.id,
         idempotency_key=idempotency_key,
         request_digest=correction.digest(parent.id),

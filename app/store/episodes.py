@@ -14,6 +14,7 @@ from app.store.lookup_cache import LookupCache
 from app.store.notifications import Notifications
 from app.store.records import EPISODE_ENDS, EpisodeRecord, episode_labels, text, to_json
 from app.store.registry import run_async, script
+from lamanas_core.image_spec import ImageKind
 
 _CREATE = script("create_episode")
 _DELETE = script("delete_episode")
@@ -42,6 +43,9 @@ class Episodes(Jobs[EpisodeRecord]):
         steps: int,
         seed: int,
         model_version: str,
+        model_kind: ImageKind,
+        model_reason: str,
+        model_warning: str | None = None,
         parent: str | None = None,
         notes: Sequence[str] = (),
         idempotency_key: str | None = None,
@@ -50,7 +54,8 @@ class Episodes(Jobs[EpisodeRecord]):
         """Stores and enqueues an episode at once: durable when this returns.
 
         ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``;
-        ``notes``: what is to be told about how the images were read. The flag is False if
+        ``model_reason``: why this model, in words; ``model_warning``: what is to be told if it does not suit the
+        images; ``notes``: what is to be told about how the images were read. The flag is False if
         ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of that
         request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull.
         """
@@ -66,6 +71,9 @@ class Episodes(Jobs[EpisodeRecord]):
             "steps": int(steps),
             "seed": int(seed),
             "model_version": model_version,
+            "model_kind": model_kind,
+            "model_reason": model_reason,
+            "model_warning": model_warning,
             "labels": [int(label) for label in labels],
             "parent": parent,
             "notes": list(notes),

@@ -25,8 +25,9 @@ _EPISODE_TUPLES = ("classes", "shots", "losses", "notes", "warnings", "suspects"
 class EpisodeRecord:
     """One episode: what was asked for (classes in the order of their label numbers), the progress, the result.
 
-    ``notes``: what there was to be told when the images were read. ``suspects``: of each its row in the support set,
-    its label, the likelier label, and how many times likelier.
+    ``model_reason``: why this model, in words, and ``model_warning``: that it does not suit the images; both None for
+    episodes from before there were kinds. ``notes``: what there was to be told when the images were read. ``suspects``:
+    of each its row in the support set, its label, the likelier label, and how many times likelier.
     """
 
     id: str
@@ -40,6 +41,9 @@ class EpisodeRecord:
     model_version: str
     created_at: float
     expires_at: float
+    model_kind: ImageKind | None = None
+    model_reason: str | None = None
+    model_warning: str | None = None
     step: int = 0
     losses: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from lamanas_core.artifact import Answers, Classifier
 from lamanas_core.data.episodes import out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.measure.evaluate import EvaluationConfig, sampled
+from lamanas_core.measure.kinds import judged
 from lamanas_core.measure.metrics import mean_and_interval
 from lamanas_core.meta_model import MetaModel
 
@@ -21,30 +22,38 @@ IMAGES_PER_WRONG_LABEL = 20
 
 
 def told_and_true(
-    model: MetaModel, classes: ImageClasses, config: EvaluationConfig, on_episode: Callable[[int], None]
+    model: MetaModel,
+    classes: ImageClasses,
+    config: EvaluationConfig,
+    on_episode: Callable[[int], None],
+    *,
+    looked_at: ImageClasses,
 ) -> dict[str, Any]:
-    """What the service reports, and the truth, over ``config.episodes`` episodes. ``on_episode``: see ``evaluate``.
+    """What the service reports, and the truth, over ``config.episodes`` episodes. ``on_episode``: see ``evaluate``;
+    ``looked_at``: the same classes, loaded as ``image_kinds.JUDGED``.
 
     ``accuracy`` on new images, its ``estimate`` (``Adapted.leave_one_out_accuracy``) and their ``difference`` by
     episode, each as mean and half-width of the 95 % confidence interval; the last two None without an estimate.
-    ``warned``: the fraction of episodes with a warning. ``called_unknown``: the fractions of new images and of
-    out-of-class images that are called unknown, each None if there are none. ``suspects``: where one label in
-    ``IMAGES_PER_WRONG_LABEL`` is wrong, ``recall`` (of the wrong labels, the fraction that is found) and ``precision``
-    (of the labels that are found, the fraction that is wrong), None where there are none; ``false_per_image`` where all
-    labels are right.
+    ``warned``: the fraction of episodes with a warning, among them that of photos for a model for drawings.
+    ``called_unknown``: the fractions of new images and of out-of-class images that are called unknown, each None if
+    there are none. ``suspects``: where one label in ``IMAGES_PER_WRONG_LABEL`` is wrong, ``recall`` (of the wrong
+    labels, the fraction that is found) and ``precision`` (of the labels that are found, the fraction that is wrong),
+    None where there are none; ``false_per_image`` where all labels are right.
     """
     pairs, warned, inside, outside = [], [], [], []
     wrong, named, both, false, images = 0, 0, 0, 0, 0
     generator = torch.Generator().manual_seed(config.seed + 1)
     options: dict[str, Any] = {"seed": config.seed, "device": config.device, "judged": True}
-    for number, episode in enumerate(sampled(classes, config)):
+    both_ways = zip(sampled(classes, config), sampled(looked_at, config), strict=True)
+    for number, (episode, seen) in enumerate(both_ways):
         ways = episode.ways
         adapted = adapt_to(model, episode, steps=config.steps, **options)
         artifact = Classifier.from_bytes(adapted.artifact)
         answers = artifact.answers(episode.queries.numpy())
         right = answers.probabilities.argmax(1) == episode.query_labels.numpy()
         pairs.append((float(right.mean()), adapted.leave_one_out_accuracy))
-        warned.append(bool(adapted.warnings))
+        foreign = model.config.network.image.drawings and judged(seen).kind == "photos"
+        warned.append(foreign or bool(adapted.warnings))
         inside += _unknown(answers)
         if len(classes) > ways:
             others = out_of_class(classes, episode, len(episode.queries), generator)

@@ -20,6 +20,8 @@ from app.http.problems import Problem
 from app.images import pool, sandbox
 from app.images.files import ImageFile
 from app.images.pool import Decoder, _Child, _Work
+from lamanas_core import images
+from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, load
 from tests.app.playing import SPEC, png
 from tests.waiting import until_gone
@@ -64,6 +66,24 @@ def test_images_are_decoded_as_in_training(decoder: Decoder) -> None:
     files = [png(kind) for kind in range(4)]
     expected = np.stack([load(file, SPEC, max_pixels=MAX_PIXELS) for file in files])
     assert np.array_equal(decoded(decoder, *files), expected)
+
+
+def test_each_file_is_decoded_once_for_several_networks(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    colour = ImageSpec(size=5, channels=3, normalise_polarity=False)
+    named = [ImageFile(png(kind), f"images[{kind}]") for kind in range(4)]
+    grey, photos = asyncio.run(decoder.arrays_for(named, [SPEC, colour]))
+    for spec, arrays in ((SPEC, grey), (colour, photos)):
+        assert np.array_equal(arrays, [load(bytes(file.data), spec, max_pixels=MAX_PIXELS) for file in named])
+    order = json.loads(sandbox.order([len(png(0))], [SPEC, colour], seconds=10))
+    sides: list[int] = []
+
+    def decode(*_: object, side: int, **__: object) -> Image.Image:
+        sides.append(side)
+        return Image.new("L", (9, 9))
+
+    monkeypatch.setattr(images, "decode", decode)
+    sandbox._answer(ctypes.c_int(), order | {"specs": [vars(SPEC), vars(ImageSpec(size=300))]}, memoryview(png(0)), 1)
+    assert sides == [600]
 
 
 def test_decoding_that_takes_too_long_is_killed_and_names_the_image(short_limit: Decoder) -> None:
@@ -120,7 +140,7 @@ def turns_noted(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     noted: list[str] = []
     answer = decoder._answer
 
-    def note(files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
+    def note(files: Sequence[ImageFile], work: _Work) -> list[UInt8Array] | tuple[int, str]:
         noted.append(files[0].where)
         return answer(files, work)
 
@@ -161,7 +181,7 @@ def test_a_turn_sends_as_many_files_as_fit_and_at_least_one(decoder: Decoder, mo
     sizes: list[int] = []
     answer = decoder._answer
 
-    def note(files: Sequence[ImageFile], work: _Work) -> UInt8Array | tuple[int, str]:
+    def note(files: Sequence[ImageFile], work: _Work) -> list[UInt8Array] | tuple[int, str]:
         sizes.append(len(files))
         return answer(files, work)
 
@@ -174,7 +194,7 @@ def test_a_turn_sends_as_many_files_as_fit_and_at_least_one(decoder: Decoder, mo
 
 
 def test_a_turn_ends_after_the_image_that_exceeds_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    order = json.loads(sandbox.order([len(png(0))] * 3, SPEC, seconds=10))
+    order = json.loads(sandbox.order([len(png(0))] * 3, [SPEC], seconds=10))
     files = memoryview(png(0) * 3)
     at = ctypes.c_int()
     size = int(np.prod(SPEC.shape))
@@ -192,9 +212,9 @@ def test_the_time_limits_apply_to_all_turns_of_a_request(monkeypatch: pytest.Mon
     decoder = Decoder(max_pixels=MAX_PIXELS, seconds=10)
     left: list[float] = []
 
-    def answer(files: Sequence[ImageFile], work: _Work) -> UInt8Array:
+    def answer(files: Sequence[ImageFile], work: _Work) -> list[UInt8Array]:
         left.append(work.decoding_left)
-        return np.zeros((1, *SPEC.shape), np.uint8)
+        return [np.zeros((1, *SPEC.shape), np.uint8)]
 
     monkeypatch.setattr(decoder, "_answer", answer)
     # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth turn exceeds the limit.
@@ -228,7 +248,7 @@ def test_a_process_with_an_invalid_answer_is_killed(
 ) -> None:
     decoded(decoder, png(0))
     (before,) = children_of(decoder)
-    monkeypatch.setattr(sandbox, "read_answer", lambda _, files, spec: READ(answer, files, spec))
+    monkeypatch.setattr(sandbox, "read_answer", lambda _, files, specs: READ(answer, files, specs))
     with pytest.raises(Problem, match="the image makes its decoder fail"):
         decoded(decoder, png(0), png(1), png(2))
     until_gone([before])
@@ -239,10 +259,10 @@ READ = sandbox.read_answer
 
 
 def test_valid_answers_are_read() -> None:
-    arrays = sandbox.read_answer(GOOD, 2, SPEC)
-    assert isinstance(arrays, np.ndarray)
-    assert arrays.shape == (2, *SPEC.shape)
-    assert sandbox.read_answer(sandbox.REFUSAL + b"2 too large", 3, SPEC) == (2, "too large")
+    arrays = sandbox.read_answer(GOOD, 2, [SPEC])
+    assert isinstance(arrays, list)
+    assert [array.shape for array in arrays] == [(2, *SPEC.shape)]
+    assert sandbox.read_answer(sandbox.REFUSAL + b"2 too large", 3, [SPEC]) == (2, "too large")
 
 
 def test_images_are_returned_in_the_order_sent(decoder: Decoder) -> None:

@@ -11,6 +11,7 @@ from lamanas_core.adapt.held_out import Suspect
 from lamanas_core.artifact import Answers, Classifier
 from lamanas_core.measure import told_and_true as measured
 from lamanas_core.measure.evaluate import EvaluationConfig
+from lamanas_core.measure.kinds import judged_kinds
 from lamanas_core.measure.told_and_true import told_and_true, with_wrong_labels
 from lamanas_core.meta_model import MetaModel
 from tests.learning.test_evaluation import classes, model
@@ -51,7 +52,7 @@ def test_accuracy_estimate_warnings_unknown_images_and_suspects_by_hand(
 ) -> None:
     monkeypatch.setattr(measured, "out_of_class", lambda *_: torch.full((2, 1, 8, 8), 9, dtype=torch.uint8))
     done: list[int] = []
-    found = told_and_true(model(), classes(3), replace(CONFIG, steps=5), done.append)
+    found = told_and_true(model(), classes(3), replace(CONFIG, steps=5), done.append, looked_at=classes(3))
     assert asked == [5, 0, 5, 0]
     assert found["accuracy"] == (0.5, 0.0)
     assert found["estimate"] == (0.5, pytest.approx(1.96 * 0.25))
@@ -64,13 +65,24 @@ def test_accuracy_estimate_warnings_unknown_images_and_suspects_by_hand(
 
 
 def test_one_image_of_each_class_has_neither_an_estimate_nor_wrong_labels() -> None:
-    found = told_and_true(model(), classes(3), replace(CONFIG, shots=1), lambda number: None)
+    found = told_and_true(model(), classes(3), replace(CONFIG, shots=1), lambda number: None, looked_at=classes(3))
     assert (found["estimate"], found["difference"]) == (None, None)
     assert found["suspects"] == {"recall": None, "precision": None, "false_per_image": 0.0}
 
 
 def test_episodes_with_all_classes_have_no_out_of_class_images(asked: list[int | None]) -> None:
-    assert told_and_true(model(), classes(2), CONFIG, lambda number: None)["called_unknown"] == [0.5, None]
+    found = told_and_true(model(), classes(2), CONFIG, lambda number: None, looked_at=classes(2))
+    assert found["called_unknown"] == [0.5, None]
+
+
+def test_episodes_of_photos_count_as_warned_of(asked: list[int | None]) -> None:
+    noise = torch.randint(256, (9, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    photos = replace(classes(3), images=noise)
+    assert told_and_true(model(), classes(3), CONFIG, lambda number: None, looked_at=photos)["warned"] == 1.0
+    assert judged_kinds(photos, CONFIG, lambda number: None) == {
+        "photos": 1.0,
+        "reasons": {"the images have half-tones throughout": 2},
+    }
 
 
 @pytest.mark.parametrize(("shots", "expected"), [([5] * 8, 2), ([2] * 20, 2), ([1, 1, 1, 3], 1), ([1, 1], 0)])

@@ -27,6 +27,7 @@ TABLE: Mapping[str, str] = {
     "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
     "app/images/archive.py": "app/archives app/parsing app/bad_input app/episodes",
     "app/images/edits.py": "app/support",
+    "app/images/judging.py": "app/choice",
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input",
     "app/images/sandbox.py": "app/pool app/bad_input",
@@ -79,6 +80,7 @@ TABLE: Mapping[str, str] = {
         "learning/gaussian learning/losses learning/calibration learning/artifact learning/registries learning/paper"
     ),
     "lamanas_core/image_files.py": "images/image_files images/damaged_files images/images",
+    "lamanas_core/image_kinds.py": "learning/image_kinds app/choice",
     "lamanas_core/images.py": "images/images images/image_files app/fast_png learning/artifact learning/training_tasks",
     "lamanas_core/image_spec.py": "goldens/documents learning/presets images/images learning/styles",
     "lamanas_core/layout.py": "layout app/archives learning/training",

@@ -29,6 +29,8 @@ async def create(store: Store, **changed: Any) -> tuple[EpisodeRecord, bool]:
         "steps": 3,
         "seed": 0,
         "model_version": "0123456789abcdef",
+        "model_kind": "drawings",
+        "model_reason": "there is only a model for drawings",
     }
     return await store.episodes.create(**(given | changed))
 

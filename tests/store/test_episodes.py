@@ -56,6 +56,8 @@ def test_created_episode_has_all_requested_fields(settings: Settings) -> None:
             steps=3,
             seed=5,
             model_version="0123456789abcdef",
+            model_kind="drawings",
+            model_reason="there is only a model for drawings",
             created_at=record.created_at,
             expires_at=record.created_at + TTL_MS / 1000,
             parent="p1",

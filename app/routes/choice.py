@@ -1,0 +1,59 @@
+"""Which meta-model a new episode is adapted from, and what its client is told about that."""
+
+from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
+from app.store.errors import NotFound
+from app.store.models import Models
+from app.store.records import ModelRecord
+from lamanas_core.image_kinds import Judgement
+from lamanas_core.image_spec import KINDS, ImageKind
+
+AUTO = "auto"
+
+
+async def candidates(models: Models, asked: str) -> dict[ImageKind, ModelRecord]:
+    """The models among which the images decide, at least one: both active ones for "auto", one for a kind or a version.
+
+    Raises Problem.
+    """
+    active = await models.active_versions()
+    if asked in KINDS and active and asked not in active:
+        raise Problem(INVALID_REQUEST, f"model: there is no model for {asked}", field="model")
+    versions = [version for kind, version in active.items() if asked in (AUTO, kind)]
+    named = asked != AUTO and asked not in KINDS
+    try:
+        found = [await models.get(version) for version in ([asked] if named else versions)]
+    except NotFound:
+        found = []
+    if named and not found:
+        text = f"model: {asked[:100]!r} is neither {AUTO}, drawings or photos nor a version that GET /models lists"
+        raise Problem(INVALID_REQUEST, text, field="model")
+    if not found:
+        text = "the active meta-model is not stored: an adapt worker registers those that are shipped within seconds; "
+        text += "`lamanas models` adds or activates another"
+        raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
+    return {model.kind: model for model in found}
+
+
+def reason(asked: str, found: dict[ImageKind, ModelRecord], judgement: Judgement) -> str:
+    """Why the model was chosen among ``found``, in words."""
+    if asked != AUTO:
+        return f"the request asks for {asked}"
+    if len(found) == 1:
+        return f"there is only a model for {next(iter(found))}"
+    return judgement.reason
+
+
+async def warning(models: Models, model: ModelRecord, judgement: Judgement) -> str | None:
+    """What a client should know before relying on predictions: that a model for drawings does not suit photos."""
+    domain = model.card.get("domain")
+    if model.kind == judgement.kind or model.kind == "photos" or not isinstance(domain, dict):
+        return None
+    advice = (
+        "Create the episode with `model: photos`."
+        if "photos" in await models.active_versions()
+        else "Send drawings, characters or symbols: dark strokes on a plain light ground, or the reverse."
+    )
+    return (
+        f"These look like photos: {judgement.reason}. The model was trained on drawings ({domain['name']}), and tells "
+        f"photos apart hardly better than by chance. {advice}"
+    )
