@@ -10,7 +10,7 @@ from redis import Redis
 from app.store import keys
 from app.store.errors import NotFound
 from app.store.keys import Kind
-from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, image_of, to_json
+from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, image_of, support_from_bytes, to_json
 from app.store.registry import run, script
 
 # A client waits for an episode. Nobody waits for a training run by the second, and it shares its core with other
@@ -158,7 +158,7 @@ class Claims:
         shape = json.loads(claim.hash[b"shape"])
         labels = np.asarray(episode_labels(claim.hash), dtype=np.int64)
         # Copied, since an array made from bytes is read-only and torch warns of that.
-        return np.frombuffer(data, dtype=np.uint8).reshape(shape).copy(), labels
+        return support_from_bytes(data, shape).copy(), labels
 
     def _release(self, claim: Claim, outcome: str, reason: str) -> bool:
         call = _RELEASE(

@@ -1,5 +1,6 @@
 """Episodes, as the app needs them: a support set, what was asked for, how far it is, and its classifier."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 
@@ -12,7 +13,15 @@ from app.store import errors, keys
 from app.store.jobs import Jobs, origin, raise_if_refused
 from app.store.lookup_cache import LookupCache
 from app.store.notifications import Notifications
-from app.store.records import EPISODE_ENDS, EpisodeRecord, episode_labels, text, to_json
+from app.store.records import (
+    EPISODE_ENDS,
+    EpisodeRecord,
+    episode_labels,
+    support_from_bytes,
+    support_to_bytes,
+    text,
+    to_json,
+)
 from app.store.registry import run_async, script
 from lamanas_core.image_spec import ImageKind
 
@@ -92,7 +101,7 @@ class Episodes(Jobs[EpisodeRecord]):
             owner=owner,
             spec=to_json(spec),
             shape=json.dumps(support.shape),
-            images=np.ascontiguousarray(support).tobytes(),
+            images=await asyncio.to_thread(support_to_bytes, support),
             ttl_ms=self._settings.episode_ttl_seconds * 1000,
             max_queue=self._settings.max_queue,
             digest=request_digest if idempotency_key is not None else "",
@@ -162,4 +171,5 @@ class Episodes(Jobs[EpisodeRecord]):
         data: bytes | None = await self._redis.get(keys.support(id))
         if data is None:
             raise errors.Gone(f"the images of episode {id} are no longer there", json.loads(hash[b"spec"])["owner"])
-        return np.frombuffer(data, dtype=np.uint8).reshape(json.loads(hash[b"shape"])), episode_labels(hash)
+        images = await asyncio.to_thread(support_from_bytes, data, json.loads(hash[b"shape"]))
+        return images, episode_labels(hash)

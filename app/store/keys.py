@@ -66,7 +66,7 @@ def broker_queue(kind: Kind) -> str:
 
 
 def support(id: str) -> str:
-    """string: the images of an episode, as bytes."""
+    """string: the images of an episode (see ``records.support_to_bytes``)."""
     return f"{PREFIX}support:{id}"
 
 

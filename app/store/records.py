@@ -2,12 +2,17 @@
 request, the progress, the result) and a few plain ones. Times are seconds since 1970 (UTC)."""
 
 import json
+import math
 import time
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from lamanas_core.image_spec import ImageKind, ImageSpec
+from lamanas_core.images import UInt8Array
 
 EpisodeState = Literal["queued", "adapting", "ready", "failed"]
 TrainingState = Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -171,6 +176,20 @@ class WorkerRecord:
 def episode_labels(hash: Hash) -> list[int]:
     """The label number of each support image, in the order of the images."""
     return list(json.loads(hash[b"spec"])["labels"])
+
+
+def support_to_bytes(support: UInt8Array) -> bytes:
+    """A support set as it is stored: compressed, if that makes it smaller."""
+    raw = np.ascontiguousarray(support).tobytes()
+    # Drawings become 7 times smaller in 0.01 ms each. Photos of 224 x 224 become 1.4 times smaller in 4 ms each; higher
+    # levels take longer and gain nothing.
+    return min(zlib.compress(raw, 1), raw, key=len)
+
+
+def support_from_bytes(data: bytes, shape: Sequence[int]) -> UInt8Array:
+    """The inverse of ``support_to_bytes``, also of support sets that were stored before they were compressed."""
+    raw = data if len(data) == math.prod(shape) else zlib.decompress(data)
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def image_of(card: Mapping[str, Any]) -> ImageSpec:

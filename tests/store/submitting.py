@@ -11,6 +11,8 @@ from app.store.clients import Store
 from app.store.records import EpisodeRecord
 from lamanas_core.image_spec import ImageSpec
 
+# 1 MiB of images that cannot be compressed.
+LARGE = np.random.default_rng(0).integers(0, 256, (64, 1, 128, 128), np.uint8)
 # Cards of meta-models of each kind, with what the store reads of them.
 DRAWINGS: dict[str, Any] = {"config": {"image": asdict(ImageSpec())}, "metrics": {}}
 PHOTOS: dict[str, Any] = {"config": {"image": asdict(ImageSpec(channels=3, normalise_polarity=False))}, "metrics": {}}

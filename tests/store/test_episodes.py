@@ -1,5 +1,6 @@
 """The data of an episode in Redis, from its creation to its end."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +11,18 @@ from app.settings import Settings
 from app.store import keys
 from app.store.clients import Store, SyncStore
 from app.store.errors import Gone, NotFound, NotReady, QueueFull, StoreFull
-from app.store.records import EpisodeRecord
+from app.store.records import EpisodeRecord, support_to_bytes
 from app.telemetry import logs
+from lamanas_core.images import UInt8Array
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import Clock, notices
-from tests.store.submitting import SUPPORT, create
+from tests.store.submitting import LARGE, SUPPORT, create
 from tests.store.test_async_store import with_store
 
 DAY_MS = 86_400_000
 TTL_MS = 5_000_000
 # The size that an episode of SUPPORT counts: its images, and 8 KiB for the rest.
-COUNTED = SUPPORT.size + 8192
+COUNTED = len(support_to_bytes(SUPPORT)) + 8192
 
 
 @pytest.fixture
@@ -139,10 +141,9 @@ def test_without_an_idempotency_key_equal_requests_create_two_episodes(settings:
 def test_support_sets_are_accepted_up_to_three_quarters_of_the_limit(
     redis_server: PrivateRedis, room_for: float, accepted: int
 ) -> None:
-    limit = room_for * COUNTED / 0.75
-    assert limit == int(limit) or room_for < 2
+    limit = math.ceil(room_for * COUNTED / 0.75)
     settings = test_settings(redis_server.settings.data_dir, max_store_bytes=2**31)
-    settings = settings.model_copy(update={"max_store_bytes": int(limit)})
+    settings = settings.model_copy(update={"max_store_bytes": limit})
 
     async def body(store: Store) -> None:
         for _ in range(accepted):
@@ -166,11 +167,29 @@ def test_support_set_replaces_the_oldest_classifier(redis_server: PrivateRedis, 
             commit(worker, id, b"x" * megabyte)
         limit = client.info("memory")["used_memory"] + megabyte // 2
         store.episodes._settings = settings.model_copy(update={"max_store_bytes": limit})
-        await create(store, support=np.zeros((64, 1, 128, 128), np.uint8), labels=[0] * 64)
+        await create(store, support=LARGE, labels=[0] * 64)
         kept = [id for id in ids if client.exists(keys.artifact(id))]
         assert 0 < len(kept) < len(ids)  # the command itself uses some memory, too
         assert kept == ids[-len(kept) :]
         assert client.zrange(keys.ARTIFACTS, 0, -1) == [id.encode() for id in kept]
+
+    with_store(settings, body)
+
+
+@pytest.mark.parametrize(("support", "share"), [(SUPPORT, 0.2), (LARGE, 1.0)])
+def test_images_are_stored_compressed_if_that_helps_and_read_as_they_were(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, support: UInt8Array, share: float
+) -> None:
+    async def body(store: Store) -> None:
+        id = (await create(store, support=support, labels=[0] * len(support)))[0].id
+        assert redis_server.client.strlen(keys.support(id)) <= share * support.size
+        claim = sync_store.claims.claim("episode", id, "one")
+        assert claim is not None
+        for stored in (None, support.tobytes()):  # as earlier versions stored them
+            if stored is not None:
+                redis_server.client.set(keys.support(id), stored)
+            assert np.array_equal((await store.episodes.support(id))[0], support)
+            assert np.array_equal(sync_store.claims.support(claim)[0], support)
 
     with_store(settings, body)
 

@@ -3,7 +3,6 @@ fixed share."""
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from app.settings import Settings
@@ -11,7 +10,7 @@ from app.store import keys
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady, QueueFull, StoreFull
 from tests.conftest import PrivateRedis, test_settings
-from tests.store.submitting import create
+from tests.store.submitting import LARGE, create
 from tests.store.test_async_store import with_store
 
 MB = 2**20
@@ -132,11 +131,9 @@ def test_count_of_unfinished_episodes_lasts_as_long_as_they_do(redis_server: Pri
 def test_images_are_refused_beyond_their_share_until_others_are_deleted(
     redis_server: PrivateRedis, bounded: Settings
 ) -> None:
-    large = np.zeros((64, 1, 128, 128), np.uint8)  # 1 MiB
-
     async def body(store: Store) -> None:
         async def another() -> str:
-            return (await create(store, support=large, shots=[32, 32], labels=[0] * 32 + [1] * 32))[0].id
+            return (await create(store, support=LARGE, shots=[32, 32], labels=[0] * 32 + [1] * 32))[0].id
 
         ids = [await another() for _ in range(11)]
         with pytest.raises(StoreFull):
