@@ -83,7 +83,8 @@ def _add(args: argparse.Namespace) -> int:
     if args.json:
         show.print_json(added)
     else:
-        print(f"added {added.version}, for {added.kind}\n\nuse it:  lamanas models activate {added.version}")
+        use = "it is active" if added.active else f"use it:  lamanas models activate {added.version}"
+        print(f"added {added.version}, for {added.kind}\n\n{use}")
     return 0
 
 

@@ -112,5 +112,17 @@ def told_cells(found: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.parametrize(
+    "five_shot", sorted((DOCS / "evaluation" / "kinds").glob("*_5_shot.json")), ids=lambda p: p.stem
+)
+def test_how_often_images_are_taken_for_photos_in_the_document_is_that_of_the_runs(five_shot: Path) -> None:
+    name = five_shot.stem.removesuffix("_5_shot")
+    five, one = read(five_shot), read(five_shot.with_name(f"{name}_1_shot.json"))
+    assert (five["episodes"], five["shots"], one["shots"], five["ways"], one["ways"]) == (200, 5, 1, 5, 5)
+    cells = f"| {100 * five['photos']:.1f} | {100 * one['photos']:.1f} | `--data "
+    [row] = [line for line in TOLD.splitlines() if cells in line and name.split("_")[0] in line]
+    assert all(run["photos"] >= 0.99 if "Photos" in row else run["photos"] <= 0.01 for run in (five, one))
+
+
 def test_the_table_in_the_document_is_generated_from_the_runs() -> None:
     assert table(DOCS / "reproduction" / "small") in (DOCS / "reproduction.md").read_text("utf-8")
