@@ -53,7 +53,8 @@ def test_an_episode_from_its_images_to_its_end(ask: Callable[..., Any], worker: 
 def test_a_finished_episode_is_corrected_with_and_without_new_images(
     ask_blocking: Callable[..., Any], worker: Worker
 ) -> None:
-    parent = ask_blocking("create_episode", SUPPORT)
+    parent = ask_blocking("create_episode", SUPPORT, model="drawings")
+    assert (parent.model_kind, parent.model_reason) == ("drawings", "the request asks for drawings")
     worker.adapt(parent.id)
     fewer = ask_blocking("correct_episode", parent.id, remove=[0], relabel={1: "gamma"})
     assert (fewer.parent, fewer.shots) == (parent.id, {"beta": 2, "gamma": 1})

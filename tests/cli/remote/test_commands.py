@@ -84,6 +84,7 @@ def test_watching_prints_each_step_and_then_the_genotype(
     thread = threading.Thread(target=work)
     thread.start()
     shown = signed_in("adapt", folder, "--watch")
+    assert "0123456789abcdef for drawings: there is only a model for drawings" in shown
     thread.join()
     assert signed_in.error.splitlines()[-1] == f"[{'#' * 30}] 3/3  loss 0.1000"
     table = [line.split() for line in shown.splitlines()]
@@ -211,6 +212,7 @@ def test_errors_are_reported_in_one_line(signed_in: Lamanas, folder: Path) -> No
         ("adapt {folder}/nowhere", "{folder}/nowhere: No such file or directory"),
         ("adapt {folder}/alpha/0.png", "not a readable zip file"),
         ("adapt {folder} --steps 99", "99 is too many, model"),
+        ("adapt {folder} --model photos", "model: there is no model for photos"),
         ("predict nobody {folder}/alpha/0.png", "there is no episode nobody"),
         ("episodes show nobody", "there is no episode nobody"),
         ("models activate nobody", "there is no model version nobody"),
