@@ -219,6 +219,10 @@ PRESETS: dict[str, Config] = {
 }
 
 
+# The options of a training whose defaults differ for a preset. Most of the photo model is there before its training.
+PRESET_OPTIONS: dict[str, dict[str, Any]] = {"photos": {"warm_up_epochs": 8, "warm_up_batch": 2, "meta_epochs": 50}}
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """The options of ``lamanas train`` and ``POST /train``.
@@ -259,15 +263,16 @@ class TrainingConfig:
 
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":
-        """The defaults overridden by ``options``. Raises ValueError for unknown names and invalid values.
+        """The defaults of the preset overridden by ``options``. Raises ValueError for unknown names and invalid values.
 
         If ``meta_epochs`` is given without ``warm_up_epochs``, the warm-up has twice as many epochs as ``meta_epochs``,
-        so that a short run is short as a whole.
+        so that a short run is short as a whole; but not if the preset has a default of its own for both.
         """
         unknown = options.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
-        config = cls(**options)
+        preset = options.get("preset", cls.preset)
+        config = cls(**PRESET_OPTIONS.get(preset, {}) | options)
         for name, value, allowed in (
             ("preset", config.preset, tuple(PRESETS)),
             ("meta", config.meta, ("reptile", "maml")),
@@ -285,7 +290,7 @@ class TrainingConfig:
             )
         if config.start is not None and config.pretrained is not None:
             raise ValueError("start and pretrained are mutually exclusive: a meta-model includes its stem")
-        if "meta_epochs" in options and "warm_up_epochs" not in options:
+        if "meta_epochs" in options and "warm_up_epochs" not in options and preset not in PRESET_OPTIONS:
             config = replace(config, warm_up_epochs=2 * config.meta_epochs)
         network = PRESETS[config.preset].network
         if network.head != "linear":  # as checkpoints have recorded it so far

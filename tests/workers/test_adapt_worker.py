@@ -176,6 +176,7 @@ def test_the_shipped_model_comes_back_when_redis_lost_everything(
     id = submitted(redis_server, "plain")
     until_state(control, redis_server, id, "ready")
     redis_server.client.flushall()
-    control.until(lambda: redis_server.client.hgetall(keys.ACTIVE_MODELS) == {b"drawings": VERSION.encode()}, "the model is back")
+    active = {b"drawings": VERSION.encode()}
+    control.until(lambda: redis_server.client.hgetall(keys.ACTIVE_MODELS) == active, "the model is back")
     assert redis_server.client.hget(keys.model(VERSION), "weights") == b"weights"
     until_state(control, redis_server, submitted(redis_server, "plain"), "ready")
