@@ -1,11 +1,13 @@
-// Builds a task from classes with drawings and files, and sends it.
+// Builds a task from classes with drawings, photos and files, and sends it.
 
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
 import { h, say, showError } from "./dom.js";
-import { ACCEPTED, chosen, dropTarget, fromBase64, sorted } from "./files.js";
+import { ACCEPTED, chosen, dropTarget, fromBase64, pasted, sorted } from "./files.js";
+import { holdButton } from "./holding.js";
 import { natural } from "./layout.js";
 import { Pad } from "./pad.js";
+import { Source } from "./source.js";
 import * as tasks from "./task.js";
 
 /** The page at #/ and, for correcting the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
@@ -14,6 +16,9 @@ import * as tasks from "./task.js";
 export class Builder {
   #selected = null;
   #refused = null;
+  #reading = 0;
+  #posting = false;
+  #shots = null;
 
   constructor({ history, parent = null, labels = [], sent }) {
     Object.assign(this, { history, parent, labels, sent });
@@ -24,12 +29,17 @@ export class Builder {
       this.pad.canvas.focus();
     } }, "Clear");
     this.back = h("button", { type: "button", onclick: () => this.pad.undo() }, "Undo stroke");
+    this.shoot = holdButton((again) => this.#addShot(again));
+    this.source = new Source({
+      pad: this.pad, label: "Camera", changed: () => this.#showSource(),
+      drawing: h("div", { class: "row" }, this.add, this.back, this.clear), shooting: h("div", { class: "row" }, this.shoot),
+    });
     this.undo = h("button", { type: "button", onclick: () => this.#undo() }, "Undo");
     this.list = h("div");
     this.classes = new Classes({
       change: (task) => this.#change(task),
-      select: (id, draw) => this.#select(id, draw),
-      take: (files, id) => this.#take(files, id),
+      select: (id, fill) => this.#select(id, fill),
+      take: (files, id) => this.#read(files, id),
     });
     this.told = h("div");
     this.error = h("div");
@@ -37,9 +47,14 @@ export class Builder {
     this.hint = h("p", { class: "quiet", id: "hint" });
     this.recent = h("div");
     this.element = this.#layout();
-    dropTarget(this.element, (files) => this.#take(files));
+    dropTarget(this.element, (files) => this.#read(files));
+    this.#showSource();
     this.#render();
     if (!parent) this.#showRecent();
+  }
+
+  close() {
+    this.source.close();
   }
 
   /** Handles keys regardless of the focus. */
@@ -51,15 +66,21 @@ export class Builder {
     }
   }
 
+  /** Adds the images in the clipboard to the class that has the focus. */
+  paste(event) {
+    const files = pasted(event);
+    if (!files.length) return;
+    event.preventDefault();
+    this.#read(files, event.target.closest("[data-class]")?.dataset.class);
+  }
+
   #layout() {
     const files = h("input", { type: "file", multiple: true, id: "files", class: "unseen", accept: `${ACCEPTED},.zip`, onchange: () => this.#choose(files) });
     const folder = h("input", { type: "file", webkitdirectory: true, id: "folder", class: "unseen", onchange: () => this.#choose(folder) });
     return h("div", { class: "page" },
       this.#lead(),
       h("div", { class: "two" },
-        h("section", { class: "card draw", "aria-labelledby": "draw-title" },
-          h("h2", { id: "draw-title" }, "Draw"), this.pad.canvas,
-          h("div", { class: "row" }, this.add, this.back, this.clear)),
+        h("section", { class: "card draw", "aria-labelledby": "draw-title" }, this.heading = h("h2", { id: "draw-title" }), this.source.element),
         h("section", { class: "card", "aria-labelledby": "task-title" },
           h("div", { class: "row between" }, h("h2", { id: "task-title" }, "Your task"), h("div", { class: "row" }, this.undo,
             this.parent ? null : h("button", { type: "button", onclick: () => this.#change(tasks.emptyTask()) }, "Start over"))),
@@ -68,7 +89,7 @@ export class Builder {
             h("label", { class: "button", for: "files" }, this.parent ? "Images…" : "Images or a zip…"), files,
             h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder,
             this.parent ? null : this.#exampleMenu()),
-          h("p", { class: "quiet" }, this.parent ? "Or drop them anywhere. Folders name the classes." : "Or drop them anywhere. Folders, in a zip too, name the classes."),
+          h("p", { class: "quiet" }, this.parent ? "Or drop or paste them. Folders name the classes." : "Or drop or paste them. Folders, in a zip too, name the classes."),
           this.told, this.error,
           h("div", { class: "row send" }, this.adapt, this.hint))),
       this.recent);
@@ -78,7 +99,7 @@ export class Builder {
     if (!this.parent) {
       return h("div", { class: "lead" },
         h("h1", {}, "Show it a few. Ask about the next."),
-        h("p", {}, "Draw two or more symbols, or drop images. The network adapts its weights and its own architecture to your task in seconds."));
+        h("p", {}, "Draw two or more symbols, or bring photos of two or more things. The network adapts its weights and its own architecture to your task in seconds."));
     }
     return h("div", { class: "lead" },
       h("h1", {}, "Correct and grow"),
@@ -135,13 +156,41 @@ export class Builder {
     say(`Added to ${to.name}, which now has ${to.images.length + 1}`);
   }
 
-  async #choose(input) {
-    const files = chosen(input);
-    input.value = "";
-    this.#take(await sorted(files));
+  /** Takes a photo; those taken while the button is held are one step of the history. */
+  async #addShot(again) {
+    const to = this.#selectedClass();
+    if (!to || !this.source.viewfinder.live) return;
+    if (to.images.length >= tasks.MOST_IMAGES) return say(`${to.name} is full: a class may have ${tasks.MOST_IMAGES} images`);
+    const file = await this.source.viewfinder.shot(`${to.name} ${to.images.length + 1}.jpg`);
+    const task = tasks.addImages(this.history.now, to.id, [{ file, photo: true }]);
+    this.#refuse(null);
+    if (again) this.history.amend(this.#shots, task);
+    else this.history.do(task);
+    this.#shots = task;
+    this.#render();
+    say(`Added to ${to.name}, which now has ${to.images.length + 1}`);
   }
 
-  #take({ archive, loose, labelled, told }, classId = null) {
+  #choose(input) {
+    const files = chosen(input);
+    input.value = "";
+    this.#read(files);
+  }
+
+  /** Reads files, which takes a while for many photos, and adds them to their classes or, loose ones, to this class. */
+  async #read(files, classId = null) {
+    const to = classId ?? this.#selectedClass()?.id;
+    this.#reading += 1;
+    try {
+      this.#showSending();
+      this.#take(await sorted(files, (done, count) => (this.hint.textContent = `Read ${done} of ${count} images.`)), to);
+    } finally {
+      this.#reading -= 1;
+      this.#showSending();
+    }
+  }
+
+  #take({ archive, loose, labelled, told }, to) {
     this.#tell([]);
     if (archive && this.parent) {
       return this.#refuse(new Error(`${archive.name}: a zip cannot be added to an episode; choose or drop its images or folders`));
@@ -149,8 +198,7 @@ export class Builder {
     if (archive) return this.#change({ ...this.history.now, archive, queries: [], name: null });
     let task = { ...this.history.now, archive: null };
     if (labelled.length) task = tasks.addLabelled(task, labelled);
-    const to = classId ?? this.#selectedClass()?.id;
-    if (loose.length && to) task = tasks.addImages(task, to, loose.map((file) => ({ file, drawn: false })));
+    if (loose.length && to) task = tasks.addImages(task, to, loose);
     if (loose.length || labelled.length) this.#change(task);
     this.#tell(told(Boolean(to)));
   }
@@ -169,7 +217,8 @@ export class Builder {
     if (!request) return this.#refuse(new Error("Nothing has been changed yet."));
     // Sending the same task again after a lost response returns the same episode; a changed task creates another.
     if (this.sending?.task !== task) this.sending = { task, key: api.newKey() };
-    this.adapt.disabled = true;
+    this.#posting = true;
+    this.#showSending();
     this.#refuse(null);
     try {
       const { key } = this.sending;
@@ -179,7 +228,8 @@ export class Builder {
     } catch (error) {
       this.#refuse(error, request.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);
     } finally {
-      this.adapt.disabled = false;
+      this.#posting = false;
+      this.#showSending();
     }
   }
 
@@ -206,8 +256,22 @@ export class Builder {
       this.classes.show(task, this.#selectedClass()?.id, this.#refused);
     }
     this.undo.disabled = !this.history.canUndo;
+    this.source.photos = tasks.isPhotos(task);
+    this.#showSending();
+    this.#showActions();
+  }
+
+  #showSending() {
+    const task = this.history.now;
     const lack = tasks.missing(task);
     this.hint.textContent = lack ?? (task.archive ? "Ready to send." : `${tasks.imageCount(task)} images, ready to send.`);
+    this.adapt.disabled = this.#posting || this.#reading > 0;
+  }
+
+  #showSource() {
+    const { mode } = this.source;
+    this.heading.textContent = { pad: "Draw", camera: "Camera", none: "Photos" }[mode];
+    this.classes.fillBy(mode);
     this.#showActions();
   }
 
@@ -216,6 +280,8 @@ export class Builder {
     this.add.textContent = to ? `Add to ${to.name}` : "Add";
     this.add.disabled = this.pad.empty || !to;
     this.back.disabled = this.clear.disabled = this.pad.empty;
+    this.shoot.textContent = to ? `Hold to take photos of ${to.name}` : "Hold to take photos";
+    this.shoot.disabled = !to;
   }
 
   #archive(archive) {
@@ -224,11 +290,11 @@ export class Builder {
       h("button", { type: "button", onclick: () => this.#change({ ...this.history.now, archive: null }) }, "Remove")));
   }
 
-  #select(id, draw = false) {
+  #select(id, fill = false) {
     this.#selected = id;
     this.classes.mark(id);
     this.#showActions();
-    if (draw) this.pad.canvas.focus();
+    if (fill) this.source.focus();
   }
 
   async #showRecent() {

@@ -11,17 +11,22 @@ const TOOLS = [
   { what: "delete", sign: "×", words: "Delete class" },
 ];
 
+// What the button that selects a class says, by what the class is filled with, and while it is selected.
+const FILL = { pad: ["Draw", "Drawing"], camera: ["Camera", "Camera on"], none: ["Select", "Selected"] };
+
 const imageLabel = (name, number) => `${name}, image ${number + 1}`;
 
 const onlyNamesDiffer = (before, after) =>
   before !== after && before?.classes.length === after.classes.length &&
   before.classes.every(({ id, images }, at) => id === after.classes[at].id && images === after.classes[at].images);
 
-/** `change` is called with each new task, `select` with the id of a class, `take` with dropped files and the id of a class. */
+/** `change` is called with each new task, `select` with the id of a class and whether it is to be filled, `take` with dropped
+ * files and the id of a class. */
 export class Classes {
   #pictures = new WeakMap();
   #picked = null;
   #dragged = null;
+  #by = "pad";
 
   constructor({ change, select, take }) {
     Object.assign(this, { change, select, take });
@@ -46,7 +51,7 @@ export class Classes {
     for (const { id, name, images } of this.task.classes) {
       document.getElementById(`${id}-name`).value = name;
       this.element.querySelector(`[data-class="${id}"]`).setAttribute("aria-label", name);
-      label(`${id}-here`, `Draw ${name}`);
+      label(`${id}-here`, this.#fillLabel(name));
       for (const { what, words } of TOOLS) label(`${id}-${what}`, `${words}: ${name}`);
       images.forEach((_, number) => label(`${id}-image-${number}`, imageLabel(name, number)));
       const picked = imageLabel(name, images.indexOf(this.#picked));
@@ -63,8 +68,22 @@ export class Classes {
       element.classList.toggle("selected", here);
       const chip = element.querySelector(".chip");
       chip.setAttribute("aria-pressed", String(here));
-      chip.textContent = here ? "Drawing" : "Draw";
+      chip.textContent = FILL[this.#by][Number(here)];
     }
+  }
+
+  /** Says what the selected class is filled with: "pad", "camera" or "none". */
+  fillBy(mode) {
+    this.#by = mode;
+    for (const { id, name } of this.task?.classes ?? []) {
+      const chip = document.getElementById(`${id}-here`);
+      chip?.setAttribute("aria-label", this.#fillLabel(name));
+      if (chip) chip.textContent = FILL[mode][Number(chip.ariaPressed === "true")];
+    }
+  }
+
+  #fillLabel(name) {
+    return `${FILL[this.#by][0]} ${name}`;
   }
 
   /** Restores the focus to the new element with this id or, if there is none, to the nearest remaining one. */
@@ -95,9 +114,9 @@ export class Classes {
     const wrong = h("div");
     const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, select") ? null : this.select(id)) },
       h("div", { class: "row between" }, input, h("div", { class: "row tight" },
-        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": `Draw ${name}`, onclick: () => this.select(id, true) }, selected ? "Drawing" : "Draw"),
+        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": this.#fillLabel(name), onclick: () => this.select(id, true) }, FILL[this.#by][Number(selected)]),
         TOOLS.map(({ what, sign, words }) => h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: words, "aria-label": `${words}: ${name}`, ...acts[what] }, sign)))),
-      h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it on the pad, or drop images here." : "No images yet.")),
+      h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it, or drop or paste images here." : "No images yet.")),
       this.#tools(each), wrong);
     if (images.includes(this.refused?.image)) showError(wrong, this.refused.error);
     dropTarget(element, (files) => this.take(files, id));

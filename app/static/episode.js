@@ -8,17 +8,18 @@ import { h, percent, say, showError } from "./dom.js";
 import { follow } from "./events.js";
 import { natural } from "./layout.js";
 
-/** The page at #/episodes/ID. `queries` are classified once it is ready; `corrected` is called with this page, a new episode and the queries. */
+/** The page at #/episodes/ID. `asked`: {queries, photos}, the queries to classify once it is ready and whether the task is
+ * photos, as far as it is known; `corrected` is called with this page, a new episode and the queries. */
 export class EpisodePage {
   #stop = () => {};
 
   #closed = false;
 
-  #queries;
+  #asked;
 
-  constructor(id, queries, corrected) {
+  constructor(id, asked, corrected) {
     this.id = id;
-    this.#queries = queries;
+    this.#asked = asked;
     this.corrected = corrected;
     this.began = performance.now();
     this.title = h("h1", {}, "Episode");
@@ -32,9 +33,9 @@ export class EpisodePage {
     this.#open();
   }
 
-  /** The queries so far: [{file, truth, drawn}]. */
-  get queries() {
-    return this.ask?.queries ?? this.#queries;
+  /** {queries, photos}: the queries so far, [{file, truth, drawn}], and whether the task is photos. */
+  get asked() {
+    return { queries: this.ask?.queries ?? this.#asked.queries, photos: this.#asked.photos };
   }
 
   close() {
@@ -45,6 +46,10 @@ export class EpisodePage {
 
   key(event) {
     this.ask?.key(event);
+  }
+
+  paste(event) {
+    this.ask?.paste(event);
   }
 
   async #open() {
@@ -68,8 +73,9 @@ export class EpisodePage {
 
   #head(episode) {
     const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
+    if (episode.kind) this.#asked = { ...this.#asked, photos: episode.kind === "photos" };
     this.title.textContent = episode.name ?? natural(episode.classes).join(", ");
-    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images`,
+    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images${episode.kind ? `, read as ${episode.kind}` : ""}`,
       ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []));
     document.title = `${this.title.textContent} · LAMANAS`;
   }
@@ -89,7 +95,7 @@ export class EpisodePage {
     this.links.prepend(h("a", { class: "button", href: `#/episodes/${this.id}/correct` }, "Correct and grow"));
     if (episode.state === "failed") return showError(this.error, new Error(episode.error ?? "the adaptation failed"));
     say("Adapted. You can ask it now.");
-    this.ask = new Ask(episode, this.#queries, (child, queries) => this.corrected(this, child, queries));
+    this.ask = new Ask(episode, this.#asked, (child, queries) => this.corrected(this, child, queries));
     const { models } = await api.models().catch(() => ({ models: [] }));
     const card = models.find((model) => model.version === episode.model_version)?.card;
     this.body.replaceChildren(

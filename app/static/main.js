@@ -6,12 +6,13 @@ import { h, showError } from "./dom.js";
 import { EpisodePage } from "./episode.js";
 import { fromBase64 } from "./files.js";
 import { Operate } from "./operate.js";
-import { emptyTask, History, ofSupport } from "./task.js";
+import { emptyTask, History, isPhotos, ofSupport } from "./task.js";
 
 const main = document.getElementById("main");
 const history = new History(emptyTask());
 let shown = null;
-let queries = { id: null, list: [] };
+// What is known of the episode shown last: the queries, and whether it is about photos.
+let asked = { id: null, queries: [], photos: false };
 let admin = false;
 
 function show(page) {
@@ -26,19 +27,21 @@ function show(page) {
 
 function route() {
   // The queries of an episode are reused for an episode that corrects it.
-  if (shown instanceof EpisodePage) queries = { id: shown.id, list: shown.queries };
+  if (shown instanceof EpisodePage) asked = { id: shown.id, ...shown.asked };
   const [, id, correcting] = /^#\/episodes\/([^/]+)(\/correct)?$/.exec(location.hash) ?? [];
   document.title = "LAMANAS";
   if (correcting) return correct(id);
-  if (id) return show(new EpisodePage(id, queries.id === id ? queries.list : [], (page, child, queries) => open(page, child, queries)));
+  if (id) return show(new EpisodePage(id, askedOf(id), (page, child, queries) => open(page, child, { queries, photos: page.asked.photos })));
   if (location.hash === "#/operate" && admin) return show(new Operate());
-  show(new Builder({ history, sent: (page, episode, task) => open(page, episode, task.queries) }));
+  show(new Builder({ history, sent: (page, episode, task) => open(page, episode, { queries: task.queries, photos: isPhotos(task) }) }));
 }
 
+const askedOf = (id) => (asked.id === id ? asked : { queries: [], photos: false });
+
 /** Shows an episode, unless the user has left the page that created it. */
-function open(page, episode, list) {
+function open(page, episode, { queries, photos }) {
   if (page !== shown) return;
-  queries = { id: episode.id, list };
+  asked = { id: episode.id, queries, photos };
   shown?.close?.();
   shown = {};
   location.hash = `#/episodes/${episode.id}`;
@@ -50,10 +53,11 @@ async function correct(id) {
     const [parent, { images }] = await Promise.all([api.episode(id), api.support(id)]);
     if (location.hash !== address) return;
     const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`) }));
-    const list = queries.id === id ? queries.list : [];
+    const { queries, photos } = askedOf(id);
+    const task = ofSupport(parent, stored, parent.kind ? parent.kind === "photos" : photos);
     show(new Builder({
-      history: new History(ofSupport(parent, stored)), parent, labels: images.map(({ label }) => label),
-      sent: (page, episode) => open(page, episode, list),
+      history: new History(task), parent, labels: images.map(({ label }) => label),
+      sent: (page, episode, task) => open(page, episode, { queries, photos: isPhotos(task) }),
     }));
   } catch (error) {
     if (location.hash !== address) return;
@@ -115,6 +119,7 @@ addEventListener("hashchange", () => {
   if (!document.getElementById("token")) route();
 });
 addEventListener("keydown", (event) => shown?.key?.(event));
+addEventListener("paste", (event) => shown?.paste?.(event));
 // Not by the address, which determines the page.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

@@ -1,5 +1,7 @@
 // A task before it is sent: classes with images, or an archive. Tasks are immutable: each change creates a new one.
 
+// The service's default, which a held button would soon exceed.
+export const MOST_IMAGES = 50;
 let created = 0;
 const id = () => `c${++created}`;
 
@@ -11,6 +13,9 @@ export const emptyTask = () => ({
 });
 
 export const imageCount = (task) => task.classes.reduce((sum, each) => sum + each.images.length, 0);
+
+/** Whether it is about photos, not drawings. */
+export const isPhotos = (task) => task.classes.some((each) => each.images.some(({ photo }) => photo));
 
 /** A message about what the task still lacks; null if it can be sent. */
 export function missing(task) {
@@ -25,7 +30,8 @@ const withClass = (task, classId, change) => ({
   classes: task.classes.map((each) => (each.id === classId ? change(each) : each)),
 });
 
-/** An image is {file, drawn, at}; `at` is its index in the corrected episode, if it belongs to it. */
+/** An image is {file, drawn, photo, at}; `drawn`: shown in the page's colours; `at`: its index in the corrected episode, if
+ * it belongs to it. */
 export const addImages = (task, classId, images) =>
   withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
 export const removeImage = (task, classId, at) =>
@@ -61,19 +67,18 @@ export function move(task, classId, by) {
 /** Adds labelled files to the classes of these names, and creates missing classes. */
 export function addLabelled(task, labelled) {
   const classes = task.classes.filter((each) => each.images.length || labelled.some(({ label }) => label === each.name));
-  for (const { label, file, drawn } of labelled) {
+  for (const { label, ...image } of labelled) {
     const at = classes.findIndex((each) => each.name === label);
-    const image = { file, drawn: Boolean(drawn) };
     if (at < 0) classes.push({ id: id(), name: label, images: [image] });
     else classes[at] = { ...classes[at], images: [...classes[at].images, image] };
   }
   return { ...task, archive: null, classes };
 }
 
-/** The images of an episode, as `GET /episodes/{id}/support` lists them, as a task. */
-export function ofSupport(episode, images) {
+/** The images of an episode, as `GET /episodes/{id}/support` lists them, as a task. `photo`: whether they are photos. */
+export function ofSupport(episode, images, photo) {
   const classes = episode.classes.map((name) => ({
-    id: id(), name, images: images.flatMap(({ label, file }, at) => (label === name ? [{ file, drawn: true, at }] : [])),
+    id: id(), name, images: images.flatMap(({ label, file }, at) => (label === name ? [{ file, drawn: !photo, photo, at }] : [])),
   }));
   return { name: episode.name, archive: null, queries: [], classes };
 }
@@ -126,6 +131,12 @@ export class History {
     if (task === this.now) return;
     this.#past.push(this.now);
     this.now = task;
+  }
+
+  /** Makes the task that follows `before` part of the same step; a step of its own if there was another one meanwhile. */
+  amend(before, task) {
+    if (this.now === before) this.now = task;
+    else this.do(task);
   }
 
   undo() {

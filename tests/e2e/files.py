@@ -8,9 +8,9 @@ from typing import Any
 from playwright.sync_api import Locator, Page
 
 
-def upload(name: str, data: bytes) -> Any:
+def upload(name: str, data: bytes, kind: str = "application/octet-stream") -> Any:
     """A file for ``set_input_files``."""
-    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+    return {"name": name, "mimeType": kind, "buffer": data}
 
 
 def packed(files: dict[str, bytes]) -> bytes:

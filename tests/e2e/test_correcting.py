@@ -61,7 +61,7 @@ def test_drawing_that_it_took_for_another_is_taught(page: Page, service: Service
     old = made_episode(service, pngs(2, 2))
     open_episode(page, service, old)
     draw(page, page.get_by_label("Query pad"), "Symbol A", 1)
-    page.get_by_label("What the drawing is").select_option("class 1")
+    page.get_by_label("What it is").select_option("class 1")
     button(page, "Add it and adapt again").click()
     expect(page.get_by_text("2 classes, 5 images")).to_be_visible()
     until_ready(page)

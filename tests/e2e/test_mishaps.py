@@ -102,7 +102,7 @@ def test_late_answer_leaves_the_page_that_was_gone_on_to(slow: str, page: Page, 
             page.get_by_role("link", name=slow).click()
         else:
             draw(page, page.get_by_label("Query pad"), "Symbol A", 1)
-            page.get_by_label("What the drawing is").select_option("class 1")
+            page.get_by_label("What it is").select_option("class 1")
             button(page, slow).click()
     page.get_by_role("link", name="Operate").click()
     expect(page.get_by_role("heading", name="Operate")).to_be_visible()
@@ -144,6 +144,6 @@ def test_class_whose_name_has_spaces_is_taught_as_it_is(page: Page, service: Ser
     id = made_episode(service, pngs(2, 1), labels=["a  b", " c "])
     open_episode(page, service, id)
     draw(page, page.get_by_label("Query pad"), "Symbol A", 1)
-    page.get_by_label("What the drawing is").select_option("a  b")
+    page.get_by_label("What it is").select_option("a  b")
     button(page, "Add it and adapt again").click()
     expect(page.get_by_text("2 classes, 3 images")).to_be_visible()
