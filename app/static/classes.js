@@ -12,7 +12,7 @@ const TOOLS = [
 ];
 
 // What the button that selects a class says, by what the class is filled with, and while it is selected.
-const FILL = { pad: ["Draw", "Drawing"], camera: ["Camera", "Camera on"], none: ["Select", "Selected"] };
+const FILL = { pad: ["Draw", "Drawing"], camera: ["Camera", "Camera"], none: ["Select", "Selected"] };
 
 const imageLabel = (name, number) => `${name}, image ${number + 1}`;
 
