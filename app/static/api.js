@@ -1,4 +1,11 @@
 // Requests to the service; an error response is thrown as an error with its message.
+//
+// A busy service is asked again, and one that does not know the user any more after a new sign-in.
+
+// Overloaded, temporarily unavailable; 409 comes with Retry-After while a classifier is adapted again.
+const BUSY = [429, 503];
+const LONGEST_PAUSE_S = 10;
+let waiting = 0;
 
 export class Refused extends Error {
   constructor(status, problem) {
@@ -8,6 +15,10 @@ export class Refused extends Error {
   }
 }
 
+/** What the page does meanwhile: `busy` is called with the seconds until the next try, and with null when no request waits
+ * any more; `signIn` resolves to whether the user has signed in again. */
+export const meanwhile = { busy: () => {}, signIn: async () => false };
+
 async function request(method, path, options) {
   const response = await send(method, path, options);
   return response.status === 204 ? null : response.json();
@@ -16,17 +27,49 @@ async function request(method, path, options) {
 /** Where a path of the service is: beside the page, which a proxy may serve below a prefix. */
 const address = (path) => path.replace(/^\//, "");
 
-async function send(method, path, { headers = {}, ...rest } = {}) {
-  let response;
+/** `delayed` is called whenever the request has to wait. */
+async function send(method, path, { delayed = () => {}, ...options } = {}) {
+  for (;;) {
+    const response = await tried(method, path, options);
+    if (response.ok) return response;
+    const error = new Refused(response.status, await response.json().catch(() => ({})));
+    const pause = pauseOf(response);
+    if (response.status === 401 && path !== "/session") {
+      delayed();
+      if (!(await meanwhile.signIn())) throw error;
+    } else if (pause) {
+      delayed();
+      await waited(pause, options.signal);
+    } else throw error;
+  }
+}
+
+async function tried(method, path, { headers = {}, ...rest }) {
   try {
     // Proves that the request comes from this page: another site cannot send this header.
-    response = await fetch(address(path), { method, headers: { "X-Requested-With": "lamanas", ...headers }, ...rest });
+    return await fetch(address(path), { method, headers: { "X-Requested-With": "lamanas", ...headers }, ...rest });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Error("the service does not respond; is it still running?");
   }
-  if (response.ok) return response;
-  throw new Refused(response.status, await response.json().catch(() => ({})));
+}
+
+/** The seconds after which a refused request is sent again; 0: it is not. */
+function pauseOf({ status, headers }) {
+  const after = Number(headers.get("Retry-After"));
+  if (!BUSY.includes(status) && !(status === 409 && after)) return 0;
+  return Math.min(Math.max(after || 2, 1), LONGEST_PAUSE_S);
+}
+
+async function waited(seconds, signal) {
+  waiting += 1;
+  meanwhile.busy(seconds);
+  await new Promise((done) => {
+    const timer = setTimeout(done, 1000 * seconds);
+    signal?.addEventListener("abort", () => done(clearTimeout(timer)));
+  });
+  waiting -= 1;
+  if (!waiting) meanwhile.busy(null);
 }
 
 export const session = () => request("GET", "/session");
@@ -46,8 +89,8 @@ export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}
 export const trainingEvents = (id) => address(`/train/${encodeURIComponent(id)}/events`);
 export const cancelTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/cancel`);
 export const resumeTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/resume`);
-export function train(options) {
-  return request("POST", "/train", { body: JSON.stringify(options), headers: { "Content-Type": "application/json" } });
+export function train(options, key) {
+  return request("POST", "/train", { body: JSON.stringify(options), headers: { "Content-Type": "application/json", "Idempotency-Key": key } });
 }
 
 export const episode = (id) => request("GET", `/episodes/${encodeURIComponent(id)}`);
@@ -73,10 +116,10 @@ export function correct(id, form, key) {
   return request("POST", `/episodes/${encodeURIComponent(id)}/support`, { body: form, headers: { "Idempotency-Key": key } });
 }
 
-/** Predictions for image files, in the same order. */
-export async function predict(id, files, signal) {
+/** Predictions for image files, in the same order. `options`: {signal, delayed} as for other requests. */
+export async function predict(id, files, options) {
   const form = new FormData();
   form.append("episode_id", id);
   files.forEach((file, at) => form.append("images", file, file.name || `drawing ${at + 1}.png`));
-  return (await request("POST", "/predict", { body: form, signal })).predictions;
+  return (await request("POST", "/predict", { body: form, ...options })).predictions;
 }

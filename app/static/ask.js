@@ -1,19 +1,23 @@
 // Classifies a drawing while it is drawn, the camera's picture, or many image files at once.
 
-import { correct, newKey, predict } from "./api.js";
+import { correct, predict } from "./api.js";
 import { Bars, confusion } from "./charts.js";
 import { h, percent, picture, say, showError } from "./dom.js";
 import { ACCEPTED, chosen, dropTarget, pasted, sorted } from "./files.js";
 import { Live } from "./live.js";
 import { Pad } from "./pad.js";
+import { Intention, whileDisabled } from "./sending.js";
 import { Source } from "./source.js";
 
 const INVITATIONS = { pad: "Draw one of the symbols again.", camera: "Show it to the camera.", none: "Choose, paste or drop a photo." };
 // The camera's answers are announced when they change, so often at most.
 const ANNOUNCED_MS = 2000;
+// In the menu of what an image is; no class has an empty name.
+const [NOTHING, NEW] = ["", "\n"];
 
 export class Ask {
   #announced = { words: null, at: -Infinity };
+  #intention = new Intention();
 
   /** `queries` are classified at once; `photos`: whether the task is photos; `corrected` is called with the new episode after
    * an image was added. */
@@ -22,9 +26,12 @@ export class Ask {
     this.corrected = corrected;
     this.queries = [];
     this.live = new Live({
-      ask: async (signal) => (await predict(episode.id, [await this.#image()], signal))[0],
+      ask: async (signal) => (await predict(episode.id, [await this.#image()], { signal, delayed: () => this.#show(null) }))[0],
       answered: (prediction, up) => this.#answered(prediction, up),
-      failed: (error) => showError(this.error, error),
+      failed: (error) => {
+        this.#show(null);
+        showError(this.error, error);
+      },
     });
     this.pad = new Pad({ label: "Query pad", changed: (up) => this.#drawn(up) });
     this.source = new Source({
@@ -35,6 +42,10 @@ export class Ask {
     });
     this.bars = new Bars(episode.classes);
     this.verdict = h("p", { class: "verdict" });
+    this.newClass = h("button", { type: "button", onclick: () => {
+      this.what.value = NEW;
+      this.what.dispatchEvent(new Event("change"));
+    } }, "Make it a new class");
     this.error = h("div");
     this.teach = this.#teaching();
     this.progress = h("div", { class: "quiet" });
@@ -76,28 +87,44 @@ export class Ask {
       h("h2", { id: "ask" }, "Ask"),
       h("div", { class: "two" },
         h("div", { class: "draw" }, this.source.element, h("div", { class: "row" }, h("label", { class: "button", for: "query-files" }, "Images…"), files)),
-        h("div", { class: "answer" }, this.verdict, this.bars.element, this.error, this.teach)),
+        h("div", { class: "answer" }, this.verdict, this.newClass, this.bars.element, this.error, this.teach)),
       this.progress, this.manyTold, this.manyError, this.many);
   }
 
-  /** The controls that add the image to its class and create a new episode. */
+  /** The controls that add the image to its class, an old one or a new one, and create a new episode. */
   #teaching() {
-    const menu = h("select", { "aria-label": "What it is", onchange: () => (add.disabled = !menu.value) },
-      h("option", { value: "" }, "It is…"), this.episode.classes.map((name) => h("option", { value: name }, name)));
-    const add = h("button", { type: "button", disabled: true, onclick: async () => {
-      add.disabled = true;
-      const form = new FormData();
-      try {
-        const image = await this.#image();
-        form.append("images", image, image.name || "drawing.png");
-        form.append("labels", menu.value);
-        this.corrected(await correct(this.episode.id, form, newKey()), this.queries);
-      } catch (error) {
-        add.disabled = false;
-        showError(this.error, error);
-      }
-    } }, "Add it and adapt again");
-    return h("div", { class: "row teach", hidden: true }, h("span", { class: "quiet" }, "Teach it this one:"), menu, add);
+    const name = h("input", { maxlength: 200, "aria-label": "Name of the new class", placeholder: "Its name", hidden: true, oninput: () => choose() });
+    const menu = (this.what = h("select", { "aria-label": "What it is", onchange: () => {
+      choose();
+      if (menu.value === NEW) name.focus();
+    } },
+      h("option", { value: NOTHING }, "It is…"), this.episode.classes.map((each) => h("option", { value: each }, each)), h("option", { value: NEW }, "A new class…")));
+    const label = () => (menu.value === NEW ? name.value.trim() : menu.value);
+    const add = h("button", { type: "button", disabled: true, onclick: () => whileDisabled(add, async () => {
+      const image = await this.#image();
+      // The same drawing is the same intention, but another picture of the camera is not.
+      await this.#correct([label(), this.source.mode === "camera" ? image : this.pad.version], label(), [image], this.error);
+    }) }, "Add it and adapt again");
+    const choose = () => {
+      name.hidden = menu.value !== NEW;
+      add.disabled = !label();
+    };
+    return h("div", { class: "row teach", hidden: true }, h("span", { class: "quiet" }, "Teach it this one:"), menu, name, add);
+  }
+
+  /** Adds images to a class and creates a new episode. `of`: what makes up this intention. */
+  async #correct(of, label, files, place) {
+    const form = new FormData();
+    for (const file of files) {
+      form.append("images", file, file.name || "drawing.png");
+      form.append("labels", label);
+    }
+    showError(place, null);
+    try {
+      this.corrected(await this.#intention.send(of, (key) => correct(this.episode.id, form, key)), this.queries);
+    } catch (error) {
+      showError(place, error);
+    }
   }
 
   // ------------------------------------------------------------------ one image
@@ -150,6 +177,8 @@ export class Ask {
   #show(prediction) {
     this.bars.show(prediction);
     this.teach.hidden = !prediction;
+    this.newClass.hidden = prediction?.known !== false;
+    this.bars.element.classList.toggle("unknown", prediction?.known === false);
     this.verdict.classList.toggle("quiet", !prediction);
     this.verdict.classList.toggle("unknown", prediction?.known === false);
     if (!prediction) this.verdict.textContent = INVITATIONS[this.source.mode];
@@ -174,27 +203,54 @@ export class Ask {
     ]);
   }
 
+  /** Asks about images; a bad one is marked and the others are asked about again, and unanswered ones stay. */
   async #askMany(queries) {
     if (!queries.length) return;
     showError(this.manyError, null);
-    try {
-      const predictions = await predict(this.episode.id, queries.map(({ file }) => file));
-      const answered = queries.map((query, at) => ({ ...query, ...predictions[at] }));
-      this.queries = [...answered, ...this.queries];
-      this.#showMany();
-      say(`${answered.length} images classified`);
-    } catch (error) {
-      showError(this.manyError, error);
+    const asked = queries.map(({ file, truth, drawn }) => ({ file, truth, drawn }));
+    this.queries = [...asked, ...this.queries.filter((query) => !queries.includes(query))];
+    for (let open = asked; open.length; open = asked.filter(isOpen)) {
+      try {
+        const predictions = await predict(this.episode.id, open.map(({ file }) => file));
+        open.forEach((query, at) => Object.assign(query, predictions[at]));
+      } catch (error) {
+        const bad = open[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]];
+        if (!bad) {
+          showError(this.manyError, error);
+          break;
+        }
+        bad.error = error.message;
+      }
     }
+    this.#showMany();
+    say(`${asked.filter(({ label }) => label !== undefined).length} images classified`);
   }
 
   #showMany() {
-    const known = this.queries.filter((query) => query.truth !== null);
+    const known = this.queries.filter(({ truth, label }) => truth !== null && label !== undefined);
+    const open = this.queries.filter(isOpen);
     this.many.replaceChildren(
       h("div", { class: "row between" }, h("h3", {}, `${this.queries.length} images`),
-        h("button", { type: "button", onclick: () => this.#forget() }, "Clear the images")),
+        h("div", { class: "row" },
+          open.length ? h("button", { type: "button", onclick: ({ target }) => whileDisabled(target, () => this.#askMany(open)) }, `Retry ${open.length} not answered`) : null,
+          h("button", { type: "button", onclick: () => this.#forget() }, "Clear the images"))),
       h("ul", { class: "grid" }, this.queries.map(result)),
+      this.queries.some(isStrange) ? this.#newClassOfMany() : "",
       ...(known.length ? [confusion(this.episode.classes, known)] : []));
+  }
+
+  /** The controls that make the ticked images, which are probably none of the classes, a new class. */
+  #newClassOfMany() {
+    const name = h("input", { maxlength: 200, "aria-label": "Name of the new class for the ticked images", placeholder: "Its name", required: true });
+    const wrong = h("div");
+    return h("form", { class: "row teach", onsubmit: (event) => {
+      event.preventDefault();
+      const boxes = [...this.many.querySelectorAll(".grid input")];
+      const files = this.queries.filter(isStrange).filter((_, at) => boxes[at].checked).map(({ file }) => file);
+      if (!files.length) return showError(wrong, new Error("Tick the images of the new class."));
+      const label = name.value.trim();
+      whileDisabled(event.submitter, () => this.#correct([label, ...files], label, files, wrong));
+    } }, h("span", { class: "quiet" }, "Make the ticked images a new class:"), name, h("button", {}, "Add them and adapt again"), wrong);
   }
 
   #forget() {
@@ -204,12 +260,19 @@ export class Ask {
   }
 }
 
-const noneOfThese = ({ label }) => `None of these? It looks most like ${label}.`;
+const noneOfThese = ({ label }) => `None of these? Looks most like ${label}.`;
 
-function result({ file, drawn, truth, label, probability, known }) {
+/** Whether there is no answer yet, and may still be one. */
+const isOpen = ({ label, error }) => label === undefined && !error;
+const isStrange = ({ known }) => known === false;
+
+function result({ file, drawn, truth, label, probability, known, error }) {
+  const shown = picture(file, file.name, { drawn });
+  if (label === undefined) return h("li", { class: error ? "wrong" : "strange" }, shown, h("strong", {}, error ? "No answer" : "Not answered"), error ? h("span", {}, error) : null);
   const verdict = truth === null ? null : truth === label ? "right" : "wrong";
   const mark = { right: "✓ ", wrong: "✗ " }[verdict] ?? "";
-  return h("li", { class: verdict }, picture(file, file.name, { drawn }),
-    h("strong", {}, mark + label), h("span", { class: "quiet" }, known === false ? "none of these?" : percent(probability)),
-    verdict === "wrong" ? h("span", { class: "quiet" }, `is ${truth}`) : null);
+  const is = verdict === "wrong" ? h("span", { class: "quiet" }, `is ${truth}`) : null;
+  if (known !== false) return h("li", { class: verdict }, shown, h("strong", {}, mark + label), h("span", { class: "quiet" }, percent(probability)), is);
+  return h("li", { class: verdict ?? "strange" }, shown, h("span", {}, "None of these?"), h("span", { class: "quiet" }, "Looks most like ", h("strong", {}, mark + label)), is,
+    h("label", { class: "tick" }, h("input", { type: "checkbox", "aria-label": `${file.name}: of a new class` }), "new class"));
 }

@@ -7,20 +7,23 @@ import { ACCEPTED, chosen, dropTarget, fromBase64, pasted, sorted } from "./file
 import { holdButton } from "./holding.js";
 import { natural } from "./layout.js";
 import { Pad } from "./pad.js";
+import { Intention } from "./sending.js";
 import { Source } from "./source.js";
 import * as tasks from "./task.js";
 
 /** The page at #/ and, for correcting the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
  *
- * `history` contains the task and is kept when the page closes; `sent` is called with this page, the new episode and the task. */
+ * `history` contains the task and is kept when the page closes; `original`: the task to start over with, if this one is from
+ * an earlier visit; `sent` is called with this page, the new episode and the task. */
 export class Builder {
   #selected = null;
   #refused = null;
   #reading = 0;
   #posting = false;
   #shots = null;
+  #intention = new Intention();
 
-  constructor({ history, parent = null, labels = [], sent }) {
+  constructor({ history, original = null, parent = null, labels = [], sent }) {
     Object.assign(this, { history, parent, labels, sent });
     this.pad = new Pad({ label: "Drawing pad", changed: () => this.#showActions(), done: () => this.#addDrawing() });
     this.add = h("button", { type: "button", class: "primary", onclick: () => this.#addDrawing() });
@@ -42,6 +45,8 @@ export class Builder {
       take: (files, id) => this.#read(files, id),
     });
     this.told = h("div");
+    this.restored = h("div");
+    if (original) this.#offerOriginal(original);
     this.error = h("div");
     this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, parent ? "Adapt again" : "Adapt");
     this.hint = h("p", { class: "quiet", id: "hint" });
@@ -78,7 +83,7 @@ export class Builder {
     const files = h("input", { type: "file", multiple: true, id: "files", class: "unseen", accept: `${ACCEPTED},.zip`, onchange: () => this.#choose(files) });
     const folder = h("input", { type: "file", webkitdirectory: true, id: "folder", class: "unseen", onchange: () => this.#choose(folder) });
     return h("div", { class: "page" },
-      this.#lead(),
+      this.#lead(), this.restored,
       h("div", { class: "two" },
         h("section", { class: "card draw", "aria-labelledby": "draw-title" }, this.heading = h("h2", { id: "draw-title" }), this.source.element),
         h("section", { class: "card", "aria-labelledby": "task-title" },
@@ -105,6 +110,15 @@ export class Builder {
       h("h1", {}, "Correct and grow"),
       h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. This creates a new episode; ",
         h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? natural(this.parent.classes).join(", ")), " is kept."));
+  }
+
+  #offerOriginal(original) {
+    this.restored.replaceChildren(h("div", { class: "notice row between" },
+      h("p", {}, this.parent ? "Your changes from before were restored." : "Your task from before was restored."),
+      h("button", { type: "button", onclick: () => {
+        this.restored.replaceChildren();
+        this.#change(original);
+      } }, this.parent ? "Drop the changes" : "Start over with none")));
   }
 
   #exampleMenu() {
@@ -215,15 +229,12 @@ export class Builder {
     if (lack) return this.#refuse(new Error(lack));
     const request = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
     if (!request) return this.#refuse(new Error("Nothing has been changed yet."));
-    // Sending the same task again after a lost response returns the same episode; a changed task creates another.
-    if (this.sending?.task !== task) this.sending = { task, key: api.newKey() };
     this.#posting = true;
     this.#showSending();
     this.#refuse(null);
     try {
-      const { key } = this.sending;
-      const episode = await (this.parent ? api.correct(this.parent.id, request.body, key) : api.adapt(request.body, key));
-      this.sending = null;
+      const episode = await this.#intention.send([task], (key) =>
+        (this.parent ? api.correct(this.parent.id, request.body, key) : api.adapt(request.body, key)));
       this.sent(this, episode, task);
     } catch (error) {
       this.#refuse(error, request.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);

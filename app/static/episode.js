@@ -5,8 +5,10 @@ import { Ask } from "./ask.js";
 import { cell, key } from "./cells.js";
 import { lossCurve } from "./charts.js";
 import { h, percent, say, showError } from "./dom.js";
+import { doubts } from "./doubts.js";
 import { follow } from "./events.js";
 import { natural } from "./layout.js";
+import { whileDisabled } from "./sending.js";
 
 /** The page at #/episodes/ID. `asked`: {queries, photos}, the queries to classify once it is ready and whether the task is
  * photos, as far as it is known; `corrected` is called with this page, a new episode and the queries. */
@@ -99,22 +101,14 @@ export class EpisodePage {
     const { models } = await api.models().catch(() => ({ models: [] }));
     const card = models.find((model) => model.version === episode.model_version)?.card;
     this.body.replaceChildren(
+      checked(episode),
       episode.warnings.length ? h("ul", { class: "notice" }, episode.warnings.map((text) => h("li", {}, text))) : "",
-      episode.suspects.length ? this.#doubts(episode) : "", this.ask.element, this.#learned(episode, card), this.#takeAway(episode));
-  }
-
-  #doubts({ suspects }) {
-    const one = ({ image, label, likelier, times }) => h("li", {}, `Image ${image + 1}, labelled ${label}, looks more like ${likelier} (${Math.round(times).toLocaleString()} times as likely).`);
-    return h("section", { class: "notice", "aria-label": "Doubtful labels" },
-      h("p", {}, suspects.length === 1 ? "One label may be wrong:" : `${suspects.length} labels may be wrong:`),
-      h("ul", {}, suspects.slice(0, 10).map(one)),
-      h("p", {}, suspects.length > 10 ? `…and ${suspects.length - 10} more. ` : "", h("a", { href: `#/episodes/${this.id}/correct` }, "Look at the images and correct them")));
+      episode.suspects.length ? doubts(episode, !this.#asked.photos, (child) => this.corrected(this, child, this.asked.queries)) : "", this.ask.element, this.#learned(episode, card), this.#takeAway(episode));
   }
 
   #learned(episode, card) {
     const { parameters, progress, genotype } = episode;
     const facts = [
-      ["On new images, about", episode.leave_one_out_accuracy === null ? "unknown" : percent(episode.leave_one_out_accuracy), episode.leave_one_out_accuracy === null ? "needs two images of a class" : "estimated with images set aside"],
       ["On your images", percent(episode.support_accuracy), "nearly always 100 %"],
       ["Steps", `${progress.step} in ${episode.adapt_seconds.toFixed(1)} s`, "gradient steps K and their time"],
       ["Parameters kept", percent(parameters.kept / parameters.total), `${parameters.kept.toLocaleString()} of ${parameters.total.toLocaleString()}`],
@@ -164,13 +158,23 @@ export class EpisodePage {
       button.textContent = "Delete it for good?";
       return;
     }
-    try {
-      await api.deleteEpisode(this.id);
-      location.hash = "#/";
-    } catch (error) {
-      showError(this.awayError, error);
-    }
+    await whileDisabled(button, async () => {
+      try {
+        await api.deleteEpisode(this.id);
+        location.hash = "#/";
+      } catch (error) {
+        showError(this.awayError, error);
+      }
+    });
   }
+}
+
+/** In words how well it does on new images, before it is asked. */
+function checked({ classes, leave_one_out_accuracy: accuracy }) {
+  if (accuracy === null) return h("p", { class: "checked" }, "Not checked: with a second image of each class it can be checked on your own images.");
+  const [guess, poor] = [1 / classes.length, accuracy < (1 + 1 / classes.length) / 2];
+  const words = `Checked on your own images, each set aside in turn: ${percent(accuracy)} right; guessing would be ${percent(guess)}.`;
+  return h("p", { class: poor ? "notice" : "checked" }, words, poor ? " Add images of each class, or correct their labels." : "");
 }
 
 function disarm(button) {

@@ -1,7 +1,5 @@
 // Follows the changes of an episode or a training run.
 
-// The statuses of an overloaded service, and the pause before a retry.
-const BUSY = [429, 503];
 const PAUSE_MS = 2000;
 
 /** Calls `progress`, then `finished` with the whole record or `lost` with an error. Returns a function that stops it.
@@ -28,7 +26,7 @@ export function follow(address, { ends, read, progress, finished, lost }) {
     if (source.readyState !== EventSource.CLOSED) return;
     const [found, error] = await read().then((record) => [record, null], (failure) => [null, failure]);
     if (stopped) return;
-    if (error) return BUSY.includes(error.status) ? openAgain() : lost(error);
+    if (error) return lost(error);
     return ends.includes(found.state) ? finished(found) : openAgain();
   };
   function open() {

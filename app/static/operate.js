@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { runCurve } from "./charts.js";
 import { h, percent, say, showError } from "./dom.js";
 import { follow } from "./events.js";
+import { Intention, whileDisabled } from "./sending.js";
 
 const QUEUES_MS = 2000;
 const RUNS = 10;
@@ -70,7 +71,7 @@ export class Operate {
         h("td", {}, h("code", {}, model.version)), h("td", {}, model.kind), h("td", { class: "whole" }, time(model.created_at)),
         h("td", {}, trainedOn(model.card)), h("td", { class: "whole" }, accuracies(model.card.metrics)),
         h("td", {}, model.active ? h("strong", {}, "active")
-          : h("button", { type: "button", "aria-label": `${older(model, at) ? "Roll back to" : "Activate"} ${model.version}`, onclick: () => this.#activate(model.version) }, older(model, at) ? "Roll back" : "Activate"))))));
+          : h("button", { type: "button", "aria-label": `${older(model, at) ? "Roll back to" : "Activate"} ${model.version}`, onclick: ({ target }) => whileDisabled(target, () => this.#activate(model.version)) }, older(model, at) ? "Roll back" : "Activate"))))));
   }
 
   async #activate(version) {
@@ -89,6 +90,7 @@ export class Operate {
 
   #starting() {
     const wrong = h("div");
+    const intention = new Intention();
     const field = (name, label, value, more = {}) => {
       const input = h("input", { id: `train-${name}`, name, value, ...more });
       return h("div", { class: "field" }, h("label", { for: input.id }, label), input);
@@ -102,11 +104,13 @@ export class Operate {
       const given = Object.fromEntries(new FormData(form));
       const options = { dataset: given.dataset.trim(), preset: given.preset };
       for (const name of ["meta_epochs", "ways", "shots"]) if (given[name]) options[name] = Number(given[name]);
-      try {
-        this.#follow(await api.train(options), true);
-      } catch (error) {
-        showError(wrong, error);
-      }
+      await whileDisabled(event.submitter, async () => {
+        try {
+          this.#follow(await intention.send([JSON.stringify(options)], (key) => api.train(options, key)), true);
+        } catch (error) {
+          showError(wrong, error);
+        }
+      });
     } },
       field("dataset", "Data set", "", { required: true, spellcheck: "false", "aria-describedby": "train-hint" }),
       h("div", { class: "field" }, h("label", { for: "train-preset" }, "Preset"),
@@ -157,13 +161,14 @@ export class Operate {
 
   #showRun(place, run) {
     const focused = place.contains(document.activeElement) && document.activeElement !== place;
-    const act = (label, what) => h("button", { type: "button", "aria-label": `${label} run ${run.id}`, onclick: async () => {
+    const act = (label, what) => h("button", { type: "button", "aria-label": `${label} run ${run.id}`, onclick: ({ target }) => whileDisabled(target, async () => {
       try {
         this.#follow(await what(run.id), true);
+        showError(this.training.error, null);
       } catch (error) {
         showError(this.training.error, error);
       }
-    } }, label);
+    }) }, label);
     const state = run.cancelling ? "stopping" : run.state;
     place.replaceChildren(
       h("div", { class: "row between" },

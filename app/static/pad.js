@@ -11,10 +11,14 @@ const KEY_STEP = 0.04;
 export class Pad {
   #strokes = [];
   #pen = null;
+  #version = 0;
   #cursor = { x: 0.5, y: 0.5, down: false, shown: false };
 
   constructor({ label, changed = () => {}, done = () => {} }) {
-    this.changed = changed;
+    this.changed = (up) => {
+      this.#version += 1;
+      changed(up);
+    };
     this.done = done;
     this.canvas = h("canvas", {
       class: "pad ink", width: SIDE, height: SIDE, tabindex: 0, role: "application", "aria-label": label,
@@ -27,6 +31,11 @@ export class Pad {
       onblur: () => this.#show(false),
     });
     this.#paint();
+  }
+
+  /** A number that changes with the drawing. */
+  get version() {
+    return this.#version;
   }
 
   get empty() {

@@ -115,12 +115,16 @@ function append(body, sent, label, image) {
   sent.push(image);
 }
 
-/** The task and its earlier versions. */
+/** A task from the browser's database, whose ids another visit has given. */
+export const restored = (task) => ({ ...task, classes: task.classes.map((each) => ({ ...each, id: id() })) });
+
+/** The task and its earlier versions. `changed` is called with each new task. */
 export class History {
   #past = [];
 
-  constructor(task) {
+  constructor(task, changed = () => {}) {
     this.now = task;
+    this.changed = changed;
   }
 
   get canUndo() {
@@ -130,16 +134,21 @@ export class History {
   do(task) {
     if (task === this.now) return;
     this.#past.push(this.now);
-    this.now = task;
+    this.#become(task);
   }
 
   /** Makes the task that follows `before` part of the same step; a step of its own if there was another one meanwhile. */
   amend(before, task) {
-    if (this.now === before) this.now = task;
+    if (this.now === before) this.#become(task);
     else this.do(task);
   }
 
   undo() {
-    if (this.canUndo) this.now = this.#past.pop();
+    if (this.canUndo) this.#become(this.#past.pop());
+  }
+
+  #become(task) {
+    this.now = task;
+    this.changed(task);
   }
 }

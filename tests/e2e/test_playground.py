@@ -51,7 +51,7 @@ def test_a_drawing_that_is_none_of_the_classes_is_told_first(page: Page) -> None
     adapt(page)
     pad = page.get_by_label("Query pad")
     scribble(page, pad)
-    expect(verdict(page)).to_contain_text("None of these? It looks most like Symbol")
+    expect(verdict(page)).to_contain_text("None of these? Looks most like Symbol")
     button(page, "Clear").click()
     draw(page, pad, "Symbol B", seed=99)
     expect(verdict(page)).to_have_text("Symbol B")
