@@ -33,7 +33,9 @@ Item = TypeVar("Item")
 class TrainingOptions(TypedDict, total=False):
     """The options of a training run; the service has a default for each."""
 
-    preset: Literal["serving", "rgb84", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"]
+    preset: Literal[
+        "serving", "rgb84", "photos", "tiny", "paper", "paper_small", "paper_resnet18", "paper_resnet18_small"
+    ]
     meta: Literal["reptile", "maml"]
     loss: Literal["cross_entropy", "fnn", "lstm"]
     residual: bool

@@ -45,7 +45,7 @@ def test_a_run_starts_from_a_meta_model_or_from_a_pretrained_stem() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_rotations_are_classes_by_default_only_for_drawings(preset: str) -> None:
-    expected = preset != "rgb84"
+    expected = preset not in ("rgb84", "photos")
     assert PRESETS[preset].network.image.drawings is expected
     assert TrainingConfig.from_request({"preset": preset}).rotations is expected
     assert TrainingConfig.from_request({"preset": preset, "rotations": not expected}).rotations is not expected
