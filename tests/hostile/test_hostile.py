@@ -72,7 +72,9 @@ def test_nothing_here_reads_foreign_code() -> None:
         for word in (*UNPICKLING, *LOADING)
         if word in path.read_text()
     ]
-    assert found == []
+    # The published weights of the backbone, read once, by whoever makes its file; test_lite0 tries a harmful one.
+    assert found == ["lamanas_core/backbones/lite0.py: torch.load("]
+    assert "torch.load(path, weights_only=True)" in (ROOT / "lamanas_core/backbones/lite0.py").read_text()
 
 
 class Boom:

@@ -71,6 +71,7 @@ TABLE: Mapping[str, str] = {
         "learning/sources learning/training_splits cli/bad_command_lines learning/train_command learning/shipped"
     ),
     "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
+    "lamanas_core/data/maps.py": "learning/photo_training",
     "lamanas_core/data/": "cli/data learning/episodes",
     "lamanas_core/data/sources/glyphs.py": "learning/sources cli/data goldens/goldens",
     "lamanas_core/devices.py": "learning/training_folder learning/train_command",
@@ -94,6 +95,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/measure/evaluate.py": (
         "goldens/documents learning/evaluation learning/ablation learning/training_stages learning/shipped"
     ),
+    "lamanas_core/measure/kinds.py": "learning/image_kinds learning/told_and_true",
     "lamanas_core/measure/landscape.py": "learning/plots",
     "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
     "lamanas_core/measure/table1.py": "goldens/documents learning/figures learning/reproduction",
@@ -112,6 +114,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/recipe.py": (
         "goldens/documents learning/recipe learning/training_stages learning/training_tasks learning/styles"
     ),
+    "lamanas_core/onnx_runtime.py": "learning/lite0 learning/artifact",
     "lamanas_core/search/alpha.py": (
         "learning/architecture learning/steps learning/together learning/plots learning/paper learning/artifact"
     ),
@@ -119,6 +122,9 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/search/supernet.py": (
         "learning/architecture learning/operations learning/registries goldens/goldens learning/artifact"
     ),
+    "lamanas_core/search/mixing.py": "learning/architecture learning/together learning/taps learning/steps",
+    "lamanas_core/search/network.py": "learning/taps learning/architecture",
+    "lamanas_core/search/registry.py": "learning/taps learning/architecture",
     "lamanas_core/search/normalisation.py": "learning/gradients learning/artifact learning/together learning/paper",
     "lamanas_core/search/operations.py": (
         "learning/operations learning/architecture learning/artifact learning/paper goldens/goldens"
