@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
 EVALUATIONS = sorted((DOCS / "evaluation").glob("*.json"))
+PHOTOS = (DOCS / "photos.md").read_text("utf-8")
 TOLD = (DOCS / "told.md").read_text("utf-8")
 TRAINING = (DOCS / "training.md").read_text("utf-8")
 
@@ -122,6 +123,23 @@ def test_how_often_images_are_taken_for_photos_in_the_document_is_that_of_the_ru
     cells = f"| {100 * five['photos']:.1f} | {100 * one['photos']:.1f} | `--data "
     [row] = [line for line in TOLD.splitlines() if cells in line and name.split("_")[0] in line]
     assert all(run["photos"] >= 0.99 if "Photos" in row else run["photos"] <= 0.01 for run in (five, one))
+
+
+@pytest.mark.parametrize("path", sorted((DOCS / "evaluation" / "photos").glob("*.json")), ids=lambda p: p.stem)
+def test_the_figures_of_photos_in_the_document_are_those_of_the_run(path: Path) -> None:
+    run = read(path)
+    version = read(ROOT / "lamanas_core" / "shipped" / "photos" / "model.json")["version"]
+    assert run["model_version"] == version
+
+    def interval(mean: float, half: float) -> str:
+        return f"{mean:.1f} ± {half:.1f}"
+
+    regression = max(run["accuracy"][name] for name in run["accuracy"] if name.startswith("logistic"))
+    steps = f"{run['over_no_steps'][0]:+.2f} ± {run['over_no_steps'][1]:.2f}"
+    cells = [str(run["episodes"]), interval(*run["accuracy"]["adapted"]), interval(*regression)]
+    cells += [f"+{interval(*run['over_logistic_regression'])}", steps, f"{run['calibration_error']:.1f}"]
+    [row] = [line for line in PHOTOS.splitlines() if f"({run['data']}), {run['ways']}-way {run['shots']}-shot" in line]
+    assert row.split(" | ")[1:] == [*cells[:-1], f"{cells[-1]} |"]
 
 
 def test_the_table_in_the_document_is_generated_from_the_runs() -> None:
