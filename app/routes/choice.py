@@ -15,23 +15,28 @@ async def candidates(models: Models, asked: str) -> dict[ImageKind, ModelRecord]
 
     Raises Problem.
     """
-    active = await models.active_versions()
-    if asked in KINDS and active and asked not in active:
-        raise Problem(INVALID_REQUEST, f"model: there is no model for {asked}", field="model")
-    versions = [version for kind, version in active.items() if asked in (AUTO, kind)]
-    named = asked != AUTO and asked not in KINDS
+    if asked == AUTO or asked in KINDS:
+        return await _active(models, asked)
     try:
-        found = [await models.get(version) for version in ([asked] if named else versions)]
+        model = await models.get(asked)
     except NotFound:
-        found = []
-    if named and not found:
         text = f"model: {asked[:100]!r} is neither {AUTO}, drawings or photos nor a version that GET /models lists"
-        raise Problem(INVALID_REQUEST, text, field="model")
-    if not found:
+        raise Problem(INVALID_REQUEST, text, field="model") from None
+    return {model.kind: model}
+
+
+async def _active(models: Models, asked: str) -> dict[ImageKind, ModelRecord]:
+    """The active model of each kind, or of the kind ``asked`` for. Raises Problem."""
+    named = await models.active_versions()
+    if named and asked != AUTO and asked not in named:
+        raise Problem(INVALID_REQUEST, f"model: there is no model for {asked}", field="model")
+    wanted = {kind for kind in named if asked in (AUTO, kind)}
+    found = {kind: model for kind, model in (await models.active()).items() if kind in wanted}
+    if not wanted or len(found) < len(wanted):
         text = "the active meta-model is not stored: an adapt worker registers those that are shipped within seconds; "
         text += "`lamanas models` adds or activates another"
         raise Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "5"})
-    return {model.kind: model for model in found}
+    return found
 
 
 def reason(asked: str, found: dict[ImageKind, ModelRecord], judgement: Judgement) -> str:
