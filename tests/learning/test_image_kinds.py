@@ -44,10 +44,10 @@ def on_shaded_paper() -> Image.Image:
 
 def thing_on_white(mode: str = "RGB") -> Image.Image:
     """A rough thing, cut out."""
-    tones = RNG.integers(60, 220, (12, 12, 3), dtype=np.uint8)
+    tones = RNG.integers(60, 250, (8, 8, 3), dtype=np.uint8)
     rough = Image.fromarray(tones).resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert(mode)
     mask = Image.new("L", (SIDE, SIDE), 0)
-    ImageDraw.Draw(mask).ellipse((40, 30, 200, 210), fill=255)
+    ImageDraw.Draw(mask).ellipse((25, 15, 215, 225), fill=255)
     return Image.composite(rough, Image.new(mode, (SIDE, SIDE), "white"), mask)
 
 
