@@ -22,7 +22,8 @@ def models(client: httpx.Client) -> dict[str, dict[str, Any]]:
 
 
 def active(client: httpx.Client) -> list[str]:
-    return [version for version, model in models(client).items() if model["active"]]
+    """The active versions for drawings: always one."""
+    return [version for version, model in models(client).items() if model["active"] and model["kind"] == "drawings"]
 
 
 def activate(client: httpx.Client, version: str) -> None:
