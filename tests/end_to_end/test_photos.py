@@ -17,7 +17,7 @@ CLASSES, SHOTS = 4, 5
 def photo(label: int, rng: np.random.Generator, size: tuple[int, int] = (1600, 1200)) -> bytes:
     """A JPEG of smooth colours: those of its class, and others."""
     own = np.random.default_rng(label).uniform(0, 255, (4, 4, 3))
-    mixed = 0.65 * own + 0.35 * rng.uniform(0, 255, (4, 4, 3))
+    mixed = 0.85 * own + 0.15 * rng.uniform(0, 255, (4, 4, 3))
     buffer = io.BytesIO()
     Image.fromarray(mixed.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG")
     return buffer.getvalue()
