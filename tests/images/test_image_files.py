@@ -244,7 +244,7 @@ def test_a_photo_is_cropped_and_not_squeezed() -> None:
     middle = photo(100, 100)
     wide = Image.new("RGB", (180, 100), "red")
     wide.paste(middle, (40, 0))
-    inside = np.s_[:, 2:-2, 2:-2]  # the outermost pixels are averaged with what is beyond them
+    inside = np.s_[:, 4:-4, 4:-4]  # the outermost pixels are averaged with what is beyond them
     assert away(preprocess(wide, PHOTO)[inside], preprocess(middle, PHOTO)[inside]) == 0
     tall = Image.new("RGB", (100, 180), "red")
     tall.paste(middle, (0, 40))
