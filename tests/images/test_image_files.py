@@ -244,11 +244,11 @@ def test_a_photo_is_cropped_and_not_squeezed() -> None:
     middle = photo(100, 100)
     wide = Image.new("RGB", (180, 100), "red")
     wide.paste(middle, (40, 0))
-    inside = np.s_[:, 4:-4, 4:-4]  # the outermost pixels are averaged with what is beyond them
-    assert away(preprocess(wide, PHOTO)[inside], preprocess(middle, PHOTO)[inside]) == 0
+    inside = np.s_[:, 4:-4, 4:-4]  # the outermost pixels are mixed with what is beyond them
+    assert away(preprocess(wide, PHOTO)[inside], preprocess(middle, PHOTO)[inside]) <= 1
     tall = Image.new("RGB", (100, 180), "red")
     tall.paste(middle, (0, 40))
-    assert away(preprocess(tall, PHOTO)[inside], preprocess(middle, PHOTO)[inside]) == 0
+    assert away(preprocess(tall, PHOTO)[inside], preprocess(middle, PHOTO)[inside]) <= 1
 
 
 def test_a_colour_profile_is_converted_to_srgb() -> None:
