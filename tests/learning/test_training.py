@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(short_epochs: None, gl
     ("options", "message"),
     [
         ({"colour": "red", "ways": 3}, "unknown options: colour"),
-        ({"preset": "huge"}, "preset is 'huge'; valid values: serving, rgb84, tiny, paper"),
+        ({"preset": "huge"}, "preset is 'huge'; valid values: serving, rgb84, photos, tiny, paper"),
         ({"meta": "evolution"}, "meta is 'evolution'"),
         ({"loss": "hinge"}, "loss is 'hinge'"),
         ({"proxy": "distance"}, "proxy is 'distance'"),
