@@ -1,6 +1,6 @@
 // Classifies a drawing while it is drawn, the camera's picture, or many image files at once.
 
-import { correct, predict } from "./api.js";
+import { correct, predict, Refused } from "./api.js";
 import { Bars, confusion } from "./charts.js";
 import { h, percent, picture, say, showError } from "./dom.js";
 import { ACCEPTED, chosen, dropTarget, pasted, sorted } from "./files.js";
@@ -12,6 +12,8 @@ import { Source } from "./source.js";
 const INVITATIONS = { pad: "Draw one of the symbols again.", camera: "Show it to the camera.", none: "Choose, paste or drop a photo." };
 // The camera's answers are announced when they change, so often at most.
 const ANNOUNCED_MS = 2000;
+// After which the camera's picture is asked about again when the service could not be reached.
+const UNREACHED_MS = 2000;
 // In the menu of what an image is; no class has an empty name.
 const [NOTHING, NEW] = ["", "\n"];
 
@@ -31,6 +33,7 @@ export class Ask {
       failed: (error) => {
         this.#show(null);
         showError(this.error, error);
+        if (!(error instanceof Refused)) setTimeout(() => this.#watch(), UNREACHED_MS);
       },
     });
     this.pad = new Pad({ label: "Query pad", changed: (up) => this.#drawn(up) });
@@ -207,9 +210,10 @@ export class Ask {
   async #askMany(queries) {
     if (!queries.length) return;
     showError(this.manyError, null);
-    const asked = queries.map(({ file, truth, drawn }) => ({ file, truth, drawn }));
+    const asked = queries.map(({ file, truth, drawn }) => ({ file, truth, drawn, asking: true }));
     this.queries = [...asked, ...this.queries.filter((query) => !queries.includes(query))];
-    for (let open = asked; open.length; open = asked.filter(isOpen)) {
+    this.#showMany();
+    for (let open = asked; open.length; open = asked.filter(isUnanswered)) {
       try {
         const predictions = await predict(this.episode.id, open.map(({ file }) => file));
         open.forEach((query, at) => Object.assign(query, predictions[at]));
@@ -222,13 +226,14 @@ export class Ask {
         bad.error = error.message;
       }
     }
+    for (const query of asked) query.asking = false;
     this.#showMany();
     say(`${asked.filter(({ label }) => label !== undefined).length} images classified`);
   }
 
   #showMany() {
     const known = this.queries.filter(({ truth, label }) => truth !== null && label !== undefined);
-    const open = this.queries.filter(isOpen);
+    const open = this.queries.filter((query) => isUnanswered(query) && !query.asking);
     this.many.replaceChildren(
       h("div", { class: "row between" }, h("h3", {}, `${this.queries.length} images`),
         h("div", { class: "row" },
@@ -263,16 +268,22 @@ export class Ask {
 const noneOfThese = ({ label }) => `None of these? Looks most like ${label}.`;
 
 /** Whether there is no answer yet, and may still be one. */
-const isOpen = ({ label, error }) => label === undefined && !error;
+const isUnanswered = ({ label, error }) => label === undefined && !error;
 const isStrange = ({ known }) => known === false;
 
-function result({ file, drawn, truth, label, probability, known, error }) {
+function result(query) {
+  const { file, drawn, truth, label, probability, known, error } = query;
   const shown = picture(file, file.name, { drawn });
-  if (label === undefined) return h("li", { class: error ? "wrong" : "strange" }, shown, h("strong", {}, error ? "No answer" : "Not answered"), error ? h("span", {}, error) : null);
+  if (label === undefined) return h("li", { class: error ? "wrong" : "strange" }, shown, ...unanswered(query));
   const verdict = truth === null ? null : truth === label ? "right" : "wrong";
   const mark = { right: "✓ ", wrong: "✗ " }[verdict] ?? "";
   const is = verdict === "wrong" ? h("span", { class: "quiet" }, `is ${truth}`) : null;
   if (known !== false) return h("li", { class: verdict }, shown, h("strong", {}, mark + label), h("span", { class: "quiet" }, percent(probability)), is);
   return h("li", { class: verdict ?? "strange" }, shown, h("span", {}, "None of these?"), h("span", { class: "quiet" }, "Looks most like ", h("strong", {}, mark + label)), is,
     h("label", { class: "tick" }, h("input", { type: "checkbox", "aria-label": `${file.name}: of a new class` }), "new class"));
+}
+
+function unanswered({ asking, error }) {
+  if (error) return [h("strong", {}, "No answer"), h("span", {}, error)];
+  return [asking ? h("span", { class: "quiet" }, "Asking…") : h("strong", {}, "Not answered")];
 }

@@ -4,9 +4,9 @@
 import { h, percent, svg } from "./dom.js";
 
 const [STEP, HIGH, RADIUS, APART] = [230, 330, 20, 4];
-const WORDS = { max_pool_3x3: "max pool", avg_pool_3x3: "avg pool", skip: "skip", conv_3x3: "conv 3×3", conv_1x1: "conv 1×1", sep_conv_3x3: "sep conv 3×3", dil_conv_3x3: "dil conv 3×3" };
+const WORDS = { max_pool_3x3: "max pool", avg_pool_3x3: "avg pool", skip: "skip", conv_3x3: "conv 3×3", conv_1x1: "conv 1×1", sep_conv_3x3: "sep conv 3×3", dil_conv_3x3: "dil conv 3×3", depthwise_3x3: "depthwise 3×3" };
 const TITLES = { normal: "Normal cell", reduction: "Reduction cell" };
-const words = (name) => WORDS[name] ?? name.replaceAll("_", " ");
+export const words = (name) => WORDS[name] ?? name.replaceAll("_", " ");
 const title = (source) => ({ input0: "cell before last", input1: "last cell" })[source] ?? source.replace("node", "node ");
 const weightOf = (edge, name) => edge?.operations.find((each) => each.name === name)?.weight;
 
@@ -120,7 +120,8 @@ function table(edges, names) {
       names.map((name) => change(weightOf(was, name), weightOf(kept, name)))))));
 }
 
-function change(before, after) {
+/** A cell of a table with a weight before and after the adaptation; undefined: pruned. */
+export function change(before, after) {
   const figure = (share) => (100 * share).toFixed(share < 0.0995 ? 1 : 0);
   const then = before === undefined ? "" : `${figure(before)} → `;
   return h("td", { class: after === undefined ? "gone" : null }, after === undefined ? `${then}pruned` : then + figure(after));

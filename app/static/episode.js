@@ -9,6 +9,7 @@ import { doubts } from "./doubts.js";
 import { follow } from "./events.js";
 import { natural } from "./layout.js";
 import { whileDisabled } from "./sending.js";
+import { taps } from "./taps.js";
 
 /** The page at #/episodes/ID. `asked`: {queries, photos}, the queries to classify once it is ready and whether the task is
  * photos, as far as it is known; `corrected` is called with this page, a new episode and the queries. */
@@ -75,9 +76,9 @@ export class EpisodePage {
 
   #head(episode) {
     const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
-    if (episode.kind) this.#asked = { ...this.#asked, photos: episode.kind === "photos" };
+    if (episode.model_kind) this.#asked = { ...this.#asked, photos: episode.model_kind === "photos" };
     this.title.textContent = episode.name ?? natural(episode.classes).join(", ");
-    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images${episode.kind ? `, read as ${episode.kind}` : ""}`,
+    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images`, episode.model_kind ? h("span", { title: episode.model_reason }, `, read as ${episode.model_kind}`) : "",
       ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []));
     document.title = `${this.title.textContent} · LAMANAS`;
   }
@@ -118,8 +119,9 @@ export class EpisodePage {
       h("div", { class: "told" },
         h("dl", { class: "facts" }, facts.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, more))))),
         h("div", {}, h("h3", {}, "Learned loss at each step"), lossCurve(progress.loss, progress.steps))),
-      h("div", { class: "cells" }, ["normal", "reduction"].map((kind) => cell(kind, genotype[kind], card))),
-      key(card));
+      genotype.reduction.length
+        ? [h("div", { class: "cells" }, ["normal", "reduction"].map((kind) => cell(kind, genotype[kind], card))), key(card)]
+        : taps(genotype.normal, card));
   }
 
   #takeAway({ id }) {

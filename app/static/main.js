@@ -64,7 +64,7 @@ async function correct(id) {
     if (location.hash !== address) return;
     const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`) }));
     const { queries, photos } = askedOf(id);
-    const task = ofSupport(parent, stored, parent.kind ? parent.kind === "photos" : photos);
+    const task = ofSupport(parent, stored, parent.model_kind ? parent.model_kind === "photos" : photos);
     const draft = await drafts.load(id);
     if (location.hash !== address) return;
     show(new Builder({
@@ -87,7 +87,11 @@ async function correct(id) {
 function tokenOfLink() {
   const token = /^#token=([^&]+)$/.exec(location.hash)?.[1];
   if (token) window.history.replaceState(null, "", `${location.pathname}${location.search}#/`);
-  return token ? decodeURIComponent(token) : null;
+  try {
+    return token ? decodeURIComponent(token) : null;
+  } catch {
+    return token;  // no percent-encoding, and so no token that the service knows
+  }
 }
 
 async function start() {

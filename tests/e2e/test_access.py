@@ -39,6 +39,14 @@ def test_token_of_the_printed_link_does_not_stay_in_the_address(page: Page, serv
     assert page.url == f"{service.url}/#/"
 
 
+def test_link_with_a_damaged_token_asks_for_another(visit: Callable[..., Page], service: Service) -> None:
+    page = visit("/#token=%")
+    expect(page.get_by_role("alert")).to_have_text("the bearer token is unknown or was revoked")
+    page.get_by_label("Token").fill(service.token)
+    button(page, "Sign in").click()
+    expect(page.get_by_label("Drawing pad")).to_be_visible()
+
+
 def test_whole_journey_by_keyboard_alone(page: Page) -> None:
     def go_to(target: Locator) -> None:
         expect(target).to_be_visible()

@@ -226,7 +226,13 @@ def test_unanswered_images_stay_and_are_retried(page: Page, service: Service) ->
     expect(answers(page)).to_have_text(["Not answered"] * 2)
     expect(page.get_by_role("alert")).to_contain_text("does not respond")
     page.unroute("**/predict")
-    button(page, "Retry 2 not answered").click()
+    held: list[Route] = []
+    page.route("**/predict", lambda route: held.append(route))
+    with page.expect_request("**/predict"):
+        button(page, "Retry 2 not answered").click()
+    expect(page.get_by_text("Asking…")).to_have_count(2)
+    expect(page.get_by_role("button", name=re.compile("^Retry"))).to_have_count(0)
+    held[0].continue_()
     expect(answers(page)).to_have_text(["class 0", "class 1"])
     expect(page.get_by_role("alert")).to_have_count(0)
 

@@ -3,7 +3,6 @@
 import base64
 import io
 import itertools
-import json
 import re
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from playwright.sync_api import Page, Request, expect
 
 from tests.conftest import Service
 from tests.e2e.files import upload
-from tests.e2e.journey import adapt, answers, button, group, made_episode, open_episode, pngs, thumb, until_ready
+from tests.e2e.journey import adapt, answers, button, group, made_episode, open_episode, pngs, thumb
 from tests.e2e.photos import encoded, jpegs, photo
 from tests.e2e.strokes import draw
 from tests.waiting import PATIENCE_S
@@ -39,7 +38,7 @@ CATCH_FORMS = """() => {
   const send = window.fetch;
   window.forms = {};
   window.fetch = (path, options) => {
-    if (options?.body instanceof FormData) forms[path] = options.body;
+    if (options?.body instanceof FormData) forms[path.replace(/^\\/?/, "/")] = options.body;
     return send(path, options);
   };
 }"""
@@ -272,6 +271,13 @@ def test_bars_follow_the_camera_at_eight_requests_a_second(with_camera: Callable
     page.wait_for_timeout(2000)
     assert 1 <= len(asked) - before <= 17
     assert flying["most"] == 1
+    # The service is away for a moment.
+    page.route("**/predict", lambda route: route.abort())
+    expect(page.get_by_role("alert")).to_contain_text("does not respond")
+    expect(page.locator(".bars .best")).to_have_count(0)
+    page.unroute("**/predict")
+    expect(page.locator(".bars .best")).to_have_count(1)
+    expect(page.get_by_role("alert")).to_have_count(0)
     button(page, "Stop the camera").click()
     page.wait_for_timeout(300)
     before = len(asked)
@@ -378,20 +384,16 @@ def test_pad_gives_way_to_photos(page: Page, service: Service, keep: Callable[[P
     expect(page.get_by_label("Query pad")).to_be_focused()
 
 
-def test_episode_tells_its_kind(page: Page, service: Service) -> None:
-    id = made_episode(service, pngs(2, 1))
-
-    def as_photos(route: Any) -> None:
-        answer = route.fetch()
-        route.fulfill(response=answer, body=json.dumps(answer.json() | {"kind": "photos"}))
-
-    page.route(re.compile(f"/episodes/{id}$"), as_photos)
-    open_episode(page, service, id)
-    expect(page.get_by_text("2 classes, 2 images, read as photos")).to_be_visible()
+def test_episode_tells_its_kind_and_what_was_adapted(page: Page, service: Service) -> None:
+    open_episode(page, service, made_episode(service, jpegs(2, 2)))
+    expect(page.get_by_text("2 classes, 4 images, read as photos")).to_be_visible()
     expect(page.get_by_label("Query pad")).to_be_hidden()
-    page.unroute(re.compile(f"/episodes/{id}$"))
-    page.reload()
-    until_ready(page)
+    maps = page.get_by_role("region", name="Maps of the backbone").get_by_role("row")
+    expect(maps).to_have_text([re.compile(start) for start in ("^MapCounts", "^14 × 14", "^7 × 7", "^next layer")])
+    expect(page.get_by_role("img", name="Reduction cell")).to_have_count(0)
+    page.goto(f"{service.url}/#/episodes/{made_episode(service, pngs(2, 1))}")
+    expect(page.get_by_text("2 classes, 2 images, read as drawings")).to_be_visible()
+    expect(page.get_by_role("img", name="Reduction cell")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
