@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
+from lamanas_core.backbones.joined import joined
 from lamanas_core.config import Calibration, Novelty
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel, shipped
@@ -29,8 +31,8 @@ TOLERANCE = 1e-4
 OPSET, IR_VERSION = 18, 9
 
 
-def of_photos() -> MetaModel:
-    """An untrained model of colour photos, with each operation, the Gaussian head and a measure of novelty."""
+def with_all_operations() -> MetaModel:
+    """An untrained model of colour images, with each operation, the Gaussian head and a measure of novelty."""
     spec = ImageSpec(size=20, channels=3, normalise_polarity=False)
     network = replace(MINIATURE.network, image=spec, channels=4, head="gaussian", operations=tuple(sorted(OPERATIONS)))
     calibration = Calibration(1.5, Novelty(centre=-1.0, slope=2.0, threshold=0.6, spread=0.5))
@@ -38,29 +40,29 @@ def of_photos() -> MetaModel:
     return MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
 
 
-@pytest.fixture(scope="module", params=["drawings", "photos"])
+def of_three_classes(kind: str) -> tuple[MetaModel, np.ndarray, np.ndarray]:
+    """A meta-model, four images of each class, and their labels."""
+    if kind == "drawings":
+        return MetaModel.from_bytes(*shipped()), *glyph_support(3, [4] * 3, seed=1)
+    model = MetaModel.from_bytes(*shipped("photos")) if kind == "photos" else with_all_operations()
+    rng, spec = np.random.default_rng(0), model.config.network.image
+    coarse = rng.integers(0, 256, (12, 5, 5, spec.channels), dtype=np.uint8)
+    side = (spec.size, spec.size)
+    images = np.stack([np.asarray(Image.fromarray(image).resize(side)).transpose(2, 0, 1) for image in coarse])
+    images[3::4] = rng.integers(0, 256, images[3::4].shape)  # unlike the others, and not in the support set
+    return model, images, np.arange(12) % 3
+
+
+@pytest.fixture(scope="module", params=["drawings", "photos", "all operations"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``model.onnx``, adapted to three classes, and ``images.npy``."""
-    if request.param == "drawings":
-        model = MetaModel.from_bytes(*shipped())
-        images, labels = glyph_support(3, [4] * 3, seed=1)
-    else:
-        model = of_photos()
-        images = np.random.default_rng(0).integers(0, 256, (12, 3, 20, 20), dtype=np.uint8)
-        labels = np.arange(12) % 3
-    support = np.arange(12) % 4 < 2
+    """A folder with ``model.onnx`` as it is downloaded, adapted to half of the images, and all in ``images.npy``."""
+    model, images, labels = of_three_classes(request.param)
+    half = np.arange(12) % 4 < 2
     adapted = adapt(
-        model,
-        images[support],
-        labels[support],
-        list("abc"),
-        steps=1,
-        seed=0,
-        device="cpu",
-        on_step=lambda *_: None,
+        model, images[half], labels[half], list("abc"), steps=1, seed=0, device="cpu", on_step=lambda *_: None
     )
-    folder = tmp_path_factory.mktemp(request.param)
-    (folder / "model.onnx").write_bytes(adapted.artifact)
+    folder = tmp_path_factory.mktemp("classifier")
+    (folder / "model.onnx").write_bytes(joined(adapted.artifact))
     np.save(folder / "images.npy", images)
     return folder
 
