@@ -39,7 +39,9 @@ const figure = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toP
 export class Bars {
   constructor(classes) {
     this.rows = new Map(classes.map((name) => [name, row(name)]));
-    this.element = h("ol", { class: "bars", "aria-label": "Probabilities" }, [...this.rows.values()].map(({ element }) => element));
+    // Bars that are scrolled can be reached by keyboard, too.
+    const many = this.rows.size > 10;
+    this.element = h("ol", { class: many ? "bars many" : "bars", tabindex: many ? "0" : null, "aria-label": "Probabilities" }, [...this.rows.values()].map(({ element }) => element));
   }
 
   show(prediction) {

@@ -175,6 +175,10 @@ def test_the_shipped_model_comes_back_when_redis_lost_everything(
     start_worker("adapt")
     id = submitted(redis_server, "plain")
     until_state(control, redis_server, id, "ready")
+    # The worker's parent process has to know its record, which the pool process writes first, to send it again.
+    [heartbeat] = redis_server.client.scan_iter(match=keys.worker("adapt", "*"))
+    left = redis_server.client.pttl(heartbeat)
+    control.until(lambda: redis_server.client.pttl(heartbeat) > left, "the heartbeat is renewed")
     redis_server.client.flushall()
     active = {b"drawings": VERSION.encode()}
     control.until(lambda: redis_server.client.hgetall(keys.ACTIVE_MODELS) == active, "the model is back")
