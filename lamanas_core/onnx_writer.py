@@ -1,6 +1,6 @@
 """Building ONNX graphs: the operators that stems, operations and heads write themselves with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
+OPSET, IR_VERSION = 18, 9
 Array = npt.NDArray[np.float32]
+# ONNX's element type and the shape of a value; "n" is the number of images.
+Value = tuple[int, tuple[str | int, ...]]
 
 
 def array(tensor: Tensor) -> Array:
@@ -73,6 +76,15 @@ class OnnxWriter:
         whole, scales = levels(weight)
         return self.node("DequantizeLinear", [self.constant(whole, np.int8), self.constant(scales)], axis=0)
 
+    def relu6(self, x: str) -> str:
+        """Add min(max(x, 0), 6) and return its name."""
+        return self.node("Clip", [x, self.constant(np.array(0.0)), self.constant(np.array(6.0))])
+
+    def unit_length(self, x: str, shortest: float, output: str | None = None) -> str:
+        """Add the rows of ``x`` (n, d) at length 1, or divided by ``shortest`` if they are shorter; the name."""
+        length = self.node("ReduceL2", [x, self.integers(1)], keepdims=1)
+        return self.node("Div", [x, self.node("Max", [length, self.number(shortest)])], output)
+
     def convolution(
         self,
         x: str,
@@ -128,6 +140,21 @@ class OnnxWriter:
         for term in more:
             total = self.node("Add", [total, term])
         return total
+
+    def model(
+        self, name: str, inputs: Mapping[str, Value], outputs: Mapping[str, Value], metadata: Mapping[str, str]
+    ) -> bytes:
+        """The graph as an ONNX file."""
+        taken, given = (
+            [helper.make_tensor_value_info(value, *kind) for value, kind in values.items()]
+            for values in (inputs, outputs)
+        )
+        body = helper.make_graph(self.nodes, name, taken, given, self.constants)
+        model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        helper.set_model_props(model, dict(metadata))
+        onnx.checker.check_model(model)
+        data: bytes = model.SerializeToString()
+        return data
 
 
 class OnnxState:

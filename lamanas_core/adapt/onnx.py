@@ -8,18 +8,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.artifact import FORMAT
 from lamanas_core.heads.base import FittedHead
 from lamanas_core.onnx_words import ANSWERS, preparation
-from lamanas_core.onnx_writer import OnnxWriter
-from lamanas_core.search.network import Network, NetworkMoments
-
-OPSET, IR_VERSION = 18, 9
+from lamanas_core.onnx_writer import OnnxWriter, Value
+from lamanas_core.search.network import NetworkMoments
 
 
 def build(
@@ -42,22 +39,9 @@ def build(
     metadata = {"classes": json.dumps(list(classes)), "model_version": model_version}
     if network.config.backbone is not None:
         metadata["backbone"] = network.config.backbone
-    return _model(writer, network, len(classes), metadata)
-
-
-def _model(writer: OnnxWriter, network: Network, ways: int, metadata: dict[str, str]) -> bytes:
-    inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in network.graph_inputs().items()]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", ways]) for name in ("logits", "probabilities")
-    ]
+    outputs: dict[str, Value] = dict.fromkeys(("logits", "probabilities"), (TensorProto.FLOAT, ("n", len(classes))))
     if any("novelty" in node.output for node in writer.nodes):
-        outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
-        outputs.append(helper.make_tensor_value_info("known", TensorProto.BOOL, ["n"]))
-    body = helper.make_graph(writer.nodes, "lamanas", inputs, outputs, writer.constants)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        outputs |= {"novelty": (TensorProto.FLOAT, ("n",)), "known": (TensorProto.BOOL, ("n",))}
     image = network.config.image
     described = {"image": json.dumps(asdict(image)), "preparation": preparation(image), "answers": ANSWERS}
-    helper.set_model_props(model, {"format": FORMAT, **described, **metadata})
-    onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
+    return writer.model("lamanas", network.graph_inputs(), outputs, {"format": FORMAT, **described, **metadata})

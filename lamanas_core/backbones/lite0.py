@@ -15,27 +15,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from torch import Tensor
 
 from lamanas_core.files import write_whole
-from lamanas_core.onnx_writer import Array, OnnxWriter, array
+from lamanas_core.onnx_writer import Array, OnnxWriter, Value, array
 
-OPSET, IR_VERSION = 18, 9
 SIDE = 224
-# Repeats, kernel, stride of the first, expansion, channels before and after.
-STAGES = (
-    (1, 3, 1, 1, 32, 16),
-    (2, 3, 2, 6, 16, 24),
-    (2, 5, 2, 6, 24, 40),
-    (3, 3, 2, 6, 40, 80),
-    (3, 5, 1, 6, 80, 112),
-    (4, 5, 2, 6, 112, 192),
-    (1, 3, 1, 6, 192, 320),
-)
+# Of each stage how often its block is repeated, and the stride of the first. The weights have the other numbers.
+STAGES = ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
 # The stages whose outputs are maps of their own: 14 x 14 and 7 x 7 positions.
 MAP14_STAGE = 4
 # Of its normalisations.
@@ -64,10 +53,10 @@ def export(weights: Mapping[str, Tensor]) -> bytes:
     x = writer.node("Div", [x, writer.number(DEVIATION)])
     x, side = _convolution(writer, x, SIDE, *_folded(weights, "_conv_stem", "_bn0"), stride=2)
     number = 0
-    for stage, (repeats, _, first_stride, expansion, _, _) in enumerate(STAGES):
+    for stage, (repeats, first_stride) in enumerate(STAGES):
         for repeat in range(repeats):
             block, before = f"_blocks.{number}", (x, side)
-            if expansion != 1:
+            if f"{block}._expand_conv.weight" in weights:
                 x, side = _convolution(writer, x, side, *_folded(weights, f"{block}._expand_conv", f"{block}._bn0"))
             stride = first_stride if repeat == 0 else 1
             depthwise = _folded(weights, f"{block}._depthwise_conv", f"{block}._bn1")
@@ -80,7 +69,14 @@ def export(weights: Mapping[str, Tensor]) -> bytes:
     head, bias = _folded(weights, "_conv_head", "_bn1")
     writer.node("Identity", [writer.in_8_bits(head)], output="head_weight")
     writer.node("Identity", [writer.constant(bias)], output="head_bias")
-    return _model(writer)
+    values: dict[str, Value] = {
+        "map14": (TensorProto.FLOAT, ("n", 112, 14, 14)),
+        "map7": (TensorProto.FLOAT, ("n", 320, 7, 7)),
+        "head_weight": (TensorProto.FLOAT, (1280, 320, 1, 1)),
+        "head_bias": (TensorProto.FLOAT, (1280,)),
+    }
+    images: dict[str, Value] = {"images": (TensorProto.UINT8, ("n", 3, SIDE, SIDE))}
+    return writer.model("efficientnet-lite0", images, values, {})
 
 
 def _folded(weights: Mapping[str, Tensor], convolution: str, norm: str) -> tuple[Array, Array]:
@@ -119,26 +115,10 @@ def _convolution(
         group=len(weight) if depthwise else 1,
     )
     if active:
-        x = writer.node("Clip", [x, writer.constant(np.array(0.0)), writer.constant(np.array(6.0))])
+        x = writer.relu6(x)
     if residual is not None:
         x = writer.node("Add", [residual, x], output)
     return x, after
-
-
-def _model(writer: OnnxWriter) -> bytes:
-    shapes: dict[str, tuple[str | int, ...]] = {
-        "map14": ("n", 112, 14, 14),
-        "map7": ("n", 320, 7, 7),
-        "head_weight": (1280, 320, 1, 1),
-        "head_bias": (1280,),
-    }
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, SIDE, SIDE])
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    graph = helper.make_graph(writer.nodes, "efficientnet-lite0", [images], outputs, writer.constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    onnx.checker.check_model(model)
-    data: bytes = model.SerializeToString()
-    return data
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Running a backbone: images in, feature maps out, without torch. Backbones are ONNX files in ``files``."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,11 @@ class Backbone:
     shapes: Mapping[str, tuple[int, int, int]]
     head: Mapping[str, Array]
 
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers each of the maps of an image has."""
+        return [math.prod(shape) for shape in self.shapes.values()]
+
     def maps(self, image: npt.NDArray[np.uint8]) -> dict[str, Array]:
         """The maps, float (1, channels, side, side), of one image, uint8 (1, 3, size, size)."""
         found = self.session.run(list(self.shapes), {"images": image})
@@ -43,15 +49,14 @@ class Backbone:
 
         Each image is computed on its own: the last bits of a batched product depend on the batch.
         """
-        rows = np.empty((len(images), sum(map(np.prod, self.shapes.values()))), np.float32)
+        rows = np.empty((len(images), sum(self.sizes)), np.float32)
         for i in range(len(images)):
             rows[i] = np.concatenate([found.ravel() for found in self.maps(images[i : i + 1]).values()])
         return rows
 
     def unpacked(self, row: Array) -> dict[str, Array]:
         """The inverse of ``packed`` for one image, also from float16: (numbers,) -> (1, channels, side, side) each."""
-        ends = np.cumsum([np.prod(shape) for shape in self.shapes.values()])[:-1]
-        parts = np.split(row.astype(np.float32, copy=False), ends)
+        parts = np.split(row.astype(np.float32, copy=False), np.cumsum(self.sizes)[:-1])
         return {name: part.reshape(1, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 

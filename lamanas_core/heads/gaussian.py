@@ -74,8 +74,7 @@ class FittedGaussian(DistanceHead):
     def layer_input(self, writer: OnnxWriter, features: str) -> str:
         centred = writer.node("Sub", [features, writer.constant(array(self.centre))])
         scaled = writer.node("Mul", [centred, writer.constant(array(self.log_scales.exp()))])
-        length = writer.node("ReduceL2", [scaled, writer.integers(1)], keepdims=1)
-        return writer.node("Div", [scaled, writer.node("Max", [length, writer.number(SHORTEST)])], output="unit_length")
+        return writer.unit_length(scaled, SHORTEST, output="unit_length")
 
     def distances_onnx(self, writer: OnnxWriter, features: str) -> str:
         offsets = writer.constant(array(1 + self.means.square().sum(1)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lamanas_core.config import NetworkConfig
 from lamanas_core.genotype import Genotype
-from lamanas_core.onnx_writer import OnnxWriter
+from lamanas_core.onnx_writer import OnnxWriter, Value
 from lamanas_core.search.mixing import CellWeights, Mixing
 from lamanas_core.search.normalisation import ALL_ROWS, Batch
 
@@ -19,13 +19,9 @@ Tensors = dict[str, Tensor]
 
 
 class Network(ABC):
-    """A network has no parameters of its own: θ and α are arguments of every call.
-
-    ``features``: the dimension d of the features.
-    """
+    """A network has no parameters of its own: θ and α are arguments of every call."""
 
     config: NetworkConfig
-    features: int
     # The tensors of θ that stay as they are in training, so that every adaptation starts from them.
     fixed: frozenset[str] = frozenset()
 
@@ -68,8 +64,8 @@ class Network(ABC):
         """α at 0, so that all operations have equal shares."""
 
     @abstractmethod
-    def graph_inputs(self) -> dict[str, tuple[int, tuple[str | int, ...]]]:
-        """ONNX's element type and the shape of each input of the graph that ``onnx`` writes, by name."""
+    def graph_inputs(self) -> dict[str, Value]:
+        """The inputs of the graph that ``onnx`` writes, by name."""
 
     @abstractmethod
     def onnx(

@@ -17,7 +17,7 @@ from lamanas_core.config import NetworkConfig
 from lamanas_core.data.episodes import to_float
 from lamanas_core.genotype import Genotype
 from lamanas_core.heads.registry import make_head
-from lamanas_core.onnx_writer import OnnxState, OnnxWriter, array
+from lamanas_core.onnx_writer import OnnxState, OnnxWriter, Value, array
 from lamanas_core.search.alpha import KINDS, cell_weights, edges, genotype, initial_alpha
 from lamanas_core.search.mixing import CellWeights, EdgeWeights, Mixing
 from lamanas_core.search.network import Network
@@ -268,7 +268,6 @@ class CellNetwork(Network):
     def __init__(self, config: NetworkConfig, device: str = "cpu", *, half_precision: bool = False) -> None:
         self.config: NetworkConfig = config
         self._supernet = Supernet(config).to(device)
-        self.features = self._supernet.features
         self._half = half_precision
         self._device_type = torch.device(device).type
 
@@ -345,7 +344,7 @@ class CellNetwork(Network):
             theta[name] = value.detach().clone()
         return theta
 
-    def graph_inputs(self) -> dict[str, tuple[int, tuple[str | int, ...]]]:
+    def graph_inputs(self) -> dict[str, Value]:
         return {"images": (TensorProto.UINT8, ("n", *self.config.image.shape))}
 
     def onnx(

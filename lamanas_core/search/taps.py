@@ -11,25 +11,23 @@ length, and is multiplied by its map's weight v_t, where v = (T + 1) softmax(α_
 is the backbone, and α decides what of it is adapted, and which maps the head looks at.
 """
 
-import copy
+import math
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto
 from torch import Tensor
-from torch.func import functional_call
 
 from lamanas_core.backbones.runtime import HEAD, open_backbone
 from lamanas_core.config import NetworkConfig
 from lamanas_core.genotype import ChosenOperation, Edge, Genotype
 from lamanas_core.heads.registry import make_head
-from lamanas_core.onnx_writer import OnnxWriter, rounded
+from lamanas_core.onnx_writer import OnnxWriter, Value, rounded
 from lamanas_core.search.mixing import CellWeights, EdgeWeights, Mixing, mixed
 from lamanas_core.search.network import Network, NetworkMoments, Tensors
 from lamanas_core.search.normalisation import ALL_ROWS, Batch
-from lamanas_core.search.tap_operations import TAP_OPERATIONS, PointwiseMap, TapOperation
+from lamanas_core.search.tap_operations import TapOperation, tap_operation
 
 EPSILON = 1e-4
 SHORTEST = 1e-12
@@ -49,13 +47,16 @@ class TapNetwork(Network):
         assert config.backbone is not None
         self.backbone = open_backbone(config.backbone)
         self.shapes = self.backbone.shapes
-        self._head = [torch.from_numpy(self.backbone.head[name]).to(device) for name in HEAD]
-        self._operations = [
-            [_made(name, channels) for name in config.operations] for channels, _, _ in self.shapes.values()
-        ]
-        self._sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        self.fixed = frozenset(name for name, _ in self._named())
-        self.features = len(self._head[0]) + 2 * sum(channels for channels, _, _ in self.shapes.values())
+        self._following = [torch.from_numpy(self.backbone.head[name]).to(device) for name in HEAD]
+        self._operations = [tap_operation(name) for name in config.operations]
+        self._weights = {
+            _weight(t, o): operation.shape(channels)
+            for t, (channels, _, _) in enumerate(self.shapes.values())
+            for o, operation in enumerate(self._operations)
+            if operation is not None
+        }
+        self.fixed = frozenset(self._weights)
+        self.features = len(self._following[0]) + 2 * sum(channels for channels, _, _ in self.shapes.values())
 
     def inputs(self, images: Tensor) -> Tensor:
         if images.is_floating_point():
@@ -79,46 +80,48 @@ class TapNetwork(Network):
         moments: NetworkMoments = None,
         batch: Batch = ALL_ROWS,
     ) -> tuple[Tensor, NetworkMoments]:
-        maps = torch.split(inputs, self._sizes, dim=1)
+        maps = torch.split(inputs, self.backbone.sizes, dim=1)
         mix, of_inputs = weights.kinds[MAPS], weights.kinds[INPUTS].weights
         blocks = []
         for t, (packed, shape) in enumerate(zip(maps, self.shapes.values(), strict=True)):
             x = packed.view(len(packed), *shape)
-            terms = [mix.weights[t, o] * self._apply(theta, t, o, x) for o in mix.kept[t] if self._operations[t][o]]
-            x = sum(terms, start=x)
+            x = sum((mix.weights[t, o] * operation(x, theta[name]) for o, operation, name in self._kept(mix, t)), x)
             mean = x.mean((2, 3))
             deviation = ((x - mean[:, :, None, None]).square().mean((2, 3)) + EPSILON).sqrt()
             blocks += [of_inputs[t] * _unit(mean), of_inputs[t] * _unit(deviation)]
-        weight, bias = self._head
+        weight, bias = self._following
         last = F.conv2d(x, weight.to(x), bias.to(x)).clamp(0, 6).mean((2, 3))
         blocks.append(of_inputs[-1] * _unit(last))
         return torch.cat(blocks, dim=1), ()
 
-    def _apply(self, theta: Mapping[str, Tensor], t: int, o: int, x: Tensor) -> Tensor:
-        operation = self._operations[t][o]
-        assert operation is not None
-        own = {name: theta[f"maps.{t}.{o}.{name}"] for name, _ in operation.named_parameters()}
-        result: Tensor = functional_call(operation, own, (x,), tie_weights=False)
-        return result
+    def _kept(self, mix: EdgeWeights, t: int) -> Iterator[tuple[int, TapOperation, str]]:
+        """The operations on map ``t`` that are computed: index, operation, and the name of its weight in θ."""
+        for o in mix.kept[t]:
+            operation = self._operations[o]
+            if operation is not None:
+                yield o, operation, _weight(t, o)
 
     def first_rate(self, name: str) -> float:
         return 1.0 if name in self.fixed else HEAD_RATE
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
         """All operations at 0, and the head's own start; nothing is random."""
-        theta = {name: value.detach().clone() for name, value in self._named()}
+        return {name: torch.zeros(shape) for name, shape in self._weights.items()} | self._prior()
+
+    def _prior(self) -> Tensors:
+        """The start of the head's parameters in θ."""
         layer = make_head(self.config).layer(self.features)
         own = {} if layer is None else dict(layer.named_parameters())
-        return theta | {f"head.{name}": value.detach().clone() for name, value in own.items()}
+        return {f"head.{name}": value.detach().clone() for name, value in own.items()}
 
     def initial_alpha(self) -> dict[str, Tensor]:
         """``operations``: (maps, operations); ``inputs``: (maps + 1,), the last one for the backbone's next layer."""
         count = len(self.shapes)
         return {"operations": torch.zeros(count, len(self.config.operations)), "inputs": torch.zeros(count + 1)}
 
-    def graph_inputs(self) -> dict[str, tuple[int, tuple[str | int, ...]]]:
+    def graph_inputs(self) -> dict[str, Value]:
         maps = {name: (TensorProto.FLOAT, ("n", *shape)) for name, shape in self.shapes.items()}
-        head = {name: (TensorProto.FLOAT, tuple(value.shape)) for name, value in zip(HEAD, self._head, strict=True)}
+        head = {name: (TensorProto.FLOAT, value.shape) for name, value in self.backbone.head.items()}
         return {**maps, **head}
 
     def onnx(
@@ -127,12 +130,8 @@ class TapNetwork(Network):
         mix, of_inputs = weights.kinds[MAPS], weights.kinds[INPUTS].weights.flatten().tolist()
         blocks = []
         for t, name in enumerate(self.shapes):
-            x = name
-            terms = [
-                self._written(writer, theta, t, o, name, float(mix.weights[t, o]))
-                for o in mix.kept[t]
-                if self._operations[t][o]
-            ]
+            gains = {o: mix.weights[t, o].detach() for o in mix.kept[t]}
+            terms = [operation.onnx(writer, name, gains[o] * theta[own]) for o, operation, own in self._kept(mix, t)]
             x = writer.sum([name, *terms])
             mean = writer.node("GlobalAveragePool", [x])
             off = writer.node("Sub", [x, mean])
@@ -140,36 +139,19 @@ class TapNetwork(Network):
             deviation = writer.node("Sqrt", [writer.node("Add", [variance, writer.number(EPSILON)])])
             blocks += [_unit_onnx(writer, part, of_inputs[t]) for part in (mean, deviation)]
         last = writer.node("Conv", [x, *HEAD], kernel_shape=[1, 1])
-        low, high = (writer.constant(np.array(value)) for value in (0.0, 6.0))
-        last = writer.node("GlobalAveragePool", [writer.node("Clip", [last, low, high])])
+        last = writer.node("GlobalAveragePool", [writer.relu6(last)])
         blocks.append(_unit_onnx(writer, last, of_inputs[-1]))
         return writer.node("Concat", blocks, axis=1)
 
-    def _written(self, writer: OnnxWriter, theta: Mapping[str, Tensor], t: int, o: int, x: str, gain: float) -> str:
-        operation = self._operations[t][o]
-        assert operation is not None
-        fixed = copy.deepcopy(operation)
-        fixed.load_state_dict({name: theta[f"maps.{t}.{o}.{name}"] for name, _ in operation.named_parameters()})
-        return fixed.onnx(writer, x, gain)
-
     def stored(self, theta: Tensors) -> Tensors:
-        pointwise = {
-            f"maps.{t}.{o}.weight"
-            for t, operations in enumerate(self._operations)
-            for o, operation in enumerate(operations)
-            if isinstance(operation, PointwiseMap)
-        }
-        return {name: rounded(value) if name in pointwise else value for name, value in theta.items()}
+        pointwise = [o for o, operation in enumerate(self._operations) if operation is not None and operation.in_8_bits]
+        names = [_weight(t, o) for t in range(len(self.shapes)) for o in pointwise]
+        return theta | {name: rounded(theta[name]) for name in names}
 
     def kept_cost(self, weights: CellWeights) -> int:
-        own = self.initial_theta(torch.Generator())
-        kept = weights.kinds[MAPS].kept
-        used = {f"maps.{t}.{o}." for t, numbers in enumerate(kept) for o in numbers}
-        return sum(
-            value.numel()
-            for name, value in own.items()
-            if not name.startswith("maps.") or any(map(name.startswith, used))
-        )
+        mix = weights.kinds[MAPS]
+        kept = [math.prod(self._weights[name]) for t in range(len(self.shapes)) for _, _, name in self._kept(mix, t)]
+        return sum(kept) + sum(value.numel() for value in self._prior().values())
 
     def genotype(self, alpha: Mapping[str, Tensor], threshold: float | None = None) -> Genotype:
         """A node per map, and one for the backbone's next layer. The weight of an edge is that of its features."""
@@ -183,19 +165,10 @@ class TapNetwork(Network):
         nodes.append((Edge(f"node{len(nodes) - 1}", of_inputs[-1], (following,)),))
         return Genotype(tuple(nodes), ())
 
-    def _named(self) -> Iterator[tuple[str, Tensor]]:
-        for t, operations in enumerate(self._operations):
-            for o, operation in enumerate(operations):
-                if operation is not None:
-                    for name, value in operation.named_parameters():
-                        yield f"maps.{t}.{o}.{name}", value
 
-
-def _made(name: str, channels: int) -> TapOperation | None:
-    if name not in TAP_OPERATIONS:
-        raise ValueError(f"unknown operation {name!r}; available: {', '.join(sorted(TAP_OPERATIONS))}")
-    kind = TAP_OPERATIONS[name]
-    return None if kind is None else kind(channels)
+def _weight(t: int, o: int) -> str:
+    """The name in θ of the weight of operation ``o`` on map ``t``."""
+    return f"maps.{t}.{o}.weight"
 
 
 def _unit(values: Tensor) -> Tensor:
@@ -208,7 +181,4 @@ def _unit_onnx(writer: OnnxWriter, values: str, gain: float) -> str:
     flat = writer.node("Flatten", [values])
     size = writer.node("Add", [writer.node("Abs", [flat]), writer.number(EPSILON)])
     power = writer.node("Div", [flat, writer.node("Sqrt", [size])])
-    length = writer.node(
-        "Max", [writer.node("ReduceL2", [power, writer.integers(1)], keepdims=1), writer.number(1e-12)]
-    )
-    return writer.node("Mul", [writer.node("Div", [power, length]), writer.number(gain)])
+    return writer.node("Mul", [writer.unit_length(power, SHORTEST), writer.number(gain)])

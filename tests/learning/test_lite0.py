@@ -40,10 +40,10 @@ def plain_maps(weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:
     """The outputs of the fifth and of the last stage, from the published names, without folding or rounding."""
     x = convolved((images.float() - 127) / 128, weights["_conv_stem.weight"], 2)
     x, number, found = F.relu6(normalised(weights, x, "_bn0")), 0, []
-    for repeats, _, stride, expansion, _, _ in STAGES:
+    for repeats, stride in STAGES:
         for repeat in range(repeats):
             name, y = f"_blocks.{number}", x
-            if expansion != 1:
+            if f"{name}._expand_conv.weight" in weights:
                 y = F.relu6(normalised(weights, convolved(y, weights[f"{name}._expand_conv.weight"]), f"{name}._bn0"))
             depthwise = weights[f"{name}._depthwise_conv.weight"]
             y = convolved(y, depthwise, stride if repeat == 0 else 1, len(depthwise))
