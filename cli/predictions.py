@@ -21,7 +21,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 
 def image_files(given: Iterable[Path]) -> list[Path]:
-    """The files given, with a folder's images in natural order in its place; what is skipped there is told.
+    """The given files. A folder is replaced by its images in natural order; what it has besides is named.
 
     Raises CommandError for a folder that has no images or cannot be read.
     """

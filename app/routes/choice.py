@@ -1,4 +1,4 @@
-"""Which meta-model a new episode is adapted from, and what its client is told about that."""
+"""Chooses the meta-model of a new episode, and says why."""
 
 from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
 from app.store.errors import NotFound
@@ -27,11 +27,11 @@ async def candidates(models: Models, asked: str) -> dict[ImageKind, ModelRecord]
 
 async def _active(models: Models, asked: str) -> dict[ImageKind, ModelRecord]:
     """The active model of each kind, or of the kind ``asked`` for. Raises Problem."""
-    named = await models.active_versions()
-    if named and asked != AUTO and asked not in named:
+    active = await models.active()
+    if active and asked != AUTO and asked not in active:
         raise Problem(INVALID_REQUEST, f"model: there is no model for {asked}", field="model")
-    wanted = {kind for kind in named if asked in (AUTO, kind)}
-    found = {kind: model for kind, model in (await models.active()).items() if kind in wanted}
+    wanted = {kind: model for kind, model in active.items() if asked in (AUTO, kind)}
+    found = {kind: model for kind, model in wanted.items() if model is not None}
     if not wanted or len(found) < len(wanted):
         text = "the active meta-model is not stored: an adapt worker registers those that are shipped within seconds; "
         text += "`lamanas models` adds or activates another"

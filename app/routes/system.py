@@ -36,7 +36,7 @@ async def _checks(services: Services) -> dict[str, bool]:
     try:
         await services.store.ping()
         checks["redis"] = True
-        checks["model"] = bool(await services.store.models.active())
+        checks["model"] = any((await services.store.models.active()).values())
         checks["adapt_worker"] = bool((await services.store.workers.alive())["adapt"])
     except UNAVAILABLE:
         pass  # checks that could not be made stay False

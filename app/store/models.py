@@ -26,28 +26,28 @@ class Models:
     async def all(self) -> list[ModelRecord]:
         """Newest first, without those that Redis has lost."""
         versions = [version.decode() for version in await self._redis.zrevrange(keys.MODELS, 0, -1)]
-        found = [await self._found(version) for version in versions]
+        active = await self.active_versions()
+        found = [await self._found(version, active) for version in versions]
         return [record for record in found if record is not None]
 
     async def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
-        fields = await self._redis.hmget(keys.model(version), _FIELDS)
-        return _record(version, fields, await self.active_versions())
+        found = await self._found(version, await self.active_versions())
+        if found is None:
+            raise _unknown(version)
+        return found
 
-    async def active(self) -> dict[ImageKind, ModelRecord]:
-        """Those that new episodes are adapted from, by kind, without those that Redis has lost."""
-        found = {kind: await self._found(version) for kind, version in (await self.active_versions()).items()}
-        return {kind: record for kind, record in found.items() if record is not None}
+    async def active(self) -> dict[ImageKind, ModelRecord | None]:
+        """Those that new episodes are adapted from, by kind; None where Redis has lost it."""
+        active = await self.active_versions()
+        return {kind: await self._found(version, active) for kind, version in active.items()}
 
     async def active_versions(self) -> dict[ImageKind, str]:
         """The version that is the active one of each kind; empty until a worker has registered the shipped ones."""
         return _by_kind(await self._redis.hgetall(keys.ACTIVE_MODELS))
 
-    async def _found(self, version: str) -> ModelRecord | None:
-        try:
-            return await self.get(version)
-        except NotFound:
-            return None
+    async def _found(self, version: str, active: dict[ImageKind, str]) -> ModelRecord | None:
+        return _record(version, await self._redis.hmget(keys.model(version), _FIELDS), active)
 
     async def activate(self, version: str) -> ModelRecord:
         """Makes it the active one of its kind; existing episodes keep the version that they were created with. Raises
@@ -89,8 +89,10 @@ class SyncModels:
 
     def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
-        fields = self._redis.hmget(keys.model(version), _FIELDS)
-        return _record(version, fields, self.active_versions())
+        found = _record(version, self._redis.hmget(keys.model(version), _FIELDS), self.active_versions())
+        if found is None:
+            raise _unknown(version)
+        return found
 
     def weights(self, version: str) -> bytes:
         """Safetensors. Raises NotFound."""
@@ -104,10 +106,11 @@ def _by_kind(hash: dict[bytes, bytes]) -> dict[ImageKind, str]:
     return {kind: hash[kind.encode()].decode() for kind in KINDS if kind.encode() in hash}
 
 
-def _record(version: str, fields: list[bytes | None], active: dict[ImageKind, str]) -> ModelRecord:
+def _record(version: str, fields: list[bytes | None], active: dict[ImageKind, str]) -> ModelRecord | None:
+    """None if Redis has lost the version, or never had it."""
     card, created_at = fields
     if card is None or created_at is None:
-        raise _unknown(version)
+        return None
     return ModelRecord.from_fields(version, card, created_at, active.values())
 
 

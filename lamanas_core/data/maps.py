@@ -19,8 +19,8 @@ AT_ONCE = 32
 
 
 def with_inputs(classes: ImageClasses, network: Network) -> ImageClasses:
-    """``classes`` with the network's inputs, float16 (n, m), in place of the images if it has a backbone."""
-    if network.config.backbone is None:
+    """``classes`` with the network's inputs, float16 (n, m), in place of images, if the network has a backbone."""
+    if network.config.backbone is None or classes.images.is_floating_point():
         return classes
     return replace(
         classes, images=torch.cat([network.inputs(part).half() for part in torch.split(classes.images, AT_ONCE)])
@@ -30,9 +30,12 @@ def with_inputs(classes: ImageClasses, network: Network) -> ImageClasses:
 def in_styles(
     classes: ImageClasses, network: Network, recipe: Styles, count: int, seed: int, check: Callable[[], None]
 ) -> ImageClasses:
-    """``classes`` with the inputs of each image in place of it: as it is, and restyled in ``count`` random styles, each
-    the same for all images; float16 (n, 1 + ``count``, m). ``check`` is called again and again.
+    """``classes`` with the inputs of each image in place of it if the network has a backbone: as it is, and restyled in
+    ``count`` random styles, each the same for all images; float16 (n, 1 + ``count``, m). ``check`` is called again and
+    again.
     """
+    if network.config.backbone is None:
+        return classes
     spec, parts = network.config.image, list[Tensor]()
     visible = (seed for seed in itertools.count(seed) if _changes(spec, recipe, seed))
     seeds = list(itertools.islice(visible, count))

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,11 +151,10 @@ def train(
         run.restore(*saved)
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     told = notes(data)
-    source = TaskSource(
-        config, model_config, recipe, _tasks_from(splits["train"], learner, recipe, should_stop), device
-    )
-    if model_config.network.backbone is not None:
-        splits = splits | {"val": with_inputs(splits["val"], learner.network)}
+    network, check = learner.network, partial(_stop_if_asked, should_stop)
+    tasks_from = in_styles(splits["train"], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+    source = TaskSource(config, model_config, recipe, tasks_from, device)
+    splits = splits | {"val": with_inputs(splits["val"], network)}
     schedule = recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
     epochs = config.warm_up_epochs + config.meta_epochs
@@ -231,18 +231,9 @@ def _load(
     return splits
 
 
-def _tasks_from(
-    classes: ImageClasses, learner: TaskLearner, recipe: Recipe, should_stop: Callable[[], bool]
-) -> ImageClasses:
-    """The training split as tasks take it: with a backbone, its maps of every image in each style."""
-    if learner.config.network.backbone is None:
-        return classes
-
-    def check() -> None:
-        if should_stop():
-            raise TrainingStopped
-
-    return in_styles(classes, learner.network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+def _stop_if_asked(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise TrainingStopped
 
 
 def _check_same(config: TrainingConfig, recipe: Recipe, saved: dict[str, Any], run_dir: Path) -> None:
@@ -313,8 +304,7 @@ def _epoch(
         seeds = torch.randint(2**31, (tasks,), generator=run.generator).tolist()
         found = {}
         for number in ranks.mine(tasks):
-            if should_stop():
-                raise TrainingStopped
+            _stop_if_asked(should_stop)
             found[number] = _gradient(source, learner, run, seeds[number], done if warming else None)
         gradients = _finite(run, ranks.share(found, tasks, run.parameters.named()))
         if gradients:

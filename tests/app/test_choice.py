@@ -1,4 +1,4 @@
-"""Which meta-model a new episode gets, and what its client is told about that."""
+"""How the meta-model of a new episode is chosen, and the reason that its client gets."""
 
 import io
 import json

@@ -1,6 +1,5 @@
 """Debian's Chromium on the real service."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.conftest import ROOT, Service
+from tests.conftest import ROOT, Service, skip_unless_in_ci
 from tests.waiting import PATIENCE_S
 
 PICTURES = ROOT / "test-output" / "pictures"
@@ -30,10 +29,7 @@ PATIENCE_MS = 1000 * PATIENCE_S
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
-        reason = f"{CHROMIUM} is missing: apt-get install chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip_unless_in_ci(f"{CHROMIUM} is missing: apt-get install chromium")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))

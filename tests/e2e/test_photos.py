@@ -33,7 +33,7 @@ navigator.mediaDevices.getUserMedia = async (wish) => {
 const live = (track) => track.readyState === "live";
 window.running = () => streams.flatMap((each) => each.getTracks()).filter(live).length;
 """
-# What the browser tells of a request lacks the files in its form.
+# Playwright shows a request without the files of its form, so the page keeps them.
 CATCH_FORMS = """() => {
   const send = window.fetch;
   window.forms = {};

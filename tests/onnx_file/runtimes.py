@@ -1,10 +1,9 @@
 """Where ``make install-dev`` puts the programs that others open ``model.onnx`` with."""
 
-import os
 import sys
 from pathlib import Path
 
-import pytest
+from tests.conftest import skip_unless_in_ci
 
 # Beside the environment's own packages: they would hide its ONNX Runtime, and need no others but numpy.
 FOLDER = Path(sys.prefix) / "runtimes"
@@ -15,7 +14,4 @@ def installed(path: Path) -> Path:
     """``path``. Without it, the test is skipped, or fails in CI."""
     if path.exists():
         return path
-    reason = f"{path} is missing: apt-get install nodejs npm; make --always-make .venv/installed-runtimes"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    skip_unless_in_ci(f"{path} is missing: apt-get install nodejs npm; make --always-make .venv/installed-runtimes")

@@ -1,4 +1,4 @@
-"""What is told of a Redis server that the operator has set up."""
+"""The checks of a Redis server that the operator has set up."""
 
 import asyncio
 import re
