@@ -49,7 +49,7 @@ def test_retry_after_may_be_a_date(asking: Asking, clock: Clock, zone: str) -> N
         "0",
         "0.0",
         "-5",
-        date(-3600),
+        "Sat, 01 Jan 2000 00:00:00 GMT",
         "Mon, 01 Jan 0001 00:00:00 +2300",
         "Fri, 1 Jan 99999999999999 00:00:00 GMT",
         "",
@@ -75,7 +75,7 @@ def test_without_a_usable_retry_after_the_pauses_grow(asking: Asking, clock: Clo
 @pytest.mark.parametrize(
     "value",
     ["121", "1" + "0" * 30, "9" * 400, date(3600), "Fri, 31 Dec 9999 23:59:59 GMT"],
-    ids=lambda value: value[:8],
+    ids=["121 seconds", "31 digits", "400 digits", "in an hour", "in the year 9999"],  # equal in every process
 )
 def test_a_retry_after_past_the_deadline_is_not_waited_for(asking: Asking, clock: Clock, value: str) -> None:
     told = Told(full(value))

@@ -77,3 +77,8 @@ def made_episode(service: Service, images: list[list[bytes]], **fields: Any) -> 
     answer = httpx.post(f"{service.url}/episodes", headers=headers, files=files, data=data, timeout=90)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+def until_asked(page: Page) -> None:
+    """Waits until the page asks for an image to classify."""
+    expect(page.get_by_role("heading", name="Ask", exact=True)).to_be_visible()
