@@ -29,7 +29,7 @@ from lamanas_core.recipe import Recipe, Schedule, recipe_for
 from lamanas_core.train import checkpoint, run_folder
 from lamanas_core.train.card import model_card
 from lamanas_core.train.distributed import Ranks
-from lamanas_core.train.starting import load_start, starting_parameters
+from lamanas_core.train.starting import load_start, starting_parameters, with_prior_of
 from lamanas_core.train.tasks import TaskSource
 from lamanas_core.train.trained_classes import split_after, trained_digests
 
@@ -144,17 +144,21 @@ def train(
     recipe = recipe_for(config.preset) if recipe is None else recipe
     model_config = config.model_config()
     learner = TaskLearner.build(model_config, device, half_precision=half_precision(device))
-    run = _begin(config, model_config, recipe, device, learner.network.fixed)
+    initial = starting_parameters(model_config, config.start, config.seed, config.pretrained)
     saved = checkpoint.load(run_dir)
     if saved is not None:
         _check_same(config, recipe, saved[1], run_dir)
-        run.restore(*saved)
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     told = notes(data)
     network, check = learner.network, partial(_stop_if_asked, should_stop)
     tasks_from = in_styles(splits["train"], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
     source = TaskSource(config, model_config, recipe, tasks_from, device)
     splits = splits | {"val": with_inputs(splits["val"], network)}
+    if saved is None and config.start is None:
+        initial = with_prior_of(initial, learner, tasks_from)
+    run = _begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
+    if saved is not None:
+        run.restore(*saved)
     schedule = recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
     epochs = config.warm_up_epochs + config.meta_epochs
@@ -250,10 +254,8 @@ def _keep_phi(config: TrainingConfig, recipe: Recipe, run: _Run, run_dir: Path, 
         run_folder.keep_phi(run_dir, done, run.average.phi)
 
 
-def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device: str, fixed: Collection[str]) -> _Run:
+def _begin(config: TrainingConfig, parameters: Parameters, recipe: Recipe, fixed: Collection[str]) -> _Run:
     """A run before its first epoch. ``fixed``: the tensors of θ that are not trained."""
-    initial = starting_parameters(model_config, config.start, config.seed, config.pretrained)
-    parameters = initial.map(lambda tensor: tensor.to(device))
     theta = [value for name, value in parameters.theta.items() if name not in fixed]
     alpha, phi = list(parameters.alpha.values()), list(parameters.phi.values())
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]

@@ -78,7 +78,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/files.py": "files",
     "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
     "lamanas_core/heads/": (
-        "learning/gaussian learning/losses learning/calibration learning/artifact learning/registries learning/paper"
+        "learning/gaussian learning/metric learning/losses learning/calibration learning/artifact learning/registries "
+        "learning/paper"
     ),
     "lamanas_core/image_files.py": "images/image_files images/damaged_files images/images",
     "lamanas_core/image_kinds.py": "learning/image_kinds app/choice",
