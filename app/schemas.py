@@ -281,10 +281,14 @@ class Training(BaseModel):
     options: dict[str, Any]
     epoch: int
     epochs: int
+    warm_up_epochs: int = Field(
+        description="how many of the epochs are warm-up, which comes first; the others are meta-epochs"
+    )
     loss: float | None
     losses: list[float] = Field(description="the most recent ones")
     warnings: list[str] = Field(description="how the data set was read, known after the first epoch")
     validation_accuracy: float | None
+    seconds: float | None = Field(description="how long it has trained, before it was resumed too")
     eta_seconds: float | None
     model_version: str | None
     created_at: AwareDatetime
@@ -300,10 +304,12 @@ class Training(BaseModel):
             options=record.options,
             epoch=record.epoch,
             epochs=record.epochs,
+            warm_up_epochs=record.warm_up_epochs,
             loss=record.loss,
             losses=list(record.losses),
             warnings=list(record.warnings),
             validation_accuracy=record.validation_accuracy,
+            seconds=record.seconds,
             eta_seconds=record.eta_seconds,
             model_version=record.model_version,
             created_at=_time(record.created_at),
@@ -352,6 +358,7 @@ class Queue(BaseModel):
     waiting: int
     running: int = Field(description="number of jobs that a worker has claimed and not finished")
     workers: list[Worker] = Field(description="workers with a fresh heartbeat")
+    starting: int = Field(description="number of workers that are starting")
 
 
 class Queues(BaseModel):

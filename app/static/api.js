@@ -85,8 +85,6 @@ export const presets = async () => (await request("GET", "/openapi.json")).compo
 
 export const queues = () => request("GET", "/queues");
 export const trainings = (limit) => request("GET", `/train?limit=${limit}`);
-export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}`);
-export const trainingEvents = (id) => address(`/train/${encodeURIComponent(id)}/events`);
 export const cancelTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/cancel`);
 export const resumeTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/resume`);
 export function train(options, key) {

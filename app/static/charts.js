@@ -7,26 +7,32 @@ const [WIDE, HIGH, LEFT, BOTTOM, TOP] = [480, 180, 52, 26, 12];
 /** The learned loss of each step so far, out of `steps`. */
 export const lossCurve = (losses, steps) => curve(losses, { first: 1, last: steps, name: `Learned loss, step ${losses.length} of ${steps}` });
 
-/** The most recent losses of a training run, out of `epochs`. */
-export function runCurve({ losses, epoch, epochs }) {
-  return curve(losses, { first: Math.max(1, epoch - losses.length + 1), last: epochs, name: `Training loss, epoch ${epoch} of ${epochs}` });
+/** The most recent losses of a training run, by meta-epoch; the epochs of the warm-up come before the first one. */
+export function runCurve({ losses, epoch, epochs, warm_up_epochs: warmUp }) {
+  return curve(losses, { first: Math.max(1, epoch - losses.length + 1) - warmUp, last: epochs - warmUp, name: "Training loss by meta-epoch" });
 }
 
-/** Values at first, first + 1, ...; the axis ends at `last`. */
+/** Values at first, first + 1, ...; the axis ends at `last`. Steps before 1 are the warm-up. */
 function curve(losses, { first, last, name }) {
   // The axis includes 0, so that a loss that hardly changes appears flat.
-  const [low, high] = [Math.min(0, ...losses), Math.max(0, ...losses) || 1];
-  const span = high - low;
+  const [low, high] = [Math.min(0, ...losses), Math.max(0, ...losses)];
+  const span = high - low || 1;
   const x = (step) => LEFT + ((step - first) / Math.max(1, last - first)) * (WIDE - LEFT - 14);
   const y = (loss) => TOP + (1 - (loss - low) / span) * (HIGH - TOP - BOTTOM);
   const points = losses.map((loss, at) => [x(first + at), y(loss)]);
-  const ticks = [...new Set([first, Math.ceil((first + last) / 2), last])].filter((step) => step >= first && last >= first);
+  const start = Math.max(first, 1);
+  const ticks = [...new Set([start, Math.ceil((start + last) / 2), last])].filter((step) => step >= first && last >= first);
+  const warmUp = first < 1 && [
+    svg("line", { x1: x(0.5), x2: x(0.5), y1: TOP, y2: HIGH - BOTTOM, class: "grid" }),
+    svg("text", { x: (LEFT + x(0.5)) / 2, y: HIGH - 6, class: "tick mid" }, "warm-up"),
+  ];
   const range = losses.length ? `from ${figure(losses[0])} to ${figure(losses.at(-1))}` : "no values yet";
   return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "curve", role: "img", "aria-label": `${name}: ${range}` },
     [...new Set([low, high])].map((loss) => [
       svg("line", { x1: LEFT, x2: WIDE - 14, y1: y(loss), y2: y(loss), class: "grid" }),
       svg("text", { x: LEFT - 8, y: y(loss) + 4, class: "tick end" }, losses.length ? figure(loss) : ""),
     ]),
+    warmUp || null,
     ticks.map((step) => svg("text", { x: x(step), y: HIGH - 6, class: "tick mid" }, String(step))),
     points.length > 1 ? svg("polyline", { points: points.map((point) => point.join(",")).join(" "), class: "line" }) : null,
     points.length <= 30 ? points.map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: "dot" })) : null,

@@ -32,6 +32,17 @@ export function showError(place, error) {
   place.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
 }
 
+/** Replaces what is in `place`. The focus stays on what has the same id, or goes to the place. */
+export function redraw(place, ...children) {
+  const focused = document.activeElement;
+  const inside = place !== focused && place.contains(focused);
+  place.replaceChildren(...children);
+  if (inside) (document.getElementById(focused.id) ?? place).focus();
+}
+
+export const time = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+export const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
+
 /** One decimal below 10 % and just below 100 %, so that 100 % means at least 99.95 %. */
 export function percent(share) {
   const digits = share >= 0.0995 && (share < 0.9945 || share >= 0.9995) ? 0 : 1;

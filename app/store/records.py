@@ -93,6 +93,8 @@ class TrainingRecord:
     losses: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     validation_accuracy: float | None = None
+    warm_up_epochs: int = 0
+    seconds: float | None = None
     eta_seconds: float | None = None
     model_version: str | None = None
     error: str | None = None

@@ -58,6 +58,15 @@ def adapt(page: Page) -> None:
     until_ready(page)
 
 
+def hide(page: Page, *, hidden: bool) -> None:
+    """Tells the page that its tab is hidden, or seen again."""
+    page.evaluate(
+        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange')); }",
+        hidden,
+    )
+
+
 def until_ready(page: Page) -> None:
     expect(page.get_by_label("Query pad")).to_be_visible()
 
