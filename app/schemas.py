@@ -142,6 +142,9 @@ class Progress(BaseModel):
     step: int
     steps: int
     loss: list[float] = Field(description="the learned loss of each step so far")
+    ahead: int | None = Field(
+        description="while the episode waits for a worker: how many wait before it; null otherwise, and in lists"
+    )
 
 
 class Operation(BaseModel):
@@ -221,7 +224,7 @@ class Episode(BaseModel):
             shots=dict(zip(record.classes, record.shots, strict=True)),
             steps=record.steps,
             seed=record.seed,
-            progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses)),
+            progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses), ahead=record.ahead),
             model_version=record.model_version,
             model_kind=record.model_kind,
             model_reason=record.model_reason,
@@ -365,11 +368,21 @@ class Queues(BaseModel):
     queues: list[Queue]
 
 
+class Limits(BaseModel):
+    """What the service accepts at most."""
+
+    images: int = Field(description="images of an episode")
+    classes: int = Field(description="classes of an episode")
+    shots: int = Field(description="images of a class")
+    bytes: int = Field(description="bytes of a request")
+
+
 class Session(BaseModel):
-    """The key that is signed in."""
+    """The key that is signed in, and the limits for its requests."""
 
     name: str
     scopes: list[Scope]
+    limits: Limits
 
 
 class ExampleImage(BaseModel):

@@ -19,11 +19,13 @@ class Session(Answer):
 
 
 class Progress(Answer):
-    """How far an adaptation is; ``loss`` holds the learned loss of each step so far."""
+    """How far an adaptation is; ``loss`` holds the learned loss of each step so far, ``ahead`` tells of an episode that
+    waits how many wait before it."""
 
     step: int
     steps: int
     loss: tuple[float, ...]
+    ahead: int | None = None
 
 
 class Operation(Answer):

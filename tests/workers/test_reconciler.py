@@ -8,7 +8,7 @@ import pytest
 from app.settings import Settings
 from app.store import keys
 from app.store.clients import Store, SyncStore
-from app.store.records import WorkerRecord
+from app.store.records import Queue, WorkerRecord
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS, submit
 from workers import reconciler
@@ -37,10 +37,10 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     beside.stop()
 
 
-async def _starting(settings: Settings) -> dict[str, set[str]]:
+async def _starting(settings: Settings) -> dict[Queue, set[str]]:
     store = await Store.open(settings)
     try:
-        return dict(await store.workers.starting())
+        return await store.workers.starting()
     finally:
         await store.close()
 
