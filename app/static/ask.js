@@ -181,7 +181,7 @@ export class Ask {
     this.bars.show(prediction);
     this.teach.hidden = !prediction;
     this.newClass.hidden = prediction?.known !== false;
-    this.bars.element.classList.toggle("unknown", prediction?.known === false);
+    this.bars.list.classList.toggle("unknown", prediction?.known === false);
     this.verdict.classList.toggle("quiet", !prediction);
     this.verdict.classList.toggle("unknown", prediction?.known === false);
     if (!prediction) this.verdict.textContent = INVITATIONS[this.source.mode];

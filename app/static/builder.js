@@ -2,7 +2,8 @@
 
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
-import { h, say, showError } from "./dom.js";
+import { h, say, showError, time, titleOf } from "./dom.js";
+import { examples } from "./examples.js";
 import { ACCEPTED, chosen, dropTarget, fromBase64, pasted, sorted } from "./files.js";
 import { holdButton } from "./holding.js";
 import { natural } from "./layout.js";
@@ -38,6 +39,7 @@ export class Builder {
       drawing: h("div", { class: "row" }, this.add, this.back, this.clear), shooting: h("div", { class: "row" }, this.shoot),
     });
     this.undo = h("button", { type: "button", onclick: () => this.#undo() }, "Undo");
+    this.name = h("input", { class: "name title", maxlength: 200, placeholder: "Name it, if you like", "aria-label": "Name of the task", onchange: () => this.#change({ ...this.history.now, name: this.name.value.trim() || null }) });
     this.list = h("div");
     this.classes = new Classes({
       change: (task) => this.#change(task),
@@ -49,7 +51,7 @@ export class Builder {
     if (original) this.#offerOriginal(original);
     this.error = h("div");
     this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, parent ? "Adapt again" : "Adapt");
-    this.hint = h("p", { class: "quiet", id: "hint" });
+    this.hint = h("p", { id: "hint" });
     this.recent = h("div");
     this.element = this.#layout();
     dropTarget(this.element, (files) => this.#read(files));
@@ -89,14 +91,13 @@ export class Builder {
         h("section", { class: "card", "aria-labelledby": "task-title" },
           h("div", { class: "row between" }, h("h2", { id: "task-title" }, "Your task"), h("div", { class: "row" }, this.undo,
             this.parent ? null : h("button", { type: "button", onclick: () => this.#change(tasks.emptyTask()) }, "Start over"))),
-          this.list,
+          this.name, this.list,
           h("div", { class: "row sources" },
             h("label", { class: "button", for: "files" }, this.parent ? "Images…" : "Images or a zip…"), files,
-            h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder,
-            this.parent ? null : this.#exampleMenu()),
+            h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder),
           h("p", { class: "quiet" }, this.parent ? "Or drop or paste them. Folders name the classes." : "Or drop or paste them. Folders, in a zip too, name the classes."),
-          this.told, this.error,
-          h("div", { class: "row send" }, this.adapt, this.hint))),
+          this.told)),
+      h("div", { class: "dock" }, this.error, h("div", { class: "row between" }, this.hint, this.adapt)),
       this.recent);
   }
 
@@ -104,12 +105,13 @@ export class Builder {
     if (!this.parent) {
       return h("div", { class: "lead" },
         h("h1", {}, "Show it a few. Ask about the next."),
-        h("p", {}, "Draw two or more symbols, or bring photos of two or more things. The network adapts its weights and its own architecture to your task in seconds."));
+        h("p", {}, "Draw two or more symbols, or bring photos of two or more things. The network adapts its weights and its own architecture to your task in seconds."),
+        this.#knowledge(), examples((example) => this.#loadExample(example)));
     }
     return h("div", { class: "lead" },
       h("h1", {}, "Correct and grow"),
       h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. This creates a new episode; ",
-        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? natural(this.parent.classes).join(", ")), " is kept."));
+        h("a", { href: `#/episodes/${this.parent.id}` }, titleOf({ name: this.parent.name, classes: natural(this.parent.classes) })), " is kept."));
   }
 
   #offerOriginal(original) {
@@ -121,24 +123,24 @@ export class Builder {
       } }, this.parent ? "Drop the changes" : "Start over with none")));
   }
 
-  #exampleMenu() {
-    const menu = h("select", { "aria-label": "Load an example task", onchange: () => this.#loadExample(menu) },
-      h("option", { value: "" }, "Load an example…"));
-    api.examples().then(({ examples }) => {
-      this.examples = examples;
-      menu.append(...examples.map(({ title }, at) => h("option", { value: at }, title)));
-    }, (error) => showError(this.error, error));
-    return menu;
+  /** What the service can read, by the models that are active. */
+  #knowledge() {
+    const place = h("p", {});
+    api.models().then(({ models }) => {
+      const kinds = models.filter(({ active }) => active).map(({ kind, card }) => {
+        const classes = card.data?.train?.classes;
+        return classes ? `${kind}, learned from ${classes.toLocaleString()} classes` : kind;
+      }).sort();
+      if (kinds.length) place.textContent = `It reads ${kinds.join(", and ")}${kinds.length > 1 ? ", and tells by itself which yours are" : ""}.`;
+    }, () => place.remove());
+    return place;
   }
 
-  #loadExample(menu) {
-    const example = this.examples[menu.value];
-    if (!example) return;
+  #loadExample(example) {
     const labelled = example.support.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`), drawn: true }));
     const queries = example.queries.map(({ label, image }, at) => ({ truth: label, drawn: true, file: fromBase64(image, `query ${at + 1}.png`) }));
     const task = tasks.addLabelled({ ...tasks.emptyTask(), classes: [] }, labelled);
     this.#change({ ...task, name: example.title, queries });
-    menu.value = "";
     say(`${example.title}: loaded`);
   }
 
@@ -227,7 +229,7 @@ export class Builder {
     const task = this.history.now;
     const lack = tasks.missing(task);
     if (lack) return this.#refuse(new Error(lack));
-    const request = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
+    const request = this.parent ? tasks.correction(task, this.parent, this.labels) : tasks.form(task);
     if (!request) return this.#refuse(new Error("Nothing has been changed yet."));
     this.#posting = true;
     this.#showSending();
@@ -250,6 +252,7 @@ export class Builder {
     this.#refused = image && { image, error };
     showError(this.error, image ? null : error);
     if (before || image) this.#render();
+    if (image) this.classes.element.querySelector(".refused")?.scrollIntoView({ block: "center" });
   }
 
   // ------------------------------------------------------------------ rendering
@@ -261,6 +264,7 @@ export class Builder {
 
   #render() {
     const task = this.history.now;
+    if (this.name !== document.activeElement) this.name.value = task.name ?? "";
     if (task.archive) this.list.replaceChildren(this.#archive(task.archive));
     else {
       if (!this.classes.element.isConnected) this.list.replaceChildren(this.classes.element);
@@ -275,7 +279,9 @@ export class Builder {
   #showSending() {
     const task = this.history.now;
     const lack = tasks.missing(task);
-    this.hint.textContent = lack ?? (task.archive ? "Ready to send." : `${tasks.imageCount(task)} images, ready to send.`);
+    const [images, classes] = [tasks.imageCount(task), task.classes.filter((each) => each.images.length).length];
+    this.hint.replaceChildren(...(task.archive ? ["Ready to send."]
+      : [h("strong", {}, `${counted(images, "image")}, ${counted(classes, "class", "classes")}`), lack ? h("span", { class: "quiet" }, `. ${lack}`) : ""]));
     this.adapt.disabled = this.#posting || this.#reading > 0;
   }
 
@@ -313,8 +319,15 @@ export class Builder {
     if (!episodes.length) return;
     this.recent.replaceChildren(h("section", { class: "recent", "aria-labelledby": "recent-title" },
       h("h2", { id: "recent-title" }, "Recent episodes"),
-      h("ul", {}, episodes.map((each) => h("li", {},
-        h("a", { href: `#/episodes/${each.id}` }, each.name ?? natural(each.classes).join(", ")),
-        h("span", { class: "quiet" }, ` ${each.state}, ${new Date(each.created_at).toLocaleString()}`))))));
+      h("ul", {}, episodes.map(recentEpisode))));
   }
 }
+
+function recentEpisode({ id, name, classes, shots, state, created_at: created }) {
+  const images = Object.values(shots).reduce((sum, each) => sum + each, 0);
+  const picture = h("img", { src: api.thumbnailAddress(id), alt: "", loading: "lazy", height: 40, onerror: () => picture.remove() });
+  return h("li", {}, h("a", { href: `#/episodes/${id}` }, picture, titleOf({ name, classes: natural(classes) })),
+    h("span", { class: "quiet" }, `${counted(classes.length, "class", "classes")}, ${counted(images, "image")}, ${state}, ${time(created)}`));
+}
+
+const counted = (count, one, many = `${one}s`) => `${count.toLocaleString()} ${count === 1 ? one : many}`;

@@ -93,8 +93,8 @@ export function form(task) {
 }
 
 /** The body of POST /episodes/{id}/support, and the added images in order; null if nothing has changed.
- * `labels`: the labels of the episode's images. */
-export function correction(task, labels) {
+ * `parent`: the corrected episode, whose images have these `labels`. */
+export function correction(task, parent, labels) {
   const [body, sent, left] = [new FormData(), [], new Set()];
   for (const each of task.classes) {
     for (const image of each.images) {
@@ -106,6 +106,7 @@ export function correction(task, labels) {
     }
   }
   labels.forEach((_, at) => left.has(at) || body.append("remove", at));
+  if (task.name !== parent.name) body.append("name", task.name ?? "");
   return [...body.keys()].length ? { body, sent } : null;
 }
 
