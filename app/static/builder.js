@@ -4,13 +4,14 @@ import * as api from "./api.js";
 import { Classes } from "./classes.js";
 import { h, say, showError, time, titleOf } from "./dom.js";
 import { examples } from "./examples.js";
-import { ACCEPTED, chosen, dropTarget, fromBase64, pasted, sorted } from "./files.js";
+import { ACCEPTED, chosen, dropTarget, fromBase64, onlyByTheService, pasted, sorted } from "./files.js";
 import { holdButton } from "./holding.js";
 import { natural } from "./layout.js";
 import { Pad } from "./pad.js";
-import { Intention } from "./sending.js";
+import { Intention, whileDisabled } from "./sending.js";
 import { Source } from "./source.js";
 import * as tasks from "./task.js";
+import { packed } from "./zip.js";
 
 /** The page at #/ and, for correcting the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
  *
@@ -52,6 +53,7 @@ export class Builder {
     this.error = h("div");
     this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, parent ? "Adapt again" : "Adapt");
     this.hint = h("p", { id: "hint" });
+    this.save = h("button", { type: "button", onclick: () => whileDisabled(this.save, () => this.#saveZip()) }, "Save as a zip");
     this.recent = h("div");
     this.element = this.#layout();
     dropTarget(this.element, (files) => this.#read(files));
@@ -96,7 +98,7 @@ export class Builder {
             h("label", { class: "button", for: "files" }, this.parent ? "Images…" : "Images or a zip…"), files,
             h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder),
           h("p", { class: "quiet" }, this.parent ? "Or drop or paste them. Folders name the classes." : "Or drop or paste them. Folders, in a zip too, name the classes."),
-          this.told)),
+          this.told, h("div", { class: "row" }, this.save, h("p", { class: "quiet" }, "To keep it or share it: it can be opened here again.")))),
       h("div", { class: "dock" }, this.error, h("div", { class: "row between" }, this.hint, this.adapt)),
       this.recent);
   }
@@ -176,7 +178,7 @@ export class Builder {
   async #addShot(again) {
     const to = this.#selectedClass();
     if (!to || !this.source.viewfinder.live) return;
-    if (to.images.length >= tasks.MOST_IMAGES) return say(`${to.name} is full: a class may have ${tasks.MOST_IMAGES} images`);
+    if (to.images.length >= api.limits.shots) return say(`${to.name} is full: a class may have ${api.limits.shots} images`);
     const file = await this.source.viewfinder.shot(`${to.name} ${to.images.length + 1}.jpg`);
     const task = tasks.addImages(this.history.now, to.id, [{ file, photo: true }]);
     this.#refuse(null);
@@ -206,12 +208,12 @@ export class Builder {
     }
   }
 
-  #take({ archive, loose, labelled, told }, to) {
+  #take({ archives: [archive], loose, labelled, told }, to) {
     this.#tell([]);
-    if (archive && this.parent) {
-      return this.#refuse(new Error(`${archive.name}: a zip cannot be added to an episode; choose or drop its images or folders`));
+    if (archive && !loose.length && !labelled.length && !this.parent && !tasks.imageCount(this.history.now)) {
+      return this.#change({ ...this.history.now, archive, queries: [], name: null });
     }
-    if (archive) return this.#change({ ...this.history.now, archive, queries: [], name: null });
+    if (archive) this.#refuse(new Error(onlyByTheService(archive)));
     let task = { ...this.history.now, archive: null };
     if (labelled.length) task = tasks.addLabelled(task, labelled);
     if (loose.length && to) task = tasks.addImages(task, to, loose);
@@ -225,9 +227,16 @@ export class Builder {
     if (notes.length) say(notes.join(". "));
   }
 
+  async #saveZip() {
+    const task = this.history.now;
+    const address = URL.createObjectURL(await packed(tasks.paths(task)));
+    h("a", { href: address, download: `${task.name ?? "task"}.zip` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  }
+
   async #send() {
     const task = this.history.now;
-    const lack = tasks.missing(task);
+    const lack = tasks.missing(task) ?? tasks.tooMuch(task, api.limits);
     if (lack) return this.#refuse(new Error(lack));
     const request = this.parent ? tasks.correction(task, this.parent, this.labels) : tasks.form(task);
     if (!request) return this.#refuse(new Error("Nothing has been changed yet."));
@@ -278,10 +287,11 @@ export class Builder {
 
   #showSending() {
     const task = this.history.now;
-    const lack = tasks.missing(task);
+    const lack = tasks.missing(task) ?? tasks.tooMuch(task, api.limits);
     const [images, classes] = [tasks.imageCount(task), task.classes.filter((each) => each.images.length).length];
     this.hint.replaceChildren(...(task.archive ? ["Ready to send."]
       : [h("strong", {}, `${counted(images, "image")}, ${counted(classes, "class", "classes")}`), lack ? h("span", { class: "quiet" }, `. ${lack}`) : ""]));
+    this.save.disabled = !images;
     this.adapt.disabled = this.#posting || this.#reading > 0;
   }
 

@@ -122,7 +122,7 @@ def test_zip_of_folders_becomes_a_classifier(page: Page) -> None:
     images = pngs(3, 3)
     files = {f"letter {number}/{shot}.png": images[number][shot] for number in range(3) for shot in range(2)}
     page.locator("#files").set_input_files([upload("letters.zip", packed(files))])
-    expect(page.get_by_text("letters.zip")).to_be_visible()
+    expect(thumb(page, "letter 2", 2)).to_be_visible()
     adapt(page)
     page.locator("#query-files").set_input_files([upload("q.png", drawings[2]) for drawings in images])
     expect(answers(page)).to_have_text(["letter 0", "letter 1", "letter 2"])

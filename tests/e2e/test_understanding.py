@@ -64,10 +64,11 @@ def test_examples_are_pictures_that_are_fetched_when_they_are_asked_for(page: Pa
 
 def test_refused_image_is_shown_wherever_the_user_is(visit: Callable[..., Page], service: Service) -> None:
     page = visit(f"/#token={service.token}", **PHONE)
-    load_example(page)
+    page.get_by_text("Or try an example").click()
+    button(page, "Ten symbols, five drawings each").click()
     button(page, "Draw glyph 1").click()
     page.locator("#files").set_input_files([upload("cat.png", b"no image at all")])
-    expect(thumb(page, "glyph 1", 4)).to_be_visible()
+    expect(thumb(page, "glyph 1", 6)).to_be_visible()
     page.evaluate("scrollTo(0, document.body.scrollHeight)")
     button(page, "Adapt").click()
     expect(group(page, "glyph 1").get_by_role("alert")).to_contain_text("(cat.png)")
