@@ -92,11 +92,13 @@ class Reconciler:
             return
         # The first heartbeat is sent by the pool process, once it has loaded the meta-model.
         self._worker = self._store.workers.get(self._queue, self._name) or self._worker
-        if self._worker is not None:
+        if self._worker is None:
+            self._store.workers.announce(self._queue, self._name)
+        else:
             self._store.workers.heartbeat(self._worker)
-            self._heartbeat_at = time.monotonic()
             if self._queue == "adapt":
                 self._ask_for_lost_models()
+        self._heartbeat_at = time.monotonic()
 
     def _ask_for_lost_models(self) -> None:
         """Has the shipped model registered again, if it may be among those that Redis has lost: by evicting it, say."""

@@ -41,6 +41,8 @@ router = APIRouter(tags=["episodes"])
 
 RUNNING = frozenset({"queued", "adapting"})
 ONNX = "application/octet-stream"
+PNG = "image/png"
+PICTURED = 5
 Prefer = Annotated[
     str | None, Header(description="`wait=N`: wait up to N seconds, at most 60, for the episode to finish")
 ]
@@ -220,6 +222,22 @@ def _stored_support(images: UInt8Array, labels: list[str], spec: ImageSpec) -> S
     return StoredSupport(
         images=[StoredImage(label=label, image=file) for label, file in zip(labels, files, strict=True)]
     )
+
+
+@router.get(
+    "/episodes/{id}/thumbnail.png",
+    response_class=Response,
+    summary=f"A picture of an episode: an image of each of its first {PICTURED} classes, side by side",
+    responses={
+        200: {"content": {PNG: {"schema": {"type": "string", "format": "binary"}}}, "description": "A PNG file"},
+        **problems(401, 403, 404, 410),
+    },
+)
+async def thumbnail(services: CurrentServices, episode: VisibleEpisode) -> Response:
+    images, labels = await services.store.episodes.support(episode.id)
+    spec = (await services.store.models.get(episode.model_version)).image
+    rows = [labels.index(label) for label in range(min(PICTURED, len(episode.classes)))]
+    return Response(to_png(np.concatenate(images[rows], axis=-1), spec), media_type=PNG)
 
 
 @router.post(

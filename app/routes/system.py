@@ -56,10 +56,16 @@ async def metrics(services: CurrentServices) -> Response:
 @router.get("/queues", summary="The jobs and workers of each queue", responses=problems(401, 403))
 async def queues(services: CurrentServices, _: AdminKey) -> Queues:
     waiting, running = await services.store.workers.queue_lengths(), await services.store.workers.running()
-    workers = await services.store.workers.alive()
+    workers, starting = await services.store.workers.alive(), await services.store.workers.starting()
     return Queues(
         queues=[
-            Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in alive])
+            Queue(
+                name=name,
+                waiting=waiting[name],
+                running=running[name],
+                workers=[_worker(each) for each in alive],
+                starting=len(starting[name] - {each.name for each in alive}),
+            )
             for name, alive in workers.items()
         ]
     )

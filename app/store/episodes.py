@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from celery import Celery
@@ -39,6 +40,13 @@ class Episodes(Jobs[EpisodeRecord]):
         super().__init__("episode", EpisodeRecord.from_hash, EPISODE_ENDS, redis, celery, changes)
         self._settings = settings
         self._lookups = lookups
+
+    async def get(self, id: str) -> EpisodeRecord:
+        """Raises NotFound, Gone."""
+        record = await super().get(id)
+        if record.state != "queued":
+            return record
+        return replace(record, ahead=await self._redis.zrank(keys.queued("episode"), id))
 
     async def create(
         self,

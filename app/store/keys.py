@@ -111,6 +111,11 @@ def worker(queue: str, name: str) -> str:
     return f"{PREFIX}worker:{queue}:{name}"
 
 
+def starting(queue: str, name: str) -> str:
+    """string, empty: it exists while this worker starts and has no heartbeat yet."""
+    return f"{PREFIX}starting:{queue}:{name}"
+
+
 def draining(name: str) -> str:
     """string, empty: it exists while this worker is shutting down."""
     return f"{PREFIX}draining:{name}"

@@ -32,7 +32,8 @@ class EpisodeRecord:
 
     ``model_reason``: why this model, in words, and ``model_warning``: that it does not suit the images; both None for
     episodes from before there were kinds. ``notes``: what there was to be told when the images were read. ``suspects``:
-    of each its row in the support set, its label, the likelier label, and how many times likelier.
+    of each its row in the support set, its label, the likelier label, and how many times likelier. ``ahead``: how many
+    episodes wait before this one; None unless it waits, and where nobody asked.
     """
 
     id: str
@@ -49,6 +50,7 @@ class EpisodeRecord:
     model_kind: ImageKind | None = None
     model_reason: str | None = None
     model_warning: str | None = None
+    ahead: int | None = None
     step: int = 0
     losses: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
@@ -93,6 +95,8 @@ class TrainingRecord:
     losses: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     validation_accuracy: float | None = None
+    warm_up_epochs: int = 0
+    seconds: float | None = None
     eta_seconds: float | None = None
     model_version: str | None = None
     error: str | None = None

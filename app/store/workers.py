@@ -34,6 +34,14 @@ class Workers:
                 found[record.queue].append(record)
         return found
 
+    async def starting(self) -> dict[Queue, set[str]]:
+        """The names of the workers that start, by queue; for a moment also of those that have just become ready."""
+        found: dict[Queue, set[str]] = {"adapt": set(), "train": set()}
+        for queue, names in found.items():
+            async for name in self._redis.scan_iter(match=keys.starting(queue, "*"), count=1000):
+                names.add(name.decode().removeprefix(keys.starting(queue, "")))
+        return found
+
     async def figures(self) -> measures.Figures:
         """What the workers have measured, and what they do now."""
         ages, training = await self._heartbeat_ages(), await self._training()
@@ -78,6 +86,11 @@ class SyncWorkers:
         """This worker is alive and ready, for the next ``HEARTBEAT_TTL_S`` seconds."""
         name = keys.worker(worker.queue, worker.name)
         self._redis.set(name, to_json(asdict(worker)), px=int(HEARTBEAT_TTL_S * 1000))
+
+    @refusals_named()
+    def announce(self, queue: str, name: str) -> None:
+        """This worker is starting, for the next ``HEARTBEAT_TTL_S`` seconds."""
+        self._redis.set(keys.starting(queue, name), "", px=int(HEARTBEAT_TTL_S * 1000))
 
     @refusals_named()
     def remove(self, queue: str, name: str) -> None:

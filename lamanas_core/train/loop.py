@@ -51,14 +51,17 @@ class TrainingProgress:
 
     ``loss``: the outer loss, averaged over the epoch's tasks with finite gradients. If there are none, it is that of
     the epoch before; None before the first one. ``validation_accuracy``: the latest one (0..1), None before the first
-    validation. ``eta_seconds``: the estimated time left, in seconds. ``notes``: what is to be told about how the data
-    set was read.
+    validation. ``warm_up_epochs``: how many of ``epochs`` are warm-up, the first ones. ``seconds``: the time spent on
+    training, before an interruption too. ``eta_seconds``: the estimated time left, in seconds. ``notes``: what is to be
+    told about how the data set was read.
     """
 
     epoch: int
     epochs: int
     loss: float | None
     validation_accuracy: float | None
+    warm_up_epochs: int
+    seconds: float
     eta_seconds: float | None
     notes: tuple[str, ...] = ()
 
@@ -183,7 +186,8 @@ def train(
         if run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs:
             run.save(run_dir, config, recipe)
         eta = (epochs - run.epoch) * run.seconds / run.epoch
-        on_progress(TrainingProgress(run.epoch, epochs, run.loss, run.validation, eta, told))
+        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta, told)
+        on_progress(TrainingProgress(run.epoch, epochs, *known))
     _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:
         curves.close()

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Request, expect
 
 from tests.conftest import Service
 from tests.e2e.files import sent_files
-from tests.e2e.journey import button, group, made_episode, open_episode, thumb, until_asked
+from tests.e2e.journey import button, group, hide, made_episode, open_episode, thumb, until_asked
 from tests.e2e.photos import jpegs
 from tests.waiting import PATIENCE_S
 
@@ -151,12 +151,9 @@ def test_camera_stops_in_a_hidden_tab(with_camera: Callable[..., Page]) -> None:
     page = with_camera()
     button(page, "Use the camera").click()
     until(page, "running()", 1)
-    for hidden in ("true", "false"):
-        page.evaluate(
-            f"() => {{ Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }});"
-            "document.dispatchEvent(new Event('visibilitychange')); }"
-        )
-        until(page, "running()", 0 if hidden == "true" else 1)
+    for hidden in (True, False):
+        hide(page, hidden=hidden)
+        until(page, "running()", 0 if hidden else 1)
 
 
 @pytest.mark.parametrize("closing", ["Draw instead", "Stop the camera"])

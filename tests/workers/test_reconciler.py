@@ -7,8 +7,8 @@ import pytest
 
 from app.settings import Settings
 from app.store import keys
-from app.store.clients import SyncStore
-from app.store.records import WorkerRecord
+from app.store.clients import Store, SyncStore
+from app.store.records import Queue, WorkerRecord
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS, submit
 from workers import reconciler
@@ -34,6 +34,21 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     beside.drain()
     beside._send_heartbeat()
     assert sync_store.workers.get("adapt", "one") is None
+    beside.stop()
+
+
+async def _starting(settings: Settings) -> dict[Queue, set[str]]:
+    store = await Store.open(settings)
+    try:
+        return await store.workers.starting()
+    finally:
+        await store.close()
+
+
+def test_a_worker_without_a_heartbeat_is_starting(settings: Settings) -> None:
+    beside = Reconciler(settings, "train", "one")
+    beside._send_heartbeat()
+    assert asyncio.run(_starting(settings)) == {"adapt": set(), "train": {"one"}}
     beside.stop()
 
 
