@@ -1,4 +1,4 @@
-"""Middleware for every request: size limits, security headers, and the response to unexpected errors."""
+"""Middleware for every request: limits of size and time, security headers, and the response to unexpected errors."""
 
 import asyncio
 import logging
@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.limits import BytesInFlight
 from app.http.problems import BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, URL_TOO_LONG, Problem, megabytes
+from app.store import deadline
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,17 @@ def _announced(scope: Scope) -> int:
     """Content-Length; 0 without one."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     return int(length[:20]) if length.isdigit() else 0
+
+
+class StoreTime:
+    """Gives each request one limit for all that it asks Redis for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with deadline.limited():
+            await self.app(scope, receive, send)
 
 
 class SecurityHeaders:
