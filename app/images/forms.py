@@ -64,7 +64,9 @@ class Part:
 async def read_json(request: Request, model: type[Body]) -> Body:
     """The body as ``model``. Raises Problem."""
     require(request, "application/json")
-    body = await request.body()
+    body = bytearray()
+    async for chunk in request.stream():  # not ``request.body()``, which keeps it as long as the request
+        body += chunk
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -80,8 +80,8 @@ async def create(
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
-    support = await read_support(request, services.settings)
-    record, created = await _store(services, key, support, idempotency_key)
+    record, created = await _store(services, key, await read_support(request, services.settings), idempotency_key)
+    request.state.upload.let_go()
     location = f"episodes/{record.id}"
     return await respond(services, response, record, location, created=created, prefer=prefer)
 
@@ -247,16 +247,18 @@ async def correct(
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
     """The parent episode is kept. The new one uses its model version, since its stored images are prepared for it."""
-    correction = await edits.read(request, services.settings)
-    if episode.state in RUNNING:
-        raise not_ready(episode)
-    record, created = await _store_corrected(services, key, episode, correction, idempotency_key)
+    record, created = await _store_corrected(
+        services, key, episode, await edits.read(request, services.settings), idempotency_key
+    )
+    request.state.upload.let_go()
     return await respond(services, response, record, f"../{record.id}", created=created, prefer=prefer)
 
 
 async def _store_corrected(
     services: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
+    if parent.state in RUNNING:
+        raise not_ready(parent)
     model = await services.store.models.get(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
