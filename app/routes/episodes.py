@@ -130,7 +130,7 @@ async def _store(
         model_reason=choice.reason(asked, candidates, decoded.judgement),
         model_warning=await choice.warning(models, model, decoded.judgement),
         idempotency_key=idempotency_key,
-        request_digest=support.digest(),
+        request_digest=await asyncio.to_thread(support.digest),
     )
 
 
@@ -280,7 +280,7 @@ async def _store_corrected(
         model_warning=parent.model_warning,
         parent=parent.id,
         idempotency_key=idempotency_key,
-        request_digest=correction.digest(parent.id),
+        request_digest=await asyncio.to_thread(correction.digest, parent.id),
     )
 
 

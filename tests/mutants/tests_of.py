@@ -26,6 +26,7 @@ TABLE: Mapping[str, str] = {
     EVERY_MODULE: "conventions",
     "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
     "app/images/archive.py": "app/archives app/parsing app/bad_input app/episodes",
+    "app/images/base64_text.py": "app/parsing app/protocol app/bad_input",
     "app/images/edits.py": "app/support",
     "app/images/judging.py": "app/choice",
     "app/images/fast_png.py": "app/fast_png app/predict",
