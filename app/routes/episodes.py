@@ -113,7 +113,8 @@ async def _store(
     models, asked = services.store.models, support.options.model
     candidates = await choice.candidates(models, asked)
     specs = {kind: model.image for kind, model in candidates.items()}
-    decoded = await decode_support(services.decoder, [file.file for file in support.files], support.labels, specs)
+    files = [file.file for file in support.files]
+    decoded = await decode_support(services.decoder, key.id, files, support.labels, specs)
     model = candidates[decoded.kind]
     return await services.store.episodes.create(
         owner=key.tenant,
@@ -269,7 +270,7 @@ async def _store_corrected(
         name=parent.name if options.name is None else options.name,
         classes=list(support.shots),
         shots=list(support.shots.values()),
-        support=await _images(services, images, support, correction, model.image),
+        support=await _images(services, key, images, support, correction, model.image),
         labels=support.labels,
         notes=correction.notes,
         steps=steps,
@@ -285,9 +286,15 @@ async def _store_corrected(
 
 
 async def _images(
-    services: Services, before: UInt8Array, support: Corrected, correction: Correction, spec: ImageSpec
+    services: Services,
+    key: KeyRecord,
+    before: UInt8Array,
+    support: Corrected,
+    correction: Correction,
+    spec: ImageSpec,
 ) -> UInt8Array:
     kept = before[list(support.kept)]
     if not correction.added:
         return kept
-    return np.concatenate([kept, await services.decoder.arrays([file.file for file in correction.added], spec)])
+    added = await services.decoder.arrays(key.id, [file.file for file in correction.added], spec)
+    return np.concatenate([kept, added])

@@ -32,6 +32,7 @@ TABLE: Mapping[str, str] = {
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input",
     "app/images/sandbox.py": "app/pool app/bad_input",
+    "app/images/turns.py": "app/turns app/pool",
     "app/images/zip_names.py": "app/archives app/parsing",
     "app/inference/": "app/predict app/operation app/telemetry",
     "app/queue.py": "store/queue store/lease",
