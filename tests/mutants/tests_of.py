@@ -164,6 +164,7 @@ TABLE: Mapping[str, str] = {
     "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
     "workers/reconciler.py": "workers/reconciler workers/adapt_worker",
     "workers/tasks.py": "workers/claims workers/adapt_worker",
+    "workers/time_limit.py": "workers/time_limit workers/adapt_worker",
     "workers/train.py": "workers/claims workers/train_worker",
 }
 
