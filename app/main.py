@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from app import openapi
 from app.http import problems
 from app.http.limits import BytesInFlight
-from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, UnexpectedErrors
+from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, StoreTime, UnexpectedErrors
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
 from app.routes import episodes, models, pages, predict, session, system, training
@@ -77,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.
+    app.add_middleware(StoreTime)
     app.add_middleware(HeadRequests)
     app.add_middleware(UnexpectedErrors)
     in_flight = BytesInFlight(settings.max_bytes_in_flight)

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     app_processes: int = Field(default_factory=lambda: min(MAX_APPS, len(os.sched_getaffinity(0))), ge=1)
     adapt_processes: int = Field(default=1, ge=1)
     adapt_threads: int = Field(default=1, ge=1)
+    # How long an adaptation, and an epoch of a training run, may take; see workers/time_limit.py.
+    adapt_seconds: int = Field(default=600, ge=1)
+    epoch_seconds: int = Field(default=3600, ge=1)
     train_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
     drain_seconds: int = Field(default=30, ge=1)
     # Longer than proxies keep unused connections (60 s), so that none sends a request on one that is being closed.

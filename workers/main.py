@@ -94,7 +94,7 @@ def _connect(reconciler: Reconciler) -> list[Any]:
 
     def failed(sender: Any = None, exception: object = None, args: Any = (), **_: object) -> None:
         if isinstance(exception, WorkerLostError) and args:
-            log.warning("a pool process died in %s %s", sender.name, args[0])
+            log.warning("a pool process died in %s %s: %s", sender.name, args[0], exception)
             reconciler.child_died(sender.name, args[0])
 
     def no_logging(**_: object) -> None:

@@ -1,9 +1,7 @@
 """The two clients of the store: ``Store`` (asynchronous) for the app, ``SyncStore`` for workers and the operator."""
 
-import asyncio
 from typing import Any, Self
 
-import redis.exceptions
 from celery import Celery
 from redis import Redis
 from redis.asyncio import BlockingConnectionPool, ConnectionPool
@@ -17,6 +15,7 @@ from app.settings import Settings
 from app.store import errors
 from app.store.api_keys import ApiKeys, SyncApiKeys
 from app.store.claims import Claims
+from app.store.deadline import LimitedRedis, limited
 from app.store.episodes import Episodes
 from app.store.lookup_cache import LookupCache
 from app.store.models import Models, SyncModels
@@ -49,13 +48,13 @@ class Store:
         options: dict[str, Any] = {
             "socket_timeout": 5,
             "socket_connect_timeout": 2,
-            # 3 s in all: long enough for a restart of Redis; a longer outage is reported.
+            # Until the limit in deadline.py.
             "retry": AsyncRetry(ExponentialBackoff(base=0.1, cap=1.0), 5),
         }
         pool = BlockingConnectionPool.from_url(settings.store_url, max_connections=CONNECTIONS, timeout=5, **options)
-        client = AsyncRedis.from_pool(pool)
+        client = LimitedRedis.from_pool(pool)
         # Lookups have a connection of their own: waiting for a shared one takes a third of the time of a round trip.
-        lookups = AsyncRedis.from_pool(ConnectionPool.from_url(settings.store_url, max_connections=1, **options))
+        lookups = LimitedRedis.from_pool(ConnectionPool.from_url(settings.store_url, max_connections=1, **options))
         store = cls(settings, client, lookups, celery_app(settings))
         store.changes.start()
         return store
@@ -69,12 +68,8 @@ class Store:
 
     async def ping(self) -> None:
         """Raises ``errors.UNAVAILABLE`` within a second."""
-        try:
-            async with asyncio.timeout(1):
-                with errors.refusals_named():
-                    await self._redis.ping()
-        except TimeoutError as error:
-            raise redis.exceptions.TimeoutError("Redis did not answer within a second") from error
+        with limited(seconds=1), errors.refusals_named():
+            await self._redis.ping()
 
 
 class SyncStore:

@@ -9,7 +9,7 @@ from celery import Celery
 from redis.asyncio import Redis
 
 from app.queue import wake
-from app.store import errors, keys
+from app.store import deadline, errors, keys
 from app.store.keys import Kind
 from app.store.notifications import Notifications
 from app.store.records import EpisodeRecord, Hash, TrainingRecord
@@ -71,7 +71,8 @@ class Jobs(Generic[Record]):
             while True:
                 changed.clear()
                 try:
-                    record: Record | None = await self.get(id)
+                    with deadline.limited():  # each time anew: a client may watch for hours
+                        record: Record | None = await self.get(id)
                 except errors.UNAVAILABLE as error:
                     log.warning("waiting for Redis: %s", error)
                     record = last
@@ -98,7 +99,8 @@ class Jobs(Generic[Record]):
     async def _wake(self, id: str) -> None:
         # The job is stored already: if its wake-up cannot be sent now, the reconciler sends it.
         try:
-            await asyncio.to_thread(wake, self._celery, self._kind, id)
+            async with deadline.waiting():
+                await asyncio.to_thread(wake, self._celery, self._kind, id)
         except Exception as error:  # kombu passes on whatever its transport raised
             log.warning("wake-up for %s %s not sent, left to the reconciler: %s", self._kind, id, error)
 

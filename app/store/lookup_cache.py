@@ -5,11 +5,13 @@ says that it has changed."""
 
 import asyncio
 import time
+from contextvars import Context
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from app.store import keys
+from app.store.deadline import waiting
 from app.store.registry import run_async, script
 
 
@@ -65,9 +67,11 @@ class LookupCache:
         if answer is None:
             answer = self._asked[question] = asyncio.get_running_loop().create_future()
             if self._task is None:
-                self._task = asyncio.create_task(self._ask(), name="lookups")
+                # Not in the context of this request, whose time limit is not that of the others.
+                self._task = asyncio.create_task(self._ask(), name="lookups", context=Context())
         # Shielded: a client that disconnects does not cancel the lookup of the others.
-        return await asyncio.shield(answer)
+        async with waiting():
+            return await asyncio.shield(answer)
 
     async def close(self) -> None:
         if self._task is not None:

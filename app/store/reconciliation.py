@@ -9,9 +9,10 @@ from app.store.claims import MAX_ATTEMPTS
 from app.store.keys import Kind
 from app.store.registry import run, script
 
+_ENDED = f"the worker died {MAX_ATTEMPTS} times, or was ended because it took too long,"
 _GIVEN_UP: dict[Kind, str] = {
-    "episode": f"the worker died {MAX_ATTEMPTS} times while adapting this episode; it was given up",
-    "training": f"the worker died {MAX_ATTEMPTS} times without getting any further; the run was given up",
+    "episode": f"{_ENDED} while adapting this episode; it was given up",
+    "training": f"{_ENDED} without getting any further; the run was given up",
 }
 _DUE = script("due")
 _EXPIRE = script("expire_lease")

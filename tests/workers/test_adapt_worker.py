@@ -116,6 +116,16 @@ def test_episode_that_kills_its_workers_fails_and_others_are_adapted(
     assert "died 3 times" in (get(redis_server.settings, poison).error or "")
 
 
+def test_episode_whose_adaptation_hangs_is_adapted_by_another_process(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMANAS_ADAPT_SECONDS", "1")
+    start_worker("adapt")
+    id = submitted(redis_server, "stuck")
+    until_state(control, redis_server, id, "ready")
+    assert get(redis_server.settings, id).attempts == 2
+
+
 def test_unusable_images_fail_at_once_with_a_message(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control
 ) -> None:
