@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     max_store_bytes: int = Field(default=512 * 2**20, ge=16 * 2**20)
     max_bytes_in_flight: int = Field(default=256 * 2**20, ge=2048)
     rate_limit: str | None = None
+    max_streams: int = Field(default=256, ge=1)
     predictor_cache: int = Field(default=256, ge=1)
 
     app_processes: int = Field(default_factory=lambda: min(MAX_APPS, len(os.sched_getaffinity(0))), ge=1)
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=30, ge=1)
     # Longer than proxies keep unused connections (60 s), so that none sends a request on one that is being closed.
     keep_alive_seconds: int = Field(default=75, ge=1)
+    # Whether /metrics needs no key, also beyond loopback.
+    open_metrics: bool = False
     # Sites whose pages may call the API with a token: origins, or "*" for all.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 

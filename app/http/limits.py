@@ -1,6 +1,9 @@
-"""Limits how many bytes of requests an app process keeps in memory at a time, in total and for each key."""
+"""Limits how much an app process has in hand at a time: bytes of requests in total and for each key, and event streams
+of each key."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from app.http.problems import BUSY, TOO_MUCH_AT_ONCE, Problem, megabytes
 
@@ -37,3 +40,25 @@ class BytesInFlight:
         self._by_key[key] -= size
         if not self._by_key[key]:
             del self._by_key[key]
+
+
+class Streams:
+    """The event streams that are open."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_key: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, key: str) -> Iterator[None]:
+        """Counts a stream of this key during the block. Raises Problem if the key has as many as it may have."""
+        if self._by_key[key] >= self._most:
+            text = f"a key may follow {self._most} episodes and runs at a time: close an event stream first"
+            raise Problem(TOO_MUCH_AT_ONCE, text, headers=RETRY_AFTER)
+        self._by_key[key] += 1
+        try:
+            yield
+        finally:
+            self._by_key[key] -= 1
+            if not self._by_key[key]:
+                del self._by_key[key]

@@ -10,7 +10,16 @@ from redis import Redis
 from app.store import keys
 from app.store.errors import NotFound
 from app.store.keys import Kind
-from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, image_of, support_from_bytes, to_json
+from app.store.records import (
+    EpisodeRecord,
+    Hash,
+    TrainingRecord,
+    episode_labels,
+    hash_of,
+    image_of,
+    support_from_bytes,
+    to_json,
+)
 from app.store.registry import run, script
 
 # A client waits for an episode. Nobody waits for a training run by the second, and it shares its core with other
@@ -67,7 +76,7 @@ class Claims:
         flat = run(self._redis, call)
         if flat is None:
             return None
-        hash = dict(zip(flat[::2], flat[1::2], strict=True))
+        hash = hash_of(flat)
         record = EpisodeRecord.from_hash(hash) if kind == "episode" else TrainingRecord.from_hash(hash)
         return Claim(kind, id, int(hash[b"fence"]), worker, record, hash)
 

@@ -63,6 +63,8 @@ class Store:
     async def close(self) -> None:
         await self.changes.stop()
         await self._lookups.close()
+        await self.episodes.close()
+        await self.trainings.close()
         await self._lookup_redis.aclose()
         await self._redis.aclose()
         self._celery.close()

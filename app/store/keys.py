@@ -18,6 +18,7 @@ FORMER_ACTIVE_MODEL = PREFIX + "models:active"
 API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
 SUPPORT_BYTES = PREFIX + "held"  # hash: the bytes that each episode's support set is counted for, and their total
 ARTIFACTS = PREFIX + "artifacts"  # zset: ids of the episodes whose classifier is stored, by the time of its commit (ms)
+WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
 MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
@@ -106,9 +107,9 @@ def api_key_by_token(token: str) -> str:
     return f"{PREFIX}key-by-token:{token_digest(token)[:16]}"
 
 
-def worker(queue: str, name: str) -> str:
-    """string: a WorkerRecord (JSON), which expires unless its worker sends a heartbeat."""
-    return f"{PREFIX}worker:{queue}:{name}"
+def workers(queue: str) -> str:
+    """zset: names of the workers by the time of their last heartbeat (ms)."""
+    return f"{PREFIX}workers:{queue}"
 
 
 def draining(name: str) -> str:

@@ -16,10 +16,10 @@ from lamanas_core.images import UInt8Array
 
 EpisodeState = Literal["queued", "adapting", "ready", "failed"]
 TrainingState = Literal["queued", "running", "finished", "failed", "cancelled"]
-Scope = Literal["predict", "episodes", "admin"]
+Scope = Literal["predict", "episodes", "metrics", "admin"]
 Queue = Literal["adapt", "train"]
 
-SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "admin"})
+SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "metrics", "admin"})
 Hash = Mapping[bytes, bytes]
 EPISODE_ENDS: frozenset[str] = frozenset({"ready", "failed"})
 TRAINING_ENDS: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
@@ -200,6 +200,11 @@ def image_of(card: Mapping[str, Any]) -> ImageSpec:
 def to_json(value: Any) -> str:
     """As it is stored. Raises ValueError for a float that JSON does not have."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def hash_of(flat: Sequence[bytes]) -> Hash:
+    """A hash as a script returns it: each name and its value."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def text(value: bytes | None) -> str | None:

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
@@ -15,8 +17,10 @@ from app.http.problems import Problem
 from app.main import create_app
 from app.settings import Settings
 from app.store import keys
+from tests.app.conftest import serving
 from tests.app.playing import Worker
 from tests.app.test_episodes import as_form, as_json, create_episode
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 
 Limited = Callable[..., TestClient]
@@ -193,3 +197,25 @@ def test_an_interrupted_body_releases_its_bytes() -> None:
     asyncio.run(client())
     assert [problem.kind.name for problem in met] == ["body-too-slow"]
     assert in_flight.total == 0
+
+
+# ---------------------------------------------------------------------- event streams
+
+
+def test_a_key_may_follow_so_many_episodes_at_a_time(
+    settings: Settings, worker: Worker, token: Callable[..., str]
+) -> None:
+    mine, other = ({"Authorization": f"Bearer {token('episodes', tenant='t')}"} for _ in range(2))
+    changed = Settings.model_validate(settings.model_dump() | {"max_streams": 2})
+    with serving(changed) as url, httpx.Client(base_url=url, headers=mine, timeout=60) as client, ExitStack() as open:
+        ids = [client.post("/episodes", **as_json()).json()["id"] for _ in range(2)]
+        streams = [open.enter_context(client.stream("GET", f"/episodes/{id}/events")) for id in ids]
+        assert [stream.status_code for stream in streams] == [200, 200]
+        refused(client.get(f"/episodes/{ids[0]}/events"), 429, "too-much-at-once")
+        with client.stream("GET", f"/episodes/{ids[0]}/events", headers=other) as stream:
+            assert stream.status_code == 200
+        for id in ids:
+            worker.adapt(id)
+        for stream in streams:
+            assert "event: ready" in "".join(stream.iter_text())
+        until(lambda: client.get(f"/episodes/{ids[0]}/events").status_code == 200, "an ended stream is not counted", 60)

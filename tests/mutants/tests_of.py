@@ -35,6 +35,7 @@ TABLE: Mapping[str, str] = {
     "app/inference/": "app/predict app/operation app/telemetry",
     "app/queue.py": "store/queue store/lease",
     "app/store/": "store/lease store/memory store/trainings store/async_store store/lookup_cache app/operation",
+    "app/store/batches.py": "store/lookup_cache store/episodes store/async_store",
     "app/store/episodes.py": "store/episodes store/async_store store/memory app/support app/episodes",
     "app/store/jobs.py": "store/episodes store/async_store store/trainings",
     "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",

@@ -7,6 +7,8 @@ from typing import Any
 from redis import Redis
 
 from app.store import keys
+from app.store.clients import Store
+from app.store.records import Queue
 from tests.conftest import PrivateRedis
 
 _END = b"end"
@@ -47,3 +49,8 @@ class Clock:
     def _now(self) -> int:
         seconds, microseconds = self._redis.time()
         return int(seconds * 1000 + microseconds // 1000)
+
+
+async def waiting(store: Store) -> dict[Queue, int]:
+    """How many jobs wait for a worker, by queue."""
+    return {queue: state.waiting for queue, state in (await store.workers.queues()).items()}

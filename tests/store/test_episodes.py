@@ -15,7 +15,7 @@ from app.store.records import EpisodeRecord, support_to_bytes
 from app.telemetry import logs
 from lamanas_core.images import UInt8Array
 from tests.conftest import PrivateRedis, test_settings
-from tests.store.observing import Clock, notices
+from tests.store.observing import Clock, notices, waiting
 from tests.store.submitting import LARGE, SUPPORT, create
 from tests.store.test_async_store import with_store
 
@@ -100,7 +100,7 @@ def test_command_that_the_client_library_sends_twice_creates_one_episode(
     async def body(store: Store) -> None:
         first, again = await create(store), await create(store, name="other")
         assert first == again
-        assert (await store.workers.queue_lengths())["adapt"] == 1
+        assert (await waiting(store))["adapt"] == 1
 
     with_store(settings, body)
 
@@ -367,6 +367,24 @@ def test_incomplete_page_has_no_cursor_and_others_have_their_last_id(settings: S
         assert await store.episodes.page("owner1", 3, created[2].id) == ([], None)
         assert await store.episodes.page(None, 1, created[0].id) == (created[1:2], created[1].id)
         assert await store.episodes.page("nobody", 3) == ([], None)
+
+    with_store(settings, body)
+
+
+def test_a_page_skips_expired_episodes_and_looks_at_a_limited_number_of_them(
+    settings: Settings, redis_server: PrivateRedis
+) -> None:
+    async def body(store: Store) -> None:
+        created = (await create(store))[0]
+        expired = [f"z{number:025}" for number in range(1200)]
+        index = keys.index("episode", "owner1")
+        redis_server.client.zadd(index, dict.fromkeys(expired[:3], 0))
+        assert await store.episodes.page("owner1", 2) == ([created], None)
+        redis_server.client.zadd(index, dict.fromkeys(expired, 0))
+        found, cursor = await store.episodes.page("owner1", 2)
+        assert found == []
+        assert cursor in expired[:200]
+        assert await store.episodes.page("owner1", 2, cursor) == ([created], None)
 
     with_store(settings, body)
 

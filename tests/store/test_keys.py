@@ -18,7 +18,7 @@ def test_names_match_those_of_existing_installations() -> None:
     assert (keys.support("i"), keys.artifact("i")) == ("lam:support:i", "lam:artifact:i")
     assert keys.tombstone("episode", "i") == "lam:tombstone:episode:i"
     assert (keys.model("v"), keys.api_key("k")) == ("lam:model:v", "lam:key:k")
-    assert (keys.worker("adapt", "h-1"), keys.draining("h-1")) == ("lam:worker:adapt:h-1", "lam:draining:h-1")
+    assert (keys.workers("adapt"), keys.draining("h-1")) == ("lam:workers:adapt", "lam:draining:h-1")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of abc
     assert keys.token_digest("abc") == digest
     assert keys.api_key_by_token("abc") == f"lam:key-by-token:{digest[:16]}"

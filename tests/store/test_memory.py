@@ -10,6 +10,7 @@ from app.store import keys
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady, QueueFull, StoreFull
 from tests.conftest import PrivateRedis, test_settings
+from tests.store.observing import waiting
 from tests.store.submitting import LARGE, create
 from tests.store.test_async_store import with_store
 
@@ -61,7 +62,7 @@ def test_dropped_classifier_is_adapted_again_at_the_next_request(redis_server: P
                 await store.episodes.artifact(id)
         again = await store.episodes.get(id)
         assert (again.state, again.support_accuracy, again.attempts) == ("queued", 1.0, 0)
-        assert (await store.workers.queue_lengths())["adapt"] == 1
+        assert (await waiting(store))["adapt"] == 1
         adapt(worker, id, b"the classifier")
         assert await store.episodes.artifact(id) == b"the classifier"
         assert (await store.episodes.get(id)).state == "ready"

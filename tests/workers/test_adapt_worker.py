@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -176,11 +177,11 @@ def test_the_shipped_model_comes_back_when_redis_lost_everything(
     id = submitted(redis_server, "plain")
     until_state(control, redis_server, id, "ready")
     # The worker's parent process has to know its record, which the pool process writes first, to send it again.
-    [heartbeat] = redis_server.client.scan_iter(match=keys.worker("adapt", "*"))
-    left = redis_server.client.pttl(heartbeat)
-    control.until(lambda: redis_server.client.pttl(heartbeat) > left, "the heartbeat is renewed")
-    redis_server.client.flushall()
+    client: Any = redis_server.client
+    [(name, first)] = client.zrange(keys.workers("adapt"), 0, -1, withscores=True)
+    control.until(lambda: client.zscore(keys.workers("adapt"), name) > first, "the heartbeat is renewed")
+    client.flushall()
     active = {b"drawings": VERSION.encode()}
-    control.until(lambda: redis_server.client.hgetall(keys.ACTIVE_MODELS) == active, "the model is back")
-    assert redis_server.client.hget(keys.model(VERSION), "weights") == b"weights"
+    control.until(lambda: client.hgetall(keys.ACTIVE_MODELS) == active, "the model is back")
+    assert client.hget(keys.model(VERSION), "weights") == b"weights"
     until_state(control, redis_server, submitted(redis_server, "plain"), "ready")
