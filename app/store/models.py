@@ -1,6 +1,6 @@
 """Meta-model versions: registered by workers and the operator, listed and activated by the app."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class Models:
         """The version that is the active one of each kind; empty until a worker has registered the shipped ones."""
         return _by_kind(await self._redis.hgetall(keys.ACTIVE_MODELS))
 
-    async def _found(self, versions: Iterable[str], active: dict[ImageKind, str]) -> list[ModelRecord | None]:
+    async def _found(self, versions: Collection[str], active: dict[ImageKind, str]) -> list[ModelRecord | None]:
         """The record of each version, in one round trip; None where Redis has lost it, or never had it."""
         async with self._redis.pipeline(transaction=False) as reads:
             for version in versions:
