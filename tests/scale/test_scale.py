@@ -95,7 +95,7 @@ def test_a_copy_is_like_its_episode(redis_server: PrivateRedis, ready: str) -> N
     assert (copied.id, first.id) == (id, ready)
     assert (copied.state, copied.classes, copied.genotype) == (first.state, first.classes, first.genotype)
     assert abs(copied.expires_at - first.expires_at) < 0.1
-    for index in (keys.index("episode"), keys.index("episode", "t"), keys.ARTIFACTS):
+    for index in (keys.index("episode"), keys.index("episode", "t"), keys.CLASSIFIERS_USED):
         assert redis.zcard(index) == 2
     assert redis.pttl(keys.record("episode", id)) > 0
 

@@ -109,7 +109,8 @@ def test_claim_that_is_not_valid_changes_nothing(
             assert not sync_store.claims.commit_training(claimed, "v", b"late", DRAWINGS)
     assert (announced, fields(redis_server, kind, id)) == ([], before)
     assert redis_server.client.zscore(keys.leases(kind), id) == 1
-    assert redis_server.client.zcard(keys.MODELS) == redis_server.client.zcard(keys.ARTIFACTS) == 0
+    assert redis_server.client.zcard(keys.MODELS) == redis_server.client.hlen(keys.CLASSIFIERS) == 0
+    assert list(redis_server.settings.objects_dir.glob("classifiers/*")) == []
 
 
 def test_progress_is_stored_and_announced(

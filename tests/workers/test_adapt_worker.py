@@ -10,6 +10,7 @@ import pytest
 from app.store import keys
 from app.store.clients import SyncStore
 from tests.conftest import PrivateRedis
+from tests.store.observing import classifier_of
 from tests.store.submitting import get, submit
 from tests.waiting import PATIENCE_S, until_gone
 from tests.workers.conftest import Control, StartWorker
@@ -41,7 +42,7 @@ def test_episode_becomes_ready_with_its_losses_and_artifact(
     assert (record.step, record.losses, record.attempts) == (3, (1.0, 1 / 2, 1 / 3), 1)
     assert (record.parameters_kept, record.support_accuracy, record.leave_one_out_accuracy) == (1, 1.0, None)
     assert [tuple(suspect) for suspect in record.suspects] == [(1, 0, 1, 20.5)]
-    assert redis_server.client.get(keys.artifact(id)) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
+    assert classifier_of(redis_server, id) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
 
 
 def test_episode_submitted_without_a_running_worker_is_adapted_by_the_next_one(
