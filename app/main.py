@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app import openapi
 from app.http import problems
-from app.http.limits import BytesInFlight
+from app.http.limits import BytesInFlight, Streams
 from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, StoreTime, UnexpectedErrors
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         store = await Store.open(settings)
         decoder = Decoder(max_pixels=settings.max_pixels)
         classifiers = ClassifierCache(store, metrics, capacity=settings.predictor_cache)
-        services = Services(settings, store, decoder, classifiers, metrics)
+        services = Services(settings, store, decoder, classifiers, metrics, Streams(settings.max_streams))
         app.state.services = services
         _drain_on_signals(services.draining)
         try:

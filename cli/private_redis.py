@@ -41,7 +41,7 @@ def command(socket: Path, folder: Path) -> list[str]:
         "daemonize": "no",
         "loglevel": "warning",
         "logfile": str(folder / "redis.log"),
-        # app/store/memory.py limits what is stored, so no maxmemory is set. If an operator sets one, writes are
+        # Episodes are refused before its memory is used up, so no maxmemory is set. If an operator sets one, writes are
         # refused, and no episode is silently evicted.
         "maxmemory-policy": "noeviction",
     }

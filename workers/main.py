@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.store.records import Queue
 from workers import logs
 from workers.child import NAME, QUEUE
+from workers.object_sweep import ObjectSweep
 from workers.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     # Celery warns about pickle when it runs as root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     reconciler = Reconciler(settings, queue, name)
-    handlers = _connect(reconciler)
+    sweep = ObjectSweep(settings)
+    handlers = _connect(reconciler, sweep)
     try:
         worker = app.Worker(
             hostname=f"{queue}@{name}",
@@ -62,6 +64,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         worker.start()
         return int(worker.exitcode or 0)
     finally:
+        sweep.stop()
         reconciler.stop()
         del handlers
 
@@ -83,11 +86,12 @@ def lower_priority(nice: int) -> None:
             Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _connect(reconciler: Reconciler) -> list[Any]:
+def _connect(reconciler: Reconciler, sweep: ObjectSweep) -> list[Any]:
     """Celery keeps weak references to signal handlers: keep what this returns."""
 
     def ready(**_: object) -> None:
         reconciler.start()
+        sweep.start()
 
     def draining(**_: object) -> None:
         reconciler.drain()

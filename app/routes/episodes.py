@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
-from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
+from app.http.auth import CountedStream, EpisodesKey, VisibleEpisode, owner_filter
 from app.http.problems import INVALID_REQUEST, Problem
 from app.images import edits
 from app.images.edits import Corrected, Correction
@@ -164,6 +164,7 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
 @router.get(
     "/episodes/{id}/events",
     response_class=EventSourceResponse,
+    dependencies=[CountedStream],
     summary="Follow an episode by server-sent events: `progress`, then `ready` or `failed`",
     responses=problems(401, 403, 404, 410),
 )

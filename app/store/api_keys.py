@@ -114,7 +114,11 @@ class SyncApiKeys:
 
     def all(self) -> list[KeyRecord]:
         """Oldest first, revoked ones included."""
-        return [self.get(id.decode()) for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
+        ids = [id.decode() for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
+        with self._redis.pipeline(transaction=False) as reads:
+            for id in ids:
+                reads.hgetall(keys.api_key(id))
+            return [KeyRecord.from_hash(id, hash) for id, hash in zip(ids, reads.execute(), strict=True)]
 
     @refusals_named()
     def revoke(self, id: str) -> KeyRecord:

@@ -16,8 +16,13 @@ ACTIVE_MODELS = PREFIX + "active-models"  # hash: the active version of each kin
 # string: the active version, of whatever kind, of an installation from before there were kinds
 FORMER_ACTIVE_MODEL = PREFIX + "models:active"
 API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
-SUPPORT_BYTES = PREFIX + "held"  # hash: the bytes that each episode's support set is counted for, and their total
-ARTIFACTS = PREFIX + "artifacts"  # zset: ids of the episodes whose classifier is stored, by the time of its commit (ms)
+# hashes by the id of an episode: the name of its support set or its classifier in the object store, and its bytes
+SUPPORT_SETS = PREFIX + "support"
+CLASSIFIERS = PREFIX + "classifiers"
+STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
+OBJECTS_SWEPT = PREFIX + "objects-swept"  # string, empty: it exists for an hour after a sweep of the object store
+CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
+WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
 MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
@@ -31,7 +36,7 @@ def new_id() -> str:
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, created_at, expires_at (ms)."""
+    """hash: state, error, attempts, fence, worker, created_at, expires_at (ms); spec, progress, result."""
     return f"{PREFIX}{kind}:{id}"
 
 
@@ -65,14 +70,9 @@ def broker_queue(kind: Kind) -> str:
     return f"lamanas.{QUEUE_OF[kind]}"
 
 
-def support(id: str) -> str:
-    """string: the images of an episode (see ``records.support_to_bytes``)."""
+def former_support(id: str) -> str:
+    """string: the images of an episode of an installation from before there was an object store."""
     return f"{PREFIX}support:{id}"
-
-
-def artifact(id: str) -> str:
-    """string: an episode's classifier (ONNX)."""
-    return f"{PREFIX}artifact:{id}"
 
 
 def tombstone(kind: Kind, id: str) -> str:
@@ -106,14 +106,9 @@ def api_key_by_token(token: str) -> str:
     return f"{PREFIX}key-by-token:{token_digest(token)[:16]}"
 
 
-def worker(queue: str, name: str) -> str:
-    """string: a WorkerRecord (JSON), which expires unless its worker sends a heartbeat."""
-    return f"{PREFIX}worker:{queue}:{name}"
-
-
-def starting(queue: str, name: str) -> str:
-    """string, empty: it exists while this worker starts and has no heartbeat yet."""
-    return f"{PREFIX}starting:{queue}:{name}"
+def workers(queue: str) -> str:
+    """zset: names of the workers by the time of their last heartbeat (ms)."""
+    return f"{PREFIX}workers:{queue}"
 
 
 def draining(name: str) -> str:
@@ -125,12 +120,12 @@ def draining(name: str) -> str:
 # result contains its arguments as they are.
 LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
     "CHANGES": CHANGES,
-    "SUPPORT_BYTES": SUPPORT_BYTES,
-    "ARTIFACTS": ARTIFACTS,
+    "SUPPORT_SETS": SUPPORT_SETS,
+    "CLASSIFIERS": CLASSIFIERS,
+    "STORED_BYTES": STORED_BYTES,
+    "CLASSIFIERS_USED": CLASSIFIERS_USED,
     "FORMER_ACTIVE_MODEL": FORMER_ACTIVE_MODEL,
     "record": record,
     "index": index,
-    "support": support,
-    "artifact": artifact,
     "model": model,
 }

@@ -1,5 +1,6 @@
 """Meta-model versions: registered by workers and the operator, listed and activated by the app."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +27,12 @@ class Models:
     async def all(self) -> list[ModelRecord]:
         """Newest first, without those that Redis has lost."""
         versions = [version.decode() for version in await self._redis.zrevrange(keys.MODELS, 0, -1)]
-        active = await self.active_versions()
-        found = [await self._found(version, active) for version in versions]
+        found = await self._found(versions, await self.active_versions())
         return [record for record in found if record is not None]
 
     async def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
-        found = await self._found(version, await self.active_versions())
+        [found] = await self._found([version], await self.active_versions())
         if found is None:
             raise _unknown(version)
         return found
@@ -40,14 +40,19 @@ class Models:
     async def active(self) -> dict[ImageKind, ModelRecord | None]:
         """Those that new episodes are adapted from, by kind; None where Redis has lost it."""
         active = await self.active_versions()
-        return {kind: await self._found(version, active) for kind, version in active.items()}
+        return dict(zip(active, await self._found(active.values(), active), strict=True))
 
     async def active_versions(self) -> dict[ImageKind, str]:
         """The version that is the active one of each kind; empty until a worker has registered the shipped ones."""
         return _by_kind(await self._redis.hgetall(keys.ACTIVE_MODELS))
 
-    async def _found(self, version: str, active: dict[ImageKind, str]) -> ModelRecord | None:
-        return _record(version, await self._redis.hmget(keys.model(version), _FIELDS), active)
+    async def _found(self, versions: Collection[str], active: dict[ImageKind, str]) -> list[ModelRecord | None]:
+        """The record of each version, in one round trip; None where Redis has lost it, or never had it."""
+        async with self._redis.pipeline(transaction=False) as reads:
+            for version in versions:
+                reads.hmget(keys.model(version), _FIELDS)
+            found = await reads.execute()
+        return [_record(version, fields, active) for version, fields in zip(versions, found, strict=True)]
 
     async def activate(self, version: str) -> ModelRecord:
         """Makes it the active one of its kind; existing episodes keep the version that they were created with. Raises
@@ -85,7 +90,12 @@ class SyncModels:
     def lost(self) -> set[str | None]:
         """The versions that are listed or active, but not stored any more; None is among them if none is active."""
         named = {*(self.active_versions().values() or [None]), *map(text, self._redis.zrange(keys.MODELS, 0, -1))}
-        return {version for version in named if version is None or not self._redis.exists(keys.model(version))}
+        versions = [version for version in named if version is not None]
+        with self._redis.pipeline(transaction=False) as reads:
+            for version in versions:
+                reads.exists(keys.model(version))
+            stored = reads.execute()
+        return named - {version for version, exists in zip(versions, stored, strict=True) if exists}
 
     def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
