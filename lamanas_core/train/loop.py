@@ -15,7 +15,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_dataset, notes
-from lamanas_core.data.maps import in_styles, with_inputs
+from lamanas_core.data.maps import in_one_style, in_styles
 from lamanas_core.data.splits import DamagedImageError, DatasetError, Split
 from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
@@ -154,9 +154,12 @@ def train(
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     told = notes(data)
     network, check = learner.network, partial(_stop_if_asked, should_stop)
-    tasks_from = in_styles(splits["train"], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+    tasks_from, val = (
+        in_styles(splits[name], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+        for name in ("train", "val")
+    )
     source = TaskSource(config, model_config, recipe, tasks_from, device)
-    splits = splits | {"val": with_inputs(splits["val"], network)}
+    splits = splits | {"val": in_one_style(val, network)}
     if saved is None and config.start is None:
         initial = with_prior_of(initial, learner, tasks_from)
     run = _begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
@@ -198,7 +201,9 @@ def train(
     }
     card = model_card(config, recipe, splits, data, told, metrics)
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
-    return calibrated(model, splits["val"], config.seed, recipe.calibration) if ranks.first else model
+    # In mixed light: photos of new things are harder than those of the things that a training resembles.
+    to_calibrate = in_one_style(val, network, config.seed)
+    return calibrated(model, to_calibrate, config.seed, recipe.calibration) if ranks.first else model
 
 
 def model_so_far(run_dir: Path) -> MetaModel:
