@@ -9,6 +9,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from app import openapi
 from app.http import problems
@@ -73,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     routers = (module.router for module in (episodes, training, models, session))
     for router in (*routers, pages.examples_router, system.router, pages.router):
         app.include_router(router)
-    app.mount("/static", pages.Static(directory=pages.FOLDER))
+    app.mount("/static", GZipMiddleware(pages.Static(directory=pages.FOLDER)))
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.

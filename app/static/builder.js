@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
-import { h, say, showError, time, titleOf } from "./dom.js";
+import { h, key, say, showError, time, titleOf } from "./dom.js";
 import { examples } from "./examples.js";
 import { ACCEPTED, chosen, dropTarget, fromBase64, onlyByTheService, pasted, sorted } from "./files.js";
 import { holdButton } from "./holding.js";
@@ -28,7 +28,7 @@ export class Builder {
   constructor({ history, original = null, parent = null, labels = [], sent }) {
     Object.assign(this, { history, parent, labels, sent });
     this.pad = new Pad({ label: "Drawing pad", changed: () => this.#showActions(), done: () => this.#addDrawing() });
-    this.add = h("button", { type: "button", class: "primary", onclick: () => this.#addDrawing() });
+    this.add = h("button", { type: "button", class: "primary", "aria-keyshortcuts": "Enter", onclick: () => this.#addDrawing() });
     this.clear = h("button", { type: "button", onclick: () => {
       this.pad.clear();
       this.pad.canvas.focus();
@@ -68,11 +68,24 @@ export class Builder {
 
   /** Handles keys regardless of the focus. */
   key(event) {
-    const typing = event.target.matches("input, textarea, select");
-    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+    if (event.target.matches("input, textarea, select")) return;
+    if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
       event.preventDefault();
       this.#undo();
-    }
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey) this.#shortcut(event);
+  }
+
+  /** 1 to 9 choose a class, N makes one, Enter adds the drawing unless it presses a button. */
+  #shortcut(event) {
+    const { archive, classes } = this.history.now;
+    const chosen = archive ? null : classes[Number(event.key) - 1];
+    if (chosen) {
+      this.#select(chosen.id);
+      say(`${chosen.name} is selected`);
+    } else if (event.key.toLowerCase() === "n" && !archive) this.classes.add();
+    else if (event.key === "Enter" && !event.target.closest("a, button, summary")) this.#addDrawing();
+    else return;
+    event.preventDefault();
   }
 
   /** Adds the images in the clipboard to the class that has the focus. */
@@ -304,7 +317,7 @@ export class Builder {
 
   #showActions() {
     const to = this.#selectedClass();
-    this.add.textContent = to ? `Add to ${to.name}` : "Add";
+    this.add.replaceChildren(to ? `Add to ${to.name}` : "Add", key("Enter"));
     this.add.disabled = this.pad.empty || !to;
     this.back.disabled = this.clear.disabled = this.pad.empty;
     this.shoot.textContent = to ? `Hold to take photos of ${to.name}` : "Hold to take photos";

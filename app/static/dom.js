@@ -43,6 +43,9 @@ export function redraw(place, ...children) {
 export const time = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 export const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
 
+/** A key that does the same; assistive technology is told by aria-keyshortcuts. */
+export const key = (name) => h("kbd", { "aria-hidden": "true" }, name);
+
 let terms = 0;
 
 /** A word that is explained where it is read: a button, for keyboards and fingers, that shows the words below it. */

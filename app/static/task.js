@@ -44,12 +44,13 @@ const withClass = (task, classId, change) => ({
  * it belongs to it. */
 export const addImages = (task, classId, images) =>
   withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
-export const removeImage = (task, classId, at) =>
-  withClass(task, classId, (each) => ({ ...each, images: each.images.toSpliced(at, 1) }));
-export function moveImage(task, from, at, to) {
-  if (from === to) return task;
-  const image = task.classes.find((each) => each.id === from).images[at];
-  return addImages(removeImage(task, from, at), to, [image]);
+/** Without these images: a set. */
+export const removeImages = (task, images) =>
+  ({ ...task, classes: task.classes.map((each) => ({ ...each, images: each.images.filter((image) => !images.has(image)) })) });
+/** These images go to the end of the class, unless they are in it already. */
+export function moveImages(task, images, to) {
+  const moved = task.classes.filter(({ id }) => id !== to).flatMap((each) => each.images.filter((image) => images.has(image)));
+  return moved.length ? addImages(removeImages(task, new Set(moved)), to, moved) : task;
 }
 export const rename = (task, classId, name) => withClass(task, classId, (each) => ({ ...each, name }));
 

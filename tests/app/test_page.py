@@ -34,6 +34,16 @@ def test_pages_and_all_linked_files_are_served_with_a_strict_policy(anonymous: T
     assert {path.removeprefix("/static/") for path in named} | {page.name for page in PAGES} == {f.name for f in FILES}
 
 
+def test_files_of_the_page_are_sent_compressed(anonymous: TestClient) -> None:
+    for name in ("main.js", "style.css"):
+        answer = anonymous.get(f"/static/{name}", headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["content-encoding"] == "gzip"
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert answer.content == (FOLDER / name).read_bytes()
+        again = anonymous.get(f"/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304
+
+
 def test_pages_contain_no_inline_script_or_style_and_no_other_host() -> None:
     for page in PAGES:
         assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", page.read_text())

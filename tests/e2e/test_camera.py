@@ -56,12 +56,13 @@ def camera_on(page: Page) -> None:
 
 
 def hold(page: Page, label: str, shots: int) -> None:
-    """Holds the button that takes photos of a class with the mouse, until there are so many."""
-    button(page, f"Hold to take photos of {label}").hover()
+    """Holds the button that takes photos of a class with the mouse, until there are so many, the last one too."""
+    taking = button(page, f"Hold to take photos of {label}")
+    taking.hover()
     page.mouse.down()
     expect(thumb(page, label, shots)).to_be_visible()
     page.mouse.up()
-    page.wait_for_timeout(300)  # the last one may be under way
+    expect(taking).not_to_have_attribute("data-held", "")
 
 
 def shots(page: Page, label: str) -> int:
@@ -118,7 +119,7 @@ def test_camera_by_keyboard(with_camera: Callable[..., Page]) -> None:
     page.keyboard.down("Space")
     expect(thumb(page, "Symbol A", 3)).to_be_visible()
     page.keyboard.up("Space")
-    page.wait_for_timeout(300)
+    expect(button(page, "Hold to take photos of Symbol A")).not_to_have_attribute("data-held", "")
     before = shots(page, "Symbol A")
     page.wait_for_timeout(400)
     assert before == shots(page, "Symbol A")
