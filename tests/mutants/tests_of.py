@@ -44,7 +44,7 @@ TABLE: Mapping[str, str] = {
     "app/store/notifications.py": "store/async_store app/episodes",
     "app/store/lua_names.py": "store/registry",
     "app/store/leftovers.py": "store/leftovers store/objects workers/sweep",
-    "app/store/objects.py": "store/objects store/episodes",
+    "app/store/objects.py": "store/objects store/bucket store/episodes",
     "app/store/reconciliation.py": "store/objects store/claims store/episodes store/lease",
     "app/store/registry.py": "store/registry store/lease",
     "app/store/suitability.py": "store/suitability cli/doctor",
