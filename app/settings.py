@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(default=256 * 2**20, ge=2048)
     rate_limit: str | None = None
     max_streams: int = Field(default=256, ge=1)
+    # How long ended runs with their checkpoints, and revoked keys, are kept.
+    keep_days: int = Field(default=90, ge=1)
     predictor_cache: int = Field(default=256, ge=1)
 
     app_processes: int = Field(default_factory=lambda: min(MAX_APPS, len(os.sched_getaffinity(0))), ge=1)

@@ -39,6 +39,8 @@ def command(socket: Path, folder: Path) -> list[str]:
         "appendfsync": "always",
         "save": "",
         "daemonize": "no",
+        # Records of episodes in one piece each, which takes less memory. (The name is that of Redis 6, which 7 knows.)
+        "hash-max-ziplist-value": "4096",
         "loglevel": "warning",
         "logfile": str(folder / "redis.log"),
         # Episodes are refused before its memory is used up, so no maxmemory is set. If an operator sets one, writes are

@@ -18,8 +18,8 @@ from app.settings import Settings
 from app.store.records import Queue
 from workers import logs
 from workers.child import NAME, QUEUE
-from workers.object_sweep import ObjectSweep
 from workers.reconciler import Reconciler
+from workers.sweep import Sweep
 
 log = logging.getLogger(__name__)
 # Predictions have priority over adaptations, and both over training runs.
@@ -48,7 +48,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     # Celery warns about pickle when it runs as root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     reconciler = Reconciler(settings, queue, name)
-    sweep = ObjectSweep(settings)
+    sweep = Sweep(settings)
     handlers = _connect(reconciler, sweep)
     try:
         worker = app.Worker(
@@ -86,7 +86,7 @@ def lower_priority(nice: int) -> None:
             Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _connect(reconciler: Reconciler, sweep: ObjectSweep) -> list[Any]:
+def _connect(reconciler: Reconciler, sweep: Sweep) -> list[Any]:
     """Celery keeps weak references to signal handlers: keep what this returns."""
 
     def ready(**_: object) -> None:

@@ -22,7 +22,7 @@ from app.store.models import Models, SyncModels
 from app.store.notifications import Notifications
 from app.store.objects import Objects
 from app.store.reconciliation import Reconciliation
-from app.store.trainings import Trainings
+from app.store.trainings import SyncTrainings, Trainings
 from app.store.workers import SyncWorkers, Workers
 
 CONNECTIONS = 64
@@ -87,6 +87,7 @@ class SyncStore:
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)
+        self.trainings = SyncTrainings(client)
         self.api_keys = SyncApiKeys(client)
 
     @classmethod

@@ -12,6 +12,7 @@ PREFIX = "lam:"
 CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a record, "key:<id>" of a key
 EXPIRY = PREFIX + "expiry"  # zset: "<id> <owner>" by the time its episode expires
 MODELS = PREFIX + "models"  # zset: versions by time of registration
+MODELS_USED = PREFIX + "models-used"  # zset: versions by the time when the last episode that uses one expires (ms)
 ACTIVE_MODELS = PREFIX + "active-models"  # hash: the active version of each kind
 # string: the active version, of whatever kind, of an installation from before there were kinds
 FORMER_ACTIVE_MODEL = PREFIX + "models:active"
@@ -20,7 +21,7 @@ API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
 SUPPORT_SETS = PREFIX + "support"
 CLASSIFIERS = PREFIX + "classifiers"
 STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
-OBJECTS_SWEPT = PREFIX + "objects-swept"  # string, empty: it exists for an hour after a sweep of the object store
+LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
 CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
 WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
 MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
@@ -31,7 +32,15 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 def new_id() -> str:
     """26 characters: 48 bits of time and 80 random bits, so that ids sort by age and cannot be guessed."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return _id((time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big"))
+
+
+def first_id(at: float) -> str:
+    """An id before all that are made from this time on (seconds since 1970), and after all that were made before."""
+    return _id(int(at * 1000) << 80)
+
+
+def _id(number: int) -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
@@ -91,7 +100,7 @@ def model(version: str) -> str:
 
 
 def api_key(id: str) -> str:
-    """hash: name, tenant, scopes (JSON), digest, created_at (ms), revoked."""
+    """hash: name, tenant, scopes (JSON), digest, created_at (ms), revoked, revoked_at (ms)."""
     return f"{PREFIX}key:{id}"
 
 
@@ -100,10 +109,10 @@ def token_digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def api_key_by_token(token: str) -> str:
-    """string: the id of the API key. The name has a quarter of the token's digest: the time that a lookup takes may
-    reveal these 64 bits. The whole digest is in the key's record, and compared in constant time."""
-    return f"{PREFIX}key-by-token:{token_digest(token)[:16]}"
+def api_key_by_token(digest: str) -> str:
+    """string: the id of the API key whose token has this digest. The name has a quarter of it: the time that a lookup
+    takes may reveal these 64 bits. The whole digest is in the key's record, and compared in constant time."""
+    return f"{PREFIX}key-by-token:{digest[:16]}"
 
 
 def workers(queue: str) -> str:

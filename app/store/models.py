@@ -2,18 +2,20 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from app.store import keys
-from app.store.errors import NotFound, refusals_named
+from app.store.errors import Conflict, NotFound, refusals_named
 from app.store.records import ModelRecord, image_of, text, to_json
 from app.store.registry import run, script
 from lamanas_core.image_spec import KINDS, ImageKind
 
 _REGISTER = script("register_model")
+_REMOVE = script("remove_model")
 _FIELDS = ("card", "created_at")
 
 
@@ -103,6 +105,24 @@ class SyncModels:
         if found is None:
             raise _unknown(version)
         return found
+
+    def remove(self, version: str) -> None:
+        """Removes a version that is neither active nor used by an episode. Raises NotFound, Conflict."""
+        call = _REMOVE(
+            model=keys.model(version),
+            models=keys.MODELS,
+            active=keys.ACTIVE_MODELS,
+            used=keys.MODELS_USED,
+            version=version,
+        )
+        status, until = run(self._redis, call)
+        if status == b"unknown":
+            raise _unknown(version)
+        if status == b"active":
+            raise Conflict(f"{version} is the active version of its kind; activate another one first")
+        if status == b"used":
+            moment = datetime.fromtimestamp(until / 1000, UTC)
+            raise Conflict(f"episodes use {version}, the last of them until {moment:%Y-%m-%d %H:%M} (UTC)")
 
     def weights(self, version: str) -> bytes:
         """Safetensors. Raises NotFound."""

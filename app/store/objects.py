@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -24,9 +24,11 @@ from app.settings import Settings
 from app.store.errors import ObjectsUnavailableError
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ObjectStore, RetryConfig
 
 log = logging.getLogger(__name__)
+# Of a bucket: about as long as clients of Redis try again. (Options of its HTTP client would replace AWS_ALLOW_HTTP.)
+RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=3)}
 SUPPORT, CLASSIFIERS = "support", "classifiers"
 # What a killed writer leaves behind in a folder: obstore renames it when it is complete.
 _DRAFTS = "*/*#*"
@@ -72,7 +74,7 @@ class Objects:
     def open(cls, settings: Settings) -> Self:
         """Connects when it is first used; a folder is created."""
         if settings.objects is not None:
-            return cls(from_url(settings.objects), None)
+            return cls(from_url(settings.objects, retry_config=RETRIES), None)
         with _failures_named():
             settings.objects_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(LocalStore(settings.objects_dir), settings.objects_dir)
@@ -117,10 +119,6 @@ class Objects:
         for name in names:
             with suppress(FileNotFoundError), _failures_named():
                 obstore.delete(self._store, name)
-
-    async def delete_async(self, names: Iterable[str]) -> None:
-        """As ``delete``."""
-        await asyncio.to_thread(self.delete, list(names))
 
     def all(self) -> Iterator[list[Stored]]:
         """All objects, in lists of limited length."""

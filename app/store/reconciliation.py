@@ -1,5 +1,6 @@
 """Reconciliation: enqueues jobs whose lease has expired, finds lost wake-ups, and removes expired episodes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from redis import Redis
@@ -63,18 +64,19 @@ class Reconciliation:
         delete_dropped(self._objects, dropped)
         return int(count)
 
-    def sweep_objects(self) -> int | None:
-        """Deletes the objects that nobody names and that are old enough to be named by nobody any more; returns how
-        many. None if some worker did so within the last hour."""
-        if not self._redis.set(keys.OBJECTS_SWEPT, "", nx=True, ex=UNNAMED_S):
-            return None
-        self._objects.remove_drafts(UNNAMED_S)
-        deleted = 0
+    def take_turn(self) -> bool:
+        """Whether this worker is the one that removes leftovers in this hour."""
+        return bool(self._redis.set(keys.LEFTOVERS_REMOVED, "", nx=True, ex=UNNAMED_S))
+
+    def unnamed_objects(self) -> Iterator[list[str]]:
+        """The objects that nobody names and that are old enough to be named by nobody any more."""
         for stored in self._objects.all():
-            unnamed = self._unnamed([each.name for each in stored if each.age > UNNAMED_S])
-            self._objects.delete(unnamed)
-            deleted += len(unnamed)
-        return deleted
+            if unnamed := self._unnamed([each.name for each in stored if each.age > UNNAMED_S]):
+                yield unnamed
+
+    def delete_objects(self, names: list[str]) -> None:
+        self._objects.delete(names)
+        self._objects.remove_drafts(UNNAMED_S)
 
     def adopt_former(self) -> int:
         """Moves support sets that earlier versions kept in Redis into the object store; returns how many. (Their

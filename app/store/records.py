@@ -151,6 +151,7 @@ class KeyRecord:
     scopes: frozenset[Scope]
     created_at: float
     revoked: bool = False
+    revoked_at: float | None = None  # also None for keys that were revoked by earlier versions
 
     @classmethod
     def from_hash(cls, id: str, hash: Hash) -> Self:
@@ -162,6 +163,7 @@ class KeyRecord:
             scopes=frozenset(json.loads(hash[b"scopes"])),
             created_at=int(hash[b"created_at"]) / 1000,
             revoked=hash.get(b"revoked") == b"1",
+            revoked_at=int(hash[b"revoked_at"]) / 1000 if b"revoked_at" in hash else None,
         )
 
 

@@ -72,12 +72,12 @@ def main() -> int:
     installation = Installation(folder, LAMANAS_MAX_STREAMS=str(2 * STREAMS), LAMANAS_MAX_STORE_BYTES=str(2**34))
     try:
         ready, queued = start(installation)
-        redis = installation.redis_client
-        followed = copy(redis, queued, STREAMS // 2)
-        copy(redis, ready, FEW - STREAMS // 2 - 2)
+        redis, objects = installation.redis_client, installation.settings.objects_dir
+        followed = copy(redis, objects, queued, STREAMS // 2)
+        copy(redis, objects, ready, FEW - STREAMS // 2 - 2)
         few = measure(installation, ready, followed)
         print(f"{few}, delaying others by {few.streams_delay:.0f} ms", flush=True)
-        copy(redis, ready, args.episodes - redis.zcard(keys.index("episode")))
+        copy(redis, objects, ready, args.episodes - redis.zcard(keys.index("episode")))
         many = measure(installation, ready, followed)
         print(f"the event streams delay others by {many.streams_delay:.0f} ms", flush=True)
         found = misses(few, many)

@@ -1,13 +1,15 @@
-"""Fills Redis with copies of an episode, by direct writes: all that Redis stores of it, under other ids."""
+"""Fills Redis and the object store with copies of an episode, by direct writes: all that they have of it, under other
+ids."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from app.store import keys
 
 BATCH = 500
-# What stands for the bytes of a classifier or a support set in the copies.
+# What stands for the bytes of a classifier or a support set in copies.
 BYTES = b"0" * 1024
 
 
@@ -58,15 +60,19 @@ def _parts(redis: Any, id: bytes) -> Iterator[Part]:
             yield Part(name, type, content, expires_at)
 
 
-def copy(redis: Any, id: str, count: int) -> list[str]:
-    """Writes this many copies of the episode; returns their ids, oldest first."""
+def copy(redis: Any, objects: Path, id: str, count: int) -> list[str]:
+    """Writes this many copies of the episode; returns their ids, oldest first. ``objects``: the folder of the object
+    store; the copies of objects have other bytes."""
     parts = parts_of(redis, id)
+    files = list(objects.glob(f"*/{id}.*"))
     ids = sorted(keys.new_id() for _ in range(count))
     for at in range(0, count, BATCH):
         with redis.pipeline(transaction=False) as pipeline:
             for new in ids[at : at + BATCH]:
                 for part in parts:
                     part.write(pipeline, id.encode(), new.encode())
+                for file in files:
+                    file.with_name(file.name.replace(id, new)).write_bytes(BYTES)
             pipeline.execute()
     return ids
 

@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 
 from tests.waiting import PATIENCE_S
 
+# How many are opened at a time.
+OPENING = 20
+
 
 class Streams:
-    """Follows these episodes while the block runs, in a thread of its own; ``events`` are those received so far."""
+    """Follows these episodes while the block runs, in a thread of its own; ``events``: how many came after the
+    first one of each."""
 
     def __init__(self, url: str, token: str, ids: Sequence[str]) -> None:
         parts = urlsplit(url)
@@ -23,6 +27,7 @@ class Streams:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._follow_all(),))
         self._ended = asyncio.Event()
+        self._opening = asyncio.Semaphore(OPENING)
         self.events = 0
 
     def __enter__(self) -> Self:
@@ -46,14 +51,15 @@ class Streams:
         await asyncio.gather(*following, return_exceptions=True)
 
     async def _follow(self, id: str) -> None:
-        reader, writer = await asyncio.open_connection(*self._address)
-        try:
+        async with self._opening:
+            reader, writer = await asyncio.open_connection(*self._address)
             writer.write(f"GET /episodes/{id}/events HTTP/1.1\r\n{self._head}".encode())
+            while not (await reader.readline()).startswith(b"event: progress"):
+                pass
+            self._open.release()
+        try:
             while line := await reader.readline():
-                if line.startswith(b"event: "):
-                    self.events += 1
-                    if line.startswith(b"event: progress") and self.events <= len(self._ids):
-                        self._open.release()
+                self.events += line.startswith(b"event: ")
         finally:
             writer.close()
             with suppress(OSError):

@@ -17,6 +17,7 @@ from tests.conftest import PrivateRedis
 from tests.scale.__main__ import FEW, MANY, misses
 from tests.scale.filling import copy
 from tests.scale.measuring import Figures
+from tests.store.observing import object_files
 
 # Of the subscription and of this test itself.
 ASIDE = {b"info", b"subscribe", b"ping", b"config|resetstat", b"client|setinfo", b"hello"}
@@ -70,9 +71,9 @@ def test_requests_take_as_many_commands_with_many_episodes_as_with_few(
                 assert answer == 3 or answer.status_code == 200, name
             return {name: commands(redis_server, ask) for name, ask in asked.items()}
 
-        copy(redis, ready, 30)
+        copy(redis, redis_server.settings.objects_dir, ready, 30)
         few = all_asked()
-        copy(redis, ready, 300)
+        copy(redis, redis_server.settings.objects_dir, ready, 300)
         assert redis.zcard(keys.index("episode")) == 331
         assert all_asked() == few
     assert not WALKS & {name for counts in few.values() for name in counts}
@@ -82,7 +83,7 @@ def test_requests_take_as_many_commands_with_many_episodes_as_with_few(
 
 def test_a_copy_is_like_its_episode(redis_server: PrivateRedis, ready: str) -> None:
     redis: Any = redis_server.client
-    [id] = copy(redis, ready, 1)
+    [id] = copy(redis, redis_server.settings.objects_dir, ready, 1)
 
     async def records() -> list[EpisodeRecord]:
         store = await Store.open(redis_server.settings)
@@ -98,6 +99,7 @@ def test_a_copy_is_like_its_episode(redis_server: PrivateRedis, ready: str) -> N
     for index in (keys.index("episode"), keys.index("episode", "t"), keys.CLASSIFIERS_USED):
         assert redis.zcard(index) == 2
     assert redis.pttl(keys.record("episode", id)) > 0
+    assert len(object_files(redis_server, id)) == len(object_files(redis_server, ready)) == 2
 
 
 def test_each_bound_that_is_not_kept_is_named() -> None:

@@ -6,6 +6,7 @@ from app.store import keys
 def test_names_match_those_of_existing_installations() -> None:
     assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
     assert (keys.MODELS, keys.ACTIVE_MODELS) == ("lam:models", "lam:active-models")
+    assert keys.MODELS_USED == "lam:models-used"
     assert keys.FORMER_ACTIVE_MODEL == "lam:models:active"
     assert (keys.SUPPORT_SETS, keys.CLASSIFIERS) == ("lam:support", "lam:classifiers")
     assert (keys.STORED_BYTES, keys.CLASSIFIERS_USED) == ("lam:stored-bytes", "lam:classifiers-used")
@@ -22,7 +23,7 @@ def test_names_match_those_of_existing_installations() -> None:
     assert (keys.workers("adapt"), keys.draining("h-1")) == ("lam:workers:adapt", "lam:draining:h-1")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of abc
     assert keys.token_digest("abc") == digest
-    assert keys.api_key_by_token("abc") == f"lam:key-by-token:{digest[:16]}"
+    assert keys.api_key_by_token(digest) == f"lam:key-by-token:{digest[:16]}"
     assert keys.idempotency("o", "abc") == f"lam:idempotency:o:{digest}"
 
 

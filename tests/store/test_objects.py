@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.settings import Settings
-from app.store import keys, objects
+from app.store import keys, leftovers, objects
 from app.store.clients import Store, SyncStore
 from app.store.errors import UNAVAILABLE, NotReady, ObjectsUnavailableError, QueueFull
 from app.store.objects import Objects, classifier_name, episode_of, support_name
@@ -79,7 +79,7 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds,) * 2)
 
 
-def test_only_old_objects_that_nobody_names_are_swept_and_once_an_hour(
+def test_only_old_objects_that_nobody_names_are_removed(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     async def body(store: Store) -> None:
@@ -99,14 +99,16 @@ def test_only_old_objects_that_nobody_names_are_swept_and_once_an_hour(
         draft = settings.objects_dir / objects.SUPPORT / "id#1"
         draft.write_bytes(b"")
         age(draft, UNNAMED_S + 60)
-        assert sync_store.reconciliation.sweep_objects() == len(orphans) + 1
-        assert sync_store.reconciliation.sweep_objects() is None
+        [forgotten] = object_files(redis_server, gone)
+        expected = {f"object {name}" for name in orphans} | {f"object support/{forgotten.name}"}
+        assert set(leftovers.remove(settings, sync_store, dry_run=True)) == expected
+        assert all(file.exists() for file in (*files, draft))
+        assert set(leftovers.remove(settings, sync_store)) == expected
         assert not draft.exists()
         assert len(object_files(redis_server, kept)) == 3
         assert store_of.get(young) == DATA
         assert len(list(settings.objects_dir.glob("*/*"))) == 3
         assert classifier_of(redis_server, kept) == b"onnx"
-        assert 0 < redis_server.client.ttl(keys.OBJECTS_SWEPT) <= UNNAMED_S
 
     with_store(settings, body)
 

@@ -15,8 +15,8 @@ from app.store.errors import NotFound
 from tests.conftest import test_settings as settings_in
 from workers.learner import Learner
 from workers.main import _connect, pool_processes
-from workers.object_sweep import ObjectSweep
 from workers.reconciler import Reconciler
+from workers.sweep import Sweep
 
 
 class Task:
@@ -75,7 +75,7 @@ def test_signals_of_celery_reach_the_reconciler(
     signal: signals.Signal, sent: dict[str, object], expected: list[tuple[str, ...]]
 ) -> None:
     recorded, sweep = Recorded(), Recorded()
-    handlers = _connect(cast(Reconciler, recorded), cast(ObjectSweep, sweep))
+    handlers = _connect(cast(Reconciler, recorded), cast(Sweep, sweep))
     signal.send(sender=Task(), **sent)
     assert recorded.calls == expected
     assert sweep.calls == [call for call in expected if call == ("start",)]

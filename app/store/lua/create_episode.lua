@@ -1,6 +1,6 @@
 -- include: common objects admission episode_admission
--- keys: record queued index owner_index tombstone expiry idempotency unfinished
--- args: id owner spec shape ttl_ms:number support bytes:number admitted_at:number
+-- keys: record queued index owner_index tombstone expiry idempotency unfinished models_used
+-- args: id owner model_version spec shape ttl_ms:number support bytes:number admitted_at:number
 -- args: max_queue:number digest idempotent:flag max_unfinished:number max_object_bytes:number max_memory:number
 -- Stores and enqueues an episode whose support set is in the object store, or says why not: {status, the id of the
 -- episode or how many wait, the names of dropped objects}.
@@ -20,6 +20,7 @@ redis.call('PEXPIRE', unfinished, ttl_ms)
 redis.call('HSET', record, 'spec', spec, 'shape', shape, 'state', 'queued', 'attempts', 0, 'fence', 0,
            'queued_at', now, 'created_at', now, 'expires_at', now + ttl_ms)
 redis.call('PEXPIREAT', record, now + ttl_ms)
+redis.call('ZADD', models_used, 'GT', now + ttl_ms, model_version)
 redis.call('ZADD', queued, now, id)
 redis.call('ZADD', index, 0, id)
 redis.call('ZADD', owner_index, 0, id)

@@ -1,25 +1,26 @@
-"""Deletes what nobody names in the object store, from a worker's parent process: what processes left that were killed
-between storing bytes and naming them, or between forgetting a name and deleting its bytes."""
+"""Removes leftovers once an hour, from a worker's parent process."""
 
 import logging
 import threading
 
 from app.settings import Settings
+from app.store import leftovers
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
 
 log = logging.getLogger(__name__)
-# How often a worker looks whether a sweep is due; one of all workers then makes it.
+# How often a worker looks whether it is time; one of all workers then does it.
 LOOK_S = 60.0
 
 
-class ObjectSweep:
+class Sweep:
     """A thread of its own, since listing a large bucket takes longer than a heartbeat may be late."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._store = SyncStore.open(settings)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="object-sweep", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -31,11 +32,10 @@ class ObjectSweep:
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
             try:
-                deleted = self._store.reconciliation.sweep_objects()
+                if self._store.reconciliation.take_turn():
+                    for removed in leftovers.remove(self._settings, self._store):
+                        log.info("removed %s", removed)
             except UNAVAILABLE as error:
-                log.warning("sweep of the object store not finished: %s", error)
+                log.warning("leftovers not removed, trying again in an hour: %s", error)
             except Exception:
-                log.exception("sweep of the object store failed, trying again")
-            else:
-                if deleted:
-                    log.info("deleted %d objects that nobody names", deleted)
+                log.exception("removing leftovers failed, trying again in an hour")
