@@ -24,8 +24,12 @@ PROGRESS_S = 0.05
 
 
 def run(child: Child, id: str) -> None:
-    """Adapts to the episode, unless another worker has claimed it or it has ended."""
-    run_job(child.store, "episode", id, child.name, lambda claim, lease: _adapt(child, claim, lease))
+    """Adapts to the episode whose turn it is, if one is queued; ``id`` is the one that the wake-up is for."""
+
+    def take() -> Claim | None:
+        return child.store.claims.claim_next(id, child.name)
+
+    run_job(child.store, take, lambda claim, lease: _adapt(child, claim, lease))
 
 
 def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:

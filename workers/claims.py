@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from app.store.claims import Claim, LeaseStatus
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE, NotFound
-from app.store.keys import QUEUE_OF, Kind
+from app.store.keys import QUEUE_OF
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
@@ -67,13 +67,13 @@ class LeaseRenewal:
                 log.exception("lease of %s %s not renewed, trying again", self._claim.kind, self._claim.id)
 
 
-def run_job(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, LeaseRenewal], None]) -> None:
-    """Claims the job and calls ``work``, which commits the result. Does nothing if the job has ended or another worker
-    has claimed it, since wake-ups may come twice. If ``work`` raises, the claim is ended in the store."""
-    claim = retrying(lambda: store.claims.claim(kind, id, worker))
+def run_job(store: SyncStore, take: Callable[[], Claim | None], work: Callable[[Claim, LeaseRenewal], None]) -> None:
+    """Claims a job by ``take`` and calls ``work``, which commits the result. Does nothing if there is none, since
+    wake-ups may come twice. If ``work`` raises, the claim is ended in the store."""
+    claim = retrying(take)
     if claim is None:
         return
-    record = claim.record
+    kind, id, record = claim.kind, claim.id, claim.record
     with (
         logs.with_fields(**{kind: id}, request_id=record.request_id),
         tracing.span(f"lamanas.{QUEUE_OF[kind]}", record.traceparent, **{kind: id}),

@@ -22,7 +22,11 @@ LOSSES_KEPT = 200
 
 def run(child: Child, id: str) -> None:
     """Trains, unless another worker has claimed the run or it has ended."""
-    run_job(child.store, "training", id, child.name, lambda claim, lease: _train(child, claim, lease))
+
+    def take() -> Claim | None:
+        return child.store.claims.claim("training", id, child.name)
+
+    run_job(child.store, take, lambda claim, lease: _train(child, claim, lease))
 
 
 def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:

@@ -18,6 +18,9 @@ FORMER_ACTIVE_MODEL = PREFIX + "models:active"
 API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
 SUPPORT_BYTES = PREFIX + "held"  # hash: the bytes that each episode's support set is counted for, and their total
 ARTIFACTS = PREFIX + "artifacts"  # zset: ids of the episodes whose classifier is stored, by the time of its commit (ms)
+TURNS = (
+    PREFIX + "turns"
+)  # hash: the number of each owner's last turn to have an episode adapted, and how many there were
 MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
@@ -31,7 +34,8 @@ def new_id() -> str:
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, created_at, expires_at (ms)."""
+    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, woken_by, created_at, expires_at
+    (ms)."""
     return f"{PREFIX}{kind}:{id}"
 
 
@@ -128,4 +132,5 @@ LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
     "support": support,
     "artifact": artifact,
     "model": model,
+    "tombstone": tombstone,
 }

@@ -176,6 +176,7 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "support(a)": keys.support,
         "artifact(a)": keys.artifact,
         "model(a)": keys.model,
+        "tombstone('episode', a)": lambda a: keys.tombstone("episode", a),
         "CHANGES": lambda a: keys.CHANGES,
         "SUPPORT_BYTES": lambda a: keys.SUPPORT_BYTES,
         "ARTIFACTS": lambda a: keys.ARTIFACTS,
