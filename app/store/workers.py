@@ -91,7 +91,9 @@ class SyncWorkers:
 
     def count_on_host(self, queue: str, host: str) -> int:
         """How many workers of this queue and host have a fresh heartbeat."""
-        return sum(1 for _ in self._redis.scan_iter(match=keys.worker(queue, f"{host}-*"), count=1000))
+        names = self._redis.scan_iter(match=keys.worker(queue, f"{host}-*"), count=1000)
+        # "web-*" is also the pattern of "web-2-0123abcd", a worker on the host "web-2".
+        return sum(name.decode().rpartition("-")[0] == keys.worker(queue, host) for name in names)
 
     @refusals_named()
     def drain(self, name: str, seconds: int) -> None:

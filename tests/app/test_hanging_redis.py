@@ -65,9 +65,19 @@ def test_no_request_is_held_while_redis_hangs(client: TestClient, worker: Worker
     for method, path, arguments in asked:
         with hanging(server):
             answers_unavailable(lambda m=method, p=path, a=arguments: client.request(m, p, **a))  # type: ignore[misc]
-    with hanging(server), ThreadPoolExecutor(1) as pool:
-        assert "lamanas_redis_up 0.0" in pool.submit(client.get, "/metrics").result(timeout=HELD_S).text
     assert client.get(f"/episodes/{id}").status_code == 200
+
+
+def test_metrics_do_not_report_the_last_known_workers(client: TestClient, worker: Worker, server: PrivateRedis) -> None:
+    worker.send_heartbeat()
+    alive = 'lamanas_workers{queue="adapt"}'
+    assert f"{alive} 1.0" in client.get("/metrics").text
+    with hanging(server), ThreadPoolExecutor(1) as pool:
+        text = pool.submit(client.get, "/metrics").result(timeout=HELD_S).text
+    assert "lamanas_redis_up 0.0" in text
+    assert alive not in text
+    worker.send_heartbeat()
+    assert f"{alive} 1.0" in client.get("/metrics").text
 
 
 def test_all_commands_of_a_request_share_its_time(settings: Settings, server: PrivateRedis) -> None:

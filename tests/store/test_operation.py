@@ -110,10 +110,12 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
         assert sync_store.workers.get("train", "host-1") is None
         assert await store.workers.alive() == {"adapt": [record], "train": []}
         sync_store.workers.heartbeat(WorkerRecord.now("adapt", "host-2", "cpu"))
-        sync_store.workers.heartbeat(WorkerRecord.now("adapt", "other-1", "cpu"))
+        for name in ("other-1", "host-2-1"):
+            sync_store.workers.heartbeat(WorkerRecord.now("adapt", name, "cpu"))
         assert [sync_store.workers.count_on_host(queue, "host") for queue in ("adapt", "train")] == [2, 0]
         client.pexpire(keys.worker("adapt", "host-1"), 600_000)
         client.pexpire(keys.worker("adapt", "host-2"), 600_000)
+        client.pexpire(keys.worker("adapt", "host-2-1"), 600_000)
         client.pexpire(keys.worker("adapt", "other-1"), 2000)
         ages = (await store.workers.figures()).heartbeat_age
         assert list(ages) == ["adapt"]
