@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -27,16 +28,13 @@ LIMIT_S, HELD_S = 0.2, 10
 
 @contextmanager
 def hanging(server: PrivateRedis) -> Iterator[None]:
+    """Inside the block, the limit is short."""
     server.process.send_signal(signal.SIGSTOP)
     try:
-        yield
+        with patch.object(deadline, "REQUEST_S", LIMIT_S):
+            yield
     finally:
         server.process.send_signal(signal.SIGCONT)
-
-
-@pytest.fixture(autouse=True)
-def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "REQUEST_S", LIMIT_S)
 
 
 def answers_unavailable(ask: Callable[[], httpx.Response]) -> None:
@@ -110,7 +108,7 @@ def test_a_wake_up_that_hangs_does_not_hold_a_request(settings: Settings, monkey
         store = await Store.open(settings)
         try:
             async with asyncio.timeout(HELD_S):
-                with deadline.limited(LIMIT_S), pytest.raises(UNAVAILABLE):
+                with deadline.limited(2), pytest.raises(UNAVAILABLE):
                     await create(store)
             assert await store.workers.queue_lengths() == {"adapt": 1, "train": 0}
         finally:
