@@ -3,6 +3,7 @@
 -- args: id owner spec shape images ttl_ms:number max_queue:number digest idempotent:flag
 -- args: max_unfinished:number max_bytes:number
 -- Stores and enqueues an episode, or says why not: {status, the id of the episode or how many wait}.
+redis.call('INFO', 'memory')  -- where Redis does not allow what make_room asks, this fails before anything is written
 if redis.call('EXISTS', record) == 1 then return {'created', id} end  -- the client library sent the command twice
 if idempotent then
   local before = previous_use(idempotency, digest)
