@@ -36,7 +36,6 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     record = claim.record
     assert isinstance(record, EpisodeRecord)
     support, labels = retrying(lambda: child.store.claims.support(claim))
-    waited = max(0.0, time.time() - int(claim.hash.get(b"queued_at", claim.hash[b"created_at"])) / 1000)
     losses: list[float] = []
     ends: list[float] = []
     reported_at = 0.0
@@ -66,7 +65,7 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     log.info("episode %s ready in %.3f s", claim.id, seconds)
     each = [end - start for start, end in pairwise([started, *ends])]
     with suppress(*UNAVAILABLE):  # the episode is stored; its measurements are not worth a retry
-        child.store.workers.add_measurements({"queue_wait": [waited], "adapt_step": each, "adapt": [seconds]})
+        child.store.workers.add_measurements({"queue_wait": [claim.waited_s], "adapt_step": each, "adapt": [seconds]})
 
 
 def _progress(losses: list[float]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ RENEW_S = 1.0
 # How long calls are retried while Redis is unavailable; after that, the next worker with a claim repeats the work.
 RETRY_FOR_S = 60.0
 RETRY_EVERY_S = 0.25
+UNEXPECTED = "an unexpected error occurred in the worker and was logged"
 
 
 class ClaimLostError(Exception):
@@ -90,10 +91,10 @@ def run_job(store: SyncStore, take: Callable[[], Claim | None], work: Callable[[
             log.warning("%s %s failed: %s", kind, id, error)
             reason = str(error)
             retrying(lambda: store.claims.fail(claim, reason))
-        except Exception as error:
+        except Exception:
+            # Its text is for the operator: it may name files, devices and addresses.
             log.exception("%s %s: attempt %d failed", kind, id, claim.record.attempts)
-            reason = f"{type(error).__name__}: {error}"
-            retrying(lambda: store.claims.retry(claim, reason))
+            retrying(lambda: store.claims.retry(claim, UNEXPECTED))
 
 
 def _release_stopped(store: SyncStore, claim: Claim, lease: LeaseRenewal) -> None:

@@ -83,5 +83,5 @@ def dataset_folder(datasets: Path, name: str) -> Path:
     folder = datasets / name
     if folder.parent != datasets or name in {"", ".", ".."} or not folder.is_dir():
         known = sorted(path.name for path in datasets.iterdir() if path.is_dir()) if datasets.is_dir() else []
-        raise ValueError(f"unknown data set {name!r} in {datasets}; available: {', '.join(known) or 'none'}")
+        raise ValueError(f"unknown data set {name!r}; available: {', '.join(known) or 'none'}")
     return folder

@@ -44,6 +44,11 @@ class Claim:
     def running_state(self) -> str:
         return _RUNNING_STATE[self.kind]
 
+    @property
+    def waited_s(self) -> float:
+        """How long the job was queued, by the clock of Redis alone."""
+        return (int(self.hash[b"claimed_at"]) - int(self.hash.get(b"queued_at", self.hash[b"created_at"]))) / 1000
+
 
 class Claims:
     """What a worker does with a job. Blocking; every method may raise ``errors.UNAVAILABLE``."""

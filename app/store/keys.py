@@ -34,8 +34,8 @@ def new_id() -> str:
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, woken_by, created_at, expires_at
-    (ms)."""
+    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, woken_by; created_at, queued_at,
+    claimed_at, expires_at (ms)."""
     return f"{PREFIX}{kind}:{id}"
 
 

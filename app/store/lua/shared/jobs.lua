@@ -17,7 +17,8 @@ end
 local function lease(kind, id, running_state, record, queued, leases, worker, woken_by, lease_ms)
   redis.call('HINCRBY', record, 'attempts', 1)
   redis.call('HINCRBY', record, 'fence', 1)
-  redis.call('HSET', record, 'state', running_state, 'worker', worker, 'woken_by', woken_by)
+  redis.call('HSET', record, 'state', running_state, 'worker', worker, 'woken_by', woken_by,
+             'claimed_at', now)
   if kind == 'episode' then redis.call('HSET', record, 'progress', '{}') end  -- a run continues from its checkpoint
   redis.call('HDEL', record, 'error')
   redis.call('ZREM', queued, id)
