@@ -33,10 +33,40 @@ class Service:
     start_at: float = field(default=0.0)
 
     def start(self) -> None:
+        """Raises OSError if the kernel starts no process now: for lack of memory, say."""
         tethered = tether.command(os.getpid(), self.command)
-        self.process = subprocess.Popen(tethered, env=self.environment, start_new_session=True)
-        self.handle = os.pidfd_open(self.process.pid)
         self.started = time.monotonic()
+        process = subprocess.Popen(tethered, env=self.environment, start_new_session=True)
+        try:
+            self.handle = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
+        self.process = process
+
+    def restart(self) -> None:
+        """Starts it again, or later if the kernel starts no process now."""
+        try:
+            self.start()
+        except OSError as error:
+            self._pause()
+            log.warning("%s not started, trying again: %s", self.name, error)
+
+    def ended(self) -> int:
+        """Reaps it, to be started again. Returns its exit code."""
+        lived = time.monotonic() - self.started
+        code = self.reap()
+        if lived < START_S:
+            self._pause()
+        else:
+            self.failed_starts, self.start_at = 0, time.monotonic()
+        return code
+
+    def _pause(self) -> None:
+        """Counts a failed start: the next one comes after a pause."""
+        self.failed_starts += 1
+        self.start_at = time.monotonic() + min(LONGEST_PAUSE_S, 0.25 * 2**self.failed_starts)
 
     def reap(self) -> int:
         """Its exit code, after it has exited. Kills the remaining processes of its session."""
@@ -90,16 +120,11 @@ class Supervisor:
         now = time.monotonic()
         for service in self.services:
             if service.process is None and now >= service.start_at:
-                service.start()
+                service.restart()
         due = [service.start_at - now for service in self.services if service.process is None]
         limits = [limit for limit in (seconds, *due) if limit is not None]
         for service in self._ended(min(limits) if limits else None):
-            lived = time.monotonic() - service.started
-            code = service.reap()
-            service.failed_starts = service.failed_starts + 1 if lived < START_S else 0
-            pause = min(LONGEST_PAUSE_S, 0.25 * 2**service.failed_starts) if service.failed_starts else 0.0
-            service.start_at = time.monotonic() + pause
-            log.warning("%s exited (%s), restarting it", service.name, _words(code))
+            log.warning("%s exited (%s), restarting it", service.name, _words(service.ended()))
 
     def stop(self, services: Sequence[Service], seconds: float) -> None:
         """Sends SIGTERM to all; SIGKILL to those that still run after this time or after a second SIGINT."""

@@ -110,6 +110,10 @@ def error_of(outcome: Outcome) -> LamanasError:
         return UnreachableError("the event stream keeps closing before its last event")
     if isinstance(outcome, httpx.TimeoutException):
         return TimedOutError(f"{_url(outcome)} did not respond in time: {_text(outcome)}")
+    if isinstance(outcome, httpx.DecodingError):
+        return NotLamanasError(
+            f"unexpected response from {_url(outcome)} ({_text(outcome)}): is that a LAMANAS service?"
+        )
     if not isinstance(outcome, httpx.Response):
         return UnreachableError(f"{_url(outcome)} does not respond: {_text(outcome)}")
     try:
@@ -132,11 +136,11 @@ def _too_large(request: httpx.Request) -> str:
     )
 
 
-def _text(error: httpx.TransportError) -> str:
+def _text(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__
 
 
-def _url(error: httpx.TransportError) -> str:
+def _url(error: httpx.RequestError) -> str:
     try:
         return str(error.request.url)
     except RuntimeError:

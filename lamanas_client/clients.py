@@ -13,7 +13,7 @@ from lamanas_client.calls import Call, Calls, Content, Done, advance, error_of
 from lamanas_client.connecting import invalid_token, on_this_machine
 from lamanas_client.following import Following, News, Stream, episode_events, finished, training_events
 from lamanas_client.images import Support
-from lamanas_client.retries import ONCE, Deadline, Outcome, Retries, asynchronous, blocking
+from lamanas_client.retries import NO_RESPONSE, ONCE, Deadline, Outcome, Retries, asynchronous, blocking
 from lamanas_client.types import Episode, Progress, Training
 
 P = ParamSpec("P")
@@ -143,7 +143,7 @@ class Client(Operations[httpx.Client]):
                 for chunk in response.iter_bytes():
                     content.add(chunk)
                 return content.whole()
-        except httpx.TransportError as error:
+        except NO_RESPONSE as error:
             return error
 
     def _follow(self, stream: Stream[News]) -> Iterator[News]:
@@ -161,7 +161,7 @@ class Client(Operations[httpx.Client]):
                         for chunk in response.iter_bytes():
                             content.add(chunk)
                         outcome = content.whole()
-            except httpx.TransportError as error:
+            except NO_RESPONSE as error:
                 outcome = error
             following.record(attempt.retry_state, outcome)
         if not following.ended:
@@ -219,7 +219,7 @@ class AsyncClient(Operations[httpx.AsyncClient]):
                 async for chunk in response.aiter_bytes():
                     content.add(chunk)
                 return content.whole()
-        except httpx.TransportError as error:
+        except NO_RESPONSE as error:
             return error
 
     async def _follow(self, stream: Stream[News]) -> AsyncIterator[News]:
@@ -238,7 +238,7 @@ class AsyncClient(Operations[httpx.AsyncClient]):
                         async for chunk in response.aiter_bytes():
                             content.add(chunk)
                         outcome = content.whole()
-            except httpx.TransportError as error:
+            except NO_RESPONSE as error:
                 outcome = error
             following.record(attempt.retry_state, outcome)
         if not following.ended:

@@ -16,7 +16,9 @@ from tenacity import RetryCallState
 
 # What came of one attempt: a response with any status, the error that took its place, or None for a stream of events
 # that ended before its last event.
-Outcome = httpx.Response | httpx.TransportError | None
+Outcome = httpx.Response | httpx.TransportError | httpx.DecodingError | None
+# Those errors: a response that cannot be decompressed is no transport error of httpx.
+NO_RESPONSE = (httpx.TransportError, httpx.DecodingError)
 
 OVERLOADED = frozenset({429, 503})
 # The request did not reach the service.

@@ -24,15 +24,18 @@ PROGRESS_S = 0.05
 
 
 def run(child: Child, id: str) -> None:
-    """Adapts to the episode, unless another worker has claimed it or it has ended."""
-    run_job(child.store, "episode", id, child.name, lambda claim, lease: _adapt(child, claim, lease))
+    """Adapts to the episode whose turn it is, if one is queued; ``id`` is the one that the wake-up is for."""
+
+    def take() -> Claim | None:
+        return child.store.claims.claim_next(id, child.name)
+
+    run_job(child.store, take, lambda claim, lease: _adapt(child, claim, lease))
 
 
 def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     record = claim.record
     assert isinstance(record, EpisodeRecord)
     support, labels = retrying(lambda: child.store.claims.support(claim))
-    waited = max(0.0, time.time() - int(claim.hash.get(b"queued_at", claim.hash[b"created_at"])) / 1000)
     losses: list[float] = []
     ends: list[float] = []
     reported_at = 0.0
@@ -62,7 +65,7 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     log.info("episode %s ready in %.3f s", claim.id, seconds)
     each = [end - start for start, end in pairwise([started, *ends])]
     with suppress(*UNAVAILABLE):  # the episode is stored; its measurements are not worth a retry
-        child.store.workers.add_measurements({"queue_wait": [waited], "adapt_step": each, "adapt": [seconds]})
+        child.store.workers.add_measurements({"queue_wait": [claim.waited_s], "adapt_step": each, "adapt": [seconds]})
 
 
 def _progress(losses: list[float]) -> dict[str, Any]:

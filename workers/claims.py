@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from app.store.claims import Claim, LeaseStatus
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE, NotFound
-from app.store.keys import QUEUE_OF, Kind
+from app.store.keys import QUEUE_OF
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ RENEW_S = 1.0
 # How long calls are retried while Redis is unavailable; after that, the next worker with a claim repeats the work.
 RETRY_FOR_S = 60.0
 RETRY_EVERY_S = 0.25
+UNEXPECTED = "an unexpected error occurred in the worker and was logged"
 
 
 class ClaimLostError(Exception):
@@ -67,13 +68,13 @@ class LeaseRenewal:
                 log.exception("lease of %s %s not renewed, trying again", self._claim.kind, self._claim.id)
 
 
-def run_job(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[Claim, LeaseRenewal], None]) -> None:
-    """Claims the job and calls ``work``, which commits the result. Does nothing if the job has ended or another worker
-    has claimed it, since wake-ups may come twice. If ``work`` raises, the claim is ended in the store."""
-    claim = retrying(lambda: store.claims.claim(kind, id, worker))
+def run_job(store: SyncStore, take: Callable[[], Claim | None], work: Callable[[Claim, LeaseRenewal], None]) -> None:
+    """Claims a job by ``take`` and calls ``work``, which commits the result. Does nothing if there is none, since
+    wake-ups may come twice. If ``work`` raises, the claim is ended in the store."""
+    claim = retrying(take)
     if claim is None:
         return
-    record = claim.record
+    kind, id, record = claim.kind, claim.id, claim.record
     with (
         logs.with_fields(**{kind: id}, request_id=record.request_id),
         tracing.span(f"lamanas.{QUEUE_OF[kind]}", record.traceparent, **{kind: id}),
@@ -90,10 +91,10 @@ def run_job(store: SyncStore, kind: Kind, id: str, worker: str, work: Callable[[
             log.warning("%s %s failed: %s", kind, id, error)
             reason = str(error)
             retrying(lambda: store.claims.fail(claim, reason))
-        except Exception as error:
+        except Exception:
+            # Its text is for the operator: it may name files, devices and addresses.
             log.exception("%s %s: attempt %d failed", kind, id, claim.record.attempts)
-            reason = f"{type(error).__name__}: {error}"
-            retrying(lambda: store.claims.retry(claim, reason))
+            retrying(lambda: store.claims.retry(claim, UNEXPECTED))
 
 
 def _release_stopped(store: SyncStore, claim: Claim, lease: LeaseRenewal) -> None:

@@ -22,7 +22,11 @@ LOSSES_KEPT = 200
 
 def run(child: Child, id: str) -> None:
     """Trains, unless another worker has claimed the run or it has ended."""
-    run_job(child.store, "training", id, child.name, lambda claim, lease: _train(child, claim, lease))
+
+    def take() -> Claim | None:
+        return child.store.claims.claim("training", id, child.name)
+
+    run_job(child.store, take, lambda claim, lease: _train(child, claim, lease))
 
 
 def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
@@ -81,5 +85,5 @@ def dataset_folder(datasets: Path, name: str) -> Path:
     folder = datasets / name
     if folder.parent != datasets or name in {"", ".", ".."} or not folder.is_dir():
         known = sorted(path.name for path in datasets.iterdir() if path.is_dir()) if datasets.is_dir() else []
-        raise ValueError(f"unknown data set {name!r} in {datasets}; available: {', '.join(known) or 'none'}")
+        raise ValueError(f"unknown data set {name!r}; available: {', '.join(known) or 'none'}")
     return folder

@@ -30,6 +30,7 @@ LEASE_S: dict[Kind, float] = {"episode": 3.0, "training": 15.0}
 MAX_ATTEMPTS = 3
 _RUNNING_STATE: dict[Kind, str] = {"episode": "adapting", "training": "running"}
 _CLAIM = script("claim")
+_CLAIM_NEXT = script("claim_next")
 _RENEW = script("renew_lease")
 _PROGRESS = script("report_progress")
 _COMMIT_EPISODE = script("commit_episode")
@@ -54,6 +55,11 @@ class Claim:
     def running_state(self) -> str:
         return _RUNNING_STATE[self.kind]
 
+    @property
+    def waited_s(self) -> float:
+        """How long the job was queued, by the clock of Redis alone."""
+        return (int(self.hash[b"claimed_at"]) - int(self.hash.get(b"queued_at", self.hash[b"created_at"]))) / 1000
+
 
 class Claims:
     """What a worker does with a job. Blocking; every method may raise ``errors.UNAVAILABLE``."""
@@ -76,12 +82,19 @@ class Claims:
             worker=worker,
             lease_ms=int(LEASE_S[kind] * 1000),
         )
-        flat = run(self._redis, call)
-        if flat is None:
-            return None
-        hash = hash_of(flat)
-        record = EpisodeRecord.from_hash(hash) if kind == "episode" else TrainingRecord.from_hash(hash)
-        return Claim(kind, id, int(hash[b"fence"]), worker, record, hash)
+        return _claimed(kind, worker, run(self._redis, call))
+
+    def claim_next(self, woken_by: str, worker: str) -> Claim | None:
+        """The episode whose owner's turn it is, whichever one the wake-up names; None if none is queued."""
+        call = _CLAIM_NEXT(
+            queued=keys.queued("episode"),
+            leases=keys.leases("episode"),
+            turns=keys.TURNS,
+            woken_by=woken_by,
+            worker=worker,
+            lease_ms=int(LEASE_S["episode"] * 1000),
+        )
+        return _claimed("episode", worker, run(self._redis, call))
 
     def renew(self, claim: Claim) -> LeaseStatus:
         """Renews the lease. ``lost``: another worker has claimed the job, or it is gone; ``cancel``: the user wants it
@@ -197,3 +210,12 @@ class Claims:
             max_attempts=MAX_ATTEMPTS,
         )
         return bool(run(self._redis, call))
+
+
+def _claimed(kind: Kind, worker: str, flat: list[bytes] | None) -> Claim | None:
+    """The claim by the reply of a script: the record, or None."""
+    if flat is None:
+        return None
+    hash = hash_of(flat)
+    record = EpisodeRecord.from_hash(hash) if kind == "episode" else TrainingRecord.from_hash(hash)
+    return Claim(kind, record.id, int(hash[b"fence"]), worker, record, hash)

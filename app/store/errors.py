@@ -4,15 +4,36 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.exceptions import ConnectionError, OutOfMemoryError, ReadOnlyError, ResponseError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,
+)
 
 
 class NotSavedError(ResponseError):
     """Redis cannot save to its disk, and takes no writes until it can. (redis-py has no name for MISCONF.)"""
 
 
-# Redis answers, but takes no writes.
-REFUSING = (OutOfMemoryError, ReadOnlyError, NotSavedError)
+class NotReplicatedError(ResponseError):
+    """Redis has too few replicas, and takes no writes until it has more. (Nor has it a name for NOREPLICAS.)"""
+
+
+# Redis answers, but takes no writes: it is out of memory, it has become a replica, it cannot save or replicate them, or
+# its operator does not let us.
+REFUSING = (OutOfMemoryError, ReadOnlyError, NotSavedError, NotReplicatedError, NoPermissionError)
+# What Redis says then, by itself and within the error of a script.
+_SIGNS = (
+    ("OOM ", OutOfMemoryError),
+    ("READONLY ", ReadOnlyError),
+    ("MISCONF ", NotSavedError),
+    ("NOREPLICAS ", NotReplicatedError),
+    ("NOPERM ", NoPermissionError),
+)
+_NOT_PERMITTED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 
 
 class ObjectsUnavailableError(Exception):
@@ -33,11 +54,11 @@ def refusals_named() -> Iterator[None]:
     except REFUSING:
         raise
     except ResponseError as error:
-        if str(error).startswith("MISCONF "):
-            raise NotSavedError(str(error)) from error
-        for sign, refusal in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError), ("-MISCONF ", NotSavedError)):
-            if sign in str(error):
+        for sign, refusal in _SIGNS:
+            if str(error).startswith(sign) or f"-{sign}" in str(error):
                 raise refusal(str(error)) from error
+        if any(words in str(error) for words in _NOT_PERMITTED_IN_SCRIPT):
+            raise NoPermissionError(str(error)) from error
         raise
 
 

@@ -24,6 +24,8 @@ STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets an
 LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
 CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
 WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
+# hash: the number of each owner's last turn to have an episode adapted, and how many there were
+TURNS = PREFIX + "turns"
 MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
@@ -45,7 +47,8 @@ def _id(number: int) -> str:
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: state, error, attempts, fence, worker, created_at, expires_at (ms); spec, progress, result."""
+    """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, expires_at (ms); spec,
+    progress, result."""
     return f"{PREFIX}{kind}:{id}"
 
 
@@ -137,4 +140,5 @@ LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
     "record": record,
     "index": index,
     "model": model,
+    "tombstone": tombstone,
 }

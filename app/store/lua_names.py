@@ -22,7 +22,7 @@ KEYWORDS = frozenset(
 # (while and for open their block by do.)
 _OPENING, _CLOSING = frozenset({"function", "if", "do", "repeat"}), frozenset({"end", "until"})
 # What Redis gives to every script, and we use. KEYS and ARGV are the registry's alone.
-BUILTINS = frozenset({"cjson", "ipairs", "math", "redis", "string", "tonumber", "tostring"})
+BUILTINS = frozenset({"cjson", "ipairs", "math", "pairs", "redis", "string", "tonumber", "tostring"})
 
 
 class LuaError(ValueError):

@@ -103,7 +103,8 @@ class SyncWorkers:
         """How many workers of this queue and host have a fresh heartbeat."""
         call = _FRESH(workers=keys.workers(queue), records=keys.WORKER_RECORDS, fresh_ms=_FRESH_MS)
         names: list[bytes] = run(self._redis, call)
-        return sum(name.startswith(f"{host}-".encode()) for name in names)
+        # "web-2-0123abcd" is a worker on the host "web-2", not on "web".
+        return sum(name.decode().rpartition("-")[0] == host for name in names)
 
     @refusals_named()
     def drain(self, name: str, seconds: int) -> None:

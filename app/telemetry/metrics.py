@@ -84,12 +84,14 @@ class Metrics:
             self._state.figures = await store.workers.figures()
             self._state.redis = True
         except UNAVAILABLE:
-            self._state.redis = False
+            # Not what was read last: nobody knows which workers are alive now.
+            self._state.queues, self._state.figures, self._state.redis = {}, None, False
         return generate_latest(self._exposed)
 
 
 class State(Collector):
-    """The state last read from Redis. It describes the whole installation: each app process exposes the same."""
+    """The state read from Redis, if that responds. It describes the whole installation: each app process exposes the
+    same."""
 
     queues: Mapping[Queue, QueueState] = {}
     figures: Figures | None = None

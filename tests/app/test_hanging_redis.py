@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -27,16 +28,13 @@ LIMIT_S, HELD_S = 0.2, 10
 
 @contextmanager
 def hanging(server: PrivateRedis) -> Iterator[None]:
+    """Inside the block, the limit is short."""
     server.process.send_signal(signal.SIGSTOP)
     try:
-        yield
+        with patch.object(deadline, "REQUEST_S", LIMIT_S):
+            yield
     finally:
         server.process.send_signal(signal.SIGCONT)
-
-
-@pytest.fixture(autouse=True)
-def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadline, "REQUEST_S", LIMIT_S)
 
 
 def answers_unavailable(ask: Callable[[], httpx.Response]) -> None:
@@ -65,9 +63,19 @@ def test_no_request_is_held_while_redis_hangs(client: TestClient, worker: Worker
     for method, path, arguments in asked:
         with hanging(server):
             answers_unavailable(lambda m=method, p=path, a=arguments: client.request(m, p, **a))  # type: ignore[misc]
-    with hanging(server), ThreadPoolExecutor(1) as pool:
-        assert "lamanas_redis_up 0.0" in pool.submit(client.get, "/metrics").result(timeout=HELD_S).text
     assert client.get(f"/episodes/{id}").status_code == 200
+
+
+def test_metrics_do_not_report_the_last_known_workers(client: TestClient, worker: Worker, server: PrivateRedis) -> None:
+    worker.send_heartbeat()
+    alive = 'lamanas_workers{queue="adapt"}'
+    assert f"{alive} 1.0" in client.get("/metrics").text
+    with hanging(server), ThreadPoolExecutor(1) as pool:
+        text = pool.submit(client.get, "/metrics").result(timeout=HELD_S).text
+    assert "lamanas_redis_up 0.0" in text
+    assert alive not in text
+    worker.send_heartbeat()
+    assert f"{alive} 1.0" in client.get("/metrics").text
 
 
 def test_all_commands_of_a_request_share_its_time(settings: Settings, server: PrivateRedis) -> None:
@@ -100,7 +108,7 @@ def test_a_wake_up_that_hangs_does_not_hold_a_request(settings: Settings, monkey
         store = await Store.open(settings)
         try:
             async with asyncio.timeout(HELD_S):
-                with deadline.limited(LIMIT_S), pytest.raises(UNAVAILABLE):
+                with deadline.limited(2), pytest.raises(UNAVAILABLE):
                     await create(store)
             assert (await store.workers.queues())["adapt"].waiting == 1
         finally:

@@ -82,15 +82,37 @@ def test_draining_ends_a_waiting_request_with_the_current_state(
         assert draining.get(f"/episodes/{id}/events").status_code == 200
 
 
-def test_redis_that_accepts_no_writes_is_503(client: TestClient, server: PrivateRedis) -> None:
-    server.client.config_set("maxmemory", 1)
+# What makes Redis refuse writes, and what undoes it.
+REFUSALS = {
+    "it is out of memory": ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+    "it has become a replica": ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    "it has too few replicas": ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+    "its user may not ask for its memory": ("ACL SETUSER default -info", "ACL SETUSER default +info"),
+    "its user may not write": ("ACL SETUSER default -hset", "ACL SETUSER default +hset"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_redis_that_accepts_no_writes_is_503_and_nothing_is_left_of_the_request(
+    why: str, client: TestClient, server: PrivateRedis
+) -> None:
+    redis: Any = server.client
+
+    def names() -> list[bytes]:
+        return sorted(redis.keys("*"))
+
+    assert client.get("/episodes").status_code == 200
+    before = names()
+    refuse, accept = REFUSALS[why]
+    redis.execute_command(*refuse.split())
     try:
         answer = client.post("/episodes", json={"support": support()})
     finally:
-        server.client.config_set("maxmemory", 0)
+        redis.execute_command(*accept.split())
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
     assert answer.json()["detail"] == "the store currently accepts no writes"
     assert answer.headers["retry-after"] == "2"
+    assert names() == before
     assert client.post("/episodes", json={"support": support()}).status_code == 202
 
 

@@ -173,3 +173,15 @@ def test_a_compressed_response_is_read(asking: Asking) -> None:
     content = gzip.compress(json.dumps(EPISODE).encode())
     response = httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Chunks(content[:20], content[20:]))
     assert asking.ask(Told(response), "get_episode", "x").id == EPISODE["id"]
+
+
+@pytest.mark.parametrize("method", ["get_episode", "watch_episode"])
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_response_that_cannot_be_decompressed_is_not_from_the_service(
+    asking: Asking, method: str, status: int
+) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"}
+    told = Told(httpx.Response(status, headers=headers, stream=Chunks(b"damaged")))
+    with pytest.raises(NotLamanasError, match=r"unexpected response from http://stub/.* \(.+\): is that a LAMANAS"):
+        asking.ask(told, method, "x")
+    assert len(told.asked) == 1

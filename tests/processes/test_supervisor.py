@@ -1,5 +1,6 @@
 """Processes that end are restarted; processes that ignore SIGTERM are killed."""
 
+import errno
 import os
 import signal
 import sys
@@ -41,6 +42,28 @@ def test_restarts_of_a_process_are_counted(supervisor: Supervisor) -> None:
     service = supervisor.start("broken", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ))
     while service.failed_starts < 3:
         supervisor.watch(0.1)
+
+
+@pytest.mark.parametrize("refusing", ["subprocess.Popen", "os.pidfd_open"])
+def test_a_process_that_cannot_be_started_now_is_started_later(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, refusing: str
+) -> None:
+    service = supervisor.start("sleeper", ASLEEP, dict(os.environ))
+    first = pid(service)
+    with monkeypatch.context() as without_memory:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        without_memory.setattr(refusing, refuse)
+        os.kill(first, 9)
+        while service.failed_starts < 3:
+            supervisor.watch(0.1)
+        assert service.process is None
+    while service.process is None:
+        supervisor.watch(0.1)
+    assert pid(service) != first
+    supervisor.stop([service], 60)
 
 
 def test_process_that_ignores_sigterm_is_killed_after_the_timeout(

@@ -109,7 +109,7 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
         assert sync_store.workers.get("host-1") == record
         assert sync_store.workers.get("host-2") is None
         assert await alive(store) == {"adapt": (record,), "train": ()}
-        others = [WorkerRecord.now("adapt", name, "cpu") for name in ("host-2", "other-1")]
+        others = [WorkerRecord.now("adapt", name, "cpu") for name in ("host-2", "other-1", "host-2-1")]
         for other in others:
             sync_store.workers.heartbeat(other)
         assert [sync_store.workers.count_on_host(queue, "host") for queue in ("adapt", "train")] == [2, 0]
@@ -120,7 +120,8 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
         assert set(state.workers) == {record, *others}
         assert (await store.workers.queues())["train"].heartbeat_age is None
         client.zincrby(keys.workers("adapt"), -5001, "host-1")
-        client.zincrby(keys.workers("adapt"), -5001, "other-1")
+        for name in ("other-1", "host-2-1"):
+            client.zincrby(keys.workers("adapt"), -5001, name)
         assert sync_store.workers.count_on_host("adapt", "host") == 1
         assert await alive(store) == {"adapt": (others[0],), "train": ()}
         sync_store.workers.heartbeat(others[0])  # forgets the others

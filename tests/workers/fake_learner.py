@@ -7,6 +7,7 @@ run; ``unusable`` has unusable images; ``failing`` always fails.
 """
 
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -93,7 +94,7 @@ class FakeLearner:
         if record.name == "unusable":
             raise ValueError("these images are all the same")
         if record.name == "failing":
-            raise RuntimeError("no space left")
+            raise OSError(errno.ENOSPC, "No space left on device", "/secret/place")
         losses = []
         for step in range(1, record.steps + 1):
             losses.append(1 / step)

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 
 import workers.child
 from app.settings import Settings
-from app.store.claims import Claim, Claims, LeaseStatus
+from app.store.claims import MAX_ATTEMPTS, Claim, Claims, LeaseStatus
 from app.store.clients import Store, SyncStore
 from app.store.keys import Kind
 from app.store.objects import Objects
@@ -116,6 +116,21 @@ def test_training_ends_when_its_progress_is_refused(
 
     with_store(settings, start)
     assert overtaken == []
+
+
+def test_client_reads_nothing_of_an_unexpected_error(
+    settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers.child, "Learner", FakeLearner)
+    child = Child(settings, sync_store, "adapt", "one")
+    child.learner.register_shipped()
+    id = asyncio.run(submit(settings, name="failing", model_version=VERSION)).id
+    for _ in range(MAX_ATTEMPTS):
+        adapt.run(child, id)
+    record = get(settings, id)
+    assert record.state == "failed"
+    assert record.error == "an unexpected error occurred in the worker and was logged"
+    assert "/secret/place" in caplog.text
 
 
 class Clock:

@@ -12,3 +12,17 @@ local function enqueue(record, queued, id, woken_at)
   redis.call('HSET', record, 'state', 'queued', 'queued_at', now)
   redis.call('ZADD', queued, woken_at, id)
 end
+
+-- Gives a queued job to a worker; returns its record. woken_by: the id that the wake-up had, which may be another one.
+local function lease(kind, id, running_state, record, queued, leases, worker, woken_by, lease_ms)
+  redis.call('HINCRBY', record, 'attempts', 1)
+  redis.call('HINCRBY', record, 'fence', 1)
+  redis.call('HSET', record, 'state', running_state, 'worker', worker, 'woken_by', woken_by,
+             'claimed_at', now)
+  if kind == 'episode' then redis.call('HSET', record, 'progress', '{}') end  -- a run continues from its checkpoint
+  redis.call('HDEL', record, 'error')
+  redis.call('ZREM', queued, id)
+  redis.call('ZADD', leases, now + lease_ms, id)
+  announce(kind, id)
+  return redis.call('HGETALL', record)
+end
