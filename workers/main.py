@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.store.records import Queue
 from workers import logs
 from workers.child import NAME, QUEUE
+from workers.readiness import Readiness
 from workers.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     logs.set_up()
     # Celery warns about pickle when it runs as root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    reconciler = Reconciler(settings, queue, name)
+    readiness = Readiness()
+    reconciler = Reconciler(settings, queue, name, readiness.worker)
     handlers = _connect(reconciler)
     try:
         worker = app.Worker(
@@ -63,6 +65,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         return int(worker.exitcode or 0)
     finally:
         reconciler.stop()
+        readiness.close()
         del handlers
 
 

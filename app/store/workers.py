@@ -84,11 +84,6 @@ class SyncWorkers:
         """This worker takes no more jobs."""
         self._redis.delete(keys.worker(queue, name))
 
-    def get(self, queue: str, name: str) -> WorkerRecord | None:
-        """None if its heartbeat is not fresh."""
-        value: bytes | None = self._redis.get(keys.worker(queue, name))
-        return None if value is None else WorkerRecord(**json.loads(value))
-
     def count_on_host(self, queue: str, host: str) -> int:
         """How many workers of this queue and host have a fresh heartbeat."""
         names = self._redis.scan_iter(match=keys.worker(queue, f"{host}-*"), count=1000)
