@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.store.records import Queue
 from workers import logs
 from workers.child import NAME, QUEUE
+from workers.readiness import Readiness
 from workers.reconciler import Reconciler
 from workers.sweep import Sweep
 
@@ -47,7 +48,8 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     logs.set_up()
     # Celery warns about pickle when it runs as root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    reconciler = Reconciler(settings, queue, name)
+    readiness = Readiness()
+    reconciler = Reconciler(settings, queue, name, readiness.worker)
     sweep = Sweep(settings)
     handlers = _connect(reconciler, sweep)
     try:
@@ -66,6 +68,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     finally:
         sweep.stop()
         reconciler.stop()
+        readiness.close()
         del handlers
 
 

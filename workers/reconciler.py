@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -26,13 +27,14 @@ ASK_AGAIN_S = 30.0
 class Reconciler:
     """A thread, which every worker runs for all queues: the scripts let only one worker act on each job."""
 
-    def __init__(self, settings: Settings, queue: Queue, name: str) -> None:
+    def __init__(self, settings: Settings, queue: Queue, name: str, ready: Callable[[], WorkerRecord | None]) -> None:
+        """``ready``: what there is to be said of this worker once its pool is ready, None until then."""
         self._settings = settings
         self._store = SyncStore.open(settings)
         self._celery: Celery = celery_app(settings)
         self._queue = queue
         self._name = name
-        self._worker: WorkerRecord | None = None
+        self._ready = ready
         self._ended = threading.Event()
         self._draining = threading.Event()
         self._removed = False
@@ -90,12 +92,11 @@ class Reconciler:
             return
         if time.monotonic() < self._heartbeat_at + HEARTBEAT_S:
             return
-        # The first heartbeat is sent by the pool process, once it has loaded the meta-model.
-        self._worker = self._store.workers.get(self._name) or self._worker
-        if self._worker is None:
+        worker = self._ready()
+        if worker is None:
             self._store.workers.announce(self._queue, self._name)
         else:
-            self._store.workers.heartbeat(self._worker)
+            self._store.workers.heartbeat(worker)
             if self._queue == "adapt":
                 self._ask_for_lost_models()
         self._heartbeat_at = time.monotonic()

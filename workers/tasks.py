@@ -12,6 +12,7 @@ from app.store.records import WorkerRecord
 from workers import adapt, logs, train
 from workers.child import Child
 from workers.claims import retrying
+from workers.readiness import announce
 
 log = logging.getLogger(__name__)
 _child: Child | None = None
@@ -40,7 +41,7 @@ def _warmed_up(child: Child) -> Child:
         for version in retrying(child.store.models.active_versions).values():
             retrying(partial(child.learner.model, version))
         device = child.learner.device
-    retrying(lambda: child.store.workers.heartbeat(WorkerRecord.now(child.queue, child.name, device)))
+    announce(WorkerRecord.now(child.queue, child.name, device))
     return child
 
 

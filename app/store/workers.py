@@ -94,11 +94,6 @@ class SyncWorkers:
         with self._redis.pipeline() as both:
             both.zrem(keys.workers(queue), name).hdel(keys.WORKER_RECORDS, name).execute()
 
-    def get(self, name: str) -> WorkerRecord | None:
-        """None if it is starting, or has sent no heartbeat for so long that it was forgotten."""
-        value: bytes | None = self._redis.hget(keys.WORKER_RECORDS, name)
-        return WorkerRecord(**json.loads(value)) if value else None
-
     def count_on_host(self, queue: str, host: str) -> int:
         """How many workers of this queue and host have a fresh heartbeat."""
         call = _FRESH(workers=keys.workers(queue), records=keys.WORKER_RECORDS, fresh_ms=_FRESH_MS)

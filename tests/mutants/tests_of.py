@@ -167,6 +167,7 @@ TABLE: Mapping[str, str] = {
     "workers/learner.py": "workers/main cli/models workers/telemetry processes/commands",
     "workers/logs.py": "app/telemetry workers/telemetry",
     "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
+    "workers/readiness.py": "workers/reconciler workers/main workers/adapt_worker",
     "workers/sweep.py": "workers/sweep",
     "workers/reconciler.py": "workers/reconciler workers/adapt_worker",
     "workers/tasks.py": "workers/claims workers/adapt_worker",

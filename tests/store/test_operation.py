@@ -106,8 +106,6 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
         clock = Clock(client)
         sync_store.workers.heartbeat(record)
         assert clock.is_in(0, client.zscore(keys.workers("adapt"), "host-1"))
-        assert sync_store.workers.get("host-1") == record
-        assert sync_store.workers.get("host-2") is None
         assert await alive(store) == {"adapt": (record,), "train": ()}
         others = [WorkerRecord.now("adapt", name, "cpu") for name in ("host-2", "other-1", "host-2-1")]
         for other in others:
@@ -127,7 +125,6 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
         sync_store.workers.heartbeat(others[0])  # forgets the others
         assert client.zrange(keys.workers("adapt"), 0, -1) == client.hkeys(keys.WORKER_RECORDS) == [b"host-2"]
         sync_store.workers.remove("adapt", "host-2")
-        assert sync_store.workers.get("host-2") is None
         assert await alive(store) == {"adapt": (), "train": ()}
         sync_store.workers.drain("host-2", 60)
         assert clock.expires_in(60_000, keys.draining("host-2"))

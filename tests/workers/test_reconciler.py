@@ -12,7 +12,10 @@ from app.store.records import Queue, WorkerRecord
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS, submit
 from workers import reconciler
+from workers.readiness import Readiness, announce
 from workers.reconciler import Reconciler
+
+READY = WorkerRecord.now("adapt", "host-1", "cpu")
 
 
 def heartbeats(server: PrivateRedis) -> int:
@@ -25,15 +28,14 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
-    beside = Reconciler(settings, "adapt", "one")
-    sync_store.workers.heartbeat(WorkerRecord.now("adapt", "one", "cpu"))
+    beside = Reconciler(settings, "adapt", "host-1", lambda: READY)
     before = heartbeats(redis_server)
     for _ in range(4):
         beside._send_heartbeat()
     assert heartbeats(redis_server) == before + 1
     beside.drain()
     beside._send_heartbeat()
-    assert sync_store.workers.get("one") is None
+    assert sync_store.workers.count_on_host("adapt", "host") == 0
     beside.stop()
 
 
@@ -45,29 +47,48 @@ async def _starting(settings: Settings) -> dict[Queue, int]:
         await store.close()
 
 
-def test_a_worker_without_a_heartbeat_is_starting(settings: Settings, sync_store: SyncStore) -> None:
-    beside = Reconciler(settings, "train", "one")
+def test_a_worker_that_is_not_ready_is_starting(
+    settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "HEARTBEAT_S", 0.0)
+    ready: list[WorkerRecord] = []
+    beside = Reconciler(settings, "adapt", "host-1", lambda: ready[0] if ready else None)
     beside._send_heartbeat()
-    assert asyncio.run(_starting(settings)) == {"adapt": 0, "train": 1}
-    assert sync_store.workers.count_on_host("train", "one") == 0
-    # Its pool process is ready; what the process beside it sent before is not sent later.
-    ready = WorkerRecord.now("train", "one", "cpu")
-    sync_store.workers.heartbeat(ready)
-    sync_store.workers.announce("train", "one")
-    assert sync_store.workers.get("one") == ready
+    assert asyncio.run(_starting(settings)) == {"adapt": 1, "train": 0}
+    assert sync_store.workers.count_on_host("adapt", "host") == 0
+    ready.append(READY)
+    beside._send_heartbeat()
     assert asyncio.run(_starting(settings)) == {"adapt": 0, "train": 0}
+    assert sync_store.workers.count_on_host("adapt", "host") == 1
     beside.stop()
 
 
+def test_worker_whose_first_heartbeat_is_lost_is_listed_by_the_next(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "HEARTBEAT_S", 0.0)
+    readiness = Readiness()
+    beside = Reconciler(settings, "train", "host-1", readiness.worker)
+    beside._send_heartbeat()
+    assert sync_store.workers.count_on_host("train", "host") == 0
+    announce(WorkerRecord.now("train", "host-1", "cpu"))
+    for _ in range(2):
+        redis_server.client.flushall()
+        beside._send_heartbeat()
+        assert sync_store.workers.count_on_host("train", "host") == 1
+    beside.stop()
+    readiness.close()
+
+
 def test_worker_that_never_became_ready_can_be_stopped(settings: Settings) -> None:
-    Reconciler(settings, "adapt", "one").stop()
+    Reconciler(settings, "adapt", "one", lambda: None).stop()
 
 
 def test_only_the_lease_of_a_job_whose_process_died_ends_at_once(settings: Settings, sync_store: SyncStore) -> None:
     ids = [asyncio.run(submit(settings)).id for _ in range(2)]
     for id in ids:
         assert sync_store.claims.claim("episode", id, "one") is not None
-    beside = Reconciler(settings, "adapt", "one")
+    beside = Reconciler(settings, "adapt", "one", lambda: READY)
     beside.child_died("lamanas.train", ids[0])
     assert sync_store.reconciliation.due("episode") == []
     beside.child_died("lamanas.adapt", ids[0])
@@ -80,10 +101,11 @@ def test_a_lost_model_is_asked_for_once_in_a_while_by_a_worker_that_had_it(
 ) -> None:
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 0.0)
     asked = redis_server.client
-    beside, train = (Reconciler(settings, queue, "one") for queue in ("adapt", "train"))
+    announced: list[WorkerRecord | None] = [None]
+    beside, train = (Reconciler(settings, queue, "one", lambda: announced[-1]) for queue in ("adapt", "train"))
     for each in (beside, train):
         each._send_heartbeat()  # not ready yet: no model is registered
-        sync_store.workers.heartbeat(WorkerRecord.now(each._queue, "one", "cpu"))
+    announced.append(READY)
     assert asked.llen("lamanas.adapt") == 0
     for each in (train, beside, beside):
         each._send_heartbeat()
