@@ -13,8 +13,8 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from app import openapi
 from app.http import problems
-from app.http.limits import BytesInFlight
-from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, UnexpectedErrors
+from app.http.limits import BytesInFlight, Streams
+from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, StoreTime, UnexpectedErrors
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
 from app.routes import episodes, models, pages, predict, session, system, training
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         store = await Store.open(settings)
         decoder = Decoder(max_pixels=settings.max_pixels)
         classifiers = ClassifierCache(store, metrics, capacity=settings.predictor_cache)
-        services = Services(settings, store, decoder, classifiers, metrics)
+        services = Services(settings, store, decoder, classifiers, metrics, Streams(settings.max_streams))
         app.state.services = services
         _drain_on_signals(services.draining)
         try:
@@ -78,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.
+    app.add_middleware(StoreTime)
     app.add_middleware(HeadRequests)
     app.add_middleware(UnexpectedErrors)
     in_flight = BytesInFlight(settings.max_bytes_in_flight)

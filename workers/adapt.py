@@ -13,6 +13,7 @@ from app.store.records import EpisodeRecord
 from workers import faults
 from workers.child import Child
 from workers.claims import ClaimLostError, LeaseRenewal, report_progress, retrying, run_job
+from workers.time_limit import time_limit
 
 if TYPE_CHECKING:
     from lamanas_core.adapt.adapted import Adapted
@@ -46,10 +47,11 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
             reported_at = now
             report_progress(child.store, claim, _progress(losses))
 
-    retrying(lambda: child.learner.model(record.model_version))
-    started = time.perf_counter()
-    adapted = child.learner.adapt(record, support, labels, on_step)
-    seconds = time.perf_counter() - started
+    with time_limit(child.settings.adapt_seconds):
+        retrying(lambda: child.learner.model(record.model_version))
+        started = time.perf_counter()
+        adapted = child.learner.adapt(record, support, labels, on_step)
+        seconds = time.perf_counter() - started
     result = _result(adapted, seconds)
     faults.reach("adapted", claim.id)
     if not retrying(

@@ -19,6 +19,7 @@ from app.store.records import Queue
 from workers import logs
 from workers.child import NAME, QUEUE
 from workers.reconciler import Reconciler
+from workers.sweep import Sweep
 
 log = logging.getLogger(__name__)
 # Predictions have priority over adaptations, and both over training runs.
@@ -47,7 +48,8 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     # Celery warns about pickle when it runs as root; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     reconciler = Reconciler(settings, queue, name)
-    handlers = _connect(reconciler)
+    sweep = Sweep(settings)
+    handlers = _connect(reconciler, sweep)
     try:
         worker = app.Worker(
             hostname=f"{queue}@{name}",
@@ -62,6 +64,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         worker.start()
         return int(worker.exitcode or 0)
     finally:
+        sweep.stop()
         reconciler.stop()
         del handlers
 
@@ -83,18 +86,19 @@ def lower_priority(nice: int) -> None:
             Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _connect(reconciler: Reconciler) -> list[Any]:
+def _connect(reconciler: Reconciler, sweep: Sweep) -> list[Any]:
     """Celery keeps weak references to signal handlers: keep what this returns."""
 
     def ready(**_: object) -> None:
         reconciler.start()
+        sweep.start()
 
     def draining(**_: object) -> None:
         reconciler.drain()
 
     def failed(sender: Any = None, exception: object = None, args: Any = (), **_: object) -> None:
         if isinstance(exception, WorkerLostError) and args:
-            log.warning("a pool process died in %s %s", sender.name, args[0])
+            log.warning("a pool process died in %s %s: %s", sender.name, args[0], exception)
             reconciler.child_died(sender.name, args[0])
 
     def no_logging(**_: object) -> None:

@@ -91,7 +91,7 @@ class Reconciler:
         if time.monotonic() < self._heartbeat_at + HEARTBEAT_S:
             return
         # The first heartbeat is sent by the pool process, once it has loaded the meta-model.
-        self._worker = self._store.workers.get(self._queue, self._name) or self._worker
+        self._worker = self._store.workers.get(self._name) or self._worker
         if self._worker is None:
             self._store.workers.announce(self._queue, self._name)
         else:

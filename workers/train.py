@@ -10,6 +10,7 @@ from app.store.claims import Claim
 from app.store.records import TrainingRecord
 from workers.child import Child
 from workers.claims import ClaimLostError, LeaseRenewal, report_progress, retrying, run_job
+from workers.time_limit import time_limit
 
 if TYPE_CHECKING:
     from lamanas_core.train.loop import TrainingProgress
@@ -39,6 +40,7 @@ def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     def on_progress(progress: "TrainingProgress") -> None:
         nonlocal reported_at, last
         lease.check()
+        count_anew()
         for _ in range(min(len(losses), last - progress.epoch + 1)):
             losses.pop()  # of epochs after the checkpoint, which are repeated
         last = progress.epoch
@@ -49,7 +51,12 @@ def _train(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
             reported_at = now
             report_progress(child.store, claim, _progress(progress, losses), epoch=progress.epoch)
 
-    version, weights, card = child.learner.train(record, data, run_dir, on_progress, lambda: lease.status != "valid")
+    def should_stop() -> bool:
+        return lease.status != "valid"
+
+    # Also of what comes before the first epoch and after the last one.
+    with time_limit(child.settings.epoch_seconds) as count_anew:
+        version, weights, card = child.learner.train(record, data, run_dir, on_progress, should_stop)
     if not retrying(lambda: child.store.claims.commit_training(claim, version, weights, card)):
         raise ClaimLostError(f"training {claim.id}: the claim was no longer valid when the result was ready")
     log.info("training %s finished: model %s", claim.id, version)

@@ -1,15 +1,14 @@
-"""Middleware for every request: size limits, security headers, and the response to unexpected errors."""
+"""Middleware for every request: limits of size and time, security headers, and the response to unexpected errors."""
 
-import asyncio
 import logging
-from contextlib import suppress
 
 import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http.limits import BytesInFlight
-from app.http.problems import BODY_TOO_LARGE, BODY_TOO_SLOW, INTERNAL, URL_TOO_LONG, Problem, megabytes
+from app.http.limits import BytesInFlight, Upload
+from app.http.problems import INTERNAL, URL_TOO_LONG, Problem
+from app.store import deadline
 
 log = logging.getLogger(__name__)
 
@@ -25,103 +24,51 @@ SECURITY_HEADERS = (
 )
 
 
-# Longest pause between two parts of a body: bytes are reserved for a body that was announced and does not arrive.
-BODY_TIMEOUT_S = 30.0
-
-
-# How much of a body that is too large is received and dropped, as a multiple of what is accepted. A client that is cut
-# off while it sends sees a broken connection, and behind a proxy a 502, instead of the answer that says why.
-DROPPED = 4
-
-
 class SizeLimits:
     """Refuses URLs and bodies that are too long; nothing of such a body is kept.
 
-    The bytes in flight are counted from the first read of a body, which comes after authentication.
+    ``scope["state"]["upload"]`` is the request's Upload.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, max_body_bytes: int, in_flight: BytesInFlight, body_timeout_s: float = BODY_TIMEOUT_S
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, in_flight: BytesInFlight) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.in_flight = in_flight
-        self.body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
-        announced = _announced(scope)
+        upload = Upload(scope, receive, self.in_flight, self.max_body_bytes)
+        refusal = _too_long(scope) or upload.refusal()
         if refusal is not None:
             if b"expect" not in dict(scope["headers"]):  # otherwise the client waits for an answer before it sends
-                await self._drop(receive)
+                await upload.drop()
             await refusal.response()(scope, receive, send)
             return
-        received = reserved = 0
-        key = ""
-        complete = False
-
-        async def counted() -> Message:
-            nonlocal received, reserved, key, complete
-            if complete:  # only a disconnect can follow, for which an event stream waits without a timeout
-                return await receive()
-            key = key or scope.get("state", {}).get("key", "")
-            if announced > reserved:
-                self.in_flight.reserve(key, announced)
-                reserved = announced
-            message = await self._receive(receive)
-            received += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if received > self.max_body_bytes:
-                await self._drop(receive)
-                raise self._too_large(f"more than {megabytes(self.max_body_bytes)}")
-            if received > reserved:
-                self.in_flight.reserve(key, received - reserved)
-                reserved = received
-            return message
-
+        scope.setdefault("state", {})["upload"] = upload
         try:
-            await self.app(scope, counted, send)
+            await self.app(scope, upload.receive, send)
         finally:
-            self.in_flight.release(key, reserved)
-
-    async def _drop(self, receive: Receive) -> None:
-        """Receives and drops the rest of a body, or as much of it as is worthwhile."""
-        left = DROPPED * self.max_body_bytes
-        with suppress(Problem):
-            while left > 0:
-                message = await self._receive(receive)
-                if not message.get("more_body", False):
-                    return
-                left -= len(message.get("body", b""))
-
-    async def _receive(self, receive: Receive) -> Message:
-        try:
-            async with asyncio.timeout(self.body_timeout_s):
-                return await receive()
-        except TimeoutError:
-            text = f"no more of the body arrived for {self.body_timeout_s:.0f} s"
-            raise Problem(BODY_TOO_SLOW, text, headers={"Connection": "close"}) from None
-
-    def _refusal(self, scope: Scope) -> Problem | None:
-        length = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
-        if length > MAX_URL_BYTES:
-            return Problem(URL_TOO_LONG, f"the URL has {length} bytes, at most {MAX_URL_BYTES} are accepted; use POST")
-        announced = _announced(scope)
-        return self._too_large(megabytes(announced)) if announced > self.max_body_bytes else None
-
-    def _too_large(self, sent: str) -> Problem:
-        most = megabytes(self.max_body_bytes)
-        text = f"the request has {sent}, at most {most} are accepted: send fewer or smaller images"
-        return Problem(BODY_TOO_LARGE, text, headers={"Connection": "close"})
+            upload.let_go()
 
 
-def _announced(scope: Scope) -> int:
-    """Content-Length; 0 without one."""
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    return int(length[:20]) if length.isdigit() else 0
+def _too_long(scope: Scope) -> Problem | None:
+    length = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
+    if length <= MAX_URL_BYTES:
+        return None
+    return Problem(URL_TOO_LONG, f"the URL has {length} bytes, at most {MAX_URL_BYTES} are accepted; use POST")
+
+
+class StoreTime:
+    """Gives each request one limit for all that it asks Redis for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with deadline.limited():
+            await self.app(scope, receive, send)
 
 
 class SecurityHeaders:

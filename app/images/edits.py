@@ -76,7 +76,8 @@ async def _of_json(request: Request, settings: Settings) -> Correction:
     body = await read_json(request, CorrectionBody)
     options = CorrectionOptions(steps=body.steps, seed=body.seed, name=body.name)
     relabelled = [(each.image, each.label) for each in body.relabel]
-    return _checked(body.remove, relabelled, FormFiles(json_files(body.add, "add", settings)), options)
+    added = FormFiles(await json_files(body.add, "add", settings))
+    return _checked(body.remove, relabelled, added, options)
 
 
 async def _of_form(request: Request, settings: Settings) -> Correction:

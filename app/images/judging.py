@@ -23,21 +23,21 @@ class Decoded:
 
 
 async def decode_support(
-    decoder: Decoder, files: Sequence[ImageFile], labels: Sequence[int], specs: Mapping[ImageKind, ImageSpec]
+    decoder: Decoder, key: str, files: Sequence[ImageFile], labels: Sequence[int], specs: Mapping[ImageKind, ImageSpec]
 ) -> Decoded:
-    """Decodes each file once, for the kind that the images seem to be, or for the only one in ``specs``. Raises
-    Problem as ``Decoder.arrays`` does.
+    """Decodes each file of a request of this key once, for the kind that the images seem to be, or for the only one in
+    ``specs``. Raises Problem as ``Decoder.arrays`` does.
 
     Only the images by which they are judged are decoded for all kinds.
     """
     judged = sample(labels)
     others = sorted(set(range(len(files))) - set(judged))
-    seen, *arrays = await decoder.arrays_for([files[row] for row in judged], [JUDGED, *specs.values()])
+    seen, *arrays = await decoder.arrays_for(key, [files[row] for row in judged], [JUDGED, *specs.values()])
     by_kind = dict(zip(specs, arrays, strict=True))
     judgement = await asyncio.to_thread(judge, seen)
     kind = judgement.kind if judgement.kind in specs else next(iter(specs))
     images = np.empty((len(files), *specs[kind].shape), np.uint8)
     images[judged] = by_kind[kind]
     if others:
-        images[others] = await decoder.arrays([files[row] for row in others], specs[kind])
+        images[others] = await decoder.arrays(key, [files[row] for row in others], specs[kind])
     return Decoded(images, kind, judgement)

@@ -1,4 +1,4 @@
-"""Decodes uploaded images in separate processes, under limits, in turns between requests."""
+"""Decodes uploaded images in separate processes, under limits, in turns between keys."""
 
 import asyncio
 import ctypes
@@ -20,17 +20,20 @@ import numpy as np
 from app.http.problems import BUSY, DECODING_TOO_SLOW, INVALID_IMAGE, Problem
 from app.images import sandbox
 from app.images.files import ImageFile
+from app.images.turns import Turns
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array
 
 log = logging.getLogger(__name__)
 PROCESSES = 2
-# The total time that one call may take for decoding, and the total time that it may wait for a process. A request makes
-# one call, or two for a support set of which only a part is judged.
+# The processor time that one call may take for decoding, and the total time that it may wait for a process. A request
+# makes one call, or two for a support set of which only a part is judged.
 SECONDS = 20.0
 # One turn sends the first file whatever its size, and more files up to this total. A round trip takes as long as
 # decoding three small drawings; files that were not decoded in time are sent again in the next turn.
 TURN_BYTES = 256 * 1024
+# Of the clock of another process, as clock_getcpuclockid(3) computes it, which Python does not have.
+CPUCLOCK_SCHED = 2
 
 # A server that has loaded the image libraries and forks: a new process starts in milliseconds.
 _context = multiprocessing.get_context("forkserver")
@@ -55,6 +58,11 @@ class _Child:
         theirs.close()
         return cls(process, ours, at)
 
+    def processor_seconds(self) -> float:
+        """The processor time that it has taken so far. Raises OSError if it has ended."""
+        assert self.process.pid is not None
+        return time.clock_gettime(~self.process.pid << 3 | CPUCLOCK_SCHED)
+
     def end(self) -> int | None:
         """Kills the process; returns its exit code."""
         self.process.kill()
@@ -65,13 +73,17 @@ class _Child:
 
 @dataclass
 class _Work:
-    """The images of one request: those decoded so far, and the remaining seconds for decoding and for waiting."""
+    """The images of one request: those decoded so far, and the remaining seconds for decoding and for waiting.
+
+    ``turn_seconds``: the processor time that the last turn took.
+    """
 
     files: Sequence[ImageFile]
     specs: Sequence[ImageSpec]
     decoding_left: float
     waiting_left: float
     queued_at: float = 0.0
+    turn_seconds: float = 0.0
     decoded: list[list[UInt8Array]] = field(default_factory=list)
     done: int = 0
 
@@ -87,14 +99,15 @@ class _Work:
 class Decoder:
     """Starts processes when they are first needed, and replaces those that died.
 
-    After each turn a request goes to the end of the queue, so that requests of 1,000 images delay a single image of
-    another request by no more than one turn each.
+    After each turn the next key has its turn (see ``turns``), so that requests of 1,000 images delay a single image of
+    another key by no more than one turn, however many requests there are.
     """
 
     def __init__(self, *, max_pixels: int, seconds: float = SECONDS) -> None:
         self._max_pixels = max_pixels
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="decode")
+        self._turns = Turns(PROCESSES)
         self._children: set[_Child] = set()
         self._idle: deque[_Child] = deque()
         multiprocessing.forkserver.ensure_running()
@@ -108,18 +121,21 @@ class Decoder:
         while self._idle:
             self._idle.pop().end()
 
-    async def arrays(self, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
-        """uint8 (n, *spec.shape), read-only. Raises Problem: one that names the image if it cannot be read, and BUSY if
-        the request has waited too long for its turns."""
-        return (await self.arrays_for(files, [spec]))[0]
+    async def arrays(self, key: str, files: Sequence[ImageFile], spec: ImageSpec) -> UInt8Array:
+        """uint8 (n, *spec.shape), read-only, for a request of this key. Raises Problem: one that names the image if it
+        cannot be read, and BUSY if the request has waited too long for its turns."""
+        return (await self.arrays_for(key, files, [spec]))[0]
 
-    async def arrays_for(self, files: Sequence[ImageFile], specs: Sequence[ImageSpec]) -> list[UInt8Array]:
+    async def arrays_for(self, key: str, files: Sequence[ImageFile], specs: Sequence[ImageSpec]) -> list[UInt8Array]:
         """As ``arrays``, for each of ``specs``; each file is decoded once."""
         work = _Work(files, specs, decoding_left=self._seconds, waiting_left=self._seconds)
-        loop = asyncio.get_running_loop()
         while work.done < len(files):
             work.queued_at = time.monotonic()
-            await loop.run_in_executor(self._threads, self._turn, work)  # executors are first in, first out
+            await self._turns.wait(key)
+            turn = asyncio.get_running_loop().run_in_executor(self._threads, self._turn, work)
+            turn.add_done_callback(lambda _: self._turns.end(key, work.turn_seconds))
+            # Shielded: if the client disconnects, the turn still ends when its process is free.
+            await asyncio.shield(turn)
         together = [np.concatenate(turns) for turns in zip(*work.decoded, strict=True)]
         for arrays in together:
             arrays.flags.writeable = False
@@ -133,7 +149,7 @@ class Decoder:
             raise Problem(BUSY, "too many images of other requests wait to be decoded", headers={"Retry-After": "5"})
         files = work.next_files()
         answer = self._answer(files, work)
-        work.decoding_left -= time.monotonic() - started
+        work.decoding_left -= work.turn_seconds
         if isinstance(answer, tuple):
             at, words = answer
             where = files[at].where
@@ -147,9 +163,12 @@ class Decoder:
         together = b"".join(file.data for file in files)
         child = self._ordered(order)
         try:
+            before = child.processor_seconds()
             child.connection.send_bytes(together)
             answer = sandbox.read_answer(child.connection.recv_bytes(), len(files), work.specs)
+            work.turn_seconds = child.processor_seconds() - before
         except (EOFError, OSError, ValueError):
+            work.turn_seconds = sandbox.SECONDS_EACH  # it may have been less; the process is gone
             # A process that a hostile file has taken over may have written any number to ``at``.
             at = min(max(child.at.value, 0), len(files) - 1)
             raise self._lost(child, files[at].where) from None
@@ -180,7 +199,7 @@ class Decoder:
         self._children.discard(child)
         code = child.end()
         log.warning("a decoding process ended (%s)", code)  # without ``where``: it may hold a label
-        if code == -signal.SIGALRM:
+        if code in (-signal.SIGPROF, -signal.SIGALRM):
             text = f"{where}: decoding takes too long; send smaller images, or fewer at a time"
             return Problem(DECODING_TOO_SLOW, text, image=where)
         return Problem(INVALID_IMAGE, f"{where}: the image makes its decoder fail", image=where)

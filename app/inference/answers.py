@@ -19,21 +19,23 @@ async def predictions(
     decoder: Decoder,
     classifiers: ClassifierCache,
     metrics: Metrics,
+    key: str,
     id: str,
     loaded: OpenClassifier,
     files: list[ImageFile],
 ) -> str:
-    """The body of the response, in JSON. Raises Problem, which names the image, for one that cannot be read."""
+    """The body of the response, in JSON, for a request of this key. Raises Problem, which names the image, for one that
+    cannot be read."""
 
     def classify(images: UInt8Array) -> str:
         return _classify(metrics, id, loaded, images).model_dump_json()
 
     spec = loaded.classifier.image
     if len(files) * loaded.seconds > EVENT_LOOP_S:
-        images = await decoder.arrays(files, spec)
+        images = await decoder.arrays(key, files, spec)
         return await classifiers.run(lambda: classify(images))
     small = fast_png.decoded(files, spec)
-    return classify(await decoder.arrays(files, spec) if small is None else small)
+    return classify(await decoder.arrays(key, files, spec) if small is None else small)
 
 
 def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
-from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
+from app.http.auth import CountedStream, EpisodesKey, VisibleEpisode, owner_filter
 from app.http.problems import INVALID_REQUEST, Problem
 from app.images import edits
 from app.images.edits import Corrected, Correction
@@ -82,8 +82,8 @@ async def create(
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
-    support = await read_support(request, services.settings)
-    record, created = await _store(services, key, support, idempotency_key)
+    record, created = await _store(services, key, await read_support(request, services.settings), idempotency_key)
+    request.state.upload.let_go()
     location = f"episodes/{record.id}"
     return await respond(services, response, record, location, created=created, prefer=prefer)
 
@@ -115,7 +115,8 @@ async def _store(
     models, asked = services.store.models, support.options.model
     candidates = await choice.candidates(models, asked)
     specs = {kind: model.image for kind, model in candidates.items()}
-    decoded = await decode_support(services.decoder, [file.file for file in support.files], support.labels, specs)
+    files = [file.file for file in support.files]
+    decoded = await decode_support(services.decoder, key.id, files, support.labels, specs)
     model = candidates[decoded.kind]
     return await services.store.episodes.create(
         owner=key.tenant,
@@ -132,7 +133,7 @@ async def _store(
         model_reason=choice.reason(asked, candidates, decoded.judgement),
         model_warning=await choice.warning(models, model, decoded.judgement),
         idempotency_key=idempotency_key,
-        request_digest=support.digest(),
+        request_digest=await asyncio.to_thread(support.digest),
     )
 
 
@@ -163,6 +164,7 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
 @router.get(
     "/episodes/{id}/events",
     response_class=EventSourceResponse,
+    dependencies=[CountedStream],
     summary="Follow an episode by server-sent events: `progress`, then `ready` or `failed`",
     responses=problems(401, 403, 404, 410),
 )
@@ -265,16 +267,18 @@ async def correct(
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
     """The parent episode is kept. The new one uses its model version, since its stored images are prepared for it."""
-    correction = await edits.read(request, services.settings)
-    if episode.state in RUNNING:
-        raise not_ready(episode)
-    record, created = await _store_corrected(services, key, episode, correction, idempotency_key)
+    record, created = await _store_corrected(
+        services, key, episode, await edits.read(request, services.settings), idempotency_key
+    )
+    request.state.upload.let_go()
     return await respond(services, response, record, f"../{record.id}", created=created, prefer=prefer)
 
 
 async def _store_corrected(
     services: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
+    if parent.state in RUNNING:
+        raise not_ready(parent)
     model = await services.store.models.get(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
@@ -285,7 +289,7 @@ async def _store_corrected(
         name=parent.name if options.name is None else options.name,
         classes=list(support.shots),
         shots=list(support.shots.values()),
-        support=await _images(services, images, support, correction, model.image),
+        support=await _images(services, key, images, support, correction, model.image),
         labels=support.labels,
         notes=correction.notes,
         steps=steps,
@@ -296,14 +300,20 @@ async def _store_corrected(
         model_warning=parent.model_warning,
         parent=parent.id,
         idempotency_key=idempotency_key,
-        request_digest=correction.digest(parent.id),
+        request_digest=await asyncio.to_thread(correction.digest, parent.id),
     )
 
 
 async def _images(
-    services: Services, before: UInt8Array, support: Corrected, correction: Correction, spec: ImageSpec
+    services: Services,
+    key: KeyRecord,
+    before: UInt8Array,
+    support: Corrected,
+    correction: Correction,
+    spec: ImageSpec,
 ) -> UInt8Array:
     kept = before[list(support.kept)]
     if not correction.added:
         return kept
-    return np.concatenate([kept, await services.decoder.arrays([file.file for file in correction.added], spec)])
+    added = await services.decoder.arrays(key.id, [file.file for file in correction.added], spec)
+    return np.concatenate([kept, added])

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app.http import sse
 from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
 from app.http.direct import DirectRoute, arguments_from, read_query
+from app.images.files import ImageFile
 from app.images.forms import of_base64, read_queries
 from app.inference.answers import etag_of, predictions
 from app.inference.cache import OpenClassifier
@@ -64,9 +65,7 @@ async def in_url(
     if _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(
-        await predictions(services.decoder, services.classifiers, services.metrics, query.episode_id, loaded, files),
-        media_type=JSON,
-        headers=headers,
+        await _predictions(services, key, query.episode_id, loaded, files), media_type=JSON, headers=headers
     )
 
 
@@ -83,19 +82,23 @@ async def in_body(
 ) -> Response:
     episode_id, files = await read_queries(request, services.settings)
     loaded = await _ready(services, key, episode_id, query.wait, await services.store.episodes.state(episode_id))
-    return Response(
-        await predictions(services.decoder, services.classifiers, services.metrics, episode_id, loaded, files),
-        media_type=JSON,
-    )
+    return Response(await _predictions(services, key, episode_id, loaded, files), media_type=JSON)
+
+
+async def _predictions(
+    services: Services, key: KeyRecord, id: str, loaded: OpenClassifier, files: list[ImageFile]
+) -> str:
+    return await predictions(services.decoder, services.classifiers, services.metrics, key.id, id, loaded, files)
 
 
 async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> OpenClassifier:
     """The episode's classifier. Raises Problem, Gone or NotFound.
 
     ``state``: the episode's state, looked up during this request, since an episode may expire while its classifier is
-    still open. If the episode is ready and its classifier open, the record is not read.
+    still open. If the classifier is open, the record is not read; and it answers while it is being made again, since it
+    was dropped from the object store: adaptation gives the same one.
     """
-    if state == "ready":
+    if state in ("ready", "queued", "adapting"):
         opened = services.classifiers.opened(id)
         if opened is not None and owner_filter(key) in (None, opened.owner):
             return opened
@@ -104,7 +107,7 @@ async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: 
         if episode.state == "ready":
             try:
                 return await services.classifiers.loaded(id, episode.owner)
-            except NotReady:  # dropped to save memory; it is being adapted again
+            except NotReady:  # dropped to make room; it is being adapted again
                 episode = await services.store.episodes.get(id)
         if wait and episode.state in ("queued", "adapting"):
             episode = await sse.last_within(services.store.episodes.watch(id), wait, services.draining) or episode

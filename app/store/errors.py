@@ -13,8 +13,15 @@ class NotSavedError(ResponseError):
 
 # Redis answers, but takes no writes.
 REFUSING = (OutOfMemoryError, ReadOnlyError, NotSavedError)
-# Redis is gone, still loading, or refusing. Every method of the stores may raise these; the app answers 503.
-UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING)
+
+
+class ObjectsUnavailableError(Exception):
+    """The folder or bucket of ``app/store/objects.py`` does not respond or takes no writes; the text says why."""
+
+
+# Redis is gone, still loading, or refusing, or the object store is. Every method of the stores may raise these; the app
+# answers 503.
+UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING, ObjectsUnavailableError)
 
 
 @contextmanager
@@ -63,7 +70,7 @@ class IdempotencyConflict(Conflict):
 
 
 class StoreFull(StoreError):  # noqa: N818
-    """The support sets that are stored take all the memory that is meant for them."""
+    """Support sets take all the room that is meant for them, or Redis all the memory that it may use."""
 
     retry_after = 60
 

@@ -1,23 +1,34 @@
 """Overload: limits for each key and in total, and that health checks still respond beyond them."""
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from starlette.types import Message, Scope
 
-from app.http.limits import BytesInFlight
+from app.http import limits, sse
+from app.http.limits import BytesInFlight, Upload
 from app.http.middleware import SizeLimits
 from app.http.problems import Problem
+from app.images import edits
 from app.main import create_app
+from app.routes import episodes
 from app.settings import Settings
 from app.store import keys
-from tests.app.playing import Worker
+from tests.app.conftest import serving
+from tests.app.playing import Worker, support
 from tests.app.test_episodes import as_form, as_json, create_episode
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
+from tests.waiting import PATIENCE_S
 
 Limited = Callable[..., TestClient]
 
@@ -165,31 +176,156 @@ def test_the_bytes_in_flight_must_allow_for_two_requests(settings: Settings) -> 
         test_settings(settings.data_dir, max_request_bytes=2**20, max_bytes_in_flight=2**20)
 
 
-def test_an_interrupted_body_releases_its_bytes() -> None:
+class Sender:
+    """A client that sends chunks of a body, each after a pause on its clock. After the last one it sends nothing."""
+
+    def __init__(self, *chunks: bytes, pause: float = 0.0) -> None:
+        self.now = 1000.0
+        self._chunks = list(chunks)
+        self._pause = pause
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def receive(self) -> Message:
+        if not self._chunks:
+            self.now += limits.BEHIND_S
+            return await asyncio.Future()
+        await asyncio.sleep(0)  # a moment in which a limit that has passed ends the wait
+        self.now += self._pause
+        return {"type": "http.request", "body": self._chunks.pop(0), "more_body": True}
+
+
+def uploading(sender: Sender, in_flight: BytesInFlight, announced: int = 0, max_body_bytes: int = 2**30) -> Upload:
+    headers = [(b"content-length", str(announced).encode())] if announced else []
+    return Upload({"type": "http", "headers": headers}, sender.receive, in_flight, max_body_bytes)
+
+
+async def until_refused(upload: Upload) -> str:
+    """Receives the body. The name of the problem that ends it."""
+
+    async def receive() -> None:
+        while True:
+            await upload.receive()
+
+    with pytest.raises(Problem) as met:
+        await asyncio.wait_for(receive(), PATIENCE_S)
+    return met.value.kind.name
+
+
+def test_what_is_announced_and_not_sent_takes_no_room() -> None:
     in_flight = BytesInFlight(1024)
-    met: list[Problem] = []
+
+    async def run() -> None:
+        idle = [uploading(Sender(b"x"), in_flight, announced=400) for _ in range(10)]
+        for upload in idle:
+            await upload.receive()
+        assert in_flight.total == 10
+        for upload in idle:
+            upload.let_go()
+        assert in_flight.total == 0
+
+    asyncio.run(run())
+
+
+def test_a_body_that_stops_is_refused_and_releases_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BEHIND_S", 0.01)
+    in_flight = BytesInFlight(1024)
+    met: list[str] = []
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:
-        try:
-            while True:
-                await receive()
-        except Problem as problem:
-            assert in_flight.total == 400
-            met.append(problem)
+        met.append(await until_refused(scope["state"]["upload"]))
+        assert in_flight.total == 2
 
-    async def client() -> None:
-        first: list[Message] = [{"type": "http.request", "body": b"x", "more_body": True}]
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
 
-        async def receive() -> Message:
-            return first.pop() if first else await asyncio.Future()
+    scope: Scope = {"type": "http", "path": "/", "query_string": b"", "headers": []}
+    limited = SizeLimits(app, max_body_bytes=1024, in_flight=in_flight)
+    asyncio.run(limited(scope, Sender(b"x", b"x").receive, send))
+    assert (met, in_flight.total) == (["body-too-slow"], 0)
 
-        async def send(message: Message) -> None:
-            raise AssertionError(message)
 
-        scope: Scope = {"type": "http", "path": "/", "query_string": b"", "headers": [(b"content-length", b"400")]}
-        limits = SizeLimits(app, max_body_bytes=1024, in_flight=in_flight, body_timeout_s=0.01)
-        await limits(scope, receive, send)
+@pytest.mark.parametrize(("size", "received"), [(1, 2), (10 * limits.BYTES_PER_S, 3)])
+def test_a_body_may_fall_behind_the_rate_for_so_long_in_all(
+    size: int, received: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pause is too long by itself: each takes 20 s of 30."""
+    sender = Sender(*[bytes(size)] * 9, pause=20.0)
+    monkeypatch.setattr(limits, "time", sender)
+    in_flight = BytesInFlight(2**30)
+    assert asyncio.run(until_refused(uploading(sender, in_flight))) == "body-too-slow"
+    assert in_flight.total == received * size
 
-    asyncio.run(client())
-    assert [problem.kind.name for problem in met] == ["body-too-slow"]
-    assert in_flight.total == 0
+
+def test_a_body_at_the_rate_may_take_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 20 * limits.BYTES_PER_S
+    sender = Sender(*[bytes(size)] * 9, pause=20.0)
+    monkeypatch.setattr(limits, "time", sender)
+
+    async def run() -> int:
+        upload = uploading(sender, BytesInFlight(2**30))
+        return sum([len((await upload.receive())["body"]) for _ in range(9)])
+
+    assert asyncio.run(run()) == 9 * size
+
+
+@pytest.mark.parametrize("correcting", [False, True])
+def test_an_upload_is_let_go_before_the_response_waits(
+    in_flight_bytes: BytesInFlight, limited: Limited, worker: Worker, monkeypatch: pytest.MonkeyPatch, correcting: bool
+) -> None:
+    client = limited()
+    path, body = "/episodes", as_form()
+    if correcting:
+        parent = create_episode(client)["id"]
+        worker.adapt(parent)
+        path, body = f"/episodes/{parent}/support", {"json": {"add": support(ways=2, shots=1)}}
+    kept: list[weakref.ref[Any]] = []
+    waiting, let_wait = Event(), sse.last_within
+
+    async def last_within(*given: Any) -> Any:
+        waiting.set()
+        return await let_wait(*given)
+
+    module, name = (edits, "read") if correcting else (episodes, "read_support")
+    read = getattr(module, name)
+
+    async def noted(*given: Any) -> Any:
+        found = await read(*given)
+        kept.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(module, name, noted)
+    monkeypatch.setattr(sse, "last_within", last_within)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, path, **body, headers={"Prefer": "wait=60"})
+        assert waiting.wait(PATIENCE_S)
+        assert (in_flight_bytes.total, [each() for each in kept]) == (0, [None])
+        (id,) = [each["id"] for each in client.get("/episodes").json()["episodes"] if each["state"] == "queued"]
+        worker.adapt(id)
+        assert answer.result(PATIENCE_S).status_code == 201
+
+
+# ---------------------------------------------------------------------- event streams
+
+
+def test_a_key_may_follow_so_many_episodes_at_a_time(
+    settings: Settings, worker: Worker, token: Callable[..., str]
+) -> None:
+    mine, other = ({"Authorization": f"Bearer {token('episodes', tenant='t')}"} for _ in range(2))
+    changed = Settings.model_validate(settings.model_dump() | {"max_streams": 2})
+    with serving(changed) as url, httpx.Client(base_url=url, headers=mine, timeout=60) as client, ExitStack() as open:
+        ids = [client.post("/episodes", **as_json()).json()["id"] for _ in range(2)]
+        streams = [open.enter_context(client.stream("GET", f"/episodes/{id}/events")) for id in ids]
+        assert [stream.status_code for stream in streams] == [200, 200]
+        with client.stream("GET", f"/episodes/{ids[0]}/events") as stream:
+            assert stream.status_code == 429
+            stream.read()
+            refused(stream, 429, "too-much-at-once")
+        with client.stream("GET", f"/episodes/{ids[0]}/events", headers=other) as stream:
+            assert stream.status_code == 200
+        for id in ids:
+            worker.adapt(id)
+        for stream in streams:
+            assert "event: ready" in "".join(stream.iter_text())
+        until(lambda: client.get(f"/episodes/{ids[0]}/events").status_code == 200, "an ended stream is not counted", 60)

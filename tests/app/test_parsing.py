@@ -1,10 +1,13 @@
 """The parsers of requests raise only problems, for any input."""
 
 import asyncio
+import base64
 import io
+import re
 import zipfile
 from collections.abc import AsyncIterator
 from unicodedata import normalize
+from unittest.mock import patch
 
 import pytest
 from hypothesis import assume, given, settings
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.http.problems import Problem
 from app.http.sse import preferred_wait
-from app.images import archive
+from app.images import archive, base64_text
 from app.images.forms import Part, read_parts
 from lamanas_core import layout
 
@@ -129,3 +132,26 @@ def test_any_preference_gives_at_most_sixty_seconds(text: str) -> None:
 )
 def test_preferences_are_parsed_as_in_rfc_7240(prefer: str | None, seconds: int) -> None:
     assert preferred_wait(prefer) == seconds
+
+
+@given(st.binary(max_size=60), st.sampled_from([4, 8, 2**20]), st.booleans(), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_base64_is_read_piece_by_piece_as_in_one(data: bytes, piece: int, padded: bool, wrapped: bool) -> None:
+    text = (base64.urlsafe_b64encode if padded else base64.b64encode)(data).decode()
+    text = text if padded else text.rstrip("=")
+    text = "\n".join(text[at : at + 6] for at in range(0, len(text), 6)) if wrapped else text
+    with patch.object(base64_text, "PIECE", piece):
+        assert base64_text.decode(text) == data
+
+
+@given(st.text(alphabet="Az09+/-_= \n!é", max_size=24), st.sampled_from([4, 2**20]))
+@settings(max_examples=300, deadline=None)
+def test_what_is_no_base64_is_refused_in_pieces_as_in_one(text: str, piece: int) -> None:
+    digits = "".join(text.split())
+    valid = re.fullmatch(r"[A-Za-z0-9+/_-]*={0,2}", digits) and len(digits.rstrip("=")) % 4 != 1
+    with patch.object(base64_text, "PIECE", piece):
+        if valid:
+            base64_text.decode(text)
+        else:
+            with pytest.raises(ValueError, match="not base64"):
+                base64_text.decode(text)

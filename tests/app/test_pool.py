@@ -5,11 +5,15 @@ import ctypes
 import io
 import itertools
 import json
+import math
+import multiprocessing
 import os
 import pickle
+import select
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +28,10 @@ from lamanas_core import images
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import UInt8Array, load
 from tests.app.playing import SPEC, png
-from tests.waiting import until_gone
+from tests.waiting import PATIENCE_S, until_gone
 
 MAX_PIXELS = 50_000_000
+KEY = "a-key"
 
 
 def slow_jpeg(scans: int = 3000) -> bytes:
@@ -59,7 +64,7 @@ def short_limit() -> Iterator[Decoder]:
 
 def decoded(decoder: Decoder, *files: bytes) -> np.ndarray:
     named = [ImageFile(data, f"images[{number}]") for number, data in enumerate(files)]
-    return asyncio.run(decoder.arrays(named, SPEC))
+    return asyncio.run(decoder.arrays(KEY, named, SPEC))
 
 
 def test_images_are_decoded_as_in_training(decoder: Decoder) -> None:
@@ -71,7 +76,7 @@ def test_images_are_decoded_as_in_training(decoder: Decoder) -> None:
 def test_each_file_is_decoded_once_for_several_networks(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     colour = ImageSpec(size=5, channels=3, normalise_polarity=False)
     named = [ImageFile(png(kind), f"images[{kind}]") for kind in range(4)]
-    grey, photos = asyncio.run(decoder.arrays_for(named, [SPEC, colour]))
+    grey, photos = asyncio.run(decoder.arrays_for(KEY, named, [SPEC, colour]))
     for spec, arrays in ((SPEC, grey), (colour, photos)):
         assert np.array_equal(arrays, [load(bytes(file.data), spec, max_pixels=MAX_PIXELS) for file in named])
     order = json.loads(sandbox.order([len(png(0))], [SPEC, colour], seconds=10))
@@ -99,8 +104,8 @@ def test_decoding_that_takes_too_long_is_killed_and_names_the_image(short_limit:
 
 def test_other_images_are_decoded_meanwhile(short_limit: Decoder) -> None:
     async def both() -> None:
-        slow = asyncio.create_task(short_limit.arrays([ImageFile(slow_jpeg(), "slow")], SPEC))
-        await short_limit.arrays([ImageFile(png(0), "quick")], SPEC)
+        slow = asyncio.create_task(short_limit.arrays(KEY, [ImageFile(slow_jpeg(), "slow")], SPEC))
+        await short_limit.arrays(KEY, [ImageFile(png(0), "quick")], SPEC)
         assert not slow.done()
         with pytest.raises(Problem, match="slow"):
             await slow
@@ -114,7 +119,7 @@ def test_only_the_image_on_which_a_process_dies_is_refused(decoder: Decoder) -> 
 
     async def killed() -> None:
         os.kill(child, signal.SIGSTOP)
-        task = asyncio.create_task(decoder.arrays([ImageFile(png(0), "images[0]")], SPEC))
+        task = asyncio.create_task(decoder.arrays(KEY, [ImageFile(png(0), "images[0]")], SPEC))
         while decoder._idle:  # noqa: ASYNC110  # there is no event to await
             await asyncio.sleep(0.01)
         os.kill(child, signal.SIGKILL)
@@ -154,25 +159,25 @@ async def until_noted(noted: list[str], number: int) -> None:
 
 
 def test_a_single_image_does_not_wait_for_large_uploads(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image is decoded after at most one turn of each of two large uploads."""
+    """The image is decoded after at most one turn of another key, of the many uploads of which two are decoded."""
     monkeypatch.setattr(pool, "TURN_BYTES", 1)
     noted = turns_noted(decoder, monkeypatch)
     many = [ImageFile(png(0), f"many[{number}]") for number in range(200)]
 
     async def together() -> None:
-        uploads = [asyncio.create_task(decoder.arrays(many, SPEC)) for _ in range(2)]
+        uploads = [asyncio.create_task(decoder.arrays(KEY, many, SPEC)) for _ in range(8)]
         await until_noted(noted, 4)
         before = len(noted)
-        await decoder.arrays([ImageFile(png(1), "other")], SPEC)
+        await decoder.arrays("other", [ImageFile(png(1), "other")], SPEC)
         assert noted.index("other") <= before + 4
         assert not any(upload.done() for upload in uploads)
-        assert [len(arrays) for arrays in await asyncio.gather(*uploads)] == [200, 200]
+        assert [len(arrays) for arrays in await asyncio.gather(*uploads)] == [200] * 8
 
     asyncio.run(together())
 
 
 def test_a_large_upload_uses_one_process_at_a_time(decoder: Decoder) -> None:
-    asyncio.run(decoder.arrays([ImageFile(png(0), "many")] * 1000, SPEC))
+    asyncio.run(decoder.arrays(KEY, [ImageFile(png(0), "many")] * 1000, SPEC))
     assert len(children_of(decoder)) == 1
 
 
@@ -202,7 +207,7 @@ def test_a_turn_ends_after_the_image_that_exceeds_its_time(monkeypatch: pytest.M
     assert (len(whole), at.value) == (1 + 3 * size, 2)
     monkeypatch.setattr(sandbox, "TURN_SECONDS", 0.0)
     assert sandbox._answer(at, order, files, MAX_PIXELS) == whole[: 1 + size]
-    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert [signal.getitimer(timer)[0] for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)] == [0, 0]
 
 
 def test_the_time_limits_apply_to_all_turns_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,14 +219,83 @@ def test_the_time_limits_apply_to_all_turns_of_a_request(monkeypatch: pytest.Mon
 
     def answer(files: Sequence[ImageFile], work: _Work) -> list[UInt8Array]:
         left.append(work.decoding_left)
+        work.turn_seconds = 3.0
         return [np.zeros((1, *SPEC.shape), np.uint8)]
 
     monkeypatch.setattr(decoder, "_answer", answer)
-    # Each turn waits for 3 s of this clock and decodes for 3 s: the fourth turn exceeds the limit.
+    # Each turn waits for 3 s of this clock and takes 3 s of a processor: the fourth turn exceeds the limit.
     with pytest.raises(Problem) as met:
         decoded(decoder, *[png(0)] * 5)
     assert (met.value.kind.name, left) == ("busy", [10, 7, 4])
     decoder.close()
+
+
+def test_uploads_of_slow_images_leave_a_process_to_other_keys(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TURN_BYTES", 1)
+    noted: list[str] = []
+    go_on = threading.Event()
+
+    def answer(files: Sequence[ImageFile], work: _Work) -> list[UInt8Array]:
+        where = files[0].where
+        noted.append(where)
+        if where == "slow 1":  # the second image of an upload whose first one was slow
+            assert go_on.wait(PATIENCE_S)
+        work.turn_seconds = 1.0 if where.startswith("slow") else 0.01
+        return [np.zeros((1, *SPEC.shape), np.uint8)]
+
+    monkeypatch.setattr(decoder, "_answer", answer)
+    slow = [ImageFile(b"", f"slow {number}") for number in range(3)]
+
+    async def together() -> None:
+        uploads = [asyncio.create_task(decoder.arrays(KEY, slow, SPEC))]
+        await until_noted(noted, 2)
+        uploads.append(asyncio.create_task(decoder.arrays(KEY, slow, SPEC)))
+        await asyncio.sleep(0)  # it asks for its turn
+        try:
+            await asyncio.wait_for(decoder.arrays("other", [ImageFile(b"", "quick")], SPEC), PATIENCE_S)
+            assert noted == ["slow 0", "slow 1", "quick"]
+        finally:
+            go_on.set()
+        await asyncio.gather(*uploads)
+
+    asyncio.run(together())
+
+
+def ended_with(monkeypatch: pytest.MonkeyPatch, load: Callable[..., object], seconds: float) -> int | None:
+    """The exit code of a process that decodes an image by ``load``, with a limit of this many seconds."""
+    monkeypatch.setattr(sandbox, "load_for", load)
+    order = json.loads(sandbox.order([1], [SPEC], seconds=seconds))
+    arguments = (ctypes.c_int(), order, memoryview(b"x"), MAX_PIXELS)
+    process = multiprocessing.get_context("fork").Process(target=sandbox._answer, args=arguments)
+    process.start()
+    process.join(PATIENCE_S)
+    return process.exitcode
+
+
+def test_the_limit_of_an_image_counts_the_time_that_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine makes a process wait; here, it waits by itself."""
+
+    def waits(*_: object, **__: object) -> list[UInt8Array]:
+        select.select([], [], [], 0.3)
+        return []
+
+    def computes(*_: object, **__: object) -> None:
+        while True:
+            pass
+
+    assert ended_with(monkeypatch, waits, seconds=0.1) == 0
+    assert ended_with(monkeypatch, computes, seconds=0.1) == -signal.SIGPROF
+    assert ended_with(monkeypatch, lambda *_, **__: signal.pause(), seconds=0.01) == -signal.SIGALRM
+
+
+def test_a_turn_counts_the_processor_time_of_its_process(decoder: Decoder) -> None:
+    work = _Work([ImageFile(png(0), "images[0]")], [SPEC], decoding_left=10, waiting_left=math.inf)
+    decoder._turn(work)
+    (child,) = decoder._idle
+    assert 0 < work.turn_seconds < child.processor_seconds()
+    assert work.decoding_left == 10 - work.turn_seconds
 
 
 GOOD = sandbox.ARRAY + bytes(2 * int(np.prod(SPEC.shape)))
@@ -304,7 +378,7 @@ def test_closing_kills_running_processes() -> None:
     decoder = Decoder(max_pixels=MAX_PIXELS)
 
     async def closed() -> list[int]:
-        task = asyncio.create_task(decoder.arrays([ImageFile(slow_jpeg(), "images[0]")], SPEC))
+        task = asyncio.create_task(decoder.arrays(KEY, [ImageFile(slow_jpeg(), "images[0]")], SPEC))
         while not children_of(decoder):  # noqa: ASYNC110  # nor when it has started
             await asyncio.sleep(0.01)
         pids = children_of(decoder)

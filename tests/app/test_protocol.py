@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Event
 from urllib.parse import urljoin
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+from app.images import base64_text
 from app.main import create_app
 from app.settings import Settings
 from app.store.clients import SyncStore
@@ -18,6 +21,7 @@ from tests.app.playing import Worker, b64, png
 from tests.app.test_episodes import as_json, create_episode
 from tests.app.test_session import OURS
 from tests.conftest import test_settings
+from tests.waiting import PATIENCE_S
 
 GET_PATHS = ["/", "/docs", "/static/main.js", "/openapi.json", "/examples", "/healthz", "/episodes", "/models"]
 
@@ -127,6 +131,32 @@ def test_what_is_no_base64_is_refused(text: str, client: TestClient) -> None:
         headers={"Content-Type": "application/json"},
     )
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-base64")
+
+
+def test_long_base64_does_not_block_other_requests(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, entered, go_on = base64_text.decode, Event(), Event()
+
+    def waits(text: str) -> bytes:
+        entered.set()
+        assert go_on.wait(PATIENCE_S)
+        return decode(text)
+
+    monkeypatch.setattr(base64_text, "decode", waits)
+    long = b64(bytes(2**16))
+    for path, body in (
+        ("/episodes", {"support": [{"label": "a", "image": long}, {"label": "b", "image": long}]}),
+        ("/predict", {"episode_id": "x", "images": [long]}),
+    ):
+        entered.clear()
+        go_on.clear()
+        with ThreadPoolExecutor(2) as pool:
+            answer = pool.submit(client.post, path, json=body)
+            try:
+                assert entered.wait(PATIENCE_S)
+                assert pool.submit(client.get, "/healthz").result(timeout=10).status_code == 200
+            finally:
+                go_on.set()
+            assert answer.result(PATIENCE_S).status_code in (404, 422)
 
 
 # ---------------------------------------------------------------------- other sites, proxies and connections

@@ -186,6 +186,6 @@ def test_a_repeated_correction_is_the_same_episode_and_with_another_parent_a_con
 
 
 def test_expired_images_are_reported_as_gone(client: TestClient, parent: str, server: PrivateRedis) -> None:
-    server.client.delete(keys.support(parent))
+    server.client.hdel(keys.SUPPORT_SETS, parent)
     for answer in (client.get(f"/episodes/{parent}/support"), correct(client, parent, **as_json())):
         assert (answer.status_code, answer.json()["type"]) == (410, "/problems/gone")

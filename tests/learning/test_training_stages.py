@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lamanas_core.adapt.inner import TaskLearner, steps
-from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.adapt.parameters import Parameters, Tensors, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.episodes import sample_episode, to_float
 from lamanas_core.data.folders import load_all, load_dataset
@@ -199,7 +199,7 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 @pytest.mark.parametrize("stage", ["warm_up", "meta"])
 def test_large_gradients_are_clipped_and_small_ones_are_not(stage: str) -> None:
     with miniature():
-        run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu", ())
+        run = _begin(brief(), initial_parameters(brief().model_config(), 0), brief_recipe(), ())
     optimizer = run.warm_up if stage == "warm_up" else run.meta
     parameters = run.parameters
     rates = [parameters.theta_log_rates, parameters.alpha_log_rates]

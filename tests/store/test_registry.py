@@ -173,12 +173,12 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "record('episode', a)": lambda a: keys.record("episode", a),
         "record('training', a)": lambda a: keys.record("training", a),
         "index('episode', a)": lambda a: keys.index("episode", a),
-        "support(a)": keys.support,
-        "artifact(a)": keys.artifact,
         "model(a)": keys.model,
         "CHANGES": lambda a: keys.CHANGES,
-        "SUPPORT_BYTES": lambda a: keys.SUPPORT_BYTES,
-        "ARTIFACTS": lambda a: keys.ARTIFACTS,
+        "SUPPORT_SETS": lambda a: keys.SUPPORT_SETS,
+        "CLASSIFIERS": lambda a: keys.CLASSIFIERS,
+        "STORED_BYTES": lambda a: keys.STORED_BYTES,
+        "CLASSIFIERS_USED": lambda a: keys.CLASSIFIERS_USED,
         "FORMER_ACTIVE_MODEL": lambda a: keys.FORMER_ACTIVE_MODEL,
     }
     assert {field.split("(")[0] for field in fields} == set(keys.LUA_KEYS)

@@ -2,9 +2,11 @@
 
 The episode's name determines its behaviour: ``plain`` ends at once; ``blocked`` waits after its first step until the
 test pushes to ``test:go``; ``gated`` waits there until the test writes to the pipe ``GATE`` in the data directory, for
-which Redis is not needed; ``poison`` kills its process; ``unusable`` has unusable images; ``failing`` always fails.
+which Redis is not needed; ``poison`` kills its process; ``stuck`` hangs in its first attempt and lets no other thread
+run; ``unusable`` has unusable images; ``failing`` always fails.
 """
 
+import ctypes
 import os
 import signal
 from collections.abc import Callable
@@ -86,6 +88,8 @@ class FakeLearner:
         self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
         if record.name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
+        if record.name == "stuck" and record.attempts == 1:
+            ctypes.PyDLL(None).pause()  # keeps the interpreter's lock
         if record.name == "unusable":
             raise ValueError("these images are all the same")
         if record.name == "failing":

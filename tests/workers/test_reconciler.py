@@ -15,10 +15,10 @@ from workers import reconciler
 from workers.reconciler import Reconciler
 
 
-def times_set(server: PrivateRedis) -> int:
-    """The number of SET commands that Redis has executed."""
+def heartbeats(server: PrivateRedis) -> int:
+    """How often Redis was told of a heartbeat."""
     stats: Any = server.client.info("commandstats")
-    return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
+    return int(stats["cmdstat_zadd"]["calls"])
 
 
 def test_heartbeat_is_written_at_intervals_and_removed_at_once(
@@ -27,28 +27,35 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
     beside = Reconciler(settings, "adapt", "one")
     sync_store.workers.heartbeat(WorkerRecord.now("adapt", "one", "cpu"))
-    before = times_set(redis_server)
+    before = heartbeats(redis_server)
     for _ in range(4):
         beside._send_heartbeat()
-    assert times_set(redis_server) == before + 1
+    assert heartbeats(redis_server) == before + 1
     beside.drain()
     beside._send_heartbeat()
-    assert sync_store.workers.get("adapt", "one") is None
+    assert sync_store.workers.get("one") is None
     beside.stop()
 
 
-async def _starting(settings: Settings) -> dict[Queue, set[str]]:
+async def _starting(settings: Settings) -> dict[Queue, int]:
     store = await Store.open(settings)
     try:
-        return await store.workers.starting()
+        return {queue: state.starting for queue, state in (await store.workers.queues()).items()}
     finally:
         await store.close()
 
 
-def test_a_worker_without_a_heartbeat_is_starting(settings: Settings) -> None:
+def test_a_worker_without_a_heartbeat_is_starting(settings: Settings, sync_store: SyncStore) -> None:
     beside = Reconciler(settings, "train", "one")
     beside._send_heartbeat()
-    assert asyncio.run(_starting(settings)) == {"adapt": set(), "train": {"one"}}
+    assert asyncio.run(_starting(settings)) == {"adapt": 0, "train": 1}
+    assert sync_store.workers.count_on_host("train", "one") == 0
+    # Its pool process is ready; what the process beside it sent before is not sent later.
+    ready = WorkerRecord.now("train", "one", "cpu")
+    sync_store.workers.heartbeat(ready)
+    sync_store.workers.announce("train", "one")
+    assert sync_store.workers.get("one") == ready
+    assert asyncio.run(_starting(settings)) == {"adapt": 0, "train": 0}
     beside.stop()
 
 

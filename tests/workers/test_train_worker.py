@@ -76,6 +76,23 @@ def test_run_of_a_killed_worker_continues_from_its_last_epoch(
     assert (losses[0], losses[-1]) == (1, 1 / EPOCHS)
 
 
+def test_run_whose_epoch_hangs_is_continued_by_another_process(
+    redis_server: PrivateRedis,
+    start_worker: StartWorker,
+    control: Control,
+    run_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAMANAS_EPOCH_SECONDS", "2")
+    start_worker("train")
+    _, first = control.started()
+    control.go()
+    assert control.started()[1] != first  # nobody lets the second epoch go on
+    control.go(EPOCHS - 1)
+    until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
+    assert get(redis_server, run_id).epoch == EPOCHS
+
+
 def test_terminated_worker_hands_its_run_back_uncounted(
     redis_server: PrivateRedis, start_worker: StartWorker, control: Control, run_id: str
 ) -> None:

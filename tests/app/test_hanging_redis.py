@@ -1,0 +1,133 @@
+"""Redis hangs: it holds its connections and answers nothing. Every request is answered with 503, none is held."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from app.settings import Settings
+from app.store import deadline
+from app.store.clients import Store
+from app.store.errors import UNAVAILABLE
+from tests.app.playing import Worker, b64, png
+from tests.app.test_episodes import as_form, as_json, create_episode
+from tests.conftest import PrivateRedis
+from tests.store.submitting import create
+
+# Far more than the limit, and far less than what the client library takes when it tries each command again.
+LIMIT_S, HELD_S = 0.2, 10
+
+
+@contextmanager
+def hanging(server: PrivateRedis) -> Iterator[None]:
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(autouse=True)
+def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "REQUEST_S", LIMIT_S)
+
+
+def answers_unavailable(ask: Callable[[], httpx.Response]) -> None:
+    pool = ThreadPoolExecutor(1)
+    answer = pool.submit(ask).result(timeout=HELD_S)
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable"), answer.text
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_no_request_is_held_while_redis_hangs(client: TestClient, worker: Worker, server: PrivateRedis) -> None:
+    id = create_episode(client)["id"]
+    worker.adapt(id)
+    query = {"episode_id": id, "image": b64(png(0))}
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", "/episodes", {}),
+        ("GET", f"/episodes/{id}", {}),
+        ("GET", f"/episodes/{id}/model.onnx", {}),
+        ("POST", "/episodes", as_json()),
+        ("POST", "/episodes", as_form()),
+        ("GET", "/predict", {"params": query}),
+        ("POST", "/predict", {"json": {"episode_id": id, "images": [b64(png(0))]}}),
+        ("DELETE", f"/episodes/{id}", {}),
+        ("GET", "/models", {}),
+        ("GET", "/readyz", {}),
+    ]
+    for method, path, arguments in asked:
+        with hanging(server):
+            answers_unavailable(lambda m=method, p=path, a=arguments: client.request(m, p, **a))  # type: ignore[misc]
+    with hanging(server), ThreadPoolExecutor(1) as pool:
+        assert "lamanas_redis_up 0.0" in pool.submit(client.get, "/metrics").result(timeout=HELD_S).text
+    assert client.get(f"/episodes/{id}").status_code == 200
+
+
+def test_all_commands_of_a_request_share_its_time(settings: Settings, server: PrivateRedis) -> None:
+    """Each command alone would have the whole limit; the second one finds none left."""
+
+    async def run() -> None:
+        store = await Store.open(settings)
+        try:
+            with deadline.limited(HELD_S):
+                record, _ = await create(store)
+            with deadline.limited(LIMIT_S), hanging(server):
+                with pytest.raises(UNAVAILABLE):
+                    await store.episodes.get(record.id)
+                with pytest.raises(UNAVAILABLE):
+                    async with deadline.waiting():
+                        await asyncio.sleep(0)  # takes no time, but there is none
+            with deadline.limited(HELD_S):
+                assert await store.episodes.get(record.id) == record
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_wake_up_that_hangs_does_not_hold_a_request(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr("app.store.jobs.wake", lambda *_: released.wait())
+
+    async def run() -> None:
+        store = await Store.open(settings)
+        try:
+            async with asyncio.timeout(HELD_S):
+                with deadline.limited(LIMIT_S), pytest.raises(UNAVAILABLE):
+                    await create(store)
+            assert (await store.workers.queues())["adapt"].waiting == 1
+        finally:
+            released.set()
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_watched_episode_outlasts_a_redis_that_hangs(
+    settings: Settings, worker: Worker, server: PrivateRedis
+) -> None:
+    async def run() -> None:
+        store = await Store.open(settings)
+        try:
+            with deadline.limited(HELD_S):
+                record, _ = await create(store)
+            with deadline.limited(0):  # of a request, which has used up its time
+                records = store.episodes.watch(record.id)
+                async with asyncio.timeout(HELD_S):
+                    assert (await anext(records)).state == "queued"
+                with hanging(server), pytest.raises(UNAVAILABLE):
+                    await store.ping()
+                worker.claim(record.id)
+                async with asyncio.timeout(HELD_S):
+                    assert (await anext(records)).state == "adapting"
+        finally:
+            await store.close()
+
+    asyncio.run(run())
