@@ -11,7 +11,6 @@ import { Pad } from "./pad.js";
 import { Intention, whileDisabled } from "./sending.js";
 import { Source } from "./source.js";
 import * as tasks from "./task.js";
-import { packed } from "./zip.js";
 
 /** The page at #/ and, for correcting the episode `parent` whose images have these `labels`, at #/episodes/ID/correct.
  *
@@ -242,6 +241,7 @@ export class Builder {
 
   async #saveZip() {
     const task = this.history.now;
+    const { packed } = await import("./zip.js");
     const address = URL.createObjectURL(await packed(tasks.paths(task)));
     h("a", { href: address, download: `${task.name ?? "task"}.zip` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);

@@ -3,7 +3,6 @@
 import { limits } from "./api.js";
 import { isLitter, naturally, notes, read, unnamedImages } from "./layout.js";
 import { imagesOf } from "./photo.js";
-import { unpacked } from "./zip.js";
 
 /** For file inputs: not every system counts the endings after the first one as images. */
 export const ACCEPTED = "image/*,.heic,.heif,.hif,.avif,.bmp,.tif,.tiff,.jfif";
@@ -18,7 +17,7 @@ const UNPACKED = 20;
  * with whether loose images are added to a class. `reading` is called with how many of how many images have been read. */
 export async function sorted(entries, reading = () => {}) {
   const zips = entries.filter((entry) => entry.file && isZip(entry) && !isLitter(entry.path));
-  const opened = await Promise.all(zips.map(({ file }) => unpacked(file, UNPACKED * limits.bytes)));
+  const opened = await Promise.all(zips.map(async ({ file }) => (await import("./zip.js")).unpacked(file, UNPACKED * limits.bytes)));
   const archives = zips.filter((_, at) => !opened[at]).map(({ file }) => file);
   const others = entries.filter((entry) => !zips.includes(entry)).map(({ file, path }) => ({ path, open: async () => file }));
   const found = await Promise.all([others, ...opened.filter(Boolean)].filter((each) => each.length).map(ruled));

@@ -139,6 +139,15 @@ def test_long_names_fit_a_narrow_screen(visit: Callable[..., Page], service: Ser
     assert page.evaluate(fits)
 
 
+def test_page_that_cannot_be_fetched_is_told(page: Page, service: Service) -> None:
+    page.route("**/operate.js", lambda route: route.abort())
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_role("alert")).to_have_text("the service does not respond; is it still running?")
+    page.unroute("**/operate.js")
+    page.goto(f"{service.url}/#/")
+    expect(page.get_by_label("Drawing pad")).to_be_visible()
+
+
 def test_class_whose_name_has_spaces_is_taught_as_it_is(page: Page, service: Service) -> None:
     id = made_episode(service, pngs(2, 1), labels=["a  b", " c "])
     open_episode(page, service, id)
