@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 PACKAGES = ("app", "benchmarks", "cli", "lamanas_client", "lamanas_core", "workers")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # Accumulators, each used in one function or by one object.
-CHANGING = {"app.images.pool._Work", "app.images.forms.Part", "lamanas_core.train.loop._Run"} | {
+CHANGING = {"app.images.pool._Work", "app.images.forms.Part", "lamanas_core.train.run_state.RunState"} | {
     "lamanas_core.train.run_folder.Curves",
     "cli.supervisor.Service",
 }

@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
@@ -29,6 +28,7 @@ from lamanas_core.recipe import Recipe, Schedule, recipe_for
 from lamanas_core.train import checkpoint, run_folder
 from lamanas_core.train.card import model_card
 from lamanas_core.train.distributed import Ranks
+from lamanas_core.train.run_state import RunState, begin
 from lamanas_core.train.starting import load_start, starting_parameters, with_prior_of
 from lamanas_core.train.tasks import TaskSource
 from lamanas_core.train.trained_classes import split_after, trained_digests
@@ -64,62 +64,6 @@ class TrainingProgress:
     seconds: float
     eta_seconds: float | None
     notes: tuple[str, ...] = ()
-
-
-@dataclass
-class _Run:
-    """The state of a run, which is saved in checkpoints.
-
-    ``average``: the running average of the parameters, which becomes the model. ``warm_up`` and ``meta``: the
-    optimizers of the two stages. ``seconds``: the time spent on training. ``loss`` and ``validation``: the latest loss
-    of an epoch and the latest accuracy. ``skipped``: the tasks without a finite gradient so far; ``skipped_in_a_row``:
-    those since the last task with one.
-    """
-
-    parameters: Parameters
-    average: Parameters
-    warm_up: torch.optim.Optimizer
-    meta: torch.optim.Optimizer
-    generator: torch.Generator
-    epoch: int = 0
-    seconds: float = 0.0
-    loss: float | None = None
-    validation: float | None = None
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-
-    def save(self, folder: Path, config: TrainingConfig, recipe: Recipe) -> None:
-        tensors = {f"now.{name}": value for name, value in self.parameters.named().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.named().items()}
-        tensors |= {f"warm_up.{name}": value for name, value in checkpoint.optimizer_tensors(self.warm_up).items()}
-        tensors |= {f"meta.{name}": value for name, value in checkpoint.optimizer_tensors(self.meta).items()}
-        state = {
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "loss": self.loss,
-            "validation": self.validation,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
-        }
-        settings = {"config": asdict(config), "recipe": recipe.to_json()}
-        checkpoint.save(folder, tensors | {"generator": self.generator.get_state()}, state | settings)
-
-    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-        with torch.no_grad():
-            for prefix, parameters in (("now.", self.parameters), ("average.", self.average)):
-                saved = part(prefix)
-                for name, value in parameters.named().items():
-                    value.copy_(saved[name])
-        checkpoint.restore_optimizer(self.warm_up, part("warm_up."))
-        checkpoint.restore_optimizer(self.meta, part("meta."))
-        self.generator.set_state(tensors["generator"])
-        self.epoch, self.seconds, self.validation = state["epoch"], state["seconds"], state["validation"]
-        # Checkpoints of earlier versions lack these.
-        self.loss = state.get("loss")
-        self.skipped, self.skipped_in_a_row = state.get("skipped", 0), state.get("skipped_in_a_row", 0)
 
 
 def train(
@@ -162,7 +106,7 @@ def train(
     splits = splits | {"val": in_one_style(val, network)}
     if saved is None and config.start is None:
         initial = with_prior_of(initial, learner, tasks_from)
-    run = _begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
+    run = begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
     if saved is not None:
         run.restore(*saved)
     schedule = recipe.schedule
@@ -257,47 +201,14 @@ def _check_same(config: TrainingConfig, recipe: Recipe, saved: dict[str, Any], r
         raise ValueError(f"{run_dir} contains a run with a different recipe: {saved['recipe']}")
 
 
-def _keep_phi(config: TrainingConfig, recipe: Recipe, run: _Run, run_dir: Path, ranks: Ranks) -> None:
+def _keep_phi(config: TrainingConfig, recipe: Recipe, run: RunState, run_dir: Path, ranks: Ranks) -> None:
     done, times = run.epoch - config.warm_up_epochs, recipe.schedule.phi_kept
     if ranks.first and done in {config.meta_epochs * i // times for i in range(times + 1)}:
         run_folder.keep_phi(run_dir, done, run.average.phi)
 
 
-def _begin(config: TrainingConfig, parameters: Parameters, recipe: Recipe, fixed: Collection[str]) -> _Run:
-    """A run before its first epoch. ``fixed``: the tensors of θ that are not trained."""
-    theta = [value for name, value in parameters.theta.items() if name not in fixed]
-    alpha, phi = list(parameters.alpha.values()), list(parameters.phi.values())
-    log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]
-    rates = recipe.reptile if config.meta == "reptile" else recipe.maml
-    # Without a rate, α keeps every bit in both stages, whatever the gradient of the size penalty.
-    warm_up_alpha_rate, alpha_rate = (
-        0.0 if config.fixed_architecture else rate for rate in (recipe.warm_up.alpha_rate, rates.alpha_rate)
-    )
-    warm_up = torch.optim.AdamW(
-        [
-            {"params": theta, "lr": recipe.warm_up.theta_rate, "weight_decay": recipe.warm_up.theta_weight_decay},
-            {"params": alpha, "lr": warm_up_alpha_rate, "weight_decay": 0.0},
-            {"params": scale, "lr": recipe.warm_up.scale_rate, "weight_decay": 0.0},
-        ],
-        betas=(recipe.warm_up.beta_1, recipe.warm_up.beta_2),
-    )
-    groups = [(theta, rates.theta_rate), (alpha, alpha_rate), (phi, rates.phi_rate)]
-    meta: torch.optim.Optimizer
-    if config.meta == "reptile":  # step sizes and scale remain constant
-        groups.append(([*log_rates, *scale], 0.0))
-        meta = torch.optim.SGD([{"params": part, "lr": rate} for part, rate in groups if part])
-    else:
-        groups += [(log_rates, recipe.maml.log_rates_rate), (scale, recipe.maml.scale_rate)]
-        betas = (recipe.maml.beta_1, recipe.maml.beta_2)
-        meta = torch.optim.Adam([{"params": part, "lr": rate} for part, rate in groups if part], betas=betas)
-    for group in (*warm_up.param_groups, *meta.param_groups):
-        group["peak"] = group["lr"]
-    average = parameters.map(lambda tensor: tensor.detach().clone())
-    return _Run(parameters, average, warm_up, meta, torch.Generator().manual_seed(config.seed))
-
-
 def _epoch(
-    source: TaskSource, learner: TaskLearner, run: _Run, should_stop: Callable[[], bool], ranks: Ranks
+    source: TaskSource, learner: TaskLearner, run: RunState, should_stop: Callable[[], bool], ranks: Ranks
 ) -> float | None:
     """The outer steps of one epoch, and their mean loss; None if no task had a finite gradient."""
     config, recipe = source.options, source.recipe
@@ -324,7 +235,7 @@ def _epoch(
     return sum(losses) / len(losses) if losses else None
 
 
-def _finite(run: _Run, gradients: list[MetaGradient]) -> list[MetaGradient]:
+def _finite(run: RunState, gradients: list[MetaGradient]) -> list[MetaGradient]:
     """The finite ones of a step's ``gradients``; the others are counted in ``run``.
 
     All processes have the same gradients, so that all decide alike. Raises TrainingDivergedError.
@@ -346,7 +257,7 @@ def _finite(run: _Run, gradients: list[MetaGradient]) -> list[MetaGradient]:
     return kept
 
 
-def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, warmed: float | None) -> MetaGradient:
+def _gradient(source: TaskSource, learner: TaskLearner, run: RunState, seed: int, warmed: float | None) -> MetaGradient:
     """The meta-gradient of the task with this seed. ``warmed``: progress of the warm-up (0..1), None after it."""
     config, recipe = source.options, source.recipe
     generator = torch.Generator().manual_seed(seed + 1)
@@ -366,7 +277,7 @@ def _gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, wa
 
 
 def _apply(
-    run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+    run: RunState, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
 ) -> None:
     """One outer step on the mean of the tasks' meta-gradients, and an update of the running average."""
     named = run.parameters.named()
@@ -393,7 +304,9 @@ def _rate(done: float, schedule: Schedule) -> float:
     return rising * (0.5 * (1 - schedule.floor) * (1 + math.cos(math.pi * done)) + schedule.floor)
 
 
-def _validate(config: TrainingConfig, model_config: Config, recipe: Recipe, run: _Run, classes: ImageClasses) -> float:
+def _validate(
+    config: TrainingConfig, model_config: Config, recipe: Recipe, run: RunState, classes: ImageClasses
+) -> float:
     """The accuracy of the averaged parameters on fixed validation episodes; in the warm-up without inner steps."""
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), {"config": model_config.to_json()})
     schedule = recipe.schedule

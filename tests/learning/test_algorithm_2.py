@@ -16,14 +16,15 @@ from lamanas_core.config import Config, Proxy, TrainingConfig
 from lamanas_core.data.episodes import Episode
 from lamanas_core.meta.reptile import proxy_value, reptile
 from lamanas_core.recipe import Recipe
-from lamanas_core.train.loop import _apply, _begin
+from lamanas_core.train.loop import _apply
+from lamanas_core.train.run_state import begin
 from tests.learning.helpers import MINIATURE, first_step, float64_episode, float64_learner
 from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_loss, with_loss
 
 
 def test_the_outer_step_of_reptile_is_the_mean_difference_without_clipping() -> None:
     config = TrainingConfig(preset="tiny", meta="reptile")
-    run = _begin(config, initial_parameters(with_loss(MINIATURE, "fnn"), 0), Recipe(), ())
+    run = begin(config, initial_parameters(with_loss(MINIATURE, "fnn"), 0), Recipe(), ())
     before = {name: value.detach().clone() for name, value in run.parameters.named().items()}
     learner = TaskLearner.build(with_loss(MINIATURE, "fnn"))
     tasks = [float64_episode(seed) for seed in (0, 1)]

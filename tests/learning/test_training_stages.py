@@ -28,11 +28,10 @@ from lamanas_core.train.loop import (
     TrainingProgress,
     TrainingStopped,
     _apply,
-    _begin,
-    _Run,
     train,
 )
 from lamanas_core.train.run_folder import read_curves
+from lamanas_core.train.run_state import RunState, begin
 from lamanas_core.train.starting import starting_parameters
 from lamanas_core.train.tasks import TaskSource
 from tests.learning.brief_training import EPISODES, brief, brief_recipe, miniature, trained
@@ -177,7 +176,7 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
     calls: list[tuple[bool, list[float]]] = []
 
     def recording(
-        run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+        run: RunState, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
     ) -> None:
         _apply(run, optimizer, gradients, rate, recipe)
         warm_up = optimizer is run.warm_up
@@ -199,7 +198,7 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 @pytest.mark.parametrize("stage", ["warm_up", "meta"])
 def test_large_gradients_are_clipped_and_small_ones_are_not(stage: str) -> None:
     with miniature():
-        run = _begin(brief(), initial_parameters(brief().model_config(), 0), brief_recipe(), ())
+        run = begin(brief(), initial_parameters(brief().model_config(), 0), brief_recipe(), ())
     optimizer = run.warm_up if stage == "warm_up" else run.meta
     parameters = run.parameters
     rates = [parameters.theta_log_rates, parameters.alpha_log_rates]
@@ -226,7 +225,9 @@ def with_infinite(monkeypatch: pytest.MonkeyPatch, *numbers: int, value: float =
     seen: list[Tensors] = []
     true_gradient = training._gradient
 
-    def gradient(source: TaskSource, learner: TaskLearner, run: _Run, seed: int, warmed: float | None) -> MetaGradient:
+    def gradient(
+        source: TaskSource, learner: TaskLearner, run: RunState, seed: int, warmed: float | None
+    ) -> MetaGradient:
         found = true_gradient(source, learner, run, seed, warmed)
         if len(seen) in numbers:
             found.gradients["theta.stem.weight"].view(-1)[0] = value
@@ -277,7 +278,7 @@ def test_a_step_is_made_on_the_finite_gradients_of_a_batch(
     steps: list[list[MetaGradient]] = []
 
     def recording(
-        run: _Run, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
+        run: RunState, optimizer: torch.optim.Optimizer, gradients: list[MetaGradient], rate: float, recipe: Recipe
     ) -> None:
         steps.append(gradients)
 

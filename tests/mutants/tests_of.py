@@ -155,7 +155,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/train/run_folder.py": (
         "learning/training_folder learning/train_command learning/plots learning/training_processes"
     ),
-    "lamanas_core/train/starting.py": "learning/starting learning/reproduction",
+    "lamanas_core/train/run_state.py": "learning/training_folder learning/training_stages learning/algorithm_2",
+    "lamanas_core/train/starting.py": "learning/starting learning/reproduction learning/photo_training",
     "lamanas_core/train/tasks.py": (
         "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
     ),
