@@ -193,9 +193,9 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
 
 
 def test_key_that_hashes_its_argument_cannot_be_built_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "LUA_KEYS", {"by_token": keys.api_key_by_token})
+    monkeypatch.setattr(keys, "LUA_KEYS", {"idempotency": keys.idempotency})
     with pytest.raises(LuaError, match="does not consist of its parameters"):
-        loaded(folder, "-- args: a\nreturn key.by_token(a)")
+        loaded(folder, "-- args: a\nreturn key.idempotency(a, a)")
 
 
 def test_script_is_sent_again_when_redis_has_forgotten_it(redis_server: PrivateRedis, settings: Settings) -> None:
