@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -66,18 +67,21 @@ class Objects:
     """Every method may raise ObjectsUnavailableError. Safe to share between threads; those named ``..._async`` are for
     the app's event loop."""
 
-    def __init__(self, store: "ObjectStore", folder: Path | None) -> None:
-        self._store = store
-        self._folder = folder
+    def __init__(self, url: str | None, folder: Path) -> None:
+        self._url = url
+        self._folder = folder if url is None else None
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """Connects when it is first used; a folder is created."""
-        if settings.objects is not None:
-            return cls(from_url(settings.objects, retry_config=RETRIES), None)
-        with _failures_named():
-            settings.objects_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(LocalStore(settings.objects_dir), settings.objects_dir)
+        """Connects, or creates its folder, when it is first used."""
+        return cls(settings.objects, settings.objects_dir)
+
+    @cached_property
+    def _store(self) -> "ObjectStore":
+        if self._folder is None:
+            return from_url(str(self._url), retry_config=RETRIES)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return LocalStore(self._folder)
 
     def put(self, name: str, data: bytes) -> None:
         """The bytes are durable when this returns."""

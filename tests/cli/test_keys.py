@@ -89,5 +89,8 @@ def test_json_contains_the_token_only_when_a_key_is_created(
     token = created.pop("token")
     assert created["scopes"] == ["predict"]
     assert json_of("keys", "list") == [created]
-    assert json_of("keys", "revoke", created["id"]) == created | {"revoked": True}
+    revoked = json_of("keys", "revoke", created["id"])
+    assert isinstance(revoked, dict)
+    assert revoked == created | {"revoked": True, "revoked_at": revoked["revoked_at"]}
+    assert revoked["revoked_at"] >= created["created_at"] - 1
     assert token.startswith("lam_")

@@ -25,7 +25,7 @@ class Streams:
         self._ids = ids
         self._open = threading.Semaphore(0)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._follow_all(),))
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._follow_all(),), daemon=True)
         self._ended = asyncio.Event()
         self._opening = asyncio.Semaphore(OPENING)
         self.events = 0

@@ -32,6 +32,7 @@ def folder(short_folder: Path) -> Objects:
 
 
 def test_bytes_are_read_as_they_were_written_and_deleted_once(folder: Objects, short_folder: Path) -> None:
+    assert not (short_folder / "objects").exists()  # until it is used
     assert folder.get(NAME) is None
     for _ in range(2):
         folder.put(NAME, DATA)
@@ -56,6 +57,7 @@ def test_damaged_bytes_are_as_good_as_none(folder: Objects, short_folder: Path) 
 
 
 def test_a_store_that_takes_no_writes_is_unavailable(folder: Objects, short_folder: Path) -> None:
+    (short_folder / "objects").mkdir()
     (short_folder / "objects" / objects.SUPPORT).write_bytes(b"")  # in place of the folder
     with pytest.raises(ObjectsUnavailableError, match="the object store does not respond") as met:
         folder.put(NAME, DATA)

@@ -174,7 +174,6 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "record('training', a)": lambda a: keys.record("training", a),
         "index('episode', a)": lambda a: keys.index("episode", a),
         "model(a)": keys.model,
-        "tombstone('episode', a)": lambda a: keys.tombstone("episode", a),
         "CHANGES": lambda a: keys.CHANGES,
         "SUPPORT_SETS": lambda a: keys.SUPPORT_SETS,
         "CLASSIFIERS": lambda a: keys.CLASSIFIERS,
@@ -193,10 +192,10 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
     same()
 
 
-def test_key_that_changes_its_argument_cannot_be_built_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "LUA_KEYS", {"by_token": lambda token: f"by-token:{token[:4]}"})
+def test_key_that_hashes_its_argument_cannot_be_built_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "LUA_KEYS", {"idempotency": keys.idempotency})
     with pytest.raises(LuaError, match="does not consist of its parameters"):
-        loaded(folder, "-- args: a\nreturn key.by_token(a)")
+        loaded(folder, "-- args: a\nreturn key.idempotency(a, a)")
 
 
 def test_script_is_sent_again_when_redis_has_forgotten_it(redis_server: PrivateRedis, settings: Settings) -> None:
