@@ -9,10 +9,11 @@ from types import FrameType
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from app import openapi
 from app.http import problems
-from app.http.limits import BytesInFlight
+from app.http.limits import BytesInFlight, Streams
 from app.http.middleware import HeadRequests, SecurityHeaders, SizeLimits, StoreTime, UnexpectedErrors
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         store = await Store.open(settings)
         decoder = Decoder(max_pixels=settings.max_pixels)
         classifiers = ClassifierCache(store, metrics, capacity=settings.predictor_cache)
-        services = Services(settings, store, decoder, classifiers, metrics)
+        services = Services(settings, store, decoder, classifiers, metrics, Streams(settings.max_streams))
         app.state.services = services
         _drain_on_signals(services.draining)
         try:
@@ -73,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     routers = (module.router for module in (episodes, training, models, session))
     for router in (*routers, pages.examples_router, system.router, pages.router):
         app.include_router(router)
-    app.mount("/static", pages.Static(directory=pages.FOLDER))
+    app.mount("/static", GZipMiddleware(pages.Static(directory=pages.FOLDER)))
     problems.install(app)
     openapi.install(app)
     # The last one added is the outermost.

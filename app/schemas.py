@@ -142,6 +142,9 @@ class Progress(BaseModel):
     step: int
     steps: int
     loss: list[float] = Field(description="the learned loss of each step so far")
+    ahead: int | None = Field(
+        description="while the episode waits for a worker: how many wait before it; null otherwise, and in lists"
+    )
 
 
 class Operation(BaseModel):
@@ -221,7 +224,7 @@ class Episode(BaseModel):
             shots=dict(zip(record.classes, record.shots, strict=True)),
             steps=record.steps,
             seed=record.seed,
-            progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses)),
+            progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses), ahead=record.ahead),
             model_version=record.model_version,
             model_kind=record.model_kind,
             model_reason=record.model_reason,
@@ -281,10 +284,14 @@ class Training(BaseModel):
     options: dict[str, Any]
     epoch: int
     epochs: int
+    warm_up_epochs: int = Field(
+        description="how many of the epochs are warm-up, which comes first; the others are meta-epochs"
+    )
     loss: float | None
     losses: list[float] = Field(description="the most recent ones")
     warnings: list[str] = Field(description="how the data set was read, known after the first epoch")
     validation_accuracy: float | None
+    seconds: float | None = Field(description="how long it has trained, before it was resumed too")
     eta_seconds: float | None
     model_version: str | None
     created_at: AwareDatetime
@@ -300,10 +307,12 @@ class Training(BaseModel):
             options=record.options,
             epoch=record.epoch,
             epochs=record.epochs,
+            warm_up_epochs=record.warm_up_epochs,
             loss=record.loss,
             losses=list(record.losses),
             warnings=list(record.warnings),
             validation_accuracy=record.validation_accuracy,
+            seconds=record.seconds,
             eta_seconds=record.eta_seconds,
             model_version=record.model_version,
             created_at=_time(record.created_at),
@@ -352,17 +361,28 @@ class Queue(BaseModel):
     waiting: int
     running: int = Field(description="number of jobs that a worker has claimed and not finished")
     workers: list[Worker] = Field(description="workers with a fresh heartbeat")
+    starting: int = Field(description="number of workers that are starting")
 
 
 class Queues(BaseModel):
     queues: list[Queue]
 
 
+class Limits(BaseModel):
+    """What the service accepts at most."""
+
+    images: int = Field(description="images of an episode")
+    classes: int = Field(description="classes of an episode")
+    shots: int = Field(description="images of a class")
+    bytes: int = Field(description="bytes of a request")
+
+
 class Session(BaseModel):
-    """The key that is signed in."""
+    """The key that is signed in, and the limits for its requests."""
 
     name: str
     scopes: list[Scope]
+    limits: Limits
 
 
 class ExampleImage(BaseModel):

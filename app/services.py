@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.http.limits import Streams
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache
 from app.settings import Settings
@@ -22,6 +23,7 @@ class Services:
     decoder: Decoder
     classifiers: ClassifierCache
     metrics: Metrics
+    streams: Streams
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 

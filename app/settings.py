@@ -28,6 +28,7 @@ MAX_APPS = 4
 PHOTO_BYTES = 3 * 224 * 224
 RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
+BUCKET = re.compile(r"(s3|gs|az)://[^\s/?#@]+(/[^\s?#]*)?")
 SECONDS_OF = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -58,6 +59,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     redis_password_file: Path | None = None
+    # The bucket of support sets and classifiers; None: a folder of the data directory.
+    objects: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     episode_ttl_seconds: int = Field(default=86_400, ge=1)
@@ -69,8 +72,12 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=1000, ge=1)
     max_unfinished: int = Field(default=500, ge=1)
     max_store_bytes: int = Field(default=512 * 2**20, ge=16 * 2**20)
+    max_object_bytes: int = Field(default=10 * 2**30, ge=16 * 2**20)
     max_bytes_in_flight: int = Field(default=512 * 2**20, ge=2048)
     rate_limit: str | None = None
+    max_streams: int = Field(default=256, ge=1)
+    # How long ended runs with their checkpoints, and revoked keys, are kept.
+    keep_days: int = Field(default=90, ge=1)
     predictor_cache: int = Field(default=256, ge=1)
 
     app_processes: int = Field(default_factory=lambda: min(MAX_APPS, len(os.sched_getaffinity(0))), ge=1)
@@ -83,6 +90,8 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=30, ge=1)
     # Longer than proxies keep unused connections (60 s), so that none sends a request on one that is being closed.
     keep_alive_seconds: int = Field(default=75, ge=1)
+    # Whether /metrics needs no key, also beyond loopback.
+    open_metrics: bool = False
     # Sites whose pages may call the API with a token: origins, or "*" for all.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
 
@@ -101,6 +110,13 @@ class Settings(BaseSettings):
         if parts.scheme == "unix" and (parts.hostname or parts.fragment or "path" not in named):
             raise ValueError("REDIS_URL must name a socket like unix:///run/redis.sock, with # as %23 and ? as %3F")
         return value
+
+    @field_validator("objects")
+    @classmethod
+    def _known_store(cls, value: str | None) -> str | None:
+        if value and not BUCKET.fullmatch(value):
+            raise ValueError("must be like s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+        return value or None
 
     @field_validator("data_dir")
     @classmethod
@@ -182,6 +198,11 @@ class Settings(BaseSettings):
     @property
     def runs_dir(self) -> Path:
         return self.data_dir / "runs"
+
+    @property
+    def objects_dir(self) -> Path:
+        """The folder of support sets and classifiers, unless they are in a bucket."""
+        return self.data_dir / "objects"
 
     @property
     def metrics_dir(self) -> Path:

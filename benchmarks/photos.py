@@ -68,7 +68,7 @@ def compare(model: MetaModel, classes: ImageClasses, config: EvaluationConfig) -
 
 
 def _by_regression(backbone: Backbone, episode: Episode) -> dict[str, npt.NDArray[np.int64]]:
-    support, queries = (_features(backbone, part) for part in (episode.support, episode.queries))
+    support, queries = (features(backbone, part) for part in (episode.support, episode.queries))
     labels = episode.support_labels.numpy()
     return {
         _name(strength): LogisticRegression(C=strength, max_iter=500).fit(support, labels).predict(queries)
@@ -76,7 +76,7 @@ def _by_regression(backbone: Backbone, episode: Episode) -> dict[str, npt.NDArra
     }
 
 
-def _features(backbone: Backbone, packed: torch.Tensor) -> npt.NDArray[np.float32]:
+def features(backbone: Backbone, packed: torch.Tensor) -> npt.NDArray[np.float32]:
     """The square root of the pooled features at unit length, (n, 1280), of maps (n, m)."""
     weight, bias = (torch.from_numpy(value) for value in backbone.head.values())
     *_, (channels, side, _) = backbone.shapes.values()

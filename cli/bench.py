@@ -15,6 +15,7 @@ example: lamanas bench adapt --threads 1 --runs 5 --json"""
 WHAT = {
     "adapt": "K steps of preset paper and of the plain reference, and a whole adaptation of the shipped model",
     "predict": "an artifact on 1, 20 and 100 images, and the same network in PyTorch",
+    "photos": "from files of photos to a classifier and to an answer, and logistic regression on the same features",
     "train": "tasks per second of Algorithms 1 and 2",
     "serve": "requests per second of the app, of LitServe and of a plain app; adaptations per minute; memory",
 }
@@ -65,6 +66,7 @@ def _computed(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import benchmarks.adapt
+    import benchmarks.photo_speed
     import benchmarks.predict
     import benchmarks.train
 
@@ -72,6 +74,7 @@ def _computed(args: argparse.Namespace) -> dict[str, Any]:
     measure = {
         "adapt": benchmarks.adapt.measure,
         "predict": benchmarks.predict.measure,
+        "photos": benchmarks.photo_speed.measure,
         "train": benchmarks.train.measure,
     }[args.what]
     return measure(args.runs)

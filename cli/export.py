@@ -57,7 +57,7 @@ def _finished(client: Client, id: str) -> tuple[Episode, bytes]:
     except ProblemError as error:
         if error.kind != "not-ready":
             raise
-        # The classifier was dropped to save memory. This request has started its adaptation again.
+        # The classifier was dropped to make room. This request has started its adaptation again.
         client.wait(id)
         data = client.download(id)
     return client.get_episode(id), data

@@ -30,7 +30,8 @@ def add_parser(commands: Any) -> None:
         "--scope",
         action="append",
         choices=sorted(SCOPES),
-        help="a permission, repeatable: episodes (create, read, delete), predict, admin (default: all but admin)",
+        help="a permission, repeatable: episodes (create, read, delete), predict, metrics, admin "
+        "(default: episodes and predict)",
     )
     make.add_argument("--tenant", help="keys of the same tenant share their episodes (default: a new tenant)")
     listing = actions.add_parser("list", help="list all keys, oldest first")
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         _check(args)
     with installation.store() as store:
         if args.action == "make":
-            scopes = args.scope or sorted(SCOPES - {"admin"})
+            scopes = args.scope or sorted(SCOPES - {"admin", "metrics"})
             key, token = store.api_keys.create(args.name, scopes, tenant=args.tenant)
             if args.json:
                 show.print_json(_plain(key) | {"token": token})

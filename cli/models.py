@@ -1,15 +1,16 @@
-"""``lamanas models``: list, switch and add versions of the meta-model."""
+"""``lamanas models``: list, switch, add and remove versions of the meta-model."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+from app.store.errors import Conflict, NotFound
 from cli import installation, remote, show
 from cli.errors import CommandError, told
 from lamanas_client import Model
 
-DESCRIPTION = """List the versions of the meta-model, switch to another for new episodes, or add your own. One for
-drawings and one for photos can be active at the same time.
+DESCRIPTION = """List the versions of the meta-model, switch to another for new episodes, add your own, or remove one.
+One for drawings and one for photos can be active at the same time.
 
 example: lamanas models --json"""
 ACTIVATE = "example: lamanas models activate 0123456789abcdef"
@@ -17,12 +18,16 @@ ADD = """Add a model that `lamanas train` wrote to its folder to the installatio
 REDIS_URL, whichever service you are signed in to.
 
 example: lamanas models add runs/mine"""
+REMOVE = """Remove a version from the installation that uses this data directory or REDIS_URL. It must be neither active
+nor used by an episode. A version that is shipped comes back when a worker starts.
+
+example: lamanas models remove 0123456789abcdef"""
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "models",
-        help="list, switch and add versions of the meta-model",
+        help="list, switch, add and remove versions of the meta-model",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -37,13 +42,22 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add.add_argument("run", type=Path, metavar="RUN", help="folder of model.safetensors and model.json")
-    for parser in (activate, add):
+    remove = actions.add_parser(
+        "remove",
+        help="remove a version that no episode uses",
+        description=REMOVE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    remove.add_argument("version", metavar="VERSION")
+    for parser in (activate, add, remove):
         show.add_json(parser, default=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.action == "add":
         return _add(args)
+    if args.action == "remove":
+        return _remove(args)
     with remote.service() as client:
         if args.action == "activate":
             model = client.activate_model(args.version)
@@ -85,6 +99,19 @@ def _add(args: argparse.Namespace) -> int:
     else:
         use = "it is active" if added.active else f"use it:  lamanas models activate {added.version}"
         print(f"added {added.version}, for {added.kind}\n\n{use}")
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    with installation.store() as store:
+        try:
+            store.models.remove(args.version)
+        except (NotFound, Conflict) as error:
+            raise CommandError(str(error)) from error
+    if args.json:
+        show.print_json({"version": args.version})
+    else:
+        print(f"removed {args.version}")
     return 0
 
 

@@ -39,9 +39,11 @@ def command(socket: Path, folder: Path) -> list[str]:
         "appendfsync": "always",
         "save": "",
         "daemonize": "no",
+        # Records of episodes in one piece each, which takes less memory. (The name is that of Redis 6, which 7 knows.)
+        "hash-max-ziplist-value": "4096",
         "loglevel": "warning",
         "logfile": str(folder / "redis.log"),
-        # app/store/memory.py limits what is stored, so no maxmemory is set. If an operator sets one, writes are
+        # Episodes are refused before its memory is used up, so no maxmemory is set. If an operator sets one, writes are
         # refused, and no episode is silently evicted.
         "maxmemory-policy": "noeviction",
     }

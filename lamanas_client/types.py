@@ -19,11 +19,13 @@ class Session(Answer):
 
 
 class Progress(Answer):
-    """How far an adaptation is; ``loss`` holds the learned loss of each step so far."""
+    """How far an adaptation is; ``loss`` holds the learned loss of each step so far, ``ahead`` tells of an episode that
+    waits how many wait before it."""
 
     step: int
     steps: int
     loss: tuple[float, ...]
+    ahead: int | None = None
 
 
 class Operation(Answer):
@@ -117,7 +119,8 @@ class Predictions(Answer):
 
 
 class Training(Answer):
-    """A meta-training run; ``losses`` holds the most recent ones, ``warnings`` tells how the data set was read."""
+    """A meta-training run; ``losses`` holds the most recent ones, ``warnings`` tells how the data set was read. The
+    first ``warm_up_epochs`` of its ``epochs`` are warm-up; it has trained for ``seconds``."""
 
     id: str
     state: Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -125,10 +128,12 @@ class Training(Answer):
     options: dict[str, Any]
     epoch: int
     epochs: int
+    warm_up_epochs: int = 0
     loss: float | None
     losses: tuple[float, ...]
     warnings: tuple[str, ...] = ()
     validation_accuracy: float | None
+    seconds: float | None = None
     eta_seconds: float | None
     model_version: str | None
     created_at: AwareDatetime

@@ -107,17 +107,23 @@ class Novelty:
 class Calibration:
     """Calibration fitted on the validation split.
 
-    Logits are divided by ``temperature`` (> 0). ``novelty``: None if novelty is not measured.
+    With m images in each class, logits are divided by ``temperature`` (1 + 1 / m)^``temperature_spread``, since fewer
+    images make other mistakes. ``novelty``: None if novelty is not measured.
     """
 
     temperature: float = 1.0
     novelty: Novelty | None = None
+    temperature_spread: float = 0.0
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Calibration":
         """The inverse of ``asdict``. Cards from before ``Novelty`` measured it otherwise; they are read without it."""
         novelty = data.get("novelty")
-        return cls(data.get("temperature", 1.0), None if novelty is None else Novelty(**novelty))
+        return cls(
+            data.get("temperature", 1.0),
+            None if novelty is None else Novelty(**novelty),
+            data.get("temperature_spread", 0.0),
+        )
 
 
 @dataclass(frozen=True)

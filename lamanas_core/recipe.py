@@ -170,7 +170,7 @@ class Styles:
 class CalibrationEpisodes:
     """The episodes of the validation split that calibration is fitted on; ``queries`` per class.
 
-    ``episodes``: of each number of shots. The temperature is fitted with ``shots``, novelty with ``novelty_shots``.
+    ``episodes``: of each number of shots. Novelty is fitted with ``novelty_shots``, the temperature with ``shots`` too.
     ``called_unknown``: the fraction of the queries whose novelty exceeds the threshold. ``within_group``: all classes
     of an episode are from one group, as a user's classes resemble each other.
     """

@@ -20,6 +20,7 @@ from workers import logs
 from workers.child import NAME, QUEUE
 from workers.readiness import Readiness
 from workers.reconciler import Reconciler
+from workers.sweep import Sweep
 
 log = logging.getLogger(__name__)
 # Predictions have priority over adaptations, and both over training runs.
@@ -49,7 +50,8 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     readiness = Readiness()
     reconciler = Reconciler(settings, queue, name, readiness.worker)
-    handlers = _connect(reconciler)
+    sweep = Sweep(settings)
+    handlers = _connect(reconciler, sweep)
     try:
         worker = app.Worker(
             hostname=f"{queue}@{name}",
@@ -64,6 +66,7 @@ def run(app: Celery, settings: Settings, queue: Queue) -> int:
         worker.start()
         return int(worker.exitcode or 0)
     finally:
+        sweep.stop()
         reconciler.stop()
         readiness.close()
         del handlers
@@ -86,11 +89,12 @@ def lower_priority(nice: int) -> None:
             Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _connect(reconciler: Reconciler) -> list[Any]:
+def _connect(reconciler: Reconciler, sweep: Sweep) -> list[Any]:
     """Celery keeps weak references to signal handlers: keep what this returns."""
 
     def ready(**_: object) -> None:
         reconciler.start()
+        sweep.start()
 
     def draining(**_: object) -> None:
         reconciler.drain()

@@ -93,11 +93,13 @@ class Reconciler:
         if time.monotonic() < self._heartbeat_at + HEARTBEAT_S:
             return
         worker = self._ready()
-        if worker is not None:
+        if worker is None:
+            self._store.workers.announce(self._queue, self._name)
+        else:
             self._store.workers.heartbeat(worker)
-            self._heartbeat_at = time.monotonic()
             if self._queue == "adapt":
                 self._ask_for_lost_models()
+        self._heartbeat_at = time.monotonic()
 
     def _ask_for_lost_models(self) -> None:
         """Has the shipped model registered again, if it may be among those that Redis has lost: by evicting it, say."""

@@ -36,6 +36,7 @@ def _warmed_up(child: Child) -> Child:
     since it is idle most of the time."""
     device: str = child.settings.device
     if child.queue == "adapt":
+        retrying(child.store.reconciliation.adopt_former)
         retrying(child.learner.register_shipped)
         for version in retrying(child.store.models.active_versions).values():
             retrying(partial(child.learner.model, version))

@@ -73,6 +73,8 @@ def _progress(progress: "TrainingProgress", losses: deque[float]) -> dict[str, A
         "loss": progress.loss,
         "losses": list(losses),
         "validation_accuracy": progress.validation_accuracy,
+        "warm_up_epochs": progress.warm_up_epochs,
+        "seconds": progress.seconds,
         "eta_seconds": progress.eta_seconds,
         "warnings": list(progress.notes),
     }

@@ -1,6 +1,6 @@
 """Authentication and authorization: tokens with scopes, sent in a header or in a browser's session cookie."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -15,8 +15,8 @@ from app.store.records import EpisodeRecord, KeyRecord, Scope
 bearer = HTTPBearer(
     auto_error=False,
     description="A key with scopes: `episodes` to create, read and delete episodes, `predict` to classify images, "
-    "`admin` for training, models and everything else. `lamanas token` prints the first admin key; `lamanas keys` "
-    "creates and revokes other keys.",
+    "`metrics` to read metrics, `admin` for training, models and everything else. `lamanas token` prints the first "
+    "admin key; `lamanas keys` creates and revokes other keys.",
 )
 
 
@@ -108,6 +108,29 @@ def _require_scope(key: KeyRecord, scope: Scope) -> KeyRecord:
 EpisodesKey = Annotated[KeyRecord, Depends(_key_with_scope("episodes"))]
 PredictKey = Annotated[KeyRecord, Depends(_key_with_scope("predict"))]
 AdminKey = Annotated[KeyRecord, Depends(_key_with_scope("admin"))]
+
+
+# A proxy adds at least one of these to what it passes on.
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "via")
+
+
+async def metrics_allowed(
+    request: Request, services: CurrentServices, credentials: Bearer, cookie: SessionCookie
+) -> None:
+    """Without a key for metrics, only a client on this machine may read them, unless a setting allows it. Raises
+    Problem."""
+    settings = services.settings
+    local = settings.loopback and not any(name in request.headers for name in FORWARDED)
+    if not local and not settings.open_metrics:
+        _require_scope(await _key(request, services, credentials, cookie), "metrics")
+
+
+async def _counted_stream(services: CurrentServices, key: AnyKey) -> AsyncIterator[None]:
+    with services.streams.one_more(key.id):
+        yield
+
+
+CountedStream = Depends(_counted_stream)
 
 
 def owner_filter(key: KeyRecord) -> str | None:

@@ -1,10 +1,11 @@
-"""Limits the bodies of requests: their size, how long they take to arrive, and how many bytes of them an app process
-keeps in memory at a time, in total and for each key."""
+"""Limits how much an app process has in hand at a time: event streams of each key; and bodies of requests: their size,
+how long they take to arrive, and how many bytes of them are kept in memory, in total and for each key."""
 
 import asyncio
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from starlette.types import Message, Receive, Scope
 
@@ -135,3 +136,25 @@ def _announced(scope: Scope) -> int:
     """Content-Length; 0 without one."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     return int(length[:20]) if length.isdigit() else 0
+
+
+class Streams:
+    """The event streams that are open."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_key: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, key: str) -> Iterator[None]:
+        """Counts a stream of this key during the block. Raises Problem if the key has as many as it may have."""
+        if self._by_key[key] >= self._most:
+            text = f"a key may follow {self._most} episodes and runs at a time: close an event stream first"
+            raise Problem(TOO_MUCH_AT_ONCE, text, headers=RETRY_AFTER)
+        self._by_key[key] += 1
+        try:
+            yield
+        finally:
+            self._by_key[key] -= 1
+            if not self._by_key[key]:
+                del self._by_key[key]

@@ -63,6 +63,7 @@ class ClassifierCache:
             return None
         self._metrics.classifier_cache.labels("hit").inc()
         self._open.move_to_end(id)
+        self._store.episodes.mark_used(id)
         return task.result()
 
     async def loaded(self, id: str, owner: str) -> OpenClassifier:

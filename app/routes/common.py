@@ -10,5 +10,5 @@ def not_ready(episode: EpisodeRecord) -> Problem:
         return Problem(EPISODE_FAILED, episode.error or "the adaptation failed", state=episode.state)
     text = f"episode {episode.id} is {episode.state}"
     if episode.genotype is not None:
-        text += ": its classifier was dropped to save memory and is being adapted again"
+        text += ": its classifier was dropped to make room and is being adapted again"
     return Problem(NOT_READY, text, state=episode.state, headers={"Retry-After": "1"})

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
-from app.http.auth import EpisodesKey, VisibleEpisode, owner_filter
+from app.http.auth import CountedStream, EpisodesKey, VisibleEpisode, owner_filter
 from app.http.limits import Upload
 from app.http.problems import INVALID_REQUEST, Problem
 from app.images import edits
@@ -42,6 +42,8 @@ router = APIRouter(tags=["episodes"])
 
 RUNNING = frozenset({"queued", "adapting"})
 ONNX = "application/octet-stream"
+PNG = "image/png"
+PICTURED = 5
 Prefer = Annotated[
     str | None, Header(description="`wait=N`: wait up to N seconds, at most 60, for the episode to finish")
 ]
@@ -166,6 +168,7 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
 @router.get(
     "/episodes/{id}/events",
     response_class=EventSourceResponse,
+    dependencies=[CountedStream],
     summary="Follow an episode by server-sent events: `progress`, then `ready` or `failed`",
     responses=problems(401, 403, 404, 410),
 )
@@ -225,6 +228,22 @@ def _stored_support(images: UInt8Array, labels: list[str], spec: ImageSpec) -> S
     return StoredSupport(
         images=[StoredImage(label=label, image=file) for label, file in zip(labels, files, strict=True)]
     )
+
+
+@router.get(
+    "/episodes/{id}/thumbnail.png",
+    response_class=Response,
+    summary=f"A picture of an episode: an image of each of its first {PICTURED} classes, side by side",
+    responses={
+        200: {"content": {PNG: {"schema": {"type": "string", "format": "binary"}}}, "description": "A PNG file"},
+        **problems(401, 403, 404, 410),
+    },
+)
+async def thumbnail(services: CurrentServices, episode: VisibleEpisode) -> Response:
+    images, labels = await services.store.episodes.support(episode.id)
+    spec = (await services.store.models.get(episode.model_version)).image
+    rows = [labels.index(label) for label in range(min(PICTURED, len(episode.classes)))]
+    return Response(to_png(np.concatenate(images[rows], axis=-1), spec), media_type=PNG)
 
 
 @router.post(

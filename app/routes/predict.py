@@ -96,9 +96,10 @@ async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: 
     """The episode's classifier. Raises Problem, Gone or NotFound.
 
     ``state``: the episode's state, looked up during this request, since an episode may expire while its classifier is
-    still open. If the episode is ready and its classifier open, the record is not read.
+    still open. If the classifier is open, the record is not read; and it answers while it is being made again, since it
+    was dropped from the object store: adaptation gives the same one.
     """
-    if state == "ready":
+    if state in ("ready", "queued", "adapting"):
         opened = services.classifiers.opened(id)
         if opened is not None and owner_filter(key) in (None, opened.owner):
             return opened
@@ -107,7 +108,7 @@ async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: 
         if episode.state == "ready":
             try:
                 return await services.classifiers.loaded(id, episode.owner)
-            except NotReady:  # dropped to save memory; it is being adapted again
+            except NotReady:  # dropped to make room; it is being adapted again
                 episode = await services.store.episodes.get(id)
         if wait and episode.state in ("queued", "adapting"):
             episode = await sse.last_within(services.store.episodes.watch(id), wait, services.draining) or episode

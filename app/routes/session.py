@@ -5,14 +5,18 @@ from fastapi import APIRouter, Request, Response
 from app.http.auth import SESSION_COOKIE, AnyKey, Bearer
 from app.http.problems import MISSING_TOKEN, Problem
 from app.openapi import problems
-from app.schemas import Session
+from app.schemas import Limits, Session
+from app.services import CurrentServices
+from app.settings import Settings
 from app.store.records import KeyRecord
 
 router = APIRouter(prefix="/session", tags=["session"])
 
 
 @router.post("", summary="Sign in: exchange a bearer token for a cookie", responses=problems(401, 403))
-async def sign_in(request: Request, response: Response, key: AnyKey, credentials: Bearer) -> Session:
+async def sign_in(
+    request: Request, response: Response, services: CurrentServices, key: AnyKey, credentials: Bearer
+) -> Session:
     if credentials is None:
         raise Problem(MISSING_TOKEN, "send Authorization: Bearer <token>")
     # The cookie contains the token itself, so that revoking its key ends the session in every app process. It has no
@@ -24,7 +28,7 @@ async def sign_in(request: Request, response: Response, key: AnyKey, credentials
         samesite="strict",
         secure=_encrypted(request),
     )
-    return _session(key)
+    return _session(key, services.settings)
 
 
 def _encrypted(request: Request) -> bool:
@@ -35,9 +39,9 @@ def _encrypted(request: Request) -> bool:
     return "https" in (request.url.scheme, forwarded) or origin.startswith("https://")
 
 
-@router.get("", summary="The key that is signed in", responses=problems(401))
-async def who(key: AnyKey) -> Session:
-    return _session(key)
+@router.get("", summary="The key that is signed in, and the limits for its requests", responses=problems(401))
+async def who(services: CurrentServices, key: AnyKey) -> Session:
+    return _session(key, services.settings)
 
 
 @router.delete(
@@ -51,5 +55,11 @@ async def sign_out(response: Response, _: AnyKey) -> None:
     response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
 
 
-def _session(key: KeyRecord) -> Session:
-    return Session(name=key.name, scopes=sorted(key.scopes))
+def _session(key: KeyRecord, settings: Settings) -> Session:
+    limits = Limits(
+        images=settings.max_images,
+        classes=settings.max_classes,
+        shots=settings.max_shots,
+        bytes=settings.max_request_bytes,
+    )
+    return Session(name=key.name, scopes=sorted(key.scopes), limits=limits)

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.http.auth import AdminKey
+from app.http.auth import AdminKey, metrics_allowed
 from app.http.problems import UNAVAILABLE_NOW, Problem
 from app.openapi import problems
 from app.schemas import Health, Queue, Queues, Readiness, Worker
@@ -37,7 +37,7 @@ async def _checks(services: Services) -> dict[str, bool]:
         await services.store.ping()
         checks["redis"] = True
         checks["model"] = any((await services.store.models.active()).values())
-        checks["adapt_worker"] = bool((await services.store.workers.alive())["adapt"])
+        checks["adapt_worker"] = bool((await services.store.workers.queues())["adapt"].workers)
     except UNAVAILABLE:
         pass  # checks that could not be made stay False
     return checks
@@ -47,7 +47,9 @@ async def _checks(services: Services) -> dict[str, bool]:
     "/metrics",
     response_class=Response,
     summary="Metrics for Prometheus",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
+    description="Needs no key on the service's own machine, or where the operator has opened it.",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403)},
+    dependencies=[Depends(metrics_allowed)],
 )
 async def metrics(services: CurrentServices) -> Response:
     return Response(await services.metrics.exposition(services.store), media_type=CONTENT_TYPE_LATEST)
@@ -55,12 +57,16 @@ async def metrics(services: CurrentServices) -> Response:
 
 @router.get("/queues", summary="The jobs and workers of each queue", responses=problems(401, 403))
 async def queues(services: CurrentServices, _: AdminKey) -> Queues:
-    waiting, running = await services.store.workers.queue_lengths(), await services.store.workers.running()
-    workers = await services.store.workers.alive()
     return Queues(
         queues=[
-            Queue(name=name, waiting=waiting[name], running=running[name], workers=[_worker(each) for each in alive])
-            for name, alive in workers.items()
+            Queue(
+                name=name,
+                waiting=queue.waiting,
+                running=queue.running,
+                workers=[_worker(each) for each in queue.workers],
+                starting=queue.starting,
+            )
+            for name, queue in (await services.store.workers.queues()).items()
         ]
     )
 

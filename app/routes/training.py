@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
-from app.http.auth import AdminKey
+from app.http.auth import AdminKey, CountedStream
 from app.http.problems import UNKNOWN_DATASET, Problem
 from app.images.forms import read_json
 from app.openapi import body, problems
@@ -78,6 +78,7 @@ async def _existing(id: str, services: CurrentServices, _: AdminKey) -> Training
 @router.get(
     "/{id}/events",
     response_class=EventSourceResponse,
+    dependencies=[CountedStream],
     summary="Follow a run by server-sent events: `progress`, then `finished`, `failed` or `cancelled`",
     responses=problems(401, 403, 404),
 )

@@ -72,8 +72,17 @@ async function waited(seconds, signal) {
   if (!waiting) meanwhile.busy(null);
 }
 
-export const session = () => request("GET", "/session");
-export const signIn = (token) => request("POST", "/session", { headers: { Authorization: `Bearer ${token}` } });
+/** What the service accepts at most, as `GET /session` tells it; known once somebody is signed in. */
+export let limits = null;
+
+async function signedIn(answer) {
+  const who = await answer;
+  limits = who.limits;
+  return who;
+}
+
+export const session = () => signedIn(request("GET", "/session"));
+export const signIn = (token) => signedIn(request("POST", "/session", { headers: { Authorization: `Bearer ${token}` } }));
 export const signOut = () => request("DELETE", "/session");
 
 export const examples = () => request("GET", "/examples");
@@ -85,8 +94,6 @@ export const presets = async () => (await request("GET", "/openapi.json")).compo
 
 export const queues = () => request("GET", "/queues");
 export const trainings = (limit) => request("GET", `/train?limit=${limit}`);
-export const training = (id) => request("GET", `/train/${encodeURIComponent(id)}`);
-export const trainingEvents = (id) => address(`/train/${encodeURIComponent(id)}/events`);
 export const cancelTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/cancel`);
 export const resumeTraining = (id) => request("POST", `/train/${encodeURIComponent(id)}/resume`);
 export function train(options, key) {
@@ -98,6 +105,7 @@ export const episodes = (limit) => request("GET", `/episodes?limit=${limit}`);
 export const deleteEpisode = (id) => request("DELETE", `/episodes/${encodeURIComponent(id)}`);
 export const modelAddress = (id) => address(`/episodes/${encodeURIComponent(id)}/model.onnx`);
 export const model = async (id) => (await send("GET", modelAddress(id))).blob();
+export const thumbnailAddress = (id) => address(`/episodes/${encodeURIComponent(id)}/thumbnail.png`);
 export const eventsAddress = (id) => address(`/episodes/${encodeURIComponent(id)}/events`);
 
 /** A key for a request that may be retried. (Over plain HTTP, except from this machine, there is no randomUUID.) */

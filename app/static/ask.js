@@ -3,7 +3,7 @@
 import { correct, predict, Refused } from "./api.js";
 import { Bars, confusion } from "./charts.js";
 import { h, percent, picture, say, showError } from "./dom.js";
-import { ACCEPTED, chosen, dropTarget, pasted, sorted } from "./files.js";
+import { ACCEPTED, chosen, dropTarget, onlyByTheService, pasted, sorted } from "./files.js";
 import { Live } from "./live.js";
 import { Pad } from "./pad.js";
 import { Intention, whileDisabled } from "./sending.js";
@@ -81,7 +81,7 @@ export class Ask {
   }
 
   #layout() {
-    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: ACCEPTED, onchange: () => {
+    const files = h("input", { type: "file", multiple: true, id: "query-files", class: "unseen", accept: `${ACCEPTED},.zip`, onchange: () => {
       const found = chosen(files);
       files.value = "";
       this.#read(found);
@@ -181,7 +181,7 @@ export class Ask {
     this.bars.show(prediction);
     this.teach.hidden = !prediction;
     this.newClass.hidden = prediction?.known !== false;
-    this.bars.element.classList.toggle("unknown", prediction?.known === false);
+    this.bars.list.classList.toggle("unknown", prediction?.known === false);
     this.verdict.classList.toggle("quiet", !prediction);
     this.verdict.classList.toggle("unknown", prediction?.known === false);
     if (!prediction) this.verdict.textContent = INVITATIONS[this.source.mode];
@@ -194,22 +194,22 @@ export class Ask {
     this.#take(await sorted(files, (done, count) => (this.progress.textContent = done < count ? `Read ${done} of ${count} images.` : "")));
   }
 
-  #take({ archive, loose, labelled, told }) {
-    if (archive) return showError(this.manyError, new Error(`${archive.name}: choose or drop the images themselves, or a folder of them`));
+  #take({ archives: [archive], loose, labelled, told }) {
     const notes = told(true);
     this.manyTold.replaceChildren(notes.length ? h("ul", { class: "notice" }, notes.map((words) => h("li", {}, words))) : "");
     const known = new Set(this.episode.classes);
     if ([...loose, ...labelled].some(({ photo }) => photo)) this.source.photos = true;
-    this.#askMany([
+    const queries = [
       ...loose.map((image) => ({ ...image, truth: null })),
       ...labelled.map(({ label, ...image }) => ({ ...image, truth: known.has(label) ? label : null })),
-    ]);
+    ];
+    showError(this.manyError, archive && new Error(onlyByTheService(archive)));
+    this.#askMany(queries);
   }
 
   /** Asks about images; a bad one is marked and the others are asked about again, and unanswered ones stay. */
   async #askMany(queries) {
     if (!queries.length) return;
-    showError(this.manyError, null);
     const asked = queries.map(({ file, truth, drawn }) => ({ file, truth, drawn, asking: true }));
     this.queries = [...asked, ...this.queries.filter((query) => !queries.includes(query))];
     this.#showMany();
@@ -237,7 +237,10 @@ export class Ask {
     this.many.replaceChildren(
       h("div", { class: "row between" }, h("h3", {}, `${this.queries.length} images`),
         h("div", { class: "row" },
-          open.length ? h("button", { type: "button", onclick: ({ target }) => whileDisabled(target, () => this.#askMany(open)) }, `Retry ${open.length} not answered`) : null,
+          open.length ? h("button", { type: "button", onclick: ({ target }) => whileDisabled(target, () => {
+            showError(this.manyError, null);
+            return this.#askMany(open);
+          }) }, `Retry ${open.length} not answered`) : null,
           h("button", { type: "button", onclick: () => this.#forget() }, "Clear the images"))),
       h("ul", { class: "grid" }, this.queries.map(result)),
       this.queries.some(isStrange) ? this.#newClassOfMany() : "",

@@ -2,12 +2,13 @@
 
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
-import { h, say, showError } from "./dom.js";
-import { ACCEPTED, chosen, dropTarget, fromBase64, pasted, sorted } from "./files.js";
+import { h, key, say, showError, time, titleOf } from "./dom.js";
+import { examples } from "./examples.js";
+import { ACCEPTED, chosen, dropTarget, fromBase64, onlyByTheService, pasted, sorted } from "./files.js";
 import { holdButton } from "./holding.js";
 import { natural } from "./layout.js";
 import { Pad } from "./pad.js";
-import { Intention } from "./sending.js";
+import { Intention, whileDisabled } from "./sending.js";
 import { Source } from "./source.js";
 import * as tasks from "./task.js";
 
@@ -26,7 +27,7 @@ export class Builder {
   constructor({ history, original = null, parent = null, labels = [], sent }) {
     Object.assign(this, { history, parent, labels, sent });
     this.pad = new Pad({ label: "Drawing pad", changed: () => this.#showActions(), done: () => this.#addDrawing() });
-    this.add = h("button", { type: "button", class: "primary", onclick: () => this.#addDrawing() });
+    this.add = h("button", { type: "button", class: "primary", "aria-keyshortcuts": "Enter", onclick: () => this.#addDrawing() });
     this.clear = h("button", { type: "button", onclick: () => {
       this.pad.clear();
       this.pad.canvas.focus();
@@ -38,6 +39,7 @@ export class Builder {
       drawing: h("div", { class: "row" }, this.add, this.back, this.clear), shooting: h("div", { class: "row" }, this.shoot),
     });
     this.undo = h("button", { type: "button", onclick: () => this.#undo() }, "Undo");
+    this.name = h("input", { class: "name title", maxlength: 200, placeholder: "Name it, if you like", "aria-label": "Name of the task", onchange: () => this.#change({ ...this.history.now, name: this.name.value.trim() || null }) });
     this.list = h("div");
     this.classes = new Classes({
       change: (task) => this.#change(task),
@@ -49,7 +51,8 @@ export class Builder {
     if (original) this.#offerOriginal(original);
     this.error = h("div");
     this.adapt = h("button", { type: "button", class: "primary large", onclick: () => this.#send() }, parent ? "Adapt again" : "Adapt");
-    this.hint = h("p", { class: "quiet", id: "hint" });
+    this.hint = h("p", { id: "hint" });
+    this.save = h("button", { type: "button", onclick: () => whileDisabled(this.save, () => this.#saveZip()) }, "Save as a zip");
     this.recent = h("div");
     this.element = this.#layout();
     dropTarget(this.element, (files) => this.#read(files));
@@ -64,11 +67,24 @@ export class Builder {
 
   /** Handles keys regardless of the focus. */
   key(event) {
-    const typing = event.target.matches("input, textarea, select");
-    if (!typing && event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+    if (event.target.matches("input, textarea, select")) return;
+    if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
       event.preventDefault();
       this.#undo();
-    }
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey) this.#shortcut(event);
+  }
+
+  /** 1 to 9 choose a class, N makes one, Enter adds the drawing unless it presses a button. */
+  #shortcut(event) {
+    const { archive, classes } = this.history.now;
+    const chosen = archive ? null : classes[Number(event.key) - 1];
+    if (chosen) {
+      this.#select(chosen.id);
+      say(`${chosen.name} is selected`);
+    } else if (event.key.toLowerCase() === "n" && !archive) this.classes.add();
+    else if (event.key === "Enter" && !event.target.closest("a, button, summary")) this.#addDrawing();
+    else return;
+    event.preventDefault();
   }
 
   /** Adds the images in the clipboard to the class that has the focus. */
@@ -89,14 +105,13 @@ export class Builder {
         h("section", { class: "card", "aria-labelledby": "task-title" },
           h("div", { class: "row between" }, h("h2", { id: "task-title" }, "Your task"), h("div", { class: "row" }, this.undo,
             this.parent ? null : h("button", { type: "button", onclick: () => this.#change(tasks.emptyTask()) }, "Start over"))),
-          this.list,
+          this.name, this.list,
           h("div", { class: "row sources" },
             h("label", { class: "button", for: "files" }, this.parent ? "Images…" : "Images or a zip…"), files,
-            h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder,
-            this.parent ? null : this.#exampleMenu()),
+            h("label", { class: "button", for: "folder" }, "A folder of classes…"), folder),
           h("p", { class: "quiet" }, this.parent ? "Or drop or paste them. Folders name the classes." : "Or drop or paste them. Folders, in a zip too, name the classes."),
-          this.told, this.error,
-          h("div", { class: "row send" }, this.adapt, this.hint))),
+          this.told, h("div", { class: "row" }, this.save, h("p", { class: "quiet" }, "To keep it or share it: it can be opened here again.")))),
+      h("div", { class: "dock" }, this.error, h("div", { class: "row between" }, this.hint, this.adapt)),
       this.recent);
   }
 
@@ -104,12 +119,13 @@ export class Builder {
     if (!this.parent) {
       return h("div", { class: "lead" },
         h("h1", {}, "Show it a few. Ask about the next."),
-        h("p", {}, "Draw two or more symbols, or bring photos of two or more things. The network adapts its weights and its own architecture to your task in seconds."));
+        h("p", {}, "Draw two or more symbols, or bring photos of two or more things. The network adapts its weights and its own architecture to your task in seconds."),
+        this.#knowledge(), examples((example) => this.#loadExample(example)));
     }
     return h("div", { class: "lead" },
       h("h1", {}, "Correct and grow"),
       h("p", {}, "Click on an image to move it to another class or to remove it, add what is missing, and adapt again. This creates a new episode; ",
-        h("a", { href: `#/episodes/${this.parent.id}` }, this.parent.name ?? natural(this.parent.classes).join(", ")), " is kept."));
+        h("a", { href: `#/episodes/${this.parent.id}` }, titleOf({ name: this.parent.name, classes: natural(this.parent.classes) })), " is kept."));
   }
 
   #offerOriginal(original) {
@@ -121,24 +137,24 @@ export class Builder {
       } }, this.parent ? "Drop the changes" : "Start over with none")));
   }
 
-  #exampleMenu() {
-    const menu = h("select", { "aria-label": "Load an example task", onchange: () => this.#loadExample(menu) },
-      h("option", { value: "" }, "Load an example…"));
-    api.examples().then(({ examples }) => {
-      this.examples = examples;
-      menu.append(...examples.map(({ title }, at) => h("option", { value: at }, title)));
-    }, (error) => showError(this.error, error));
-    return menu;
+  /** What the service can read, by the models that are active. */
+  #knowledge() {
+    const place = h("p", {});
+    api.models().then(({ models }) => {
+      const kinds = models.filter(({ active }) => active).map(({ kind, card }) => {
+        const classes = card.data?.train?.classes;
+        return classes ? `${kind}, learned from ${classes.toLocaleString()} classes` : kind;
+      }).sort();
+      if (kinds.length) place.textContent = `It reads ${kinds.join(", and ")}${kinds.length > 1 ? ", and tells by itself which yours are" : ""}.`;
+    }, () => place.remove());
+    return place;
   }
 
-  #loadExample(menu) {
-    const example = this.examples[menu.value];
-    if (!example) return;
+  #loadExample(example) {
     const labelled = example.support.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`), drawn: true }));
     const queries = example.queries.map(({ label, image }, at) => ({ truth: label, drawn: true, file: fromBase64(image, `query ${at + 1}.png`) }));
     const task = tasks.addLabelled({ ...tasks.emptyTask(), classes: [] }, labelled);
     this.#change({ ...task, name: example.title, queries });
-    menu.value = "";
     say(`${example.title}: loaded`);
   }
 
@@ -174,7 +190,7 @@ export class Builder {
   async #addShot(again) {
     const to = this.#selectedClass();
     if (!to || !this.source.viewfinder.live) return;
-    if (to.images.length >= tasks.MOST_IMAGES) return say(`${to.name} is full: a class may have ${tasks.MOST_IMAGES} images`);
+    if (to.images.length >= api.limits.shots) return say(`${to.name} is full: a class may have ${api.limits.shots} images`);
     const file = await this.source.viewfinder.shot(`${to.name} ${to.images.length + 1}.jpg`);
     const task = tasks.addImages(this.history.now, to.id, [{ file, photo: true }]);
     this.#refuse(null);
@@ -204,12 +220,12 @@ export class Builder {
     }
   }
 
-  #take({ archive, loose, labelled, told }, to) {
+  #take({ archives: [archive], loose, labelled, told }, to) {
     this.#tell([]);
-    if (archive && this.parent) {
-      return this.#refuse(new Error(`${archive.name}: a zip cannot be added to an episode; choose or drop its images or folders`));
+    if (archive && !loose.length && !labelled.length && !this.parent && !tasks.imageCount(this.history.now)) {
+      return this.#change({ ...this.history.now, archive, queries: [], name: null });
     }
-    if (archive) return this.#change({ ...this.history.now, archive, queries: [], name: null });
+    if (archive) this.#refuse(new Error(onlyByTheService(archive)));
     let task = { ...this.history.now, archive: null };
     if (labelled.length) task = tasks.addLabelled(task, labelled);
     if (loose.length && to) task = tasks.addImages(task, to, loose);
@@ -223,11 +239,19 @@ export class Builder {
     if (notes.length) say(notes.join(". "));
   }
 
+  async #saveZip() {
+    const task = this.history.now;
+    const { packed } = await import("./zip.js");
+    const address = URL.createObjectURL(await packed(tasks.paths(task)));
+    h("a", { href: address, download: `${task.name ?? "task"}.zip` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  }
+
   async #send() {
     const task = this.history.now;
-    const lack = tasks.missing(task);
+    const lack = tasks.missing(task) ?? tasks.tooMuch(task, api.limits);
     if (lack) return this.#refuse(new Error(lack));
-    const request = this.parent ? tasks.correction(task, this.labels) : tasks.form(task);
+    const request = this.parent ? tasks.correction(task, this.parent, this.labels) : tasks.form(task);
     if (!request) return this.#refuse(new Error("Nothing has been changed yet."));
     this.#posting = true;
     this.#showSending();
@@ -250,6 +274,7 @@ export class Builder {
     this.#refused = image && { image, error };
     showError(this.error, image ? null : error);
     if (before || image) this.#render();
+    if (image) this.classes.element.querySelector(".refused")?.scrollIntoView({ block: "center" });
   }
 
   // ------------------------------------------------------------------ rendering
@@ -261,6 +286,7 @@ export class Builder {
 
   #render() {
     const task = this.history.now;
+    if (this.name !== document.activeElement) this.name.value = task.name ?? "";
     if (task.archive) this.list.replaceChildren(this.#archive(task.archive));
     else {
       if (!this.classes.element.isConnected) this.list.replaceChildren(this.classes.element);
@@ -274,8 +300,11 @@ export class Builder {
 
   #showSending() {
     const task = this.history.now;
-    const lack = tasks.missing(task);
-    this.hint.textContent = lack ?? (task.archive ? "Ready to send." : `${tasks.imageCount(task)} images, ready to send.`);
+    const lack = tasks.missing(task) ?? tasks.tooMuch(task, api.limits);
+    const [images, classes] = [tasks.imageCount(task), task.classes.filter((each) => each.images.length).length];
+    this.hint.replaceChildren(...(task.archive ? ["Ready to send."]
+      : [h("strong", {}, `${counted(images, "image")}, ${counted(classes, "class", "classes")}`), lack ? h("span", { class: "quiet" }, `. ${lack}`) : ""]));
+    this.save.disabled = !images;
     this.adapt.disabled = this.#posting || this.#reading > 0;
   }
 
@@ -288,7 +317,7 @@ export class Builder {
 
   #showActions() {
     const to = this.#selectedClass();
-    this.add.textContent = to ? `Add to ${to.name}` : "Add";
+    this.add.replaceChildren(to ? `Add to ${to.name}` : "Add", key("Enter"));
     this.add.disabled = this.pad.empty || !to;
     this.back.disabled = this.clear.disabled = this.pad.empty;
     this.shoot.textContent = to ? `Hold to take photos of ${to.name}` : "Hold to take photos";
@@ -313,8 +342,15 @@ export class Builder {
     if (!episodes.length) return;
     this.recent.replaceChildren(h("section", { class: "recent", "aria-labelledby": "recent-title" },
       h("h2", { id: "recent-title" }, "Recent episodes"),
-      h("ul", {}, episodes.map((each) => h("li", {},
-        h("a", { href: `#/episodes/${each.id}` }, each.name ?? natural(each.classes).join(", ")),
-        h("span", { class: "quiet" }, ` ${each.state}, ${new Date(each.created_at).toLocaleString()}`))))));
+      h("ul", {}, episodes.map(recentEpisode))));
   }
 }
+
+function recentEpisode({ id, name, classes, shots, state, created_at: created }) {
+  const images = Object.values(shots).reduce((sum, each) => sum + each, 0);
+  const picture = h("img", { src: api.thumbnailAddress(id), alt: "", loading: "lazy", height: 40, onerror: () => picture.remove() });
+  return h("li", {}, h("a", { href: `#/episodes/${id}` }, picture, titleOf({ name, classes: natural(classes) })),
+    h("span", { class: "quiet" }, `${counted(classes.length, "class", "classes")}, ${counted(images, "image")}, ${state}, ${time(created)}`));
+}
+
+const counted = (count, one, many = `${one}s`) => `${count.toLocaleString()} ${count === 1 ? one : many}`;

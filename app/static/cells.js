@@ -12,15 +12,18 @@ const weightOf = (edge, name) => edge?.operations.find((each) => each.name === n
 
 /** `nodes`: those of an episode's genotype; `card`: that of its meta-model, null if unknown. */
 export function cell(kind, nodes, card) {
-  const before = card?.architecture?.[kind];
-  const edges = nodes.flatMap((node, at) => candidates(at).map((source) => ({
-    source, target: `node${at}`, kept: edgeOf(node, source), was: before ? edgeOf(before[at], source) : null,
-  })));
-  const names = card?.config?.network?.operations ?? [...new Set(edges.flatMap(({ kept }) => kept?.operations.map(({ name }) => name) ?? []))];
+  const edges = pairs(kind, nodes, card);
+  const names = namesOf(edges, card);
   return h("figure", { class: "cell" },
     h("figcaption", {}, h("h3", {}, TITLES[kind]), h("p", { class: "quiet" }, summary(edges, names))),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${TITLES[kind]}, graph` }, graph(TITLES[kind], nodes.length, edges)),
     h("details", {}, h("summary", {}, "As a table"), h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${TITLES[kind]}, table` }, table(edges, names))));
+}
+
+/** In one sentence what the adaptation changed in both cells. */
+export function changes(genotype, card) {
+  const edges = ["normal", "reduction"].flatMap((kind) => pairs(kind, genotype[kind], card));
+  return `Its architecture: ${summary(edges, namesOf(edges, card))}`;
 }
 
 /** The legend. */
@@ -33,6 +36,16 @@ export function key(card) {
     h("span", {}, "Thickness shows an edge's weight; the label shows its strongest operation and its share. c₋₁ and c₋₂ are the previous cell and the one before it."));
 }
 
+/** All edges that a cell can have: {source, target, kept, was}, the last two null where there is none. */
+function pairs(kind, nodes, card) {
+  const before = card?.architecture?.[kind];
+  return nodes.flatMap((node, at) => candidates(at).map((source) => ({
+    source, target: `node${at}`, kept: edgeOf(node, source), was: before ? edgeOf(before[at], source) : null,
+  })));
+}
+
+const namesOf = (edges, card) =>
+  card?.config?.network?.operations ?? [...new Set(edges.flatMap(({ kept }) => kept?.operations.map(({ name }) => name) ?? []))];
 const edgeOf = (node, source) => node.inputs.find((edge) => edge.source === source) ?? null;
 const candidates = (node) => ["input0", "input1", ...Array.from({ length: node }, (_, at) => `node${at}`)];
 const best = (edge) => edge.operations.reduce((a, b) => (b.weight > a.weight ? b : a));

@@ -1,6 +1,6 @@
 // The classes of a task, which the user can name, fill, order and correct.
 
-import { h, picture, showError } from "./dom.js";
+import { h, key, picture, showError } from "./dom.js";
 import { dropTarget } from "./files.js";
 import * as tasks from "./task.js";
 
@@ -24,7 +24,8 @@ const onlyNamesDiffer = (before, after) =>
  * files and the id of a class. */
 export class Classes {
   #pictures = new WeakMap();
-  #picked = null;
+  #picked = new Set();
+  #several = false;
   #dragged = null;
   #by = "pad";
 
@@ -41,7 +42,7 @@ export class Classes {
     if (renamed) return this.#relabel();
     this.refused = refused;
     this.element.replaceChildren(...task.classes.map((each, at) => this.#class(each, at, each.id === selected)),
-      h("button", { type: "button", id: "add-class", class: "add", onclick: () => this.#add() }, "+ Add a class"));
+      h("button", { type: "button", id: "add-class", class: "add", "aria-keyshortcuts": "n", onclick: () => this.add() }, "+ Add a class", key("N")));
     if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
   }
 
@@ -54,7 +55,7 @@ export class Classes {
       label(`${id}-here`, this.#fillLabel(name));
       for (const { what, words } of TOOLS) label(`${id}-${what}`, `${words}: ${name}`);
       images.forEach((_, number) => label(`${id}-image-${number}`, imageLabel(name, number)));
-      const picked = imageLabel(name, images.indexOf(this.#picked));
+      const picked = this.#pickedOf({ name, images });
       label(`${id}-move`, `Move ${picked} to`);
       label(`${id}-remove`, `Remove ${picked}`);
       for (const option of this.element.querySelectorAll(`option[value="${id}"]`)) option.textContent = name;
@@ -93,7 +94,8 @@ export class Classes {
     left.find((element) => element && !element.disabled)?.focus();
   }
 
-  #add() {
+  /** Adds a class, whose name can be typed at once. */
+  add() {
     const task = tasks.addClass(this.task);
     const { id } = task.classes.at(-1);
     this.select(id);
@@ -113,7 +115,7 @@ export class Classes {
     };
     const wrong = h("div");
     const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, select") ? null : this.select(id)) },
-      h("div", { class: "row between" }, input, h("div", { class: "row tight" },
+      h("div", { class: "row between" }, at < 9 ? key(String(at + 1)) : "", input, h("div", { class: "row tight" },
         h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": this.#fillLabel(name), onclick: () => this.select(id, true) }, FILL[this.#by][Number(selected)]),
         TOOLS.map(({ what, sign, words }) => h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: words, "aria-label": `${words}: ${name}`, ...acts[what] }, sign)))),
       h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it, or drop or paste images here." : "No images yet.")),
@@ -128,16 +130,16 @@ export class Classes {
 
   #thumb({ id, name }, image, number) {
     const label = imageLabel(name, number);
-    const picked = this.#picked === image;
+    const picked = this.#picked.has(image);
     return h("button", {
       type: "button", class: `thumb${image === this.refused?.image ? " refused" : ""}`, id: `${id}-image-${number}`,
-      "aria-label": label, "aria-expanded": String(picked), title: "Move or remove", draggable: "true",
-      onclick: () => this.#pick(picked ? null : image),
+      "aria-label": label, "aria-pressed": String(picked), title: "Move or remove", draggable: "true",
+      onclick: (event) => this.#pick(image, this.#several || event.ctrlKey || event.metaKey || event.shiftKey),
       onkeydown: (event) => {
-        if (event.key === "Delete" || event.key === "Backspace") this.#remove(id, number);
+        if (event.key === "Delete" || event.key === "Backspace") this.#remove(picked ? this.#picked : new Set([image]));
       },
       ondragstart: (event) => {
-        this.#dragged = { id, number };
+        this.#dragged = { id, images: picked ? this.#picked : new Set([image]) };
         event.dataTransfer.effectAllowed = "move";
         event.dataTransfer.setData("text/plain", label);
       },
@@ -151,44 +153,68 @@ export class Classes {
     return this.#pictures.get(image);
   }
 
-  #pick(image) {
-    this.#picked = image;
+  /** Picks an image or lets go of it; `more`: the others stay picked. */
+  #pick(image, more) {
+    const picked = new Set(more ? this.#picked : []);
+    if (this.#picked.has(image)) picked.delete(image);
+    else picked.add(image);
+    this.#picked = picked;
     this.change(this.task);
   }
 
-  /** The controls for the selected image, if it belongs to this class. */
+  /** What is picked, in words, if the last one of it belongs to this class. */
+  #pickedOf({ name, images }) {
+    const all = this.#allPicked();
+    if (!images.includes(all.at(-1))) return null;
+    return all.length === 1 ? imageLabel(name, images.indexOf(all[0])) : `${all.length} images`;
+  }
+
+  #allPicked() {
+    return this.task.classes.flatMap((each) => each.images.filter((image) => this.#picked.has(image)));
+  }
+
+  /** The controls for the images that are picked, in the class of the last one. */
   #tools({ id, name, images }) {
-    const number = images.indexOf(this.#picked);
-    if (number < 0) return null;
-    const others = this.task.classes.filter((each) => each.id !== id);
-    const menu = h("select", { id: `${id}-move`, "aria-label": `Move ${imageLabel(name, number)} to`, onchange: () => this.#move(id, number, menu.value) },
+    const picked = this.#pickedOf({ name, images });
+    if (!picked) return null;
+    const others = this.task.classes.filter((each) => each.id !== id || this.#picked.size > 1);
+    const menu = h("select", { id: `${id}-move`, "aria-label": `Move ${picked} to`, onchange: () => this.#move(this.#picked, menu.value) },
       h("option", { value: "" }, "Move to…"), others.map((each) => h("option", { value: each.id }, each.name)), h("option", { value: NEW }, "A new class"));
+    const several = h("button", { type: "button", id: `${id}-several`, "aria-pressed": String(this.#several), onclick: () => {
+      this.#several = !this.#several;
+      several.ariaPressed = String(this.#several);
+    } }, "Pick several");
     return h("div", { class: "row tools" }, menu,
-      h("button", { type: "button", id: `${id}-remove`, "aria-label": `Remove ${imageLabel(name, number)}`, onclick: () => this.#remove(id, number) }, "Remove"));
+      h("button", { type: "button", id: `${id}-remove`, "aria-label": `Remove ${picked}`, onclick: () => this.#remove(this.#picked) }, "Remove"), several);
   }
 
-  #remove(id, number) {
-    this.#picked = null;
-    this.change(tasks.removeImage(this.task, id, number));
+  #letGo() {
+    this.#picked = new Set();
+    this.#several = false;
   }
 
-  #move(from, number, to) {
+  #remove(images) {
+    this.#letGo();
+    this.change(tasks.removeImages(this.task, images));
+  }
+
+  #move(images, to) {
     if (!to) return;
-    this.#picked = null;
+    this.#letGo();
     const task = to === NEW ? tasks.addClass(this.task) : this.task;
-    this.change(tasks.moveImage(task, from, number, to === NEW ? task.classes.at(-1).id : to));
+    this.change(tasks.moveImages(task, images, to === NEW ? task.classes.at(-1).id : to));
   }
 
   #takeDragged(element, id) {
     const over = (event) => {
-      if (!this.#dragged || this.#dragged.id === id) return;
+      if (!this.#dragged || (this.#dragged.id === id && this.#dragged.images.size === 1)) return;
       event.preventDefault();
       element.classList.add("over");
     };
     element.addEventListener("dragenter", over);
     element.addEventListener("dragover", over);
     element.addEventListener("drop", () => {
-      if (this.#dragged) this.#move(this.#dragged.id, this.#dragged.number, id);
+      if (this.#dragged) this.#move(this.#dragged.images, id);
     });
   }
 }

@@ -32,6 +32,39 @@ export function showError(place, error) {
   place.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
 }
 
+/** Replaces what is in `place`. The focus stays on what has the same id, or goes to the place. */
+export function redraw(place, ...children) {
+  const focused = document.activeElement;
+  const inside = place !== focused && place.contains(focused);
+  place.replaceChildren(...children);
+  if (inside) (document.getElementById(focused.id) ?? place).focus();
+}
+
+export const time = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+export const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
+
+/** A key that does the same; assistive technology is told by aria-keyshortcuts. */
+export const key = (name) => h("kbd", { "aria-hidden": "true" }, name);
+
+let terms = 0;
+
+/** A word that is explained where it is read: a button, for keyboards and fingers, that shows the words below it. */
+export function term(word, explanation) {
+  const id = `term-${++terms}`;
+  const tip = h("span", { id, class: "tip", popover: true }, explanation);
+  const button = h("button", { type: "button", class: "term", popovertarget: id }, word);
+  tip.addEventListener("beforetoggle", () => {
+    const { left, bottom } = button.getBoundingClientRect();
+    Object.assign(tip.style, { insetInlineStart: `${Math.max(8, Math.min(left, innerWidth - 320))}px`, insetBlockStart: `${bottom + 6}px` });
+  });
+  return [button, tip];
+}
+
+/** What to call an episode or a task without a name: its classes, of many the first two. */
+export const titleOf = ({ name, classes }) => name || (classes.length > 4
+  ? `${classes.length} classes: ${classes.slice(0, 2).join(", ")}, +${classes.length - 2}`
+  : classes.join(", "));
+
 /** One decimal below 10 % and just below 100 %, so that 100 % means at least 99.95 %. */
 export function percent(share) {
   const digits = share >= 0.0995 && (share < 0.9945 || share >= 0.9995) ? 0 : 1;

@@ -2,14 +2,15 @@
 
 import * as api from "./api.js";
 import { Ask } from "./ask.js";
-import { cell, key } from "./cells.js";
+import { cell, changes, key } from "./cells.js";
 import { lossCurve } from "./charts.js";
-import { h, percent, say, showError } from "./dom.js";
+import { h, percent, say, showError, term, time, titleOf } from "./dom.js";
 import { doubts } from "./doubts.js";
 import { follow } from "./events.js";
 import { natural } from "./layout.js";
 import { whileDisabled } from "./sending.js";
-import { taps } from "./taps.js";
+import { mostCounted, taps } from "./taps.js";
+import { Waiting } from "./waiting.js";
 
 /** The page at #/episodes/ID. `asked`: {queries, photos}, the queries to classify once it is ready and whether the task is
  * photos, as far as it is known; `corrected` is called with this page, a new episode and the queries. */
@@ -24,7 +25,6 @@ export class EpisodePage {
     this.id = id;
     this.#asked = asked;
     this.corrected = corrected;
-    this.began = performance.now();
     this.title = h("h1", {}, "Episode");
     this.about = h("p", { class: "quiet" });
     this.error = h("div");
@@ -44,6 +44,7 @@ export class EpisodePage {
   close() {
     this.#closed = true;
     this.#stop();
+    this.waiting?.stop();
     this.ask?.close();
   }
 
@@ -61,11 +62,13 @@ export class EpisodePage {
       if (this.#closed) return;
       this.#head(episode);
       if (episode.state === "ready" || episode.state === "failed") return await this.#finished(episode);
-      this.#progress(episode.progress);
+      this.waiting = new Waiting(episode);
+      this.waiting.show(episode.progress);
+      this.live.replaceChildren(this.waiting.element);
       this.#stop = follow(api.eventsAddress(this.id), {
         ends: ["ready", "failed"],
         read: () => api.episode(this.id),
-        progress: (progress) => this.#progress(progress),
+        progress: (progress) => this.waiting.show(progress),
         finished: (found) => this.#finished(found),
         lost: (error) => showError(this.error, error),
       });
@@ -77,23 +80,14 @@ export class EpisodePage {
   #head(episode) {
     const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
     if (episode.model_kind) this.#asked = { ...this.#asked, photos: episode.model_kind === "photos" };
-    this.title.textContent = episode.name ?? natural(episode.classes).join(", ");
+    this.title.textContent = titleOf({ name: episode.name, classes: natural(episode.classes) });
     this.about.replaceChildren(`${episode.classes.length} classes, ${images} images`, episode.model_kind ? h("span", { title: episode.model_reason }, `, read as ${episode.model_kind}`) : "",
-      ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []));
+      ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []), `, kept until ${time(episode.expires_at)}`);
     document.title = `${this.title.textContent} · LAMANAS`;
   }
 
-  #progress({ step, steps, loss }) {
-    const words = step ? `Step ${step} of ${steps}` : "Waiting for a worker";
-    const seconds = ((performance.now() - this.began) / 1000).toFixed(1);
-    this.live.replaceChildren(h("section", { class: "card", "aria-label": "Adapting" },
-      h("div", { class: "row between" }, h("h2", {}, "Adapting"), h("p", { class: "quiet" }, `${words}, ${seconds} s`)),
-      h("progress", { max: Math.max(1, steps), value: step, "aria-label": words }), lossCurve(loss, steps)));
-    say(words);
-  }
-
   async #finished(episode) {
-    this.live.replaceChildren();
+    this.waiting?.stop();
     this.#head(episode);
     this.links.prepend(h("a", { class: "button", href: `#/episodes/${this.id}/correct` }, "Correct and grow"));
     if (episode.state === "failed") return showError(this.error, new Error(episode.error ?? "the adaptation failed"));
@@ -110,21 +104,23 @@ export class EpisodePage {
   #learned(episode, card) {
     const { parameters, progress, genotype } = episode;
     const facts = [
-      ["On your images", percent(episode.support_accuracy), "nearly always 100 %"],
-      ["Steps", `${progress.step} in ${episode.adapt_seconds.toFixed(1)} s`, "gradient steps K and their time"],
-      ["Parameters kept", percent(parameters.kept / parameters.total), `${parameters.kept.toLocaleString()} of ${parameters.total.toLocaleString()}`],
+      [term("On your images", "How many of the images that it has learned from it classifies correctly. Nearly always all of them: it says little about new ones."), percent(episode.support_accuracy)],
+      [term("Steps", "Gradient steps on the learned loss, each of which changes the network's weights and its architecture a little."), `${progress.step} in ${episode.adapt_seconds.toFixed(1)} s`],
+      [term("Parameters kept", "Operations that hardly count after the adaptation are left out, and their parameters with them: that makes the classifier smaller and faster."), percent(parameters.kept / parameters.total), `${parameters.kept.toLocaleString()} of ${parameters.total.toLocaleString()}`],
     ];
+    const ofCells = genotype.reduction.length > 0;
     return h("section", { class: "card", "aria-labelledby": "learned" },
       h("h2", { id: "learned" }, "What it learned"),
+      h("p", {}, ofCells ? changes(genotype, card) : mostCounted(genotype.normal, card)),
       h("div", { class: "told" },
-        h("dl", { class: "facts" }, facts.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, more))))),
-        h("div", {}, h("h3", {}, "Learned loss at each step"), lossCurve(progress.loss, progress.steps))),
-      genotype.reduction.length
-        ? [h("div", { class: "cells" }, ["normal", "reduction"].map((kind) => cell(kind, genotype[kind], card))), key(card)]
-        : taps(genotype.normal, card));
+        h("dl", { class: "facts" }, facts.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more ? h("small", {}, more) : null)))),
+        h("div", {}, h("h3", {}, term("Learned loss", "What the adaptation makes smaller. It was learned in training, too, and its values mean nothing by themselves; only their course does."), " at each step"), lossCurve(progress.loss, progress.steps))),
+      h("details", { class: "stack" }, h("summary", {}, "See the architecture"),
+        ofCells ? [h("div", { class: "cells" }, ["normal", "reduction"].map((kind) => cell(kind, genotype[kind], card))), key(card)]
+          : taps(genotype.normal, card)));
   }
 
-  #takeAway({ id }) {
+  #takeAway({ id, expires_at: expires }) {
     const gone = h("button", { type: "button", class: "danger", onblur: () => disarm(gone), onclick: (event) => {
       // The second click of a double click does not confirm.
       if (event.detail < 2) this.#delete(gone);
@@ -133,10 +129,11 @@ export class EpisodePage {
     this.awayError = h("div");
     return h("section", { class: "card", "aria-labelledby": "away" },
       h("h2", { id: "away" }, "Take it away"),
-      h("p", {}, "The address of this page leads back here. The model runs wherever ONNX does, without this service."),
+      h("p", {}, "The address of this page leads back here until ", time(expires), ", for everybody with a token of this service. The ",
+        term("model", "ONNX is a file format for neural networks that many programs open, in browsers and on phones too."), " runs wherever ONNX does, without this service, and does not expire."),
       h("div", { class: "row" },
         h("a", { class: "button primary", href: api.modelAddress(id), download: `${id}.onnx`, onclick: (event) => this.#download(event) }, "Download model.onnx"),
-        copyButton("Copy as curl", curl(id)), copyButton("Copy as Python", python(id)), gone),
+        copyButton("Copy the link", location.href.replace(/#.*/, `#/episodes/${id}`)), copyButton("Copy as curl", curl(id)), copyButton("Copy as Python", python(id)), gone),
       h("details", {}, h("summary", {}, "Show the commands"), h("pre", { tabindex: 0 }, curl(id)), h("pre", { tabindex: 0 }, python(id))),
       this.awayError);
   }

@@ -1,19 +1,25 @@
-// Follows the changes of an episode or a training run.
+// Follows the changes of an episode.
 
 const PAUSE_MS = 2000;
 
 /** Calls `progress`, then `finished` with the whole record or `lost` with an error. Returns a function that stops it.
  *
- * `ends`: the final events, which are named after the final states; `read` requests the current record. */
+ * `ends`: the final events, which are named after the final states; `read` requests the current record. While the tab is
+ * hidden, no stream is open: browsers allow six connections to a service, of all tabs together. */
 export function follow(address, { ends, read, progress, finished, lost }) {
   let source = null;
   let pause = null;
   let stopped = false;
-  const stop = () => {
-    stopped = true;
-    source.close();
+  const close = () => {
+    source?.close();
     clearTimeout(pause);
   };
+  const stop = () => {
+    stopped = true;
+    document.removeEventListener("visibilitychange", seen);
+    close();
+  };
+  const seen = () => (document.hidden ? close() : open());
   const end = (report) => (event) => {
     stop();
     report(JSON.parse(event.data));
@@ -25,17 +31,19 @@ export function follow(address, { ends, read, progress, finished, lost }) {
   const refused = async () => {
     if (source.readyState !== EventSource.CLOSED) return;
     const [found, error] = await read().then((record) => [record, null], (failure) => [null, failure]);
-    if (stopped) return;
+    if (stopped || document.hidden) return;
     if (error) return lost(error);
     return ends.includes(found.state) ? finished(found) : openAgain();
   };
   function open() {
+    close();
     source = new EventSource(address);
     source.addEventListener("progress", (event) => progress(JSON.parse(event.data)));
     for (const name of ends) source.addEventListener(name, end(finished));
     source.addEventListener("gone", end((problem) => lost(new Error(problem.detail))));
     source.addEventListener("error", refused);
   }
-  open();
+  document.addEventListener("visibilitychange", seen);
+  if (!document.hidden) open();
   return stop;
 }

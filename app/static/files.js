@@ -1,5 +1,6 @@
 // Files and folders that the user chooses or drops.
 
+import { limits } from "./api.js";
 import { isLitter, naturally, notes, read, unnamedImages } from "./layout.js";
 import { imagesOf } from "./photo.js";
 
@@ -8,26 +9,48 @@ export const ACCEPTED = "image/*,.heic,.heif,.hif,.avif,.bmp,.tif,.tiff,.jfif";
 
 const isZip = ({ file, path }) => !path.includes("/") && (/\.zip$/i.test(file.name) || file.type === "application/zip");
 
-/** {archive} for a zip alone, else {loose: [{file, photo}], labelled: [{label, file, photo}]} by the rule for folders, in
- * natural order, photos shrunk. `told`: what there is to know about the reading, with whether loose images are added to a
- * class. `reading` is called with how many of how many images have been read. */
+// A zip's photos are shrunk before they are sent: it may have more bytes than a request.
+const UNPACKED = 20;
+
+/** {archives: zips that only the service can open, loose: [{file, photo}], labelled: [{label, file, photo}]} by the rule for
+ * folders, of each zip and of all else, in natural order, photos shrunk. `told`: what there is to know about the reading,
+ * with whether loose images are added to a class. `reading` is called with how many of how many images have been read. */
 export async function sorted(entries, reading = () => {}) {
-  const visible = entries.filter(({ path }) => !isLitter(path)).sort((one, other) => naturally(one.path, other.path));
-  const found = read(visible.map(({ path }) => path), await unnamedImages(visible.filter(({ file }) => file)));
-  const zip = visible.find((entry) => entry.file && isZip(entry));
-  if (zip && !found.images.length && !found.loose.length) return { archive: zip.file, loose: [], labelled: [], told: () => [] };
-  const files = new Map();
-  for (const { file, path } of visible) files.set(path, [...(files.get(path) ?? []), file]);
-  const next = (path) => files.get(path).shift();  // files of several folders may have one name
-  const wanted = [...found.loose, ...found.images.map(({ path }) => path)].map(next);
-  const images = await imagesOf(wanted, (done) => reading(done, wanted.length));
+  const zips = entries.filter((entry) => entry.file && isZip(entry) && !isLitter(entry.path));
+  const opened = await Promise.all(zips.map(async ({ file }) => (await import("./zip.js")).unpacked(file, UNPACKED * limits.bytes)));
+  const archives = zips.filter((_, at) => !opened[at]).map(({ file }) => file);
+  const others = entries.filter((entry) => !zips.includes(entry)).map(({ file, path }) => ({ path, open: async () => file }));
+  const found = await Promise.all([others, ...opened.filter(Boolean)].filter((each) => each.length).map(ruled));
+  const wanted = found.flatMap(({ loose, labelled }) => [...loose, ...labelled]);
+  const images = await imagesOf(wanted.map(({ open }) => open), (done) => reading(done, wanted.length));
+  const all = wanted.map(({ label }, at) => ({ ...images[at], label }));
   return {
-    archive: null,
-    loose: images.slice(0, found.loose.length),
-    labelled: images.slice(found.loose.length).map((image, at) => ({ ...image, label: found.images[at].label })),
-    told: (looseAdded) => notes(found, looseAdded),
+    archives,
+    loose: all.filter(({ label }) => label === undefined).map(({ label, ...image }) => image),
+    labelled: all.filter(({ label }) => label !== undefined),
+    told: (looseAdded) => found.flatMap(({ layout }) => notes(layout, looseAdded)),
   };
 }
+
+/** {layout, loose: [{open}], labelled: [{open, label}]} for files in folders: [{path, open}]. */
+async function ruled(entries) {
+  const visible = entries.filter(({ path }) => !isLitter(path)).sort((one, other) => naturally(one.path, other.path));
+  const layout = read(visible.map(({ path }) => path), await unnamedImages(visible));
+  const files = new Map();
+  for (const { open, path } of visible) files.set(path, [...(files.get(path) ?? []), open]);
+  const next = (path) => files.get(path).shift();  // files of several folders may have one name
+  // A single class with images around it: they lie in a class folder, too, and not in one that wraps everything.
+  const inner = new Set(layout.images.map(({ label }) => label)).size === 1;
+  const loose = layout.loose.map((path) => ({ open: next(path), label: inner ? path.split("/").at(-2) : undefined }));
+  return {
+    layout,
+    loose: loose.filter(({ label }) => label === undefined),
+    labelled: [...loose.filter(({ label }) => label !== undefined), ...layout.images.map(({ path, label }) => ({ open: next(path), label }))],
+  };
+}
+
+/** What to say of a zip in `archives` where it cannot be sent as it is. */
+export const onlyByTheService = ({ name }) => `${name}: the browser cannot open this zip; drop its images or folders instead`;
 
 export const chosen = (input) =>
   [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));

@@ -4,21 +4,23 @@ import { h } from "./dom.js";
 
 const EVERY_MS = 200;
 
-/** `act` is called with false for the first time and true for those that follow, and awaited before the next. */
+/** `data-held` is there from the first act to the end of the last one. `act` is called with false for the first time and true for those that follow, and awaited before the next. */
 export function holdButton(act) {
   let held = null;
   const start = async () => {
     if (held) return;
     const mine = (held = {});
+    button.dataset.held = "";
     for (let again = false; held === mine; again = true) {
       const pause = new Promise((done) => setTimeout(done, EVERY_MS));
       await act(again);
       await pause;
     }
+    if (!held) delete button.dataset.held;
   };
   const stop = () => (held = null);
   const isKey = (event) => event.key === " " || event.key === "Enter";
-  return h("button", {
+  const button = h("button", {
     type: "button", class: "primary hold",
     onpointerdown: (event) => {
       if (event.button > 0) return;
@@ -40,4 +42,5 @@ export function holdButton(act) {
     // Made by neither pointer nor key but by assistive technology.
     onclick: (event) => event.detail === 0 && act(false),
   });
+  return button;
 }

@@ -71,12 +71,12 @@ function isImage(path) {
   return name.includes(".") && IMAGE_SUFFIXES.has(trimmed(name.split(".").at(-1)).toLowerCase());
 }
 
-/** The paths of those files without a suffix that begin as images do. `entries`: [{file, path}]. */
+/** The paths of those files without a suffix that begin as images do. `entries`: [{path, open}], folders among them. */
 export async function unnamedImages(entries) {
   const found = new Set();
-  for (const { file, path } of entries) {
-    if (path.split("/").at(-1).includes(".") || isLitter(path)) continue;
-    const head = String.fromCharCode(...new Uint8Array(await file.slice(0, HEAD).arrayBuffer()));
+  for (const { open, path } of entries) {
+    if (path.endsWith("/") || path.split("/").at(-1).includes(".") || isLitter(path)) continue;
+    const head = String.fromCharCode(...new Uint8Array(await (await open()).slice(0, HEAD).arrayBuffer()));
     if (SIGNATURES.some(([at, known]) => head.startsWith(known, at))) found.add(path);
   }
   return found;

@@ -4,9 +4,7 @@ import * as api from "./api.js";
 import { Builder } from "./builder.js";
 import { h, showError } from "./dom.js";
 import * as drafts from "./draft.js";
-import { EpisodePage } from "./episode.js";
 import { fromBase64 } from "./files.js";
-import { Operate } from "./operate.js";
 import { whileDisabled } from "./sending.js";
 import { emptyTask, History, imageCount, isPhotos, ofSupport, restored } from "./task.js";
 
@@ -35,15 +33,37 @@ function show(page) {
 
 function route() {
   // The queries of an episode are reused for an episode that corrects it.
-  if (shown instanceof EpisodePage) asked = { id: shown.id, ...shown.asked };
+  if (shown?.asked) asked = { id: shown.id, ...shown.asked };
   const [, id, correcting] = /^#\/episodes\/([^/]+)(\/correct)?$/.exec(location.hash) ?? [];
   document.title = "LAMANAS";
   if (correcting) return correct(id);
-  if (id) return show(new EpisodePage(id, askedOf(id), (page, child, queries) => open(page, child, { queries, photos: page.asked.photos })));
-  if (location.hash === "#/operate" && admin) return show(new Operate());
+  // What the first page does not need is fetched when it is needed: phones are far from the service.
+  if (id) {
+    return showWhenLoaded(import("./episode.js"), ({ EpisodePage }) =>
+      new EpisodePage(id, askedOf(id), (page, child, queries) => open(page, child, { queries, photos: page.asked.photos })));
+  }
+  if (location.hash === "#/operate" && admin) return showWhenLoaded(import("./operate.js"), ({ Operate }) => new Operate());
   const nothing = original;
   original = null;  // offered once
   show(new Builder({ history, original: nothing, sent: (page, episode, task) => open(page, episode, { queries: task.queries, photos: isPhotos(task) }) }));
+}
+
+/** Shows the page that `make` makes of a module, unless the user has gone on meanwhile. */
+async function showWhenLoaded(loading, make) {
+  const address = location.hash;
+  try {
+    const module = await loading;
+    if (location.hash === address) show(make(module));
+  } catch {
+    showFailure(address, new Error("the service does not respond; is it still running?"));
+  }
+}
+
+function showFailure(address, error) {
+  if (location.hash !== address) return;
+  const place = h("div", { class: "page" });
+  show({ element: place });
+  showError(place, error);
 }
 
 const askedOf = (id) => (asked.id === id ? asked : { queries: [], photos: false });
@@ -76,10 +96,7 @@ async function correct(id) {
       },
     }));
   } catch (error) {
-    if (location.hash !== address) return;
-    const place = h("div", { class: "page" });
-    show({ element: place });
-    showError(place, error);
+    showFailure(address, error);
   }
 }
 

@@ -1,64 +1,54 @@
 // The operator's view: training runs, model versions, queues and workers.
 
 import * as api from "./api.js";
-import { runCurve } from "./charts.js";
-import { h, percent, say, showError } from "./dom.js";
-import { follow } from "./events.js";
-import { Intention, whileDisabled } from "./sending.js";
+import { h, percent, redraw, say, showError, time } from "./dom.js";
+import { whileDisabled } from "./sending.js";
+import { Runs, starting } from "./training.js";
 
-const QUEUES_MS = 2000;
+const EVERY_MS = 2000;
 const RUNS = 10;
-const ENDS = ["finished", "failed", "cancelled"];
 
-/** The page at #/operate, for admin tokens. */
+/** The page at #/operate, for admin tokens. It asks again and again, and keeps no stream open: browsers allow six
+ * connections to a service, of all tabs together, and each unfinished run would need one. */
 export class Operate {
-  #runs = new Map();
   #closed = false;
 
   constructor() {
-    this.queues = section("Queues and workers", "queues");
-    this.models = section("Model versions", "models");
+    this.queues = section("Queues and workers", "queues", "Queues");
+    this.models = section("Model versions", "models", "Versions");
     this.training = section("Training", "training");
-    this.runs = h("div", { class: "stack" });
-    this.training.body.append(this.#starting(), this.runs);
+    this.runs = new Runs((run) => run.model_version && this.#showModels());
+    this.training.body.append(starting((run) => this.runs.add(run)), this.runs.element);
     this.element = h("div", { class: "page" },
       h("div", { class: "row between top" }, h("h1", {}, "Operate"), h("a", { class: "button", href: "#/" }, "← The task")),
       this.queues.element, this.models.element, this.training.element);
-    this.#watchQueues();
     this.#showModels();
-    this.#showRuns();
+    this.#watch();
   }
 
   close() {
     this.#closed = true;
-    for (const { stop } of this.#runs.values()) stop();
   }
 
-  // ------------------------------------------------------------------ queues
-
-  /** Polls every two seconds: there is no stream of this, and the page is seldom open. */
-  async #watchQueues() {
-    while (!this.#closed) {
-      try {
-        const { queues } = await api.queues();
-        this.queues.body.replaceChildren(h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Queues" }, queueTable(queues)));
-        showError(this.queues.error, null);
-      } catch (error) {
-        showError(this.queues.error, error);
-      }
-      await new Promise((done) => setTimeout(done, QUEUES_MS));
+  async #watch() {
+    for (;;) {
+      if (!document.hidden) await Promise.all([this.#showQueues(), this.#showRuns()]);
+      if (this.#closed) return;
+      await new Promise((done) => setTimeout(done, EVERY_MS));
+      if (this.#closed) return;
     }
   }
 
-  // ------------------------------------------------------------------ models
+  #showQueues() {
+    return shown(this.queues, async () => redraw(this.queues.region, queueTable((await api.queues()).queues)));
+  }
 
-  async #showModels() {
-    try {
-      const { models } = await api.models();
-      this.models.body.replaceChildren(h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Versions" }, this.#modelTable(models)));
-    } catch (error) {
-      showError(this.models.error, error);
-    }
+  #showRuns() {
+    return shown(this.training, () => this.runs.refresh(RUNS));
+  }
+
+  #showModels() {
+    return shown(this.models, async () => redraw(this.models.region, this.#modelTable((await api.models()).models)));
   }
 
   #modelTable(models) {
@@ -71,133 +61,51 @@ export class Operate {
         h("td", {}, h("code", {}, model.version)), h("td", {}, model.kind), h("td", { class: "whole" }, time(model.created_at)),
         h("td", {}, trainedOn(model.card)), h("td", { class: "whole" }, accuracies(model.card.metrics)),
         h("td", {}, model.active ? h("strong", {}, "active")
-          : h("button", { type: "button", "aria-label": `${older(model, at) ? "Roll back to" : "Activate"} ${model.version}`, onclick: ({ target }) => whileDisabled(target, () => this.#activate(model.version)) }, older(model, at) ? "Roll back" : "Activate"))))));
+          : h("button", { type: "button", id: `activate-${model.version}`, "aria-label": `${older(model, at) ? "Roll back to" : "Activate"} ${model.version}`, onclick: ({ target }) => whileDisabled(target, () => this.#activate(model.version)) }, older(model, at) ? "Roll back" : "Activate"))))));
   }
 
   async #activate(version) {
-    showError(this.models.error, null);
     try {
       await api.activate(version);
       say(`${version} is active`);
       await this.#showModels();
-      this.models.element.querySelector("button")?.focus();
+      this.models.region.querySelector("button")?.focus();
     } catch (error) {
       showError(this.models.error, error);
     }
   }
-
-  // ------------------------------------------------------------------ training
-
-  #starting() {
-    const wrong = h("div");
-    const intention = new Intention();
-    const field = (name, label, value, more = {}) => {
-      const input = h("input", { id: `train-${name}`, name, value, ...more });
-      return h("div", { class: "field" }, h("label", { for: input.id }, label), input);
-    };
-    const number = { type: "number", min: 1, inputmode: "numeric" };
-    const preset = h("select", { id: "train-preset", name: "preset" });
-    api.presets().then((names) => preset.append(...names.map((name) => h("option", {}, name))), (error) => showError(wrong, error));
-    const form = h("form", { class: "start", onsubmit: async (event) => {
-      event.preventDefault();
-      showError(wrong, null);
-      const given = Object.fromEntries(new FormData(form));
-      const options = { dataset: given.dataset.trim(), preset: given.preset };
-      for (const name of ["meta_epochs", "ways", "shots"]) if (given[name]) options[name] = Number(given[name]);
-      await whileDisabled(event.submitter, async () => {
-        try {
-          this.#follow(await intention.send([JSON.stringify(options)], (key) => api.train(options, key)), true);
-        } catch (error) {
-          showError(wrong, error);
-        }
-      });
-    } },
-      field("dataset", "Data set", "", { required: true, spellcheck: "false", "aria-describedby": "train-hint" }),
-      h("div", { class: "field" }, h("label", { for: "train-preset" }, "Preset"),
-        preset),
-      field("meta_epochs", "Meta-epochs", "", { ...number, placeholder: "preset" }),
-      field("ways", "Classes", "", { ...number, min: 2, placeholder: "preset" }),
-      field("shots", "Images each", "", { ...number, placeholder: "preset" }),
-      h("button", { class: "primary" }, "Start training"));
-    return h("div", { class: "stack" }, form,
-      h("p", { class: "quiet", id: "train-hint" }, "A data set is a folder in the data directory's ", h("code", {}, "datasets/"), ", with one folder of images for each class. Folders named train, val and test are the splits."), wrong);
-  }
-
-  async #showRuns() {
-    try {
-      const { trainings } = await api.trainings(RUNS);
-      for (const run of trainings.toReversed()) this.#follow(run, false);
-      if (!trainings.length) this.runs.append(h("p", { class: "quiet none" }, "No run yet."));
-    } catch (error) {
-      showError(this.training.error, error);
-    }
-  }
-
-  /** Shows a run above the others, and follows it. */
-  #follow(run, focus) {
-    if (this.#closed) return;  // closed while the request was sent
-    this.#runs.get(run.id)?.stop();
-    this.runs.querySelector(".none")?.remove();
-    const kept = this.#runs.get(run.id);
-    const place = kept?.place ?? h("section", { class: "run", "aria-label": `Run ${run.id}`, tabindex: -1 });
-    if (!kept) this.runs.prepend(place);
-    const entry = { place, stop: () => {} };
-    this.#runs.set(run.id, entry);
-    this.#showRun(place, run);
-    if (focus) place.focus();
-    if (ENDS.includes(run.state)) return;
-    entry.stop = follow(api.trainingEvents(run.id), {
-      ends: ENDS,
-      read: () => api.training(run.id),
-      progress: (now) => this.#showRun(place, now),
-      finished: (now) => {
-        this.#showRun(place, now);
-        say(`Training ${now.state}`);
-        if (now.model_version) this.#showModels();
-      },
-      lost: (error) => showError(this.training.error, error),
-    });
-  }
-
-  #showRun(place, run) {
-    const focused = place.contains(document.activeElement) && document.activeElement !== place;
-    const act = (label, what) => h("button", { type: "button", "aria-label": `${label} run ${run.id}`, onclick: ({ target }) => whileDisabled(target, async () => {
-      try {
-        this.#follow(await what(run.id), true);
-        showError(this.training.error, null);
-      } catch (error) {
-        showError(this.training.error, error);
-      }
-    }) }, label);
-    const state = run.cancelling ? "stopping" : run.state;
-    place.replaceChildren(
-      h("div", { class: "row between" },
-        h("h3", {}, run.dataset, " ", h("span", { class: `state ${run.state}` }, state)),
-        h("div", { class: "row" },
-          run.state === "queued" || run.state === "running" ? act("Cancel", api.cancelTraining) : null,
-          run.state === "failed" || run.state === "cancelled" ? act("Resume", api.resumeTraining) : null)),
-      h("p", { class: "quiet" }, summary(run)),
-      run.warnings.length ? h("ul", { class: "notice" }, run.warnings.map((words) => h("li", {}, words))) : "",
-      run.error ? h("p", { class: "error" }, run.error) : "",
-      run.losses.length ? runCurve(run) : "");
-    if (focused) (place.querySelector("button") ?? place).focus();
-  }
 }
 
-function section(name, id) {
+/** A part of the page; `table`: the name of the region that scrolls its table. */
+function section(name, id, table) {
   const [body, error] = [h("div", { class: "stack" }), h("div")];
+  const region = table && h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": table });
+  if (region) body.append(region);
   const element = h("section", { class: "card", "aria-labelledby": `${id}-title` }, h("h2", { id: `${id}-title` }, name), error, body);
-  return { element, body, error };
+  return { element, body, error, region };
+}
+
+/** Does `work`; its error is shown in the section until it succeeds again. */
+async function shown({ error }, work) {
+  try {
+    await work();
+    showError(error, null);
+  } catch (refused) {
+    showError(error, refused);
+  }
 }
 
 function queueTable(queues) {
-  const workers = ({ workers: there }) => (there.length ? there.map(({ name, device, started_at }) => h("div", {}, h("code", {}, name), ` on ${device} since ${time(started_at)}`)) : h("span", { class: "wrong" }, "none"));
   return h("table", {},
     h("thead", {}, h("tr", {}, ["Queue", "Waiting", "Running", "Workers"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, queues.map((queue) => h("tr", {}, h("th", { scope: "row" }, queue.name), h("td", {}, String(queue.waiting)), h("td", {}, String(queue.running)), h("td", {}, workers(queue))))));
+    h("tbody", {}, queues.map((queue) => h("tr", {}, h("th", { scope: "row" }, queue.name), h("td", {}, String(queue.waiting)), h("td", {}, String(queue.running)), h("td", {}, workersOf(queue))))));
 }
 
-const time = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+function workersOf({ workers, starting: count }) {
+  const told = workers.map(({ name, device, started_at }) => h("div", {}, h("code", {}, name), ` on ${device} since ${time(started_at)}`));
+  if (count) told.push(h("div", { class: "quiet" }, count === 1 ? "one is starting" : `${count} are starting`));
+  return told.length ? told : h("span", { class: "wrong" }, "none");
+}
 
 function trainedOn({ data, training }) {
   const classes = data?.train?.classes;
@@ -213,18 +121,4 @@ function accuracies(metrics) {
   const validation = metrics?.validation_accuracy;
   if (typeof validation === "number") rows.push(h("div", {}, `${percent(validation)} validation`));
   return rows.length ? rows : "–";
-}
-
-const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
-
-function summary(run) {
-  const { meta_epochs: epochs, ways, shots, preset } = run.options;
-  const requested = [preset, epochs && `${epochs} meta-epochs`, ways && `${ways}-way`, shots && `${shots}-shot`].filter(Boolean).join(", ");
-  const facts = [
-    run.epochs ? `epoch ${run.epoch} of ${run.epochs}` : null,
-    run.validation_accuracy === null ? null : `validation ${percent(run.validation_accuracy)}`,
-    run.state === "running" && run.eta_seconds !== null ? `about ${duration(run.eta_seconds)} left` : null,
-    run.model_version ? `model ${run.model_version}` : null,
-  ].filter(Boolean);
-  return [requested, ...facts, `started ${time(run.created_at)}`].join(" · ");
 }

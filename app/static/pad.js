@@ -2,7 +2,8 @@
 
 import { h } from "./dom.js";
 
-const SIDE = 420;
+// Of the file, and of the pad until its size on the screen is known.
+const SIDE = 210;
 // Relative to the side, as in the model's training images.
 const WIDTH = 0.032;
 const KEY_STEP = 0.04;
@@ -30,6 +31,7 @@ export class Pad {
       onkeydown: (event) => this.#key(event),
       onblur: () => this.#show(false),
     });
+    new ResizeObserver(() => this.#fit()).observe(this.canvas);
     this.#paint();
   }
 
@@ -61,11 +63,11 @@ export class Pad {
 
   /** The drawing as a PNG file, black on white. */
   file() {
-    const canvas = h("canvas", { width: SIDE / 2, height: SIDE / 2 });
+    const canvas = h("canvas", { width: SIDE, height: SIDE });
     const pen = canvas.getContext("2d");
     pen.fillStyle = "#fff";
-    pen.fillRect(0, 0, SIDE / 2, SIDE / 2);
-    this.#draw(pen, SIDE / 2);
+    pen.fillRect(0, 0, SIDE, SIDE);
+    this.#draw(pen, SIDE);
     return new Promise((give) => canvas.toBlob(give, "image/png"));
   }
 
@@ -132,26 +134,41 @@ export class Pad {
     this.#paint();
   }
 
+  /** As many pixels as the screen has where the pad is. */
+  #fit() {
+    const side = Math.round(this.canvas.clientWidth * devicePixelRatio);
+    if (!side || side === this.canvas.width) return;
+    this.canvas.width = this.canvas.height = side;
+    this.#paint();
+  }
+
   #paint() {
     const pen = this.canvas.getContext("2d");
-    pen.clearRect(0, 0, SIDE, SIDE);
-    this.#draw(pen, SIDE);
+    const side = this.canvas.width;
+    pen.clearRect(0, 0, side, side);
+    this.#draw(pen, side);
     if (!this.#cursor.shown) return;
     pen.beginPath();
-    pen.arc(this.#cursor.x * SIDE, this.#cursor.y * SIDE, this.#cursor.down ? 8 : 13, 0, 2 * Math.PI);
-    pen.lineWidth = 3;
+    pen.arc(this.#cursor.x * side, this.#cursor.y * side, (this.#cursor.down ? 0.019 : 0.031) * side, 0, 2 * Math.PI);
+    pen.lineWidth = 0.007 * side;
     pen.strokeStyle = "#0b6b5f";
     pen.stroke();
   }
 
+  /** Strokes are smooth: curves between the midpoints of what the pointer reported. */
   #draw(pen, side) {
     pen.strokeStyle = "#111";
     pen.lineWidth = WIDTH * side;
     pen.lineCap = pen.lineJoin = "round";
     for (const stroke of this.#strokes) {
       pen.beginPath();
-      pen.moveTo(stroke[0][0] * side, stroke[0][1] * side);
-      for (const [x, y] of stroke) pen.lineTo(x * side, y * side);
+      const at = stroke.map(([x, y]) => [x * side, y * side]);
+      pen.moveTo(...at[0]);
+      for (let next = 1; next < at.length; next += 1) {
+        const [before, here] = [at[next - 1], at[next]];
+        pen.quadraticCurveTo(...before, (before[0] + here[0]) / 2, (before[1] + here[1]) / 2);
+      }
+      pen.lineTo(...at.at(-1));
       pen.stroke();
     }
   }

@@ -7,14 +7,15 @@ const AT_ONCE = 2;
 // What phones write, which not every browser reads.
 const OF_PHONES = /\.(heic|heif|hif|avif)$/i;
 
-/** [{file, photo}] for files, in the same order; `told` is called with how many of them have been read. */
+/** [{file, photo}] for files, in the same order; `files` are functions that give them, since not all may fit into memory at
+ * once. `told` is called with how many of them have been read. */
 export async function imagesOf(files, told = () => {}) {
   const images = [];
   let [next, done] = [0, 0];
   const read = async () => {
     while (next < files.length) {
       const at = next++;
-      images[at] = await imageOf(files[at]);
+      images[at] = await imageOf(await files[at]());
       told(++done);
     }
   };
@@ -36,7 +37,7 @@ async function imageOf(file) {
 async function shrunk(file, bitmap) {
   if (Math.max(bitmap.width, bitmap.height) <= LONGER_SIDE) return file;
   // Without loss what may be a drawing, or transparent.
-  const type = /^image\/(jpeg|heic|heif)$/.test(file.type) ? "image/jpeg" : "image/png";
+  const type = /^image\/(jpeg|heic|heif)$/.test(file.type) || /\.(jpe?g|heic|heif)$/i.test(file.name) ? "image/jpeg" : "image/png";
   const smaller = await encoded(bitmap, bitmap.width, bitmap.height, type, file.name);
   return smaller.size < file.size ? smaller : file;
 }

@@ -1,7 +1,7 @@
 // What was adapted of the backbone for photos: the operations on its maps, and how much each map counts.
 
 import { change, words } from "./cells.js";
-import { h } from "./dom.js";
+import { h, percent } from "./dom.js";
 
 /** `nodes`: those of an episode's genotype, a map each and last the backbone's next layer; `card`: the meta-model's, null if
  * unknown. */
@@ -17,6 +17,15 @@ export function taps(nodes, card) {
       h("thead", {}, h("tr", {}, ["Map", "Counts", ...names.map(words)].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, rows.map(({ edge, was }) => h("tr", {}, h("th", { scope: "row" }, title(edge.source)), change(was?.weight, edge.weight),
         names.map((name) => (edge.operations.some((each) => each.name === "skip") ? h("td", {}, "–") : change(weight(was, name), weight(edge, name))))))))));
+}
+
+/** In one sentence which map counts most. */
+export function mostCounted(nodes, card) {
+  const edges = nodes.map(({ inputs: [edge] }) => edge);
+  const at = edges.reduce((best, { weight }, here) => (weight > edges[best].weight ? here : best), 0);
+  const was = card?.architecture?.normal[at]?.inputs[0].weight;
+  const before = was === undefined ? "" : `, ${percent(was)} before the adaptation`;
+  return `Of what its pretrained network sees, the ${title(edges[at].source)} ${edges[at].source.startsWith("map") ? "map " : ""}counts most: ${percent(edges[at].weight)}${before}.`;
 }
 
 const title = (source) => (source.startsWith("map") ? `${source.slice(3)} × ${source.slice(3)}` : "next layer");

@@ -1,7 +1,5 @@
 // A task before it is sent: classes with images, or an archive. Tasks are immutable: each change creates a new one.
 
-// The service's default, which a held button would soon exceed.
-export const MOST_IMAGES = 50;
 let created = 0;
 const id = () => `c${++created}`;
 
@@ -25,6 +23,18 @@ export function missing(task) {
   return shown.length ? "One more class needs an image." : "Two classes or more need an image each.";
 }
 
+/** A message about what is more than the service accepts; null if nothing is. `limits`: those of `GET /session`. */
+export function tooMuch(task, limits) {
+  const classes = task.classes.filter((each) => each.images.length);
+  const full = classes.find((each) => each.images.length > limits.shots);
+  const most = (count, what) => `${count.toLocaleString()} ${what} are accepted at most.`;
+  if (classes.length > limits.classes) return most(limits.classes, "classes");
+  if (full) return `${full.name} has ${full.images.length} images: ${most(limits.shots, "of a class")}`;
+  if (imageCount(task) > limits.images) return most(limits.images, "images");
+  const bytes = classes.flatMap((each) => each.images).reduce((sum, { file, at }) => sum + (at === undefined ? file.size : 0), 0);
+  return bytes > limits.bytes ? `The images have ${Math.ceil(bytes / 2 ** 20)} MB: ${most(Math.floor(limits.bytes / 2 ** 20), "MB")}` : null;
+}
+
 const withClass = (task, classId, change) => ({
   ...task,
   classes: task.classes.map((each) => (each.id === classId ? change(each) : each)),
@@ -34,12 +44,13 @@ const withClass = (task, classId, change) => ({
  * it belongs to it. */
 export const addImages = (task, classId, images) =>
   withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
-export const removeImage = (task, classId, at) =>
-  withClass(task, classId, (each) => ({ ...each, images: each.images.toSpliced(at, 1) }));
-export function moveImage(task, from, at, to) {
-  if (from === to) return task;
-  const image = task.classes.find((each) => each.id === from).images[at];
-  return addImages(removeImage(task, from, at), to, [image]);
+/** Without these images: a set. */
+export const removeImages = (task, images) =>
+  ({ ...task, classes: task.classes.map((each) => ({ ...each, images: each.images.filter((image) => !images.has(image)) })) });
+/** These images go to the end of the class, unless they are in it already. */
+export function moveImages(task, images, to) {
+  const moved = task.classes.filter(({ id }) => id !== to).flatMap((each) => each.images.filter((image) => images.has(image)));
+  return moved.length ? addImages(removeImages(task, new Set(moved)), to, moved) : task;
 }
 export const rename = (task, classId, name) => withClass(task, classId, (each) => ({ ...each, name }));
 
@@ -83,6 +94,14 @@ export function ofSupport(episode, images, photo) {
   return { name: episode.name, archive: null, queries: [], classes };
 }
 
+/** The images in the folders of their classes: [{path, file}]. */
+export const paths = (task) => task.classes.flatMap(({ name, images }) => images.map(({ file }, at) => ({
+  path: `${name.split("/").map(folder).join("/")}/${String(at + 1).padStart(3, "0")}${/\.[a-z0-9]+$/i.exec(file.name ?? "")?.[0] ?? ".png"}`, file,
+})));
+
+/** The name of a folder, neither hidden nor with what no zip may have in it. */
+const folder = (name) => name.replace(/[\x00-\x1f\x7f\\]/g, "_").replace(/^(\.|$)/, "_").replace(/^([A-Za-z]):/, "$1_");
+
 /** The body of POST /episodes, and its images in order. Classes without images are omitted. */
 export function form(task) {
   const [body, sent] = [new FormData(), []];
@@ -93,8 +112,8 @@ export function form(task) {
 }
 
 /** The body of POST /episodes/{id}/support, and the added images in order; null if nothing has changed.
- * `labels`: the labels of the episode's images. */
-export function correction(task, labels) {
+ * `parent`: the corrected episode, whose images have these `labels`. */
+export function correction(task, parent, labels) {
   const [body, sent, left] = [new FormData(), [], new Set()];
   for (const each of task.classes) {
     for (const image of each.images) {
@@ -106,6 +125,7 @@ export function correction(task, labels) {
     }
   }
   labels.forEach((_, at) => left.has(at) || body.append("remove", at));
+  if (task.name !== parent.name) body.append("name", task.name ?? "");
   return [...body.keys()].length ? { body, sent } : null;
 }
 

@@ -3,6 +3,7 @@
 import hmac
 import math
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -60,7 +61,7 @@ class ApiKeys:
         return math.ceil(milliseconds / 1000)
 
     async def _read(self, token: str, digest: str) -> KeyRecord | None:
-        id = await self._redis.get(keys.api_key_by_token(token))
+        id = await self._redis.get(keys.api_key_by_token(digest))
         if id is None:
             return None
         hash = await self._redis.hgetall(keys.api_key(id.decode()))
@@ -95,7 +96,7 @@ class SyncApiKeys:
         id = keys.new_id()
         call = _CREATE(
             api_key=keys.api_key(id),
-            by_token=keys.api_key_by_token(token),
+            by_token=keys.api_key_by_token(keys.token_digest(token)),
             all_keys=keys.API_KEYS,
             id=id,
             name=name,
@@ -112,17 +113,38 @@ class SyncApiKeys:
             raise NotFound(f"there is no key {id}")
         return KeyRecord.from_hash(id, hash)
 
+    def id_of(self, token: str) -> str | None:
+        """The id of the key that has this token, revoked or not."""
+        id: bytes | None = self._redis.get(keys.api_key_by_token(keys.token_digest(token)))
+        return text(id)
+
     def all(self) -> list[KeyRecord]:
         """Oldest first, revoked ones included."""
-        return [self.get(id.decode()) for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
+        ids = [id.decode() for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
+        with self._redis.pipeline(transaction=False) as reads:
+            for id in ids:
+                reads.hgetall(keys.api_key(id))
+            return [KeyRecord.from_hash(id, hash) for id, hash in zip(ids, reads.execute(), strict=True)]
 
     @refusals_named()
     def revoke(self, id: str) -> KeyRecord:
         """Its token is refused from now on; its episodes stay until they expire. Raises NotFound."""
         self.get(id)
         with self._redis.pipeline() as both:
-            both.hset(keys.api_key(id), "revoked", "1").publish(keys.CHANGES, f"key:{id}").execute()
+            both.hset(keys.api_key(id), mapping={"revoked": "1", "revoked_at": int(1000 * time.time())})
+            both.publish(keys.CHANGES, f"key:{id}").execute()
         return self.get(id)
+
+    def revoked_before(self, at: float) -> list[KeyRecord]:
+        """Those that were revoked before this time (seconds since 1970), oldest first."""
+        return [key for key in self.all() if key.revoked and (key.revoked_at or key.created_at) < at]
+
+    @refusals_named()
+    def remove(self, id: str) -> None:
+        """Forgets a revoked key: its token is unknown from now on."""
+        digest = self._redis.hget(keys.api_key(id), "digest").decode()
+        with self._redis.pipeline() as all:
+            all.delete(keys.api_key(id), keys.api_key_by_token(digest)).zrem(keys.API_KEYS, id).execute()
 
 
 def new_token() -> str:

@@ -10,7 +10,18 @@ from redis import Redis
 from app.store import keys
 from app.store.errors import NotFound
 from app.store.keys import Kind
-from app.store.records import EpisodeRecord, Hash, TrainingRecord, episode_labels, image_of, support_from_bytes, to_json
+from app.store.objects import Objects, classifier_name, delete_dropped, name_in
+from app.store.records import (
+    EpisodeRecord,
+    Hash,
+    TrainingRecord,
+    episode_labels,
+    hash_of,
+    image_of,
+    result_to_bytes,
+    support_from_bytes,
+    to_json,
+)
 from app.store.registry import run, script
 
 # A client waits for an episode. Nobody waits for a training run by the second, and it shares its core with other
@@ -53,10 +64,11 @@ class Claim:
 class Claims:
     """What a worker does with a job. Blocking; every method may raise ``errors.UNAVAILABLE``."""
 
-    def __init__(self, redis: Redis, max_bytes: int) -> None:
+    def __init__(self, redis: Redis, objects: Objects, max_object_bytes: int) -> None:
         # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
         self._redis: Any = redis
-        self._max_bytes = max_bytes
+        self._objects = objects
+        self._max_object_bytes = max_object_bytes
 
     def claim(self, kind: Kind, id: str, worker: str) -> Claim | None:
         """None if there is nothing to do: another worker has claimed it, or it has ended, was deleted or expired."""
@@ -113,20 +125,24 @@ class Claims:
         return bool(run(self._redis, call))
 
     def commit_episode(self, claim: Claim, progress: dict[str, Any], result: dict[str, Any], artifact: bytes) -> bool:
-        """Stores the classifier and ends the episode at once; False, and nothing is stored, if the claim is no longer
-        valid."""
+        """Stores the classifier, then names it and ends the episode at once; False, and nothing is named, if the claim
+        is no longer valid. Calling it again with the same arguments changes nothing."""
+        name = classifier_name(claim.id, claim.fence, artifact)
+        self._objects.put(name, artifact)
         call = _COMMIT_EPISODE(
             record=keys.record("episode", claim.id),
             leases=keys.leases("episode"),
-            artifact=keys.artifact(claim.id),
             id=claim.id,
             fence=claim.fence,
             progress=to_json(progress),
-            result=to_json(result),
-            classifier=artifact,
-            max_bytes=self._max_bytes,
+            result=result_to_bytes(result),
+            classifier=name,
+            bytes=len(artifact),
+            max_object_bytes=self._max_object_bytes,
         )
-        return bool(run(self._redis, call))
+        dropped: list[bytes] | None = run(self._redis, call)
+        delete_dropped(self._objects, [name.encode()] if dropped is None else dropped)
+        return dropped is not None
 
     def commit_training(self, claim: Claim, version: str, weights: bytes, card: dict[str, Any]) -> bool:
         """Registers the new model version and ends the run at once; False, and nothing is stored, if the claim is no
@@ -143,7 +159,7 @@ class Claims:
             card=to_json(card),
             id=claim.id,
             fence=claim.fence,
-            result=to_json({"model_version": version}),
+            result=result_to_bytes({"model_version": version}),
         )
         return bool(run(self._redis, call))
 
@@ -164,10 +180,17 @@ class Claims:
         return self._release(claim, "hand-back", "")
 
     def support(self, claim: Claim) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (n, channels, height, width) and int64 (n,). Raises NotFound if the episode was deleted meanwhile."""
-        data = self._redis.get(keys.support(claim.id))
-        if data is None:
+        """uint8 (n, channels, height, width) and int64 (n,). Raises NotFound if the episode was deleted meanwhile, or
+        its images are not where they should be."""
+        entry: bytes | None = self._redis.hget(keys.SUPPORT_SETS, claim.id)
+        if entry is None:
             raise NotFound(f"episode {claim.id} was deleted")
+        data = self._objects.get(name_in(entry))
+        if data is None:
+            raise NotFound(
+                f"the images of episode {claim.id} are not in the object store; it must be the same for the app and "
+                "all workers (LAMANAS_OBJECTS)"
+            )
         shape = json.loads(claim.hash[b"shape"])
         labels = np.asarray(episode_labels(claim.hash), dtype=np.int64)
         # Copied, since an array made from bytes is read-only and torch warns of that.
@@ -193,6 +216,6 @@ def _claimed(kind: Kind, worker: str, flat: list[bytes] | None) -> Claim | None:
     """The claim by the reply of a script: the record, or None."""
     if flat is None:
         return None
-    hash = dict(zip(flat[::2], flat[1::2], strict=True))
+    hash = hash_of(flat)
     record = EpisodeRecord.from_hash(hash) if kind == "episode" else TrainingRecord.from_hash(hash)
     return Claim(kind, record.id, int(hash[b"fence"]), worker, record, hash)

@@ -20,8 +20,9 @@ from app.store.episodes import Episodes
 from app.store.lookup_cache import LookupCache
 from app.store.models import Models, SyncModels
 from app.store.notifications import Notifications
+from app.store.objects import Objects
 from app.store.reconciliation import Reconciliation
-from app.store.trainings import Trainings
+from app.store.trainings import SyncTrainings, Trainings
 from app.store.workers import SyncWorkers, Workers
 
 CONNECTIONS = 64
@@ -30,13 +31,15 @@ CONNECTIONS = 64
 class Store:
     """Use ``store = await Store.open(settings)`` and ``await store.close()``. One for each app process."""
 
-    def __init__(self, settings: Settings, client: AsyncRedis, lookup_client: AsyncRedis, celery: Celery) -> None:
+    def __init__(
+        self, settings: Settings, client: AsyncRedis, lookup_client: AsyncRedis, objects: Objects, celery: Celery
+    ) -> None:
         self._redis: Any = client
         self._lookup_redis = lookup_client
         self._celery = celery
         self._lookups = LookupCache(lookup_client)
         self.changes = Notifications(client, self._lookups.invalidate)
-        self.episodes = Episodes(settings, client, celery, self.changes, self._lookups)
+        self.episodes = Episodes(settings, client, objects, celery, self.changes, self._lookups)
         self.trainings = Trainings(settings, client, celery, self.changes)
         self.models = Models(client)
         self.api_keys = ApiKeys(client, self._lookups)
@@ -55,13 +58,15 @@ class Store:
         client = LimitedRedis.from_pool(pool)
         # Lookups have a connection of their own: waiting for a shared one takes a third of the time of a round trip.
         lookups = LimitedRedis.from_pool(ConnectionPool.from_url(settings.store_url, max_connections=1, **options))
-        store = cls(settings, client, lookups, celery_app(settings))
+        store = cls(settings, client, lookups, Objects.open(settings), celery_app(settings))
         store.changes.start()
         return store
 
     async def close(self) -> None:
         await self.changes.stop()
         await self._lookups.close()
+        await self.episodes.close()
+        await self.trainings.close()
         await self._lookup_redis.aclose()
         await self._redis.aclose()
         self._celery.close()
@@ -76,12 +81,13 @@ class SyncStore:
     """Safe to share between threads. Methods raise ``errors.UNAVAILABLE`` without retrying: the caller knows how long
     it may wait."""
 
-    def __init__(self, client: Redis, max_bytes: int) -> None:
+    def __init__(self, client: Redis, objects: Objects, max_object_bytes: int) -> None:
         self._redis: Any = client
-        self.claims = Claims(client, max_bytes)
-        self.reconciliation = Reconciliation(client)
+        self.claims = Claims(client, objects, max_object_bytes)
+        self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)
+        self.trainings = SyncTrainings(client)
         self.api_keys = SyncApiKeys(client)
 
     @classmethod
@@ -89,7 +95,7 @@ class SyncStore:
         """Connects when it is first used."""
         retry = Retry(NoBackoff(), 0)
         client = Redis.from_url(settings.store_url, retry=retry, socket_timeout=5, socket_connect_timeout=2)
-        return cls(client, settings.max_store_bytes)
+        return cls(client, Objects.open(settings), settings.max_object_bytes)
 
     def close(self) -> None:
         self._redis.close()

@@ -2,20 +2,26 @@
 
 import asyncio
 import json
+import logging
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from celery import Celery
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from app.settings import Settings
 from app.store import errors, keys
 from app.store.jobs import Jobs, origin, raise_if_refused
 from app.store.lookup_cache import LookupCache
 from app.store.notifications import Notifications
+from app.store.objects import Objects, delete_dropped, name_in, support_name
 from app.store.records import (
     EPISODE_ENDS,
     EpisodeRecord,
+    Hash,
     episode_labels,
     support_from_bytes,
     support_to_bytes,
@@ -25,6 +31,10 @@ from app.store.records import (
 from app.store.registry import run_async, script
 from lamanas_core.image_spec import ImageKind
 
+log = logging.getLogger(__name__)
+# How long uses of classifiers are gathered: each time is a write that Redis syncs to its disk.
+USED_S = 60.0
+_ADMIT = script("admit_episode")
 _CREATE = script("create_episode")
 _DELETE = script("delete_episode")
 _ADAPT_AGAIN = script("adapt_again")
@@ -34,11 +44,28 @@ class Episodes(Jobs[EpisodeRecord]):
     """Every method may raise ``errors.UNAVAILABLE``."""
 
     def __init__(
-        self, settings: Settings, redis: Redis, celery: Celery, changes: Notifications, lookups: LookupCache
+        self,
+        settings: Settings,
+        redis: Redis,
+        objects: Objects,
+        celery: Celery,
+        changes: Notifications,
+        lookups: LookupCache,
     ) -> None:
         super().__init__("episode", EpisodeRecord.from_hash, EPISODE_ENDS, redis, celery, changes)
         self._settings = settings
+        self._objects = objects
+        self._used: set[str] = set()
         self._lookups = lookups
+
+    async def _read(self, ids: list[str]) -> list[Hash]:
+        """Also ``ahead`` of those that wait."""
+        async with self._redis.pipeline(transaction=False) as reads:
+            for id in ids:
+                reads.hgetall(keys.record("episode", id)).zrank(keys.queued("episode"), id)
+            found = await reads.execute()
+        places = [{} if ahead is None else {b"ahead": b"%d" % ahead} for ahead in found[1::2]]
+        return [hash and hash | place for hash, place in zip(found[::2], places, strict=True)]
 
     async def create(
         self,
@@ -87,34 +114,60 @@ class Episodes(Jobs[EpisodeRecord]):
             "parent": parent,
             "notes": list(notes),
         } | origin()
+        images = await asyncio.to_thread(support_to_bytes, support)
+        limits: dict[str, Any] = {
+            "queued": keys.queued("episode"),
+            "idempotency": keys.idempotency(owner, idempotency_key or ""),
+            "unfinished": keys.unfinished(owner),
+            "bytes": len(images),
+            "max_queue": self._settings.max_queue,
+            "digest": request_digest if idempotency_key is not None else "",
+            "idempotent": idempotency_key is not None,
+            "max_unfinished": self._settings.max_unfinished,
+            "max_object_bytes": self._settings.max_object_bytes,
+            "max_memory": self._settings.max_store_bytes,
+        }
+        # Asked before its bytes are stored, so that a flood of requests that are refused is not written to a disk.
+        status, admitted_at = await run_async(self._redis, _ADMIT(**limits))
+        if status != b"admitted":
+            return await self._not_created(status, admitted_at)
+        name = support_name(id, images)
+        await self._objects.put_async(name, images)
         call = _CREATE(
             record=keys.record("episode", id),
-            support=keys.support(id),
-            queued=keys.queued("episode"),
             index=keys.index("episode"),
             owner_index=keys.index("episode", owner),
             tombstone=keys.tombstone("episode", id),
             expiry=keys.EXPIRY,
-            idempotency=keys.idempotency(owner, idempotency_key or ""),
-            unfinished=keys.unfinished(owner),
+            models_used=keys.MODELS_USED,
             id=id,
             owner=owner,
+            model_version=model_version,
             spec=to_json(spec),
             shape=json.dumps(support.shape),
-            images=await asyncio.to_thread(support_to_bytes, support),
+            support=name,
             ttl_ms=self._settings.episode_ttl_seconds * 1000,
-            max_queue=self._settings.max_queue,
-            digest=request_digest if idempotency_key is not None else "",
-            idempotent=idempotency_key is not None,
-            max_unfinished=self._settings.max_unfinished,
-            max_bytes=self._settings.max_store_bytes,
+            admitted_at=admitted_at,
+            **limits,
         )
-        status, id_or_waiting = await run_async(self._redis, call)
-        raise_if_refused(status, id_or_waiting)
-        if status == b"existing":
-            return await self.get(id_or_waiting.decode()), False
+        status, id_or_waiting, dropped = await run_async(self._redis, call)
+        if status != b"created":
+            await self._delete([name.encode()])
+            return await self._not_created(status, id_or_waiting)
+        await self._delete(dropped)
         await self._wake(id)
         return await self.get(id), True
+
+    async def _not_created(self, status: bytes, id_or_waiting: Any) -> tuple[EpisodeRecord, bool]:
+        """The episode that an earlier request with the same idempotency key created. Raises what ``create`` raises."""
+        raise_if_refused(status, id_or_waiting)
+        if status == b"late":
+            raise errors.ObjectsUnavailableError("storing the images took too long")
+        return await self.get(id_or_waiting.decode()), False
+
+    async def _delete(self, names: Sequence[bytes]) -> None:
+        if names:
+            await asyncio.to_thread(delete_dropped, self._objects, names)
 
     async def state(self, id: str) -> str | None:
         """The state as it was a second ago or later; None if there is no such episode (any more)."""
@@ -125,8 +178,6 @@ class Episodes(Jobs[EpisodeRecord]):
         owner = (await self.get(id)).owner
         call = _DELETE(
             record=keys.record("episode", id),
-            support=keys.support(id),
-            artifact=keys.artifact(id),
             queued=keys.queued("episode"),
             leases=keys.leases("episode"),
             index=keys.index("episode"),
@@ -136,25 +187,32 @@ class Episodes(Jobs[EpisodeRecord]):
             id=id,
             owner=owner,
         )
-        await run_async(self._redis, call)
+        await self._delete(await run_async(self._redis, call))
         self._lookups.invalidate(f"episode:{id}")  # the client may ask again before the notice arrives
 
     async def artifact(self, id: str) -> bytes:
         """The finished classifier (ONNX). Raises NotFound, Gone, NotReady.
 
-        If it was dropped to save memory, the episode is enqueued to be adapted again, and NotReady raised until it is;
+        If it was dropped to make room, the episode is enqueued to be adapted again, and NotReady raised until it is;
         QueueFull if it cannot be enqueued.
         """
-        artifact: bytes | None = await self._redis.get(keys.artifact(id))
-        if artifact is not None:
-            return artifact
+        entry = await self._classifier(id)
+        while entry is not None:
+            artifact = await self._objects.get_async(name_in(entry))
+            if artifact is not None:
+                self.mark_used(id)
+                return artifact
+            # It was dropped since, and perhaps adapted again; or its bytes were lost.
+            before, entry = entry, await self._classifier(id)
+            if entry == before:
+                break
         owner = (await self.get(id)).owner
         call = _ADAPT_AGAIN(
             record=keys.record("episode", id),
             queued=keys.queued("episode"),
-            artifact=keys.artifact(id),
             unfinished=keys.unfinished(owner),
             id=id,
+            lost=entry or b"",
             max_queue=self._settings.max_queue,
             max_unfinished=self._settings.max_unfinished,
         )
@@ -165,10 +223,31 @@ class Episodes(Jobs[EpisodeRecord]):
         record = await self.get(id)
         raise errors.NotReady(f"episode {id} is {record.state}")
 
+    def mark_used(self, id: str) -> None:
+        """This classifier was used: when there is no room, others are dropped before it."""
+        if not self._used:
+            asyncio.get_running_loop().call_later(USED_S, lambda: asyncio.ensure_future(self.write_used()))
+        self._used.add(id)
+
+    async def write_used(self) -> None:
+        """Writes down which classifiers were used since the last time."""
+        used = dict.fromkeys(self._used, int(time.time() * 1000))
+        self._used.clear()
+        try:
+            await self._redis.zadd(keys.CLASSIFIERS_USED, used, xx=True)
+        except (*errors.UNAVAILABLE, ResponseError) as error:
+            log.warning("uses of %d classifiers not written down: %s", len(used), error)
+
+    async def _classifier(self, id: str) -> bytes | None:
+        """What CLASSIFIERS has of the episode."""
+        entry: bytes | None = await self._redis.hget(keys.CLASSIFIERS, id)
+        return entry
+
     async def support(self, id: str) -> tuple[np.ndarray, list[int]]:
         """uint8 (n, channels, height, width), and the label number of each image. Raises NotFound, Gone."""
         hash = await self._hash(id)
-        data: bytes | None = await self._redis.get(keys.support(id))
+        entry: bytes | None = await self._redis.hget(keys.SUPPORT_SETS, id)
+        data = None if entry is None else await self._objects.get_async(name_in(entry))
         if data is None:
             raise errors.Gone(f"the images of episode {id} are no longer there", json.loads(hash[b"spec"])["owner"])
         images = await asyncio.to_thread(support_from_bytes, data, json.loads(hash[b"shape"]))

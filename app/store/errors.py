@@ -34,8 +34,15 @@ _SIGNS = (
     ("NOPERM ", NoPermissionError),
 )
 _NOT_PERMITTED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
-# Redis is gone, still loading, or refusing. Every method of the stores may raise these; the app answers 503.
-UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING)
+
+
+class ObjectsUnavailableError(Exception):
+    """The folder or bucket of ``app/store/objects.py`` does not respond or takes no writes; the text says why."""
+
+
+# Redis is gone, still loading, or refusing, or the object store is. Every method of the stores may raise these; the app
+# answers 503.
+UNAVAILABLE = (ConnectionError, TimeoutError, *REFUSING, ObjectsUnavailableError)
 
 
 @contextmanager
@@ -84,7 +91,7 @@ class IdempotencyConflict(Conflict):
 
 
 class StoreFull(StoreError):  # noqa: N818
-    """The support sets that are stored take all the memory that is meant for them."""
+    """Support sets take all the room that is meant for them, or Redis all the memory that it may use."""
 
     retry_after = 60
 

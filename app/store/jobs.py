@@ -10,16 +10,21 @@ from redis.asyncio import Redis
 
 from app.queue import wake
 from app.store import deadline, errors, keys
+from app.store.batches import Batches
 from app.store.keys import Kind
 from app.store.notifications import Notifications
-from app.store.records import EpisodeRecord, Hash, TrainingRecord
+from app.store.records import EpisodeRecord, Hash, TrainingRecord, hash_of
+from app.store.registry import run_async, script
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
+_PAGE = script("page")
 # A watcher reads the record at least this often, in case a notice was lost.
 POLL_S = 2.0
+# How many records watchers read in one round trip: it takes this process some milliseconds.
+MAX_BATCH = 64
 
 
 class Jobs(Generic[Record]):
@@ -41,44 +46,47 @@ class Jobs(Generic[Record]):
         self._final_states = final_states
         self._celery = celery
         self._changes = changes
+        self._watched: Batches[str, Hash] = Batches(self._read, most=MAX_BATCH)
 
     async def get(self, id: str) -> Record:
         """Raises NotFound; Gone for an episode."""
-        return self._decode(await self._hash(id))
+        return self._decode(await self._current(id))
 
     async def page(self, owner: str | None, limit: int, cursor: str | None = None) -> tuple[list[Record], str | None]:
         """Up to ``limit`` records, newest first, of one owner or (None) of all, and the cursor of the next page (None
         after the last one)."""
-        found: list[Record] = []
-        end = f"({cursor}" if cursor else "+"
-        while len(found) < limit:
-            wanted = limit - len(found)
-            ids = await self._redis.zrevrangebylex(keys.index(self._kind, owner), end, "-", start=0, num=wanted)
-            for id in ids:
-                hash = await self._redis.hgetall(keys.record(self._kind, id.decode()))
-                if hash:
-                    found.append(self._decode(hash))
-            if len(ids) < wanted:
-                return found, None
-            end = f"({ids[-1].decode()}"
-        return found, found[-1].id if found else None
+        call = _PAGE(
+            index=keys.index(self._kind, owner),
+            kind=self._kind,
+            end_before=f"({cursor}" if cursor else "+",
+            limit=limit,
+        )
+        found, last = await run_async(self._redis, call)
+        return [self._decode(hash_of(flat)) for flat in found], last.decode() or None
+
+    async def close(self) -> None:
+        await self._watched.close()
 
     async def watch(self, id: str) -> AsyncIterator[Record]:
         """The record as it is now, then after each change; ends after a final state. Raises NotFound; Gone for an
         episode, also when it is deleted meanwhile. Waits while Redis is unavailable."""
+        last_hash: Hash = {}
         last = None
         with self._changes.waiting(f"{self._kind}:{id}") as changed:
             while True:
                 changed.clear()
                 try:
                     with deadline.limited():  # each time anew: a client may watch for hours
-                        record: Record | None = await self.get(id)
+                        hash = await self._current(id)
                 except errors.UNAVAILABLE as error:
                     log.warning("waiting for Redis: %s", error)
-                    record = last
-                if record is not None and record != last:
-                    last = record
-                    yield record
+                    hash = last_hash
+                if hash != last_hash:
+                    last_hash = hash
+                    record = self._decode(hash)
+                    if record != last:
+                        last = record
+                        yield record
                     if record.state in self._final_states:
                         return
                 try:
@@ -86,6 +94,16 @@ class Jobs(Generic[Record]):
                         await changed.wait()
                 except TimeoutError:
                     continue
+
+    async def _current(self, id: str) -> Hash:
+        return await self._watched.ask(id) or await self._hash(id)
+
+    async def _read(self, ids: list[str]) -> list[Hash]:
+        """The hash of each record; an empty one where there is none."""
+        async with self._redis.pipeline(transaction=False) as reads:
+            for id in ids:
+                reads.hgetall(keys.record(self._kind, id))
+            return list(await reads.execute())
 
     async def _hash(self, id: str) -> Hash:
         hash: dict[bytes, bytes] = await self._redis.hgetall(keys.record(self._kind, id))

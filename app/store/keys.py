@@ -12,15 +12,20 @@ PREFIX = "lam:"
 CHANGES = PREFIX + "changes"  # pub/sub: "<kind>:<id>" after every change of a record, "key:<id>" of a key
 EXPIRY = PREFIX + "expiry"  # zset: "<id> <owner>" by the time its episode expires
 MODELS = PREFIX + "models"  # zset: versions by time of registration
+MODELS_USED = PREFIX + "models-used"  # zset: versions by the time when the last episode that uses one expires (ms)
 ACTIVE_MODELS = PREFIX + "active-models"  # hash: the active version of each kind
 # string: the active version, of whatever kind, of an installation from before there were kinds
 FORMER_ACTIVE_MODEL = PREFIX + "models:active"
 API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
-SUPPORT_BYTES = PREFIX + "held"  # hash: the bytes that each episode's support set is counted for, and their total
-ARTIFACTS = PREFIX + "artifacts"  # zset: ids of the episodes whose classifier is stored, by the time of its commit (ms)
-TURNS = (
-    PREFIX + "turns"
-)  # hash: the number of each owner's last turn to have an episode adapted, and how many there were
+# hashes by the id of an episode: the name of its support set or its classifier in the object store, and its bytes
+SUPPORT_SETS = PREFIX + "support"
+CLASSIFIERS = PREFIX + "classifiers"
+STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
+LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
+CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
+WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
+# hash: the number of each owner's last turn to have an episode adapted, and how many there were
+TURNS = PREFIX + "turns"
 MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
@@ -29,13 +34,21 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 def new_id() -> str:
     """26 characters: 48 bits of time and 80 random bits, so that ids sort by age and cannot be guessed."""
-    number = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    return _id((time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big"))
+
+
+def first_id(at: float) -> str:
+    """An id before all that are made from this time on (seconds since 1970), and after all that were made before."""
+    return _id(int(at * 1000) << 80)
+
+
+def _id(number: int) -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: spec, progress, result (JSON); state, error, attempts, fence, worker, woken_by; created_at, queued_at,
-    claimed_at, expires_at (ms)."""
+    """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, expires_at (ms); spec,
+    progress, result."""
     return f"{PREFIX}{kind}:{id}"
 
 
@@ -69,14 +82,9 @@ def broker_queue(kind: Kind) -> str:
     return f"lamanas.{QUEUE_OF[kind]}"
 
 
-def support(id: str) -> str:
-    """string: the images of an episode (see ``records.support_to_bytes``)."""
+def former_support(id: str) -> str:
+    """string: the images of an episode of an installation from before there was an object store."""
     return f"{PREFIX}support:{id}"
-
-
-def artifact(id: str) -> str:
-    """string: an episode's classifier (ONNX)."""
-    return f"{PREFIX}artifact:{id}"
 
 
 def tombstone(kind: Kind, id: str) -> str:
@@ -95,7 +103,7 @@ def model(version: str) -> str:
 
 
 def api_key(id: str) -> str:
-    """hash: name, tenant, scopes (JSON), digest, created_at (ms), revoked."""
+    """hash: name, tenant, scopes (JSON), digest, created_at (ms), revoked, revoked_at (ms)."""
     return f"{PREFIX}key:{id}"
 
 
@@ -104,15 +112,15 @@ def token_digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def api_key_by_token(token: str) -> str:
-    """string: the id of the API key. The name has a quarter of the token's digest: the time that a lookup takes may
-    reveal these 64 bits. The whole digest is in the key's record, and compared in constant time."""
-    return f"{PREFIX}key-by-token:{token_digest(token)[:16]}"
+def api_key_by_token(digest: str) -> str:
+    """string: the id of the API key whose token has this digest. The name has a quarter of it: the time that a lookup
+    takes may reveal these 64 bits. The whole digest is in the key's record, and compared in constant time."""
+    return f"{PREFIX}key-by-token:{digest[:16]}"
 
 
-def worker(queue: str, name: str) -> str:
-    """string: a WorkerRecord (JSON), which expires unless its worker sends a heartbeat."""
-    return f"{PREFIX}worker:{queue}:{name}"
+def workers(queue: str) -> str:
+    """zset: names of the workers by the time of their last heartbeat (ms)."""
+    return f"{PREFIX}workers:{queue}"
 
 
 def draining(name: str) -> str:
@@ -124,13 +132,13 @@ def draining(name: str) -> str:
 # result contains its arguments as they are.
 LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
     "CHANGES": CHANGES,
-    "SUPPORT_BYTES": SUPPORT_BYTES,
-    "ARTIFACTS": ARTIFACTS,
+    "SUPPORT_SETS": SUPPORT_SETS,
+    "CLASSIFIERS": CLASSIFIERS,
+    "STORED_BYTES": STORED_BYTES,
+    "CLASSIFIERS_USED": CLASSIFIERS_USED,
     "FORMER_ACTIVE_MODEL": FORMER_ACTIVE_MODEL,
     "record": record,
     "index": index,
-    "support": support,
-    "artifact": artifact,
     "model": model,
     "tombstone": tombstone,
 }

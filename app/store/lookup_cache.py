@@ -3,15 +3,13 @@
 Those that are asked for at the same time share one round trip, and an answer is used again for a second unless a notice
 says that it has changed."""
 
-import asyncio
 import time
-from contextvars import Context
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from app.store import keys
-from app.store.deadline import waiting
+from app.store.batches import Batches
 from app.store.registry import run_async, script
 
 
@@ -26,7 +24,6 @@ class Lookup(NamedTuple):
 Question = tuple[str, str]
 Fields = tuple[bytes | None, ...]
 _LOOKUP = script("lookup")
-# A longer round trip would keep Redis from its other clients for too long.
 MAX_BATCH = 256
 # A notice of each change arrives within a millisecond; if it is lost, no answer is older than this. (A round trip for
 # each request costs more than it seems: while Redis syncs a write to its disk, 4 ms, it answers nobody.)
@@ -35,14 +32,12 @@ MAX_ENTRIES = 4096
 
 
 class LookupCache:
-    """A question that comes while a round trip is under way waits for the next one, which asks all that wait together:
-    it costs as much as a single one. ``invalidate`` must be called for every change of an existing key or episode.
-    (Nobody can have asked for one that did not exist, since its id cannot be guessed.)"""
+    """``invalidate`` must be called for every change of an existing key or episode. (Nobody can have asked for one that
+    did not exist, since its id cannot be guessed.)"""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._asked: dict[Question, asyncio.Future[Lookup]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._batches: Batches[Question, Lookup] = Batches(self._ask, most=MAX_BATCH)
         # By "key:<id>" and "episode:<id>": when it was asked for, and the answer.
         self._entries: dict[str, tuple[float, Fields]] = {}
         # What was invalidated since the current round trip began.
@@ -54,31 +49,16 @@ class LookupCache:
             self._entries.clear()
         else:
             self._entries.pop(what, None)
-        if self._task is not None:
+        if self._batches.under_way:
             self._invalidated.add(what)
 
     async def lookup(self, key_id: str, episode: str) -> Lookup:
         """Either may be empty. May raise ``errors.UNAVAILABLE``."""
         cached = self._cached(key_id, episode)
-        if cached is not None:
-            return cached
-        question = (key_id, episode)
-        answer = self._asked.get(question)
-        if answer is None:
-            answer = self._asked[question] = asyncio.get_running_loop().create_future()
-            if self._task is None:
-                # Not in the context of this request, whose time limit is not that of the others.
-                self._task = asyncio.create_task(self._ask(), name="lookups", context=Context())
-        # Shielded: a client that disconnects does not cancel the lookup of the others.
-        async with waiting():
-            return await asyncio.shield(answer)
+        return await self._batches.ask((key_id, episode)) if cached is None else cached
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        for answer in self._asked.values():
-            answer.cancel()
+        await self._batches.close()
 
     def _cached(self, key_id: str, episode: str) -> Lookup | None:
         oldest = time.monotonic() - MAX_AGE_S
@@ -96,31 +76,12 @@ class LookupCache:
             if what not in self._invalidated:
                 self._entries[what] = (asked_at, fields)
 
-    async def _ask(self) -> None:
-        try:
-            while self._asked:
-                questions = list(self._asked)[:MAX_BATCH]
-                await self._answer({question: self._asked.pop(question) for question in questions})
-        finally:
-            self._task = None
-
-    async def _answer(self, asked: dict[Question, asyncio.Future[Lookup]]) -> None:
+    async def _ask(self, questions: list[Question]) -> list[Lookup]:
         self._invalidated.clear()
         asked_at = time.monotonic()
-        names = [name for key, episode in asked for name in (keys.api_key(key), keys.record("episode", episode))]
-        try:
-            found: list[Any] = await run_async(self._redis, _LOOKUP(pairs_of_keys=names))
-        except BaseException as error:
-            for future in asked.values():
-                if isinstance(error, Exception):
-                    future.set_exception(error)
-                    future.exception()  # marks it as retrieved, even if nobody waits for it any more
-                else:
-                    future.cancel()
-            if not isinstance(error, Exception):
-                raise
-            return
-        for at, (question, future) in enumerate(asked.items()):
-            answer = Lookup(*found[3 * at : 3 * at + 3])
+        names = [name for key, episode in questions for name in (keys.api_key(key), keys.record("episode", episode))]
+        found: list[Any] = await run_async(self._redis, _LOOKUP(pairs_of_keys=names))
+        answers = [Lookup(*found[at : at + 3]) for at in range(0, len(found), 3)]
+        for question, answer in zip(questions, answers, strict=True):
             self._store(question, asked_at, answer)
-            future.set_result(answer)
+        return answers

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.store import keys
-from app.store.records import Queue, TrainingRecord
+from app.store.records import TrainingRecord
 
 Name = Literal["queue_wait", "adapt_step", "adapt"]
 NAMES: tuple[Name, ...] = ("queue_wait", "adapt_step", "adapt")
@@ -24,10 +24,9 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Figures:
-    """``heartbeat_age``: seconds since the oldest fresh heartbeat, by queue; ``training``: a run that is active."""
+    """``training``: a run that is active."""
 
     histograms: dict[Name, Histogram]
-    heartbeat_age: dict[Queue, float]
     training: TrainingRecord | None
 
 

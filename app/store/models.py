@@ -1,18 +1,21 @@
 """Meta-model versions: registered by workers and the operator, listed and activated by the app."""
 
+from collections.abc import Collection
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from app.store import keys
-from app.store.errors import NotFound, refusals_named
+from app.store.errors import Conflict, NotFound, refusals_named
 from app.store.records import ModelRecord, image_of, text, to_json
 from app.store.registry import run, script
 from lamanas_core.image_spec import KINDS, ImageKind
 
 _REGISTER = script("register_model")
+_REMOVE = script("remove_model")
 _FIELDS = ("card", "created_at")
 
 
@@ -26,13 +29,12 @@ class Models:
     async def all(self) -> list[ModelRecord]:
         """Newest first, without those that Redis has lost."""
         versions = [version.decode() for version in await self._redis.zrevrange(keys.MODELS, 0, -1)]
-        active = await self.active_versions()
-        found = [await self._found(version, active) for version in versions]
+        found = await self._found(versions, await self.active_versions())
         return [record for record in found if record is not None]
 
     async def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
-        found = await self._found(version, await self.active_versions())
+        [found] = await self._found([version], await self.active_versions())
         if found is None:
             raise _unknown(version)
         return found
@@ -40,14 +42,19 @@ class Models:
     async def active(self) -> dict[ImageKind, ModelRecord | None]:
         """Those that new episodes are adapted from, by kind; None where Redis has lost it."""
         active = await self.active_versions()
-        return {kind: await self._found(version, active) for kind, version in active.items()}
+        return dict(zip(active, await self._found(active.values(), active), strict=True))
 
     async def active_versions(self) -> dict[ImageKind, str]:
         """The version that is the active one of each kind; empty until a worker has registered the shipped ones."""
         return _by_kind(await self._redis.hgetall(keys.ACTIVE_MODELS))
 
-    async def _found(self, version: str, active: dict[ImageKind, str]) -> ModelRecord | None:
-        return _record(version, await self._redis.hmget(keys.model(version), _FIELDS), active)
+    async def _found(self, versions: Collection[str], active: dict[ImageKind, str]) -> list[ModelRecord | None]:
+        """The record of each version, in one round trip; None where Redis has lost it, or never had it."""
+        async with self._redis.pipeline(transaction=False) as reads:
+            for version in versions:
+                reads.hmget(keys.model(version), _FIELDS)
+            found = await reads.execute()
+        return [_record(version, fields, active) for version, fields in zip(versions, found, strict=True)]
 
     async def activate(self, version: str) -> ModelRecord:
         """Makes it the active one of its kind; existing episodes keep the version that they were created with. Raises
@@ -85,7 +92,12 @@ class SyncModels:
     def lost(self) -> set[str | None]:
         """The versions that are listed or active, but not stored any more; None is among them if none is active."""
         named = {*(self.active_versions().values() or [None]), *map(text, self._redis.zrange(keys.MODELS, 0, -1))}
-        return {version for version in named if version is None or not self._redis.exists(keys.model(version))}
+        versions = [version for version in named if version is not None]
+        with self._redis.pipeline(transaction=False) as reads:
+            for version in versions:
+                reads.exists(keys.model(version))
+            stored = reads.execute()
+        return named - {version for version, exists in zip(versions, stored, strict=True) if exists}
 
     def get(self, version: str) -> ModelRecord:
         """Raises NotFound."""
@@ -93,6 +105,24 @@ class SyncModels:
         if found is None:
             raise _unknown(version)
         return found
+
+    def remove(self, version: str) -> None:
+        """Removes a version that is neither active nor used by an episode. Raises NotFound, Conflict."""
+        call = _REMOVE(
+            model=keys.model(version),
+            models=keys.MODELS,
+            active=keys.ACTIVE_MODELS,
+            used=keys.MODELS_USED,
+            version=version,
+        )
+        status, until = run(self._redis, call)
+        if status == b"unknown":
+            raise _unknown(version)
+        if status == b"active":
+            raise Conflict(f"{version} is the active version of its kind; activate another one first")
+        if status == b"used":
+            moment = datetime.fromtimestamp(until / 1000, UTC)
+            raise Conflict(f"episodes use {version}, the last of them until {moment:%Y-%m-%d %H:%M} (UTC)")
 
     def weights(self, version: str) -> bytes:
         """Safetensors. Raises NotFound."""

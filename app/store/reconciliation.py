@@ -1,5 +1,6 @@
 """Reconciliation: enqueues jobs whose lease has expired, finds lost wake-ups, and removes expired episodes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from redis import Redis
@@ -7,6 +8,7 @@ from redis import Redis
 from app.store import keys
 from app.store.claims import MAX_ATTEMPTS
 from app.store.keys import Kind
+from app.store.objects import Objects, delete_dropped, episode_of, name_in, support_name
 from app.store.registry import run, script
 
 _ENDED = f"the worker died {MAX_ATTEMPTS} times, or was ended because it took too long,"
@@ -17,13 +19,17 @@ _GIVEN_UP: dict[Kind, str] = {
 _DUE = script("due")
 _EXPIRE = script("expire_lease")
 _SWEEP = script("sweep")
+_ADOPT = script("adopt_support")
+# An object is named within half an hour (see create_episode.lua), or never; the rest is for clocks that differ.
+UNNAMED_S = 3600
 
 
 class Reconciliation:
     """What brings back the jobs of dead workers. Blocking; every method may raise ``errors.UNAVAILABLE``."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, objects: Objects) -> None:
         self._redis: Any = redis
+        self._objects = objects
 
     def uptime(self) -> int:
         """Whole seconds since Redis started."""
@@ -55,4 +61,49 @@ class Reconciliation:
             queued=keys.queued("episode"),
             leases=keys.leases("episode"),
         )
-        return int(run(self._redis, call))
+        count, dropped = run(self._redis, call)
+        delete_dropped(self._objects, dropped)
+        return int(count)
+
+    def take_turn(self) -> bool:
+        """Whether this worker is the one that removes leftovers in this hour."""
+        return bool(self._redis.set(keys.LEFTOVERS_REMOVED, "", nx=True, ex=UNNAMED_S))
+
+    def unnamed_objects(self) -> Iterator[list[str]]:
+        """The objects that nobody names and that are old enough to be named by nobody any more."""
+        for stored in self._objects.all():
+            if unnamed := self._unnamed([each.name for each in stored if each.age > UNNAMED_S]):
+                yield unnamed
+
+    def delete_objects(self, names: list[str]) -> None:
+        self._objects.delete(names)
+        self._objects.remove_drafts(UNNAMED_S)
+
+    def adopt_former(self) -> int:
+        """Moves support sets that earlier versions kept in Redis into the object store; returns how many. (Their
+        classifiers are adapted again on request.)"""
+        adopted = 0
+        for entry, _ in self._redis.zscan_iter(keys.EXPIRY):
+            id = entry.decode().partition(" ")[0]
+            images = self._redis.get(keys.former_support(id))
+            if images is not None:
+                name = support_name(id, images)
+                self._objects.put(name, images)
+                call = _ADOPT(
+                    record=keys.record("episode", id),
+                    former=keys.former_support(id),
+                    id=id,
+                    support=name,
+                    bytes=len(images),
+                )
+                adopted += int(run(self._redis, call))
+        return adopted
+
+    def _unnamed(self, names: list[str]) -> list[str]:
+        with self._redis.pipeline(transaction=False) as reads:
+            for name in names:
+                reads.hget(keys.SUPPORT_SETS, episode_of(name)).hget(keys.CLASSIFIERS, episode_of(name))
+            found = reads.execute()
+        entries = zip(found[::2], found[1::2], strict=True)
+        named = [{name_in(entry) for entry in both if entry is not None} for both in entries]
+        return [name for name, known in zip(names, named, strict=True) if name not in known]

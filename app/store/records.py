@@ -1,5 +1,5 @@
 """What the store keeps, as plain immutable data, and how it is read from Redis: a job's hash has three JSON fields (the
-request, the progress, the result) and a few plain ones. Times are seconds since 1970 (UTC)."""
+request, the progress, and, compressed, the result) and a few plain ones. Times are seconds since 1970 (UTC)."""
 
 import json
 import math
@@ -16,10 +16,10 @@ from lamanas_core.images import UInt8Array
 
 EpisodeState = Literal["queued", "adapting", "ready", "failed"]
 TrainingState = Literal["queued", "running", "finished", "failed", "cancelled"]
-Scope = Literal["predict", "episodes", "admin"]
+Scope = Literal["predict", "episodes", "metrics", "admin"]
 Queue = Literal["adapt", "train"]
 
-SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "admin"})
+SCOPES: frozenset[Scope] = frozenset({"predict", "episodes", "metrics", "admin"})
 Hash = Mapping[bytes, bytes]
 EPISODE_ENDS: frozenset[str] = frozenset({"ready", "failed"})
 TRAINING_ENDS: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
@@ -32,7 +32,8 @@ class EpisodeRecord:
 
     ``model_reason``: why this model, in words, and ``model_warning``: that it does not suit the images; both None for
     episodes from before there were kinds. ``notes``: what there was to be told when the images were read. ``suspects``:
-    of each its row in the support set, its label, the likelier label, and how many times likelier.
+    of each its row in the support set, its label, the likelier label, and how many times likelier. ``ahead``: how many
+    episodes wait before this one; None unless it waits, and where nobody asked.
     """
 
     id: str
@@ -49,6 +50,7 @@ class EpisodeRecord:
     model_kind: ImageKind | None = None
     model_reason: str | None = None
     model_warning: str | None = None
+    ahead: int | None = None
     step: int = 0
     losses: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
@@ -68,12 +70,14 @@ class EpisodeRecord:
 
     @classmethod
     def from_hash(cls, hash: Hash) -> Self:
-        """From its hash in Redis."""
+        """From its hash in Redis; ``ahead`` is added to that where it is asked for."""
         fields = _job_fields(hash) | {"expires_at": int(hash[b"expires_at"]) / 1000}
         for name in _EPISODE_TUPLES:
             if name in fields:
                 fields[name] = tuple(fields[name])
         fields.pop("labels", None)
+        if b"ahead" in hash:
+            fields["ahead"] = int(hash[b"ahead"])
         return cls(**fields)
 
 
@@ -93,6 +97,8 @@ class TrainingRecord:
     losses: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     validation_accuracy: float | None = None
+    warm_up_epochs: int = 0
+    seconds: float | None = None
     eta_seconds: float | None = None
     model_version: str | None = None
     error: str | None = None
@@ -145,6 +151,7 @@ class KeyRecord:
     scopes: frozenset[Scope]
     created_at: float
     revoked: bool = False
+    revoked_at: float | None = None  # also None for keys that were revoked by earlier versions
 
     @classmethod
     def from_hash(cls, id: str, hash: Hash) -> Self:
@@ -156,6 +163,7 @@ class KeyRecord:
             scopes=frozenset(json.loads(hash[b"scopes"])),
             created_at=int(hash[b"created_at"]) / 1000,
             revoked=hash.get(b"revoked") == b"1",
+            revoked_at=int(hash[b"revoked_at"]) / 1000 if b"revoked_at" in hash else None,
         )
 
 
@@ -202,15 +210,32 @@ def to_json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
+def hash_of(flat: Sequence[bytes]) -> Hash:
+    """A hash as a script returns it: each name and its value."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def result_to_bytes(result: Mapping[str, Any]) -> bytes:
+    """A job's result as it is stored: as JSON, and compressed, since that of an episode contains a genotype of
+    kilobytes."""
+    return zlib.compress(to_json(result).encode())
+
+
 def text(value: bytes | None) -> str | None:
     """A stored text; None where there is none."""
     return None if value is None else value.decode()
 
 
+def _result(stored: bytes) -> dict[str, Any]:
+    # Earlier versions did not compress it.
+    return dict(json.loads(stored if stored.startswith(b"{") else zlib.decompress(stored)))
+
+
 def _job_fields(hash: Hash) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    for part in (b"spec", b"progress", b"result"):
+    for part in (b"spec", b"progress"):
         fields |= json.loads(hash.get(part) or b"{}")
+    fields |= _result(hash.get(b"result") or b"{}")
     fields["state"] = hash[b"state"].decode()
     fields["attempts"] = int(hash.get(b"attempts", 0))
     fields["error"] = hash[b"error"].decode() if hash.get(b"error") else None

@@ -59,7 +59,7 @@ def _memory(info: dict[str, Any], settings: Settings) -> Iterator[Finding]:
         yield Finding(text, "set maxmemory-policy noeviction: redis-cli CONFIG SET maxmemory-policy noeviction")
     if 0 < most < settings.max_store_bytes:
         text = f"maxmemory is {most / MB:.0f} MB, but LAMANAS_MAX_STORE_BYTES lets the service store "
-        text += f"{settings.max_store_bytes / MB:.0f} MB: Redis refuses writes before the service makes room"
+        text += f"{settings.max_store_bytes / MB:.0f} MB: Redis refuses writes before the service refuses episodes"
         fix = f"set maxmemory to {2 * settings.max_store_bytes / MB:.0f}mb, or lower LAMANAS_MAX_STORE_BYTES"
         yield Finding(text, fix, "warning")
 
@@ -87,20 +87,21 @@ def _denied(redis: Redis) -> list[str]:
         ("time",),
         ("eval", "return 1", 0),
         ("evalsha", "0" * 40, 0),
-        ("scan", 0, "count", 1),
         ("exec",),
         ("watch", probe),
         ("unwatch",),
         ("set", probe, "", "px", 10_000),
-        *((name, probe) for name in ("get", "strlen", "exists", "pttl")),
+        *((name, probe) for name in ("get", "exists", "pttl")),
         ("hset", probe, "a", 1),
         ("hincrby", probe, "a", 1),
         *((name, probe, "a") for name in ("hget", "hmget", "hexists", "hdel")),
-        ("hgetall", probe),
+        *((name, probe) for name in ("hgetall", "hvals")),
         ("zadd", probe, 1, "a"),
         *((name, probe, 0, 1) for name in ("zrange", "zrevrange", "zrangebyscore", "zrevrangebyscore")),
         ("zrevrangebylex", probe, "+", "-"),
+        ("zrangebylex", probe, "-", "+"),
         ("zcard", probe),
+        ("zscan", probe, 0),
         ("zrem", probe, "a"),
         ("sadd", probe, "a"),
         *((name, probe) for name in ("smembers", "scard")),

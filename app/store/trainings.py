@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from celery import Celery
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from app.settings import Settings
@@ -12,11 +13,12 @@ from app.store import errors, keys
 from app.store.jobs import Jobs, origin, raise_if_refused
 from app.store.notifications import Notifications
 from app.store.records import TRAINING_ENDS, TrainingRecord, to_json
-from app.store.registry import run_async, script
+from app.store.registry import run, run_async, script
 
 _CREATE = script("create_training")
 _CANCEL = script("cancel_training")
 _RESUME = script("resume_training")
+_REMOVE = script("remove_training")
 
 
 class Trainings(Jobs[TrainingRecord]):
@@ -70,3 +72,28 @@ class Trainings(Jobs[TrainingRecord]):
         if status == "resumed":
             await self._wake(id)
         return await self.get(id)
+
+
+class SyncTrainings:
+    """The blocking half. Every method may raise ``errors.UNAVAILABLE``."""
+
+    def __init__(self, redis: SyncRedis) -> None:
+        self._redis: Any = redis
+
+    def ended_before(self, at: float) -> list[str]:
+        """The ids of the runs that were started before this time (seconds since 1970) and have ended."""
+        found = self._redis.zrangebylex(keys.index("training"), "-", f"({keys.first_id(at)}")
+        ids = [id.decode() for id in found]
+        with self._redis.pipeline(transaction=False) as reads:
+            for id in ids:
+                reads.hget(keys.record("training", id), "state")
+            states = reads.execute()
+        return [id for id, state in zip(ids, states, strict=True) if state is None or state.decode() in TRAINING_ENDS]
+
+    def exists(self, id: str) -> bool:
+        return bool(self._redis.exists(keys.record("training", id)))
+
+    def remove(self, id: str) -> bool:
+        """Forgets a run; False if it has not ended."""
+        call = _REMOVE(record=keys.record("training", id), index=keys.index("training"), id=id)
+        return bool(run(self._redis, call))

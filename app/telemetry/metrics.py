@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import accumulate
 
@@ -18,6 +18,7 @@ from app.store.clients import Store
 from app.store.errors import UNAVAILABLE
 from app.store.measures import BUCKETS, Figures, Name
 from app.store.records import Queue, TrainingRecord
+from app.store.workers import QueueState
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -27,12 +28,15 @@ WORKERS: dict[Name, tuple[str, str]] = {
     "adapt_step": ("lamanas_adapt_step_seconds", "Time of each step of an adaptation."),
     "adapt": ("lamanas_adapt_seconds", "Time of an adaptation, including the creation of its artifact."),
 }
-QUEUES = {
-    "queue_length": "Jobs waiting for a worker.",
-    "running": "Jobs claimed by a worker and not finished.",
-    "workers": "Workers with a fresh heartbeat.",
+QUEUES: dict[str, tuple[str, Callable[[QueueState], float | None]]] = {
+    "queue_length": ("Jobs waiting for a worker.", lambda queue: queue.waiting),
+    "running": ("Jobs claimed by a worker and not finished.", lambda queue: queue.running),
+    "workers": ("Workers with a fresh heartbeat.", lambda queue: len(queue.workers)),
+    "worker_heartbeat_age_seconds": (
+        "Age of the oldest heartbeat among the workers with a fresh one.",
+        lambda queue: queue.heartbeat_age,
+    ),
 }
-AGE = "Age of the oldest heartbeat among the workers with a fresh one."
 TRAINING = {"epoch": "Epochs done", "epochs": "Total epochs", "loss": "Loss", "validation_accuracy": "Accuracy"}
 
 
@@ -76,16 +80,12 @@ class Metrics:
         """All metrics in Prometheus' text format, with the current state of the queues."""
         try:
             await store.ping()
-            self._state.by_queue = {
-                "queue_length": await store.workers.queue_lengths(),
-                "running": await store.workers.running(),
-                "workers": {queue: len(workers) for queue, workers in (await store.workers.alive()).items()},
-            }
+            self._state.queues = await store.workers.queues()
             self._state.figures = await store.workers.figures()
             self._state.redis = True
         except UNAVAILABLE:
             # Not what was read last: nobody knows which workers are alive now.
-            self._state.by_queue, self._state.figures, self._state.redis = {}, None, False
+            self._state.queues, self._state.figures, self._state.redis = {}, None, False
         return generate_latest(self._exposed)
 
 
@@ -93,34 +93,29 @@ class State(Collector):
     """The state read from Redis, if that responds. It describes the whole installation: each app process exposes the
     same."""
 
-    by_queue: Mapping[str, Mapping[Queue, int]] = {}
+    queues: Mapping[Queue, QueueState] = {}
     figures: Figures | None = None
     redis = False
 
     def collect(self) -> Iterator[Metric]:
-        for name, help in QUEUES.items():
-            yield _by_queue(name, help, self.by_queue.get(name, {}))
-        ages = {} if self.figures is None else self.figures.heartbeat_age
-        yield _by_queue("worker_heartbeat_age_seconds", AGE, ages)
+        for name, (help, value) in QUEUES.items():
+            family = GaugeMetricFamily(f"lamanas_{name}", help, labels=["queue"])
+            for queue, state in self.queues.items():
+                if (known := value(state)) is not None:
+                    family.add_metric([queue], known)
+            yield family
         training = None if self.figures is None else self.figures.training
         for name, quantity in TRAINING.items():
             help = f"{quantity} of the current training run."
             yield GaugeMetricFamily(f"lamanas_training_{name}", help, _or_nan(training, name))
         yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis responds.", self.redis)
         for measure, (metric, help) in WORKERS.items():
-            family = HistogramMetricFamily(metric, help)
+            histogram = HistogramMetricFamily(metric, help)
             if self.figures is not None:
                 measured = self.figures.histograms[measure]
                 bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
-                family.add_metric([], list(zip(bounds, accumulate(measured.counts), strict=True)), measured.sum)
-            yield family
-
-
-def _by_queue(name: str, help: str, values: Mapping[Queue, float]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"lamanas_{name}", help, labels=["queue"])
-    for queue, value in values.items():
-        family.add_metric([queue], value)
-    return family
+                histogram.add_metric([], list(zip(bounds, accumulate(measured.counts), strict=True)), measured.sum)
+            yield histogram
 
 
 def _or_nan(training: TrainingRecord | None, name: str) -> float:

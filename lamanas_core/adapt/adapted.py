@@ -88,7 +88,7 @@ def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels
 
     ``support``: its ``Network.inputs``; ``labels``: int64 (n,) in 0..``ways``-1.
     """
-    parameters = replace(parameters, theta=learner.network.stored(parameters.theta))
+    parameters = replace(parameters, theta=learner.head.stored(learner.network.stored(parameters.theta)))
     features, moments = learner.embed(parameters.theta, parameters.alpha, support)
     head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
     return AdaptedNetwork(learner, parameters, moments, features, head.stored())
@@ -219,7 +219,7 @@ def _logits_before(
 
     ``first``: the logits of the first step, which are those if it used all images; None without steps.
     """
-    temperature = learner.config.calibration.temperature
+    temperature = learner.temperature(labels, ways)
     if first is not None and len(first) == len(labels):
         return first / (learner.config.task_learner.logit_scale * temperature)
     features, _ = learner.embed(parameters.theta, parameters.alpha, images)

@@ -12,6 +12,7 @@ from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
 from lamanas_core.heads.base import FittedHead, Head, LossNetwork
+from lamanas_core.heads.prototypes import class_sizes
 from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
 from lamanas_core.search.mixing import Mixing
@@ -86,8 +87,15 @@ class TaskLearner:
         self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
     ) -> FittedHead:
         """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature."""
-        scale = log_scale.exp() / self.config.calibration.temperature
-        return self.head.fit(theta, features, labels, ways, scale)
+        return self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(labels, ways))
+
+    def temperature(self, labels: Tensor, ways: int) -> Tensor:
+        """The calibrated temperature for a support set with these labels, int64 (n,), a scalar; m is the harmonic mean
+        of the numbers of images in the classes.
+        """
+        calibration = self.config.calibration
+        usual = 1 + class_sizes(labels, ways).reciprocal().mean()
+        return calibration.temperature * usual**calibration.temperature_spread
 
     def learned_loss(
         self, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: LossState = None

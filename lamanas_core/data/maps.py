@@ -46,6 +46,19 @@ def in_styles(
     return replace(classes, images=torch.cat(parts))
 
 
+def in_one_style(classes: ImageClasses, network: Network, seed: int | None = None) -> ImageClasses:
+    """What ``in_styles`` returned, with one of its styles for each image, float16 (n, m): with ``seed`` a random one,
+    so that images of a class differ as under different light; without, the image as it is.
+    """
+    if network.config.backbone is None:
+        return classes
+    count, styles = classes.images.shape[:2]
+    chosen = torch.zeros(count, dtype=torch.int64)
+    if seed is not None:
+        chosen = torch.randint(styles, (count,), generator=torch.Generator().manual_seed(seed))
+    return replace(classes, images=classes.images[torch.arange(count), chosen])
+
+
 def _changes(spec: ImageSpec, recipe: Styles, seed: int) -> bool:
     """Whether the style that ``seed`` draws changes images at all; in many, no change happens to be chosen."""
     ramp = torch.linspace(0, 255, spec.channels * spec.size**2).view(1, *spec.shape).byte()

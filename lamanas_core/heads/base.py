@@ -5,7 +5,7 @@ support set.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -18,6 +18,7 @@ from lamanas_core.losses.paper import PaperLoss
 from lamanas_core.onnx_writer import OnnxWriter, array
 
 LossNetwork = LearnedLoss | PaperLoss
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,17 @@ class Head(ABC):
     def compared(self, theta: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Features (n, d) as vectors (n, d) whose Euclidean distances the head's answers follow."""
         return features
+
+    def prior_of(self, sets: Sequence[tuple[Tensor, Tensor]]) -> Tensors:
+        """The parameters in θ that are known from data sets before a training, by name; none by default.
+
+        ``sets``: of each data set the features, float (n, d), and their labels, int64 (n,).
+        """
+        return {}
+
+    def stored(self, theta: Tensors) -> Tensors:
+        """θ as the graph of a fitted head has it, if that stores some of it with fewer bits."""
+        return theta
 
     @abstractmethod
     def support_logits(

@@ -1,8 +1,7 @@
 """Gaussian classes with a shared covariance, shrunk towards a meta-learned prior: for any number of classes and images.
 
-Features x are centred, scaled and brought to unit length, z = (x - m) e^s / ‖(x - m) e^s‖, with meta-learned m and s.
-With n_c images in class c and C classes, c̄ the mean of the class means z̄_c, and r_i the deviation of image i from its
-class mean:
+Features x are compared as z of length 1 (``heads.metric``). With n_c images in class c and C classes, c̄ the mean of the
+class means z̄_c, and r_i the deviation of image i from its class mean:
 
     class means    μ_c = c̄ + n_c / (n_c + κ) (z̄_c - c̄)
     covariance     Σ = (ν σ² I + Σ_i r_i r_iᵀ) / (ν + N - C)
@@ -14,7 +13,7 @@ decides. All of it depends on the images through their inner products only, of w
 size d x d is computed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -23,26 +22,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import Head, LossNetwork
+from lamanas_core.heads.base import Head, LossNetwork, Tensors
 from lamanas_core.heads.distances import DistanceHead
+from lamanas_core.heads.metric import DIRECTIONS, Metric, centre_and_directions
 from lamanas_core.heads.prototypes import class_sizes, prototypes
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.onnx_writer import OnnxWriter, array, rounded
-
-SHORTEST = 1e-6  # a lower bound on the length of features
 
 
 class GaussianPrior(nn.Module):
     """The head's parameters in θ, for features of dimension d.
 
-    ``centre`` (d,): m; ``log_scales`` (d,): s; the scalars ``log_pull``: log κ, ``log_weight``: log ν, in images, and
-    ``log_variance``: log σ². They start where cross-entropy on five sets of photos has brought them.
+    ``centre``, ``log_scales`` and ``directions``: those of the ``Metric``; the scalars ``log_pull``: log κ,
+    ``log_weight``: log ν, in images, and ``log_variance``: log σ². The scalars start where cross-entropy on five sets
+    of photos has brought them.
     """
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.centre = nn.Parameter(torch.zeros(features))
         self.log_scales = nn.Parameter(torch.zeros(features))
+        self.directions = nn.Parameter(torch.zeros(DIRECTIONS, features))
         self.log_pull = nn.Parameter(torch.tensor(-0.5))
         self.log_weight = nn.Parameter(torch.tensor(3.0))
         self.log_variance = nn.Parameter(torch.tensor(-4.5))
@@ -50,19 +50,18 @@ class GaussianPrior(nn.Module):
 
 @dataclass(frozen=True)
 class FittedGaussian(DistanceHead):
-    """A linear layer on z. ``centre``, ``log_scales``: m and s, each (d,). ``means``: z̄_c, (ways, d)."""
+    """A linear layer on z, which ``metric`` computes. ``means``: z̄_c, (ways, d)."""
 
-    centre: Tensor
-    log_scales: Tensor
+    metric: Metric
     means: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
         """(n, d) -> (n, ways)."""
-        return super().logits(unit_length(features, self.centre, self.log_scales))
+        return super().logits(self.metric(features))
 
     def distances(self, features: Tensor) -> Tensor:
         """Features (n, d) -> (n, ways): squared Euclidean distances of z to the class means."""
-        z = unit_length(features, self.centre, self.log_scales)
+        z = self.metric(features)
         return 1 + self.means.square().sum(1) - 2 * z @ self.means.T
 
     def stored(self) -> Self:
@@ -72,9 +71,7 @@ class FittedGaussian(DistanceHead):
         return writer.in_8_bits(array(self.weight))
 
     def layer_input(self, writer: OnnxWriter, features: str) -> str:
-        centred = writer.node("Sub", [features, writer.constant(array(self.centre))])
-        scaled = writer.node("Mul", [centred, writer.constant(array(self.log_scales.exp()))])
-        return writer.unit_length(scaled, SHORTEST, output="unit_length")
+        return self.metric.onnx(writer, features, "unit_length")
 
     def distances_onnx(self, writer: OnnxWriter, features: str) -> str:
         offsets = writer.constant(array(1 + self.means.square().sum(1)))
@@ -95,7 +92,14 @@ class GaussianHead(Head):
         return None
 
     def compared(self, theta: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        return unit_length(features, theta["head.centre"], theta["head.log_scales"])
+        return Metric.of(theta)(features)
+
+    def prior_of(self, sets: Sequence[tuple[Tensor, Tensor]]) -> Tensors:
+        centre, directions = centre_and_directions(sets)
+        return {"head.centre": centre, "head.directions": directions}
+
+    def stored(self, theta: Tensors) -> Tensors:
+        return theta | {"head.directions": rounded(theta["head.directions"])}
 
     def support_logits(
         self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
@@ -125,16 +129,10 @@ class GaussianHead(Head):
         certainty = scale * (weight + len(z) - ways) / spread
         layer = certainty * turned
         bias = -layer @ middle - (layer * pulled).sum(1) / 2
-        centre, log_scales = theta["head.centre"], theta["head.log_scales"]
-        return FittedGaussian(layer, bias, sizes, centre, log_scales, means)
+        return FittedGaussian(layer, bias, sizes, Metric.of(theta), means)
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         return LearnedLoss(task.loss, task.residual, task.hidden, generator)
-
-
-def unit_length(features: Tensor, centre: Tensor, log_scales: Tensor) -> Tensor:
-    """z of features (n, d): (n, d), of length 1."""
-    return F.normalize((features - centre) * log_scales.exp(), dim=1, eps=SHORTEST)
 
 
 def _prior(theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

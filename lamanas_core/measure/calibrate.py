@@ -1,6 +1,7 @@
 """Calibration of probabilities and novelty scores on the validation split."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,28 +30,30 @@ def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: Calib
         return model
     plain = replace(model.config, calibration=Calibration())
     uncalibrated = MetaModel(model.parameters, model.card | {"config": plain.to_json()})
-    fitted = _fit(uncalibrated, classes, replace(recipe, ways=ways), seed)
+    within_group = recipe.within_group and any(classes.groups.count(group) > 1 for group in classes.groups)
+    fitted = _fit(uncalibrated, classes, replace(recipe, ways=ways, within_group=within_group), seed)
     return MetaModel(model.parameters, model.card | {"config": replace(plain, calibration=fitted).to_json()})
 
 
 def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, seed: int) -> Calibration:
-    """The temperature is fitted to episodes of ``recipe.shots`` shots, novelty to those of ``recipe.novelty_shots``."""
-    logits, labels, known, novel = [], [], [], []
+    """The temperature is fitted to episodes of all numbers of shots, novelty to those of ``recipe.novelty_shots``."""
+    temperatures, known, novel = {}, [], []
     for shots in sorted({recipe.shots, *recipe.novelty_shots}):
+        answered = []
         drawn = with_out_of_class(
             classes, recipe.ways, shots, recipe.queries, recipe.episodes, seed, within_group=recipe.within_group
         )
         for number, (episode, foreign) in enumerate(drawn):
             network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
             with torch.no_grad():
-                if shots == recipe.shots:
-                    logits.append(network.logits(episode.queries))
-                    labels.append(episode.query_labels)
+                answered.append((network.logits(episode.queries), episode.query_labels))
                 if shots in recipe.novelty_shots:
                     known.append(_distances(network, episode.queries))
                     novel.append(_distances(network, foreign))
-    temperature = _fitted_temperature(torch.cat(logits), torch.cat(labels))
-    return Calibration(temperature, fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown))
+        temperatures[shots] = _fitted_temperature(answered)
+    temperature, spread = fitted_spread(temperatures)
+    novelty = fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown)
+    return Calibration(temperature, novelty, spread)
 
 
 def _distances(network: AdaptedNetwork, images: Tensor) -> Tensor:
@@ -63,11 +66,27 @@ def _distances(network: AdaptedNetwork, images: Tensor) -> Tensor:
     return torch.stack([head.log_distance(features, 0.0), (1 + 1 / head.sizes[nearest].double()).log()], dim=1)
 
 
-def _fitted_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in 1/20..20, to within 1 %, that minimises the cross-entropy of logits (n, ways)."""
+def _fitted_temperature(answered: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The temperature in 1/20..20, to within 1 %, that minimises the cross-entropy of all images.
+
+    ``answered``: of each episode the logits (n, ways) and labels (n,); ``ways`` can differ.
+    """
     candidates = torch.linspace(-math.log(20), math.log(20), 602).exp()
-    entropies = torch.stack([F.cross_entropy(logits / temperature, labels) for temperature in candidates])
+    entropies = torch.zeros(len(candidates))
+    for logits, labels in answered:
+        entropies += torch.stack([F.cross_entropy(logits / one, labels, reduction="sum") for one in candidates])
     return round(float(candidates[entropies.argmin()]), 4)
+
+
+def fitted_spread(temperatures: Mapping[int, float]) -> tuple[float, float]:
+    """``temperature`` and ``temperature_spread`` of ``Calibration`` from temperatures by number of shots, by least
+    squares of the logarithms.
+    """
+    usual = torch.tensor([1 + 1 / shots for shots in temperatures], dtype=torch.float64).log()
+    found = torch.tensor(list(temperatures.values()), dtype=torch.float64).log()
+    varying = usual - usual.mean()
+    spread = float(varying @ found / varying.square().sum()) if len(temperatures) > 1 else 0.0
+    return round(math.exp(float(found.mean() - spread * usual.mean())), 4), round(spread, 4)
 
 
 def fitted_novelty(known: Tensor, novel: Tensor, called_unknown: float) -> Novelty | None:

@@ -15,7 +15,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_dataset, notes
-from lamanas_core.data.maps import in_styles, with_inputs
+from lamanas_core.data.maps import in_one_style, in_styles
 from lamanas_core.data.splits import DamagedImageError, DatasetError, Split
 from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
@@ -29,7 +29,7 @@ from lamanas_core.recipe import Recipe, Schedule, recipe_for
 from lamanas_core.train import checkpoint, run_folder
 from lamanas_core.train.card import model_card
 from lamanas_core.train.distributed import Ranks
-from lamanas_core.train.starting import load_start, starting_parameters
+from lamanas_core.train.starting import load_start, starting_parameters, with_prior_of
 from lamanas_core.train.tasks import TaskSource
 from lamanas_core.train.trained_classes import split_after, trained_digests
 
@@ -51,14 +51,17 @@ class TrainingProgress:
 
     ``loss``: the outer loss, averaged over the epoch's tasks with finite gradients. If there are none, it is that of
     the epoch before; None before the first one. ``validation_accuracy``: the latest one (0..1), None before the first
-    validation. ``eta_seconds``: the estimated time left, in seconds. ``notes``: what is to be told about how the data
-    set was read.
+    validation. ``warm_up_epochs``: how many of ``epochs`` are warm-up, the first ones. ``seconds``: the time spent on
+    training, before an interruption too. ``eta_seconds``: the estimated time left, in seconds. ``notes``: what is to be
+    told about how the data set was read.
     """
 
     epoch: int
     epochs: int
     loss: float | None
     validation_accuracy: float | None
+    warm_up_epochs: int
+    seconds: float
     eta_seconds: float | None
     notes: tuple[str, ...] = ()
 
@@ -144,17 +147,24 @@ def train(
     recipe = recipe_for(config.preset) if recipe is None else recipe
     model_config = config.model_config()
     learner = TaskLearner.build(model_config, device, half_precision=half_precision(device))
-    run = _begin(config, model_config, recipe, device, learner.network.fixed)
+    initial = starting_parameters(model_config, config.start, config.seed, config.pretrained)
     saved = checkpoint.load(run_dir)
     if saved is not None:
         _check_same(config, recipe, saved[1], run_dir)
-        run.restore(*saved)
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     told = notes(data)
     network, check = learner.network, partial(_stop_if_asked, should_stop)
-    tasks_from = in_styles(splits["train"], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+    tasks_from, val = (
+        in_styles(splits[name], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
+        for name in ("train", "val")
+    )
     source = TaskSource(config, model_config, recipe, tasks_from, device)
-    splits = splits | {"val": with_inputs(splits["val"], network)}
+    splits = splits | {"val": in_one_style(val, network)}
+    if saved is None and config.start is None:
+        initial = with_prior_of(initial, learner, tasks_from)
+    run = _begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
+    if saved is not None:
+        run.restore(*saved)
     schedule = recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
     epochs = config.warm_up_epochs + config.meta_epochs
@@ -179,7 +189,8 @@ def train(
         if run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs:
             run.save(run_dir, config, recipe)
         eta = (epochs - run.epoch) * run.seconds / run.epoch
-        on_progress(TrainingProgress(run.epoch, epochs, run.loss, run.validation, eta, told))
+        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta, told)
+        on_progress(TrainingProgress(run.epoch, epochs, *known))
     _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:
         curves.close()
@@ -190,7 +201,9 @@ def train(
     }
     card = model_card(config, recipe, splits, data, told, metrics)
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
-    return calibrated(model, splits["val"], config.seed, recipe.calibration) if ranks.first else model
+    # In mixed light: photos of new things are harder than those of the things that a training resembles.
+    to_calibrate = in_one_style(val, network, config.seed)
+    return calibrated(model, to_calibrate, config.seed, recipe.calibration) if ranks.first else model
 
 
 def model_so_far(run_dir: Path) -> MetaModel:
@@ -250,10 +263,8 @@ def _keep_phi(config: TrainingConfig, recipe: Recipe, run: _Run, run_dir: Path, 
         run_folder.keep_phi(run_dir, done, run.average.phi)
 
 
-def _begin(config: TrainingConfig, model_config: Config, recipe: Recipe, device: str, fixed: Collection[str]) -> _Run:
+def _begin(config: TrainingConfig, parameters: Parameters, recipe: Recipe, fixed: Collection[str]) -> _Run:
     """A run before its first epoch. ``fixed``: the tensors of θ that are not trained."""
-    initial = starting_parameters(model_config, config.start, config.seed, config.pretrained)
-    parameters = initial.map(lambda tensor: tensor.to(device))
     theta = [value for name, value in parameters.theta.items() if name not in fixed]
     alpha, phi = list(parameters.alpha.values()), list(parameters.phi.values())
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]

@@ -3,9 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.data.maps import AT_ONCE
 from lamanas_core.losses.slope import turn_slope
 from lamanas_core.meta_model import MetaModel, read, shipped
 from lamanas_core.search.stems import load_pretrained
@@ -41,6 +46,28 @@ def starting_parameters(config: Config, start: str | None, seed: int, pretrained
         alpha=earlier.parameters.alpha,
         log_scale=earlier.parameters.log_scale,
     )
+
+
+@torch.no_grad()
+def with_prior_of(parameters: Parameters, learner: TaskLearner, classes: ImageClasses) -> Parameters:
+    """``parameters`` with what the head computes of the data before a training (``Head.prior_of``), if the network
+    has a backbone, whose features mean something then.
+
+    ``classes``: with inputs in several styles in place of images (``data.maps.in_styles``). Their groups are the sets
+    that count the same.
+    """
+    network = learner.network
+    if network.config.backbone is None:
+        return parameters
+    sets: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for label, (group, rows) in enumerate(zip(classes.groups, classes.members, strict=True)):
+        parts = torch.split(classes.images[rows].flatten(0, 1), AT_ONCE)
+        features = torch.cat([learner.embed(parameters.theta, parameters.alpha, network.inputs(x))[0] for x in parts])
+        sets.setdefault(group, []).append((features, torch.full((len(features),), label)))
+    found = learner.head.prior_of(
+        [(torch.cat([x for x, _ in parts]), torch.cat([labels for _, labels in parts])) for parts in sets.values()]
+    )
+    return replace(parameters, theta=parameters.theta | found)
 
 
 def load_start(start: str) -> MetaModel:

@@ -5,6 +5,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def admin(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
 @pytest.fixture
 def live(settings: Settings, sync_store: SyncStore) -> Iterator[str]:
     """The URL of the app on a real server, for responses that are read while they are sent."""
+    with serving(settings) as url:
+        yield url
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """The URL of an app with these settings on a real server."""
     listening = socket.create_server(("127.0.0.1", 0))
     uvicorn_server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
     thread = threading.Thread(target=uvicorn_server.run, args=([listening],))

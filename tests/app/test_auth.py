@@ -17,7 +17,7 @@ from tests.app.test_episodes import as_json, create_episode
 from tests.app.test_predict import IMAGE
 
 OPEN: frozenset[str] = frozenset()
-ANY: frozenset[str] = frozenset({"episodes", "predict", "admin"})
+ANY: frozenset[str] = frozenset({"episodes", "predict", "metrics", "admin"})
 EPISODES: frozenset[str] = frozenset({"episodes", "admin"})
 PREDICT: frozenset[str] = frozenset({"predict", "admin"})
 ADMIN: frozenset[str] = frozenset({"admin"})
@@ -61,7 +61,7 @@ ROUTES = {
 }
 CLOSED = [route for route, access in ROUTES.items() if access.scopes]
 PRIVATE = [route for route, access in ROUTES.items() if access.private]
-SCOPES: tuple[Scope, ...] = ("episodes", "predict", "admin")
+SCOPES: tuple[Scope, ...] = ("episodes", "predict", "metrics", "admin")
 
 
 def call(client: TestClient, route: str, token: str | None, id: str = "0" * 26) -> Any:

@@ -92,13 +92,26 @@ def test_a_new_episode_contains_the_requested_options(client: TestClient) -> Non
     episode = create_episode(client, json=requested)
     assert episode["state"] in ("queued", "adapting")
     assert (episode["steps"], episode["seed"], episode["name"]) == (5, 9, "two symbols")
-    assert episode["progress"] == {"step": 0, "steps": 5, "loss": []}
+    assert episode["progress"] == {"step": 0, "steps": 5, "loss": [], "ahead": 0}
     assert episode["model_version"] == "0123456789abcdef"
     empty = ("genotype", "parameters", "support_accuracy", "leave_one_out_accuracy", "adapt_seconds", "error")
     assert [episode[name] for name in empty] == [None] * len(empty)
     created, expires = (datetime.fromisoformat(episode[name]) for name in ("created_at", "expires_at"))
     assert episode["created_at"].endswith("Z")
     assert (expires - created).total_seconds() == pytest.approx(86_400, abs=1)
+
+
+def test_a_waiting_episode_tells_how_many_wait_before_it(client: TestClient, worker: Worker) -> None:
+    first, second, third = (create_episode(client)["id"] for _ in range(3))
+
+    def ahead(id: str) -> int | None:
+        place: int | None = client.get(f"/episodes/{id}").json()["progress"]["ahead"]
+        return place
+
+    assert [ahead(id) for id in (first, second, third)] == [0, 1, 2]
+    claim = worker.claim(first)
+    assert [ahead(id) for id in (first, second, third)] == [None, 0, 1]
+    worker.finish(claim)
 
 
 def test_steps_default_to_the_models_steps(client: TestClient) -> None:
@@ -112,7 +125,7 @@ def test_a_finished_episode_contains_its_results(client: TestClient, worker: Wor
     episode = answer.json()
     assert "retry-after" not in answer.headers
     assert episode["state"] == "ready"
-    assert episode["progress"] == {"step": 3, "steps": 3, "loss": [0.3, 0.2, 0.1]}
+    assert episode["progress"] == {"step": 3, "steps": 3, "loss": [0.3, 0.2, 0.1], "ahead": None}
     assert episode["parameters"] == {"kept": 10, "total": 40}
     assert episode["genotype"]["normal"][0]["inputs"][0]["operations"] == [{"name": "skip", "weight": 1.0}]
     assert (episode["support_accuracy"], episode["leave_one_out_accuracy"]) == (1.0, 0.75)
@@ -247,8 +260,7 @@ def test_an_unknown_episode_is_404_and_a_deleted_or_expired_one_410(
     deleted, expired = create_episode(client)["id"], create_episode(client)["id"]
     assert client.delete(f"/episodes/{deleted}").status_code == 204
     # Simulates the expiry: Redis deletes a key at once if its expiry time is in the past.
-    for key in (keys.record("episode", expired), keys.support(expired)):
-        server.client.pexpireat(key, 1)
+    server.client.pexpireat(keys.record("episode", expired), 1)
     for id, status, problem in ((keys.new_id(), 404, "not-found"), (deleted, 410, "gone"), (expired, 410, "gone")):
         answer = client.get(path.format(id=id))
         assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{problem}")
@@ -310,13 +322,13 @@ def test_events_report_each_step_and_end_with_the_finished_episode(
         with client.stream("GET", f"/episodes/{id}/events") as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
             lines = stream.iter_lines()
-            assert read_event(lines) == ("progress", {"step": 0, "steps": 3, "loss": []})
+            assert read_event(lines) == ("progress", {"step": 0, "steps": 3, "loss": [], "ahead": 0})
             claim = worker.claim(id)
             worker.step(claim, [0.5])
             event = read_event(lines)
             while event[1]["step"] == 0:
                 event = read_event(lines)
-            assert event == ("progress", {"step": 1, "steps": 3, "loss": [0.5]})
+            assert event == ("progress", {"step": 1, "steps": 3, "loss": [0.5], "ahead": None})
             worker.finish(claim)
             name, episode = read_event(lines)
             assert (name, episode["id"], episode["state"]) == ("ready", id, "ready")

@@ -4,9 +4,11 @@ import asyncio
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
@@ -22,8 +24,10 @@ from app.routes import episodes
 from app.settings import PHOTO_BYTES, Settings
 from app.store import keys
 from lamanas_core.image_spec import ImageSpec
+from tests.app.conftest import serving
 from tests.app.playing import Worker, b64, png, support
 from tests.app.test_episodes import as_form, as_json, create_episode
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.waiting import PATIENCE_S
 
@@ -327,3 +331,28 @@ def test_an_upload_is_let_go_before_the_response_waits(
         (id,) = [each["id"] for each in client.get("/episodes").json()["episodes"] if each["state"] == "queued"]
         worker.adapt(id)
         assert answer.result(PATIENCE_S).status_code == 201
+
+
+# ---------------------------------------------------------------------- event streams
+
+
+def test_a_key_may_follow_so_many_episodes_at_a_time(
+    settings: Settings, worker: Worker, token: Callable[..., str]
+) -> None:
+    mine, other = ({"Authorization": f"Bearer {token('episodes', tenant='t')}"} for _ in range(2))
+    changed = Settings.model_validate(settings.model_dump() | {"max_streams": 2})
+    with serving(changed) as url, httpx.Client(base_url=url, headers=mine, timeout=60) as client, ExitStack() as open:
+        ids = [client.post("/episodes", **as_json()).json()["id"] for _ in range(2)]
+        streams = [open.enter_context(client.stream("GET", f"/episodes/{id}/events")) for id in ids]
+        assert [stream.status_code for stream in streams] == [200, 200]
+        with client.stream("GET", f"/episodes/{ids[0]}/events") as stream:
+            assert stream.status_code == 429
+            stream.read()
+            refused(stream, 429, "too-much-at-once")
+        with client.stream("GET", f"/episodes/{ids[0]}/events", headers=other) as stream:
+            assert stream.status_code == 200
+        for id in ids:
+            worker.adapt(id)
+        for stream in streams:
+            assert "event: ready" in "".join(stream.iter_text())
+        until(lambda: client.get(f"/episodes/{ids[0]}/events").status_code == 200, "an ended stream is not counted", 60)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,21 @@ def test_metrics_count_requests_by_route_without_ids(client: TestClient, worker:
     assert samples["lamanas_workers", "adapt"] == 1
     assert samples[("lamanas_redis_up",)] == 1
     assert id not in text
+
+
+def test_metrics_need_a_key_except_on_this_machine_or_where_they_are_open(
+    settings: Settings, token: Callable[..., str]
+) -> None:
+    def statuses(*requests: dict[str, str], **values: Any) -> list[int]:
+        with TestClient(create_app(Settings.model_validate(settings.model_dump() | values))) as client:
+            return [client.get("/metrics", headers=headers).status_code for headers in requests]
+
+    keys = [{}, *({"Authorization": f"Bearer {token(scope)}"} for scope in ("predict", "metrics", "admin"))]
+    assert statuses(*keys, host="0.0.0.0") == [401, 403, 200, 200]  # noqa: S104
+    assert statuses(*keys, host="127.0.0.1") == [200, 200, 200, 200]
+    assert statuses(keys[0], host="0.0.0.0", open_metrics=True) == [200]  # noqa: S104
+    forwarded = {"X-Forwarded-Proto": "https"}
+    assert statuses(forwarded, forwarded | keys[2], host="127.0.0.1") == [401, 200]
 
 
 def test_every_response_has_the_security_headers(client: TestClient) -> None:

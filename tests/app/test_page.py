@@ -25,13 +25,33 @@ def test_pages_and_all_linked_files_are_served_with_a_strict_policy(anonymous: T
         assert not re.search(r'(?:href|src)="/', page.text), "a proxy may serve the page below a prefix"
         named |= {f"/{name}" for name in re.findall(r'(?:href|src)="(static/[^"]+)"', page.text)}
     for module in FOLDER.glob("*.js"):
-        named |= {f"/static/{name}" for name in re.findall(r'from "\./([^"]+)"', module.read_text())}
+        named |= {f"/static/{name}" for name in re.findall(r'(?:from |import\()"\./([^"]+)"', module.read_text())}
     for path in named:
         answer = anonymous.get(path)
         assert answer.status_code == 200, path
         assert answer.headers["cache-control"] == "no-cache"
         assert "unsafe" not in answer.headers["content-security-policy"]
     assert {path.removeprefix("/static/") for path in named} | {page.name for page in PAGES} == {f.name for f in FILES}
+
+
+def test_page_names_the_modules_that_it_begins_with_so_that_they_are_fetched_at_once() -> None:
+    needed, open_ones = {"main.js"}, ["main.js"]
+    while open_ones:
+        found = set(re.findall(r'from "\./([^"]+)"', (FOLDER / open_ones.pop()).read_text())) - needed
+        needed |= found
+        open_ones += found
+    named = re.findall(r'<link rel="modulepreload" href="static/([^"]+)">', (FOLDER / "index.html").read_text())
+    assert sorted(named) == sorted(needed - {"main.js"})
+
+
+def test_files_of_the_page_are_sent_compressed(anonymous: TestClient) -> None:
+    for name in ("main.js", "style.css"):
+        answer = anonymous.get(f"/static/{name}", headers={"Accept-Encoding": "gzip"})
+        assert answer.headers["content-encoding"] == "gzip"
+        assert answer.headers["vary"] == "Accept-Encoding"
+        assert answer.content == (FOLDER / name).read_bytes()
+        again = anonymous.get(f"/static/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert again.status_code == 304
 
 
 def test_pages_contain_no_inline_script_or_style_and_no_other_host() -> None:

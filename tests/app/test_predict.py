@@ -21,6 +21,7 @@ from tests.app.playing import Worker, b64, pixels, png, support
 from tests.app.test_episodes import create_episode, when_queued
 from tests.conftest import PrivateRedis
 from tests.images.test_images import encode
+from tests.store.observing import drop_classifier
 from tests.waiting import changes
 
 
@@ -236,21 +237,35 @@ def test_a_url_may_have_about_six_kilobytes_and_no_more(client: TestClient, read
 def test_a_dropped_classifier_is_adapted_again(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
-    server.client.delete(keys.artifact(ready))
+    drop_classifier(server.client, ready)
     assert client.get(f"/episodes/{ready}").json()["state"] == "ready"
     answer = predict(client, ready, png(1))
     assert (answer.status_code, answer.json()["type"], answer.json()["state"]) == (409, "/problems/not-ready", "queued")
     assert answer.headers["Retry-After"] == "1"
-    assert "dropped to save memory" in answer.json()["detail"]
+    assert "dropped to make room" in answer.json()["detail"]
     assert client.get(f"/episodes/{ready}/model.onnx").status_code == 409
     worker.adapt(ready)
     assert predict(client, ready, png(1)).json()["predictions"][0]["label"] == "class 1"
 
 
+def test_an_open_classifier_answers_while_it_is_made_again(
+    client: TestClient, settings: Settings, ready: str, worker: Worker, server: PrivateRedis
+) -> None:
+    assert predict(client, ready, png(1)).status_code == 200
+    drop_classifier(server.client, ready)
+    with TestClient(create_app(settings), headers=client.headers) as other:  # an app process that has not opened it
+        assert predict(other, ready, png(1)).status_code == 409
+        claim = worker.claim(ready)
+        assert client.get(f"/episodes/{ready}").json()["state"] == "adapting"
+        assert predict(client, ready, png(1)).json()["predictions"][0]["label"] == "class 1"
+        worker.finish(claim)
+        assert predict(other, ready, png(1)).status_code == 200
+
+
 def test_a_prediction_can_wait_for_a_dropped_classifier(
     client: TestClient, ready: str, worker: Worker, server: PrivateRedis
 ) -> None:
-    server.client.delete(keys.artifact(ready))
+    drop_classifier(server.client, ready)
     query = {"episode_id": ready, "image": url64(png(1)), "wait": "60"}
     with ThreadPoolExecutor() as pool:
         asking = pool.submit(client.get, "/predict", params=query)

@@ -63,8 +63,9 @@ def test_the_client_works_below_the_prefix_and_events_arrive_while_they_happen(
     with Client(proxy.url, token("episodes", "predict")) as client:
         id = client.create_episode(SUPPORT).id
         news = client.watch_episode(id)
-        assert next(news) == Progress(step=0, steps=3, loss=())
+        assert next(news) == Progress(step=0, steps=3, loss=(), ahead=0)
         claim = worker.claim(id)
+        assert next(news) == Progress(step=0, steps=3, loss=())
         worker.step(claim, [0.5])
         assert next(news) == Progress(step=1, steps=3, loss=(0.5,))
         worker.finish(claim)

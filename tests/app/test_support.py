@@ -1,5 +1,6 @@
 """Correcting the images of a finished episode, which creates a new episode and keeps the old one."""
 
+import base64
 import io
 import zipfile
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from app.settings import Settings
 from app.store import keys
@@ -83,6 +85,16 @@ def test_stored_images_are_returned_with_their_labels(client: TestClient, parent
     # If they are sent again, they are stored unchanged.
     again = create_episode(client, json={"support": images})["id"]
     assert client.get(f"/episodes/{again}/support").json()["images"] == images
+
+
+def test_a_thumbnail_shows_an_image_of_each_class(client: TestClient, parent: str) -> None:
+    answer = client.get(f"/episodes/{parent}/thumbnail.png")
+    assert answer.headers["content-type"] == "image/png"
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)))
+    stored = client.get(f"/episodes/{parent}/support").json()["images"][:2]
+    assert [each["label"] for each in stored] == ["beta", "alpha"]
+    firsts = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each["image"])))) for each in stored]
+    assert np.array_equal(shown, np.concatenate(firsts, axis=1))
 
 
 def test_a_correction_can_change_options(client: TestClient, parent: str) -> None:
@@ -174,6 +186,6 @@ def test_a_repeated_correction_is_the_same_episode_and_with_another_parent_a_con
 
 
 def test_expired_images_are_reported_as_gone(client: TestClient, parent: str, server: PrivateRedis) -> None:
-    server.client.delete(keys.support(parent))
+    server.client.hdel(keys.SUPPORT_SETS, parent)
     for answer in (client.get(f"/episodes/{parent}/support"), correct(client, parent, **as_json())):
         assert (answer.status_code, answer.json()["type"]) == (410, "/problems/gone")

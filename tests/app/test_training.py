@@ -46,7 +46,7 @@ def test_a_run_reports_its_progress_and_registers_a_version(admin: TestClient, s
     claim = sync_store.claims.claim("training", id, "played")
     assert claim is not None
     progress: dict[str, Any] = {"epoch": 2, "epochs": 3, "loss": 0.5, "losses": [0.7, 0.5], "validation_accuracy": 0.9}
-    progress["warnings"] = ["24 added, 1 skipped: notes.txt"]
+    progress |= {"warnings": ["24 added, 1 skipped: notes.txt"], "warm_up_epochs": 1, "seconds": 25.0}
     sync_store.claims.report_progress(claim, progress | {"eta_seconds": 12.5}, epoch=2)
     run = admin.get(f"/train/{id}").json()
     assert run["state"] == "running"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import benchmarks.adapt
+import benchmarks.photo_speed
 import benchmarks.predict
 import benchmarks.train
 from benchmarks import measuring
@@ -92,3 +93,12 @@ def test_contestants_take_turns() -> None:
     timed = measuring.in_turns({"one": lambda: order.append("one"), "two": lambda: order.append("two")}, 2)
     assert order == ["one", "two", "one", "two"]
     assert timed["one"].keys() == TIMED
+
+
+def test_photos_are_timed_from_files_to_a_classifier_and_to_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.photo_speed, "COUNTS", (10,))
+    found = benchmarks.photo_speed.measure(1, size=(320, 240))
+    for compared in (found["photos_10"], found["answer"]):
+        assert compared["ours"].keys() == compared["logistic_regression"].keys() == TIMED
+    assert found["decoding"]["seconds"] > 0
+    assert found["photo_bytes"] > 1000

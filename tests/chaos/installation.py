@@ -17,6 +17,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from app.settings import Settings
+from app.store import keys
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
 from cli import admin, private_redis, tether
@@ -166,12 +167,12 @@ class Installation:
         return next(part for part in self.parts if part.process is not None and part.pid == os.getsid(pid))
 
     def commits(self) -> Counter[str]:
-        """How often each episode's classifier was written, according to Redis' append-only file."""
+        """How often each episode was given a classifier, according to Redis' append-only file."""
         found: Counter[str] = Counter()
         for path in (self.settings.data_dir / "redis").rglob("*.aof"):
             for words in _commands(path):
-                if words[0].upper() == b"SET" and words[1].startswith(b"lam:artifact:"):
-                    found[words[1].decode().rpartition(":")[2]] += 1
+                if words[0].upper() == b"HSET" and words[1] == keys.CLASSIFIERS.encode():
+                    found[words[2].decode()] += 1
         return found
 
     def stop(self) -> None:

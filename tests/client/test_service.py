@@ -68,8 +68,9 @@ def test_progress_comes_while_it_is_made(live: str, token: Callable[..., str], w
     with Client(live, token("episodes")) as client:
         id = client.create_episode(SUPPORT).id
         news = client.watch_episode(id)
-        assert next(news) == Progress(step=0, steps=3, loss=())
+        assert next(news) == Progress(step=0, steps=3, loss=(), ahead=0)
         claim = worker.claim(id)
+        assert next(news) == Progress(step=0, steps=3, loss=())
         worker.step(claim, [0.5])
         assert next(news) == Progress(step=1, steps=3, loss=(0.5,))
         worker.finish(claim)

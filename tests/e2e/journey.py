@@ -1,10 +1,11 @@
 """What a user does on the page, in the tests' own words."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import numpy as np
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from lamanas_core.data.sources import glyphs
 from tests.conftest import Service
@@ -56,6 +57,32 @@ def adapt(page: Page) -> None:
     """Sends the task and waits until it can be asked."""
     button(page, "Adapt").click()
     until_ready(page)
+
+
+def load_example(page: Page) -> None:
+    """Three symbols with three drawings each, and two more of each to classify."""
+    page.get_by_text("Or try an example").click()
+    button(page, "Three symbols, three drawings each").click()
+    expect(thumb(page, "glyph 3", 3)).to_be_visible()
+
+
+def answering_with(**values: Any) -> Callable[[Route], None]:
+    """Answers as the service does, but for these values."""
+
+    def answer(route: Route) -> None:
+        found = route.fetch()
+        route.fulfill(response=found, json=found.json() | values)
+
+    return answer
+
+
+def hide(page: Page, *, hidden: bool) -> None:
+    """Tells the page that its tab is hidden, or seen again."""
+    page.evaluate(
+        "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange')); }",
+        hidden,
+    )
 
 
 def until_ready(page: Page) -> None:

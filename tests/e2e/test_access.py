@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.conftest import Service
 from tests.e2e.conftest import PATIENCE_MS
-from tests.e2e.journey import adapt, button, draw_task, thumb, verdict
+from tests.e2e.journey import adapt, button, draw_task, load_example, thumb, verdict
 from tests.e2e.strokes import draw, draw_with_a_finger
 from tests.proxied import proxied
 
@@ -125,8 +125,7 @@ def test_axe_finds_nothing(scheme: str, visit: Callable[..., Page], service: Ser
     expect(page.get_by_label("Token")).to_be_visible()
     check()
     page.goto(f"{service.url}/#token={service.token}")
-    page.get_by_label("Load an example task").select_option(label="Three symbols, three drawings each")
-    expect(thumb(page, "glyph 3", 3)).to_be_visible()
+    load_example(page)
     draw(page, page.get_by_label("Drawing pad"), "Symbol A", 1)
     keep(page, f"task-{scheme}")
     button(page, "Clear").click()
@@ -135,6 +134,7 @@ def test_axe_finds_nothing(scheme: str, visit: Callable[..., Page], service: Ser
     draw(page, page.get_by_label("Query pad"), "Symbol A", 1)
     expect(verdict(page)).to_contain_text("glyph")
     keep(page, f"adapted-{scheme}")
+    page.get_by_text("See the architecture").click()
     for table in page.get_by_text("As a table").all():
         table.click()
     check()

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Request, expect
 
 from tests.conftest import Service
 from tests.e2e.files import sent_files
-from tests.e2e.journey import button, group, made_episode, open_episode, thumb, until_asked
+from tests.e2e.journey import button, group, hide, made_episode, open_episode, thumb, until_asked
 from tests.e2e.photos import jpegs
 from tests.waiting import PATIENCE_S
 
@@ -56,12 +56,13 @@ def camera_on(page: Page) -> None:
 
 
 def hold(page: Page, label: str, shots: int) -> None:
-    """Holds the button that takes photos of a class with the mouse, until there are so many."""
-    button(page, f"Hold to take photos of {label}").hover()
+    """Holds the button that takes photos of a class with the mouse, until there are so many, the last one too."""
+    taking = button(page, f"Hold to take photos of {label}")
+    taking.hover()
     page.mouse.down()
     expect(thumb(page, label, shots)).to_be_visible()
     page.mouse.up()
-    page.wait_for_timeout(300)  # the last one may be under way
+    expect(taking).not_to_have_attribute("data-held", "")
 
 
 def shots(page: Page, label: str) -> int:
@@ -118,7 +119,7 @@ def test_camera_by_keyboard(with_camera: Callable[..., Page]) -> None:
     page.keyboard.down("Space")
     expect(thumb(page, "Symbol A", 3)).to_be_visible()
     page.keyboard.up("Space")
-    page.wait_for_timeout(300)
+    expect(button(page, "Hold to take photos of Symbol A")).not_to_have_attribute("data-held", "")
     before = shots(page, "Symbol A")
     page.wait_for_timeout(400)
     assert before == shots(page, "Symbol A")
@@ -151,12 +152,9 @@ def test_camera_stops_in_a_hidden_tab(with_camera: Callable[..., Page]) -> None:
     page = with_camera()
     button(page, "Use the camera").click()
     until(page, "running()", 1)
-    for hidden in ("true", "false"):
-        page.evaluate(
-            f"() => {{ Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }});"
-            "document.dispatchEvent(new Event('visibilitychange')); }"
-        )
-        until(page, "running()", 0 if hidden == "true" else 1)
+    for hidden in (True, False):
+        hide(page, hidden=hidden)
+        until(page, "running()", 0 if hidden else 1)
 
 
 @pytest.mark.parametrize("closing", ["Draw instead", "Stop the camera"])

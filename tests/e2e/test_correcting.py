@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.conftest import Service
 from tests.e2e.files import upload
-from tests.e2e.journey import answers, button, group, made_episode, open_episode, pngs, thumb, until_ready
+from tests.e2e.journey import answers, button, group, load_example, made_episode, open_episode, pngs, thumb, until_ready
 from tests.e2e.strokes import draw
 
 
@@ -72,8 +72,9 @@ def test_drawing_that_it_took_for_another_is_taught(page: Page, service: Service
 
 @pytest.mark.parametrize("way", ["dragged", "by a new class"])
 def test_image_is_moved_to_another_class_before_anything_is_sent(way: str, page: Page) -> None:
-    page.get_by_label("Load an example task").select_option(label="Three symbols, three drawings each")
+    load_example(page)
     if way == "dragged":
+        page.set_viewport_size({"width": 1280, "height": 1500})  # both are to be seen at once
         thumb(page, "glyph 1", 3).drag_to(group(page, "glyph 2"))
         expect(thumb(page, "glyph 2", 4)).to_be_visible()
     else:

@@ -7,10 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
-from app.schemas import Training, TrainingPage
-from app.store.records import TrainingRecord
 from tests.conftest import Service
-from tests.e2e.journey import button, made_episode, open_episode, pngs, until_ready
+from tests.e2e.journey import button, hide, made_episode, open_episode, pngs, until_ready
 
 EVENTS = re.compile(r"/events$")
 # Follows what is never there, and says each time that it asked what became of it.
@@ -79,30 +77,34 @@ def test_stopped_following_asks_for_nothing_more(page: Page) -> None:
     assert len(asked) == 2
 
 
-def queued_run(route: Route) -> None:
-    record = TrainingRecord(id="made-up", owner="", dataset="shapes", state="queued", created_at=0.0)
-    page = TrainingPage(trainings=[Training.of(record)], next_cursor=None)
-    route.fulfill(body=page.model_dump_json(), content_type="application/json")
-
-
-@pytest.mark.parametrize(
-    ("leads_to", "asked_for", "answer"),
-    [("#/episodes/{}", r"/episodes/\w+$", still_adapting), ("#/operate", r"/train\?limit=", queued_run)],
-)
-def test_page_that_was_left_while_it_opened_follows_nothing(
-    page: Page, service: Service, leads_to: str, asked_for: str, answer: Callable[[Route], None]
-) -> None:
+def test_page_that_was_left_while_it_opened_follows_nothing(page: Page, service: Service) -> None:
     id = made_episode(service, pngs(2, 1))
+    asked_for = re.compile(r"/episodes/\w+$")
     held: list[Route] = []
     followed = urls_of(page, EVENTS)
-    page.route(re.compile(asked_for), lambda route: held.append(route))
+    page.route(asked_for, lambda route: held.append(route))
     expect(button(page, "Adapt")).to_be_visible()
-    with page.expect_request(re.compile(asked_for)):
-        page.goto(f"{service.url}/{leads_to.format(id)}")
+    with page.expect_request(asked_for):
+        page.goto(f"{service.url}/#/episodes/{id}")
     page.goto(f"{service.url}/#/")
     expect(button(page, "Adapt")).to_be_visible()
-    with page.expect_response(re.compile(asked_for)) as answered:
-        answer(held[0])
+    with page.expect_response(asked_for) as answered:
+        still_adapting(held[0])
     answered.value.finished()
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
     assert followed == []
+
+
+def test_hidden_tab_keeps_no_stream_open(page: Page) -> None:
+    page.route(EVENTS, lambda route: None)  # open, and nothing happens
+    with page.expect_request(EVENTS):
+        page.evaluate(FOLLOW)
+    with page.expect_event("requestfailed", lambda request: EVENTS.search(request.url) is not None):
+        hide(page, hidden=True)
+    with page.expect_request(EVENTS):
+        hide(page, hidden=False)
+    page.evaluate("stop()")
+    asked = urls_of(page, EVENTS)
+    hide(page, hidden=False)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    assert asked == []

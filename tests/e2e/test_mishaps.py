@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.conftest import Service
-from tests.e2e.journey import button, made_episode, open_episode, pngs, thumb, until_ready
+from tests.e2e.journey import button, load_example, made_episode, open_episode, pngs, thumb, until_ready
 from tests.e2e.strokes import draw
 
 
@@ -88,8 +88,7 @@ def test_double_click_deletes_no_episode(page: Page, service: Service) -> None:
 def test_late_answer_leaves_the_page_that_was_gone_on_to(slow: str, page: Page, service: Service) -> None:
     held: list[Route] = []
     if slow == "Adapt":
-        page.get_by_label("Load an example task").select_option(index=1)
-        expect(thumb(page, "glyph 3", 3)).to_be_visible()
+        load_example(page)
     else:
         open_episode(page, service, made_episode(service, pngs(2, 1)))
         until_ready(page)
@@ -138,6 +137,15 @@ def test_long_names_fit_a_narrow_screen(visit: Callable[..., Page], service: Ser
     draw(page, page.get_by_label("Query pad"), "Symbol A", 1)
     expect(button(page, "Add it and adapt again")).to_be_visible()
     assert page.evaluate(fits)
+
+
+def test_page_that_cannot_be_fetched_is_told(page: Page, service: Service) -> None:
+    page.route("**/operate.js", lambda route: route.abort())
+    page.get_by_role("link", name="Operate").click()
+    expect(page.get_by_role("alert")).to_have_text("the service does not respond; is it still running?")
+    page.unroute("**/operate.js")
+    page.goto(f"{service.url}/#/")
+    expect(page.get_by_label("Drawing pad")).to_be_visible()
 
 
 def test_class_whose_name_has_spaces_is_taught_as_it_is(page: Page, service: Service) -> None:

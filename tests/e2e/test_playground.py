@@ -20,6 +20,7 @@ from tests.e2e.journey import (
     button,
     draw_task,
     group,
+    load_example,
     made_episode,
     open_episode,
     pngs,
@@ -40,6 +41,7 @@ def test_three_drawn_symbols_are_told_apart(page: Page) -> None:
         expect(verdict(page)).to_have_text(symbol)
         expect(page.locator(".bars .best .name")).to_have_text(symbol)
     expect(page.get_by_role("img", name="Learned loss")).to_be_visible()
+    page.get_by_text("See the architecture").click()
     for name in ("Normal", "Reduction"):
         graph = page.get_by_role("img", name=f"{name} cell")
         # Every edge that was kept, and those of the meta-model that it was adapted from.
@@ -120,7 +122,7 @@ def test_zip_of_folders_becomes_a_classifier(page: Page) -> None:
     images = pngs(3, 3)
     files = {f"letter {number}/{shot}.png": images[number][shot] for number in range(3) for shot in range(2)}
     page.locator("#files").set_input_files([upload("letters.zip", packed(files))])
-    expect(page.get_by_text("letters.zip")).to_be_visible()
+    expect(thumb(page, "letter 2", 2)).to_be_visible()
     adapt(page)
     page.locator("#query-files").set_input_files([upload("q.png", drawings[2]) for drawings in images])
     expect(answers(page)).to_have_text(["letter 0", "letter 1", "letter 2"])
@@ -160,11 +162,10 @@ def test_what_is_skipped_or_joined_is_told(page: Page, tmp_path: Path) -> None:
 
 
 def test_example_is_learned_and_its_other_drawings_are_answered(page: Page) -> None:
-    page.get_by_label("Load an example task").select_option(label="Three symbols, three drawings each")
-    expect(thumb(page, "glyph 3", 3)).to_be_visible()
+    load_example(page)
     adapt(page)
     expect(page.locator(".grid li.right")).to_have_count(6)
-    expect(page.get_by_role("table").first).to_contain_text("6 of 6 correct")
+    expect(page.get_by_text("6 of 6 correct.")).to_be_visible()
 
 
 def test_refusal_is_shown_where_it_happens_in_the_services_words(page: Page) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.conftest import Service
 from tests.e2e.files import upload
-from tests.e2e.journey import answers, button, made_episode, open_episode, pngs, until_ready, verdict
+from tests.e2e.journey import answering_with, answers, button, made_episode, open_episode, pngs, until_ready, verdict
 from tests.e2e.strokes import scribble
 
 
@@ -20,16 +20,6 @@ def shots(page: Page, service: Service) -> Any:
     """The number of images of each class of the episode on the page."""
     id = page.url.rpartition("/")[2]
     return httpx.get(f"{service.url}/episodes/{id}", headers=service.headers).json()["shots"]
-
-
-def changed(**values: Any) -> Callable[[Route], None]:
-    """Answers as the service does, but for these values of an episode."""
-
-    def answer(route: Route) -> None:
-        found = route.fetch()
-        route.fulfill(response=found, body=json.dumps(found.json() | values))
-
-    return answer
 
 
 def all_strange(route: Route) -> None:
@@ -95,7 +85,7 @@ def test_honest_accuracy_comes_first(
     accuracy: float | None, words: str, kind: str, page: Page, service: Service
 ) -> None:
     id = made_episode(service, pngs(3, 2))
-    page.route(re.compile(f"/episodes/{id}$"), changed(leave_one_out_accuracy=accuracy))
+    page.route(re.compile(f"/episodes/{id}$"), answering_with(leave_one_out_accuracy=accuracy))
     open_episode(page, service, id)
     told = page.locator(".page > .stack > *").first
     expect(told).to_contain_text(words)

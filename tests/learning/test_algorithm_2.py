@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lamanas_core.adapt.inner import TaskLearner
-from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.adapt.parameters import Parameters, Tensors, initial_parameters
 from lamanas_core.config import Config, Proxy, TrainingConfig
 from lamanas_core.data.episodes import Episode
 from lamanas_core.meta.reptile import proxy_value, reptile
@@ -23,7 +23,7 @@ from tests.learning.test_paper import BY_SGD, NETWORK, SMALL, generator, query_l
 
 def test_the_outer_step_of_reptile_is_the_mean_difference_without_clipping() -> None:
     config = TrainingConfig(preset="tiny", meta="reptile")
-    run = _begin(config, with_loss(MINIATURE, "fnn"), Recipe(), "cpu", ())
+    run = _begin(config, initial_parameters(with_loss(MINIATURE, "fnn"), 0), Recipe(), ())
     before = {name: value.detach().clone() for name, value in run.parameters.named().items()}
     learner = TaskLearner.build(with_loss(MINIATURE, "fnn"))
     tasks = [float64_episode(seed) for seed in (0, 1)]

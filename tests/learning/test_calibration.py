@@ -1,7 +1,7 @@
 """Calibration and novelty against cases calculated by hand, and in the artifact."""
 
 import math
-from dataclasses import astuple, replace
+from dataclasses import asdict, astuple, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from lamanas_core.config import Calibration, Config, Novelty
 from lamanas_core.data.episodes import out_of_class, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads.prototypes import FittedPrototypes
-from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty
+from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty, fitted_spread
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes
@@ -183,6 +183,40 @@ def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
     return float(torch.stack(found).mean())
 
 
+@pytest.mark.parametrize("groups", ["aaaabb", "aabbcc", "abcdef"])
+def test_episodes_within_groups_have_as_many_classes_as_their_group(groups: str) -> None:
+    images = torch.randint(0, 256, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    classes = ImageClasses(images, tuple(torch.arange(30).view(6, 5)), tuple("uvwxyz"), tuple(groups))
+    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    fitted = calibrated(model, classes, 0, replace(RECIPE, ways=4, within_group=True))
+    assert fitted.config.calibration.temperature != 1.0
+
+
+def test_the_temperature_is_fitted_to_episodes_of_any_number_of_classes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    answered = []
+    for ways in (2, 7):
+        exact = 2 * torch.randn(20_000, ways, generator=generator)
+        answered.append((3 * exact, torch.multinomial(exact.softmax(1), 1, generator=generator).squeeze(1)))
+    assert _fitted_temperature(answered) == pytest.approx(3, rel=0.05)
+
+
+def test_the_temperature_follows_the_number_of_images_of_a_class() -> None:
+    temperatures = {shots: 1.3 * (1 + 1 / shots) ** 0.8 for shots in (1, 2, 5)}
+    assert fitted_spread(temperatures) == pytest.approx((1.3, 0.8), abs=1e-4)
+    assert fitted_spread({5: 0.7}) == (0.7, 0.0)
+
+    calibration = Calibration(1.3, None, 0.8)
+    learner = TaskLearner.build(replace(MINIATURE, calibration=calibration))
+    assert Calibration.from_json(asdict(calibration)) == calibration
+    assert float(learner.temperature(torch.tensor([0, 0, 1, 1]), 2)) == pytest.approx(1.3 * 1.5**0.8)
+    assert float(learner.temperature(torch.tensor([0, 1, 1]), 2)) == pytest.approx(1.3 * 1.75**0.8)
+    features, labels = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1])
+    plain = TaskLearner.build(MINIATURE)
+    one, other = (x.fitted_head({}, torch.tensor(0.0), features, labels, 2).logits(features) for x in (learner, plain))
+    torch.testing.assert_close(one * 1.3 * 1.5**0.8, other)
+
+
 def test_too_few_classes_leave_a_model_unchanged() -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
@@ -214,11 +248,11 @@ def test_the_fitted_temperature_reverses_a_scale_within_its_range(temperature: f
     """Logits that are calibrated after division by the temperature."""
     exact = 2 * torch.randn(40_000, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.multinomial(exact.softmax(1), 1, generator=torch.Generator().manual_seed(1)).squeeze(1)
-    assert _fitted_temperature(exact * temperature, labels) == pytest.approx(temperature, rel=0.05)
+    assert _fitted_temperature([(exact * temperature, labels)]) == pytest.approx(temperature, rel=0.05)
 
 
 def test_the_fitted_temperature_stays_within_its_range() -> None:
     right, wrong = torch.eye(4).repeat(5, 1), torch.eye(4).roll(1, 0).repeat(5, 1)
     labels = torch.arange(4).repeat(5)
-    assert _fitted_temperature(right, labels) == 0.05
-    assert _fitted_temperature(1000 * wrong, labels) == 20.0
+    assert _fitted_temperature([(right, labels)]) == 0.05
+    assert _fitted_temperature([(1000 * wrong, labels)]) == 20.0

@@ -31,6 +31,7 @@ def prior(seed: int = 0) -> dict[str, Tensor]:
     values = {
         "centre": 0.1 * torch.randn(D, generator=source),
         "log_scales": 0.3 * torch.randn(D, generator=source),
+        "directions": 0.3 * torch.randn(2, D, generator=source),
         "log_pull": torch.tensor(-0.3),
         "log_weight": torch.tensor(1.1),
         "log_variance": torch.tensor(-2.0),
@@ -47,7 +48,8 @@ def by_definition(theta: Mapping[str, Tensor], support: Tensor, labels: Tensor, 
 
     def z(x: Tensor) -> Tensor:
         scaled = (x - theta["head.centre"]) * theta["head.log_scales"].exp()
-        unit: Tensor = scaled / scaled.norm(dim=1, keepdim=True)
+        shortened = scaled @ (torch.eye(D) - theta["head.directions"].T @ theta["head.directions"])
+        unit: Tensor = shortened / shortened.norm(dim=1, keepdim=True)
         return unit
 
     pull, weight, variance = (theta[f"head.log_{name}"].exp() for name in ("pull", "weight", "variance"))
@@ -87,7 +89,7 @@ def test_leave_one_out_logits_of_single_precision_are_accurate_with_a_weak_prior
     features = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(40) % 5
     zeros, exponents = torch.zeros(64), {"log_pull": -0.5, "log_weight": 1.0, "log_variance": -6.0}
-    theta = {"head.centre": zeros, "head.log_scales": zeros}
+    theta = {"head.centre": zeros, "head.log_scales": zeros, "head.directions": torch.zeros(1, 64)}
     theta |= {f"head.{name}": torch.tensor(value) for name, value in exponents.items()}
     exact = {name: value.double() for name, value in theta.items()}
     found = HEAD.support_logits(theta, features, labels, 5, 0.2)
@@ -140,12 +142,13 @@ def test_the_inner_steps_move_the_prior_and_the_artifact_equals_the_network() ->
     config = replace(CONFIG, calibration=calibration)
     parameters = initial_parameters(config, 0)
     assert float(parameters.log_scale.exp()) == pytest.approx(0.2)
+    parameters.theta["head.directions"].normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
     model = MetaModel(parameters, {"config": config.to_json()})
     rng = np.random.default_rng(0)
     support = rng.integers(0, 256, (7, *config.network.image.shape), dtype=np.uint8)
     labels = np.array([0, 0, 1, 1, 1, 2, 2])
     *_, last = steps(model.learner, parameters, to_float(torch.from_numpy(support)), torch.from_numpy(labels), 3, 2)
-    for name in ("centre", "log_scales", "log_pull", "log_weight", "log_variance"):
+    for name in ("centre", "log_scales", "directions", "log_pull", "log_weight", "log_variance"):
         assert not torch.equal(last.theta[f"head.{name}"], parameters.theta[f"head.{name}"]), name
     adapted = adapt(
         model, support, labels, ["a", "b", "c"], steps=2, seed=0, device="cpu", on_step=lambda *_: None, judged=True

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.data.folders import load_all
@@ -17,6 +18,7 @@ from lamanas_core.meta_model import MetaModel, read, write
 from lamanas_core.recipe import Recipe, Styles, recipe_for
 from lamanas_core.search.registry import make_network
 from lamanas_core.train.loop import TrainingStopped, train
+from lamanas_core.train.starting import with_prior_of
 from lamanas_core.train.tasks import TaskSource
 from tests.learning.brief_training import brief_recipe
 
@@ -48,8 +50,10 @@ def recipe() -> Recipe:
     return replace(photos, schedule=BRIEF.schedule, calibration=BRIEF.calibration, tasks=tasks)
 
 
-def trained(data: Path, run: Path, should_stop: Callable[[], bool] = lambda: False) -> MetaModel:
-    options = {"preset": "photos", "warm_up_epochs": 1, "meta_epochs": 2, "meta_batch": 2, "shots": 2}
+def trained(
+    data: Path, run: Path, should_stop: Callable[[], bool] = lambda: False, start: str | None = None
+) -> MetaModel:
+    options = {"preset": "photos", "warm_up_epochs": 1, "meta_epochs": 2, "meta_batch": 2, "shots": 2, "start": start}
     return train(
         TrainingConfig.from_request(options),
         data,
@@ -78,6 +82,33 @@ def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(dat
     assert whole.config.calibration.temperature != 1.0
     write(whole, tmp_path / "model")
     assert read(tmp_path / "model").version == whole.version
+
+
+def test_before_a_training_the_head_knows_what_the_photos_of_a_class_differ_in(data: Path) -> None:
+    learner, parameters = TaskLearner.build(PHOTOS), initial_parameters(PHOTOS, 0)
+    classes = in_styles(load_all(data, PHOTOS.network.image), learner.network, Styles(), 1, 0, lambda: None)
+    found = with_prior_of(parameters, learner, classes)
+    changed = {name for name, value in found.named().items() if not torch.equal(value, parameters.named()[name])}
+    assert changed == {"theta.head.centre", "theta.head.directions"}
+
+    features, _ = learner.embed(found.theta, found.alpha, learner.network.inputs(classes.images.flatten(0, 1)))
+    torch.testing.assert_close(found.theta["head.centre"], features.mean(0))
+    # Other light makes photos of a class differ: less so where they are compared.
+    as_they_are, in_style = (
+        learner.head.compared(found.theta, features[style::2]) - learner.head.compared(found.theta, features).mean(0)
+        for style in (0, 1)
+    )
+    plain = replace(parameters, theta=parameters.theta | {"head.centre": found.theta["head.centre"]})
+    before = learner.head.compared(plain.theta, features)
+    assert (as_they_are - in_style).square().sum() < (before[::2] - before[1::2]).square().sum()
+
+
+def test_a_training_from_a_model_keeps_the_prior_of_that_model(data: Path, tmp_path: Path) -> None:
+    start = MetaModel(initial_parameters(PHOTOS, 0), {"config": PHOTOS.to_json()})
+    start.parameters.theta["head.centre"].fill_(0.01)
+    write(start, tmp_path / "start")
+    found = trained(data, tmp_path / "run", start=str(tmp_path / "start"))
+    torch.testing.assert_close(found.parameters.theta["head.centre"], torch.full((2144,), 0.01), rtol=0, atol=5e-3)
 
 
 def test_a_model_is_evaluated_on_maps_as_on_images(data: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lamanas_core.adapt.inner import TaskLearner, steps
-from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.adapt.parameters import Parameters, Tensors, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.episodes import sample_episode, to_float
 from lamanas_core.data.folders import load_all, load_dataset
@@ -199,7 +199,7 @@ def test_the_learning_rate_rises_and_falls_in_each_stage(
 @pytest.mark.parametrize("stage", ["warm_up", "meta"])
 def test_large_gradients_are_clipped_and_small_ones_are_not(stage: str) -> None:
     with miniature():
-        run = _begin(brief(), brief().model_config(), brief_recipe(), "cpu", ())
+        run = _begin(brief(), initial_parameters(brief().model_config(), 0), brief_recipe(), ())
     optimizer = run.warm_up if stage == "warm_up" else run.meta
     parameters = run.parameters
     rates = [parameters.theta_log_rates, parameters.alpha_log_rates]
@@ -293,10 +293,10 @@ def test_the_curves_and_the_card_count_skipped_tasks_also_after_a_resumption(
     glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = with_infinite(monkeypatch, 0, 1, 2, 3, 5, 6)
-    told: list[float | None] = []
+    told: list[TrainingProgress] = []
 
     def on_progress(progress: TrainingProgress) -> None:
-        told.append(progress.loss)
+        told.append(progress)
 
     def attempt(should_stop: Callable[[], bool]) -> MetaModel:
         options, recipe = brief(**TWO_EACH), brief_recipe()
@@ -311,7 +311,10 @@ def test_the_curves_and_the_card_count_skipped_tasks_also_after_a_resumption(
     assert [row["skipped_tasks"] for row in read_curves(tmp_path)] == [4, 1, 1]
     assert [row["loss"] is None for row in read_curves(tmp_path)] == [True, False, False]
     assert model.card["metrics"]["skipped_tasks"] == 6
-    assert told[0] is None  # no loss is known yet
+    assert told[0].loss is None  # none is known yet
+    assert {each.warm_up_epochs for each in told} == {brief(**TWO_EACH).warm_up_epochs}
+    # The time goes on where the interrupted run was.
+    assert 0 < told[0].seconds < told[1].seconds < told[2].seconds
 
 
 def test_an_epoch_without_finite_gradients_reports_the_loss_of_the_one_before(

@@ -37,6 +37,7 @@ TABLE: Mapping[str, str] = {
     "app/inference/": "app/predict app/operation app/telemetry",
     "app/queue.py": "store/queue store/lease",
     "app/store/": "store/lease store/memory store/trainings store/async_store store/lookup_cache app/operation",
+    "app/store/batches.py": "store/lookup_cache store/episodes store/async_store",
     "app/store/episodes.py": "store/episodes store/async_store store/memory app/support app/episodes",
     "app/store/jobs.py": "store/episodes store/async_store store/trainings",
     "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",
@@ -45,6 +46,9 @@ TABLE: Mapping[str, str] = {
     "app/store/measures.py": "workers/telemetry app/telemetry",
     "app/store/notifications.py": "store/async_store app/episodes",
     "app/store/lua_names.py": "store/registry",
+    "app/store/leftovers.py": "store/leftovers store/objects workers/sweep",
+    "app/store/objects.py": "store/objects store/bucket store/episodes",
+    "app/store/reconciliation.py": "store/objects store/claims store/episodes store/lease",
     "app/store/registry.py": "store/registry store/lease",
     "app/store/suitability.py": "store/suitability cli/doctor",
     "app/store/workers.py": "workers/reconciler app/telemetry app/operation",
@@ -81,7 +85,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/files.py": "files",
     "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
     "lamanas_core/heads/": (
-        "learning/gaussian learning/losses learning/calibration learning/artifact learning/registries learning/paper"
+        "learning/gaussian learning/metric learning/losses learning/calibration learning/artifact learning/registries "
+        "learning/paper"
     ),
     "lamanas_core/image_files.py": "images/image_files images/damaged_files images/images",
     "lamanas_core/image_kinds.py": "learning/image_kinds app/choice",
@@ -163,6 +168,7 @@ TABLE: Mapping[str, str] = {
     "workers/logs.py": "app/telemetry workers/telemetry",
     "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
     "workers/readiness.py": "workers/reconciler workers/main workers/adapt_worker",
+    "workers/sweep.py": "workers/sweep",
     "workers/reconciler.py": "workers/reconciler workers/adapt_worker",
     "workers/tasks.py": "workers/claims workers/adapt_worker",
     "workers/time_limit.py": "workers/time_limit workers/adapt_worker",

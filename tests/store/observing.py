@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
 from app.store import keys
+from app.store.clients import Store
+from app.store.objects import Objects, name_in
+from app.store.records import Queue
 from tests.conftest import PrivateRedis
 
 _END = b"end"
@@ -47,3 +51,25 @@ class Clock:
     def _now(self) -> int:
         seconds, microseconds = self._redis.time()
         return int(seconds * 1000 + microseconds // 1000)
+
+
+async def waiting(store: Store) -> dict[Queue, int]:
+    """How many jobs wait for a worker, by queue."""
+    return {queue: state.waiting for queue, state in (await store.workers.queues()).items()}
+
+
+def drop_classifier(redis: Any, id: str) -> None:
+    """As the store does to make room, except that the bytes stay."""
+    redis.hdel(keys.CLASSIFIERS, id)
+    redis.zrem(keys.CLASSIFIERS_USED, id)
+
+
+def classifier_of(server: PrivateRedis, id: str) -> bytes | None:
+    """The bytes of an episode's classifier; None if it has none."""
+    entry = server.client.hget(keys.CLASSIFIERS, id)
+    return Objects.open(server.settings).get(name_in(entry)) if isinstance(entry, bytes) else None
+
+
+def object_files(server: PrivateRedis, id: str) -> list[Path]:
+    """The files of the object store that belong to the episode."""
+    return sorted(server.settings.objects_dir.glob(f"*/{id}.*"))

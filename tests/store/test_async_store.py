@@ -17,6 +17,7 @@ from app.store.notifications import Notifications
 from lamanas_core.image_spec import ImageKind
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
+from tests.store.observing import waiting
 from tests.store.submitting import DRAWINGS, PHOTOS, create
 
 
@@ -140,7 +141,7 @@ def test_submitted_episode_is_read_back_as_requested(settings: Settings) -> None
         assert created
         assert (record.state, record.classes, record.shots, record.steps) == ("queued", ("a", "b"), (2, 2), 3)
         assert record.expires_at - record.created_at == settings.episode_ttl_seconds
-        assert await store.workers.queue_lengths() == {"adapt": 1, "train": 0}
+        assert await waiting(store) == {"adapt": 1, "train": 0}
         with pytest.raises(NotReady, match="queued"):
             await store.episodes.artifact(record.id)
 
@@ -215,7 +216,7 @@ def test_deleted_episode_is_distinguished_from_an_unknown_one(settings: Settings
         with pytest.raises(NotFound):
             await store.episodes.get(keys.new_id())
         assert await store.episodes.page(None, 10) == ([], None)
-        assert await store.workers.queue_lengths() == {"adapt": 0, "train": 0}
+        assert await waiting(store) == {"adapt": 0, "train": 0}
 
     with_store(settings, body)
 

@@ -13,7 +13,7 @@ from app.store.clients import Store, SyncStore
 from app.store.errors import NotFound
 from app.store.keys import Kind
 from tests.conftest import PrivateRedis
-from tests.store.observing import Clock, notices
+from tests.store.observing import Clock, notices, waiting
 from tests.store.submitting import DRAWINGS, PHOTOS, create
 from tests.store.test_async_store import with_store
 
@@ -109,7 +109,8 @@ def test_claim_that_is_not_valid_changes_nothing(
             assert not sync_store.claims.commit_training(claimed, "v", b"late", DRAWINGS)
     assert (announced, fields(redis_server, kind, id)) == ([], before)
     assert redis_server.client.zscore(keys.leases(kind), id) == 1
-    assert redis_server.client.zcard(keys.MODELS) == redis_server.client.zcard(keys.ARTIFACTS) == 0
+    assert redis_server.client.zcard(keys.MODELS) == redis_server.client.hlen(keys.CLASSIFIERS) == 0
+    assert list(redis_server.settings.objects_dir.glob("classifiers/*")) == []
 
 
 def test_progress_is_stored_and_announced(
@@ -309,7 +310,7 @@ def test_key_of_a_training_request_is_kept_for_a_day(redis_server: PrivateRedis,
         assert len({run.id for run in runs}) == 1
         assert clock.expires_in(86_400_000, keys.idempotency("o", "k"))
         assert clock.is_in(0, redis_server.client.zscore(keys.queued("training"), runs[0].id))
-        assert (await store.workers.queue_lengths())["train"] == 1
+        assert (await waiting(store))["train"] == 1
 
     with_store(settings, body)
 

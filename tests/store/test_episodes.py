@@ -15,14 +15,14 @@ from app.store.records import EpisodeRecord, support_to_bytes
 from app.telemetry import logs
 from lamanas_core.images import UInt8Array
 from tests.conftest import PrivateRedis, test_settings
-from tests.store.observing import Clock, notices
+from tests.store.observing import Clock, classifier_of, drop_classifier, notices, object_files, waiting
 from tests.store.submitting import LARGE, SUPPORT, create
 from tests.store.test_async_store import with_store
 
 DAY_MS = 86_400_000
 TTL_MS = 5_000_000
-# The size that an episode of SUPPORT counts: its images, and 8 KiB for the rest.
-COUNTED = len(support_to_bytes(SUPPORT)) + 8192
+# The bytes that an episode of SUPPORT counts.
+COUNTED = len(support_to_bytes(SUPPORT))
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ def test_created_episode_has_all_requested_fields(settings: Settings) -> None:
             model_reason="there is only a model for drawings",
             created_at=record.created_at,
             expires_at=record.created_at + TTL_MS / 1000,
+            ahead=0,
             parent="p1",
             request_id="request-7",
         )
@@ -79,7 +80,7 @@ def test_every_key_of_an_episode_expires_with_it_and_its_tombstone_a_day_later(
     async def body(store: Store) -> None:
         clock = Clock(client)
         id = (await create(store, idempotency_key="k", request_digest="d"))[0].id
-        expiring = (keys.record("episode", id), keys.support(id), keys.idempotency("owner1", "k"))
+        expiring = (keys.record("episode", id), keys.idempotency("owner1", "k"))
         for name in (*expiring, keys.unfinished("owner1")):
             assert clock.expires_in(TTL_MS, name), name
         assert clock.expires_in(TTL_MS + DAY_MS, keys.tombstone("episode", id))
@@ -100,7 +101,7 @@ def test_command_that_the_client_library_sends_twice_creates_one_episode(
     async def body(store: Store) -> None:
         first, again = await create(store), await create(store, name="other")
         assert first == again
-        assert (await store.workers.queue_lengths())["adapt"] == 1
+        assert (await waiting(store))["adapt"] == 1
 
     with_store(settings, body)
 
@@ -142,36 +143,40 @@ def test_support_sets_are_accepted_up_to_three_quarters_of_the_limit(
     redis_server: PrivateRedis, room_for: float, accepted: int
 ) -> None:
     limit = math.ceil(room_for * COUNTED / 0.75)
-    settings = test_settings(redis_server.settings.data_dir, max_store_bytes=2**31)
-    settings = settings.model_copy(update={"max_store_bytes": limit})
+    settings = redis_server.settings.model_copy(update={"max_object_bytes": limit})
 
     async def body(store: Store) -> None:
         for _ in range(accepted):
             await create(store)
         with pytest.raises(StoreFull):
             await create(store, idempotency_key="k", request_digest="d")
-        assert redis_server.client.hget(keys.SUPPORT_BYTES, "total") == str(COUNTED * accepted).encode()
+        assert redis_server.client.hget(keys.STORED_BYTES, keys.SUPPORT_SETS) == str(COUNTED * accepted).encode()
         assert not redis_server.client.exists(keys.idempotency("owner1", "k"))
 
     with_store(settings, body)
 
 
-def test_support_set_replaces_the_oldest_classifier(redis_server: PrivateRedis, settings: Settings) -> None:
+def test_support_set_replaces_the_classifiers_that_were_used_least_recently(
+    redis_server: PrivateRedis, settings: Settings
+) -> None:
     worker = SyncStore.open(settings)
     client: Any = redis_server.client
     megabyte = 2**20
 
     async def body(store: Store) -> None:
-        ids = [(await create(store))[0].id for _ in range(12)]
-        for id in ids:
+        ids = [(await create(store))[0].id for _ in range(4)]
+        for number, id in enumerate(ids):
             commit(worker, id, b"x" * megabyte)
-        limit = client.info("memory")["used_memory"] + megabyte // 2
-        store.episodes._settings = settings.model_copy(update={"max_store_bytes": limit})
+            client.zadd(keys.CLASSIFIERS_USED, {id: number})
+        store.episodes.mark_used(ids[0])
+        await store.episodes.write_used()
+        limit = 4 * megabyte + 4 * COUNTED + megabyte // 2
+        store.episodes._settings = settings.model_copy(update={"max_object_bytes": limit})
         await create(store, support=LARGE, labels=[0] * 64)
-        kept = [id for id in ids if client.exists(keys.artifact(id))]
-        assert 0 < len(kept) < len(ids)  # the command itself uses some memory, too
-        assert kept == ids[-len(kept) :]
-        assert client.zrange(keys.ARTIFACTS, 0, -1) == [id.encode() for id in kept]
+        assert [classifier_of(redis_server, id) is not None for id in ids] == [True, False, True, True]
+        assert client.zrange(keys.CLASSIFIERS_USED, 0, -1) == [id.encode() for id in (ids[2], ids[3], ids[0])]
+        assert [len(object_files(redis_server, id)) for id in ids] == [2, 1, 2, 2]
+        assert client.hget(keys.STORED_BYTES, keys.CLASSIFIERS) == str(3 * megabyte).encode()
 
     with_store(settings, body)
 
@@ -182,14 +187,12 @@ def test_images_are_stored_compressed_if_that_helps_and_read_as_they_were(
 ) -> None:
     async def body(store: Store) -> None:
         id = (await create(store, support=support, labels=[0] * len(support)))[0].id
-        assert redis_server.client.strlen(keys.support(id)) <= share * support.size
+        [file] = object_files(redis_server, id)
+        assert file.stat().st_size <= share * support.size
         claim = sync_store.claims.claim("episode", id, "one")
         assert claim is not None
-        for stored in (None, support.tobytes()):  # as earlier versions stored them
-            if stored is not None:
-                redis_server.client.set(keys.support(id), stored)
-            assert np.array_equal((await store.episodes.support(id))[0], support)
-            assert np.array_equal(sync_store.claims.support(claim)[0], support)
+        assert np.array_equal((await store.episodes.support(id))[0], support)
+        assert np.array_equal(sync_store.claims.support(claim)[0], support)
 
     with_store(settings, body)
 
@@ -216,7 +219,7 @@ def test_deleted_episode_leaves_only_its_tombstone_for_a_day(
         assert changed == [f"episode:{id}"]
         assert left(redis_server, id) == {keys.tombstone("episode", id)}
         assert clock.expires_in(DAY_MS, keys.tombstone("episode", id))
-        assert redis_server.client.hget(keys.SUPPORT_BYTES, "total") == str(COUNTED).encode()
+        assert redis_server.client.hget(keys.STORED_BYTES, keys.SUPPORT_SETS) == str(COUNTED).encode()
         assert (await store.episodes.get(other)).state == "queued"
 
     with_store(settings, body)
@@ -249,7 +252,7 @@ def test_sweep_removes_at_most_a_hundred_at_a_time(redis_server: PrivateRedis, s
     assert [sync_store.reconciliation.sweep() for _ in range(3)] == [100, 1, 0]
 
 
-def test_classifier_expires_with_its_episode(
+def test_committed_classifier_is_named_and_announced(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     client: Any = redis_server.client
@@ -260,8 +263,8 @@ def test_classifier_expires_with_its_episode(
         with notices(redis_server) as changed:
             commit(sync_store, id)
         assert changed == [f"episode:{id}"] * 2  # claimed, and ready
-        assert clock.expires_in(TTL_MS, keys.artifact(id))
-        assert clock.is_in(0, client.zscore(keys.ARTIFACTS, id))
+        assert classifier_of(redis_server, id) == b"onnx"
+        assert clock.is_in(0, client.zscore(keys.CLASSIFIERS_USED, id))
         assert client.zcard(keys.leases("episode")) == 0
 
     with_store(settings, body)
@@ -275,7 +278,8 @@ def test_dropped_classifier_is_requested_with_a_wake_up_and_a_notification(
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         commit(sync_store, id)
-        client.delete(keys.artifact(id), keys.broker_queue("episode"))
+        drop_classifier(client, id)
+        client.delete(keys.broker_queue("episode"))
         client.delete(keys.unfinished("owner1"))
         clock = Clock(client)
         with notices(redis_server) as changed, pytest.raises(NotReady):
@@ -298,7 +302,7 @@ def test_adapting_again_does_not_shorten_the_count_of_unfinished_episodes(
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         commit(sync_store, id)
-        client.delete(keys.artifact(id))
+        drop_classifier(client, id)
         client.pexpire(keys.unfinished("owner1"), 2 * TTL_MS)
         with pytest.raises(NotReady):
             await store.episodes.artifact(id)
@@ -349,7 +353,7 @@ def test_owner_may_have_unfinished_episodes_up_to_the_limit(redis_server: Privat
 def test_missing_images_raise_gone_with_their_owner(redis_server: PrivateRedis, settings: Settings) -> None:
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
-        redis_server.client.delete(keys.support(id))
+        redis_server.client.hdel(keys.SUPPORT_SETS, id)
         with pytest.raises(Gone) as gone:
             await store.episodes.support(id)
         assert gone.value.owner == "owner1"
@@ -359,14 +363,37 @@ def test_missing_images_raise_gone_with_their_owner(redis_server: PrivateRedis, 
     with_store(settings, body)
 
 
+async def listed(store: Store) -> EpisodeRecord:
+    """A created episode as lists have it: where it waits is told for single ones."""
+    return replace((await create(store))[0], ahead=None)
+
+
 def test_incomplete_page_has_no_cursor_and_others_have_their_last_id(settings: Settings) -> None:
     async def body(store: Store) -> None:
-        created = [(await create(store))[0] for _ in range(3)][::-1]
+        created = [await listed(store) for _ in range(3)][::-1]
         assert await store.episodes.page("owner1", 4) == (created, None)
         assert await store.episodes.page("owner1", 3) == (created, created[2].id)
         assert await store.episodes.page("owner1", 3, created[2].id) == ([], None)
         assert await store.episodes.page(None, 1, created[0].id) == (created[1:2], created[1].id)
         assert await store.episodes.page("nobody", 3) == ([], None)
+
+    with_store(settings, body)
+
+
+def test_a_page_skips_expired_episodes_and_looks_at_a_limited_number_of_them(
+    settings: Settings, redis_server: PrivateRedis
+) -> None:
+    async def body(store: Store) -> None:
+        created = await listed(store)
+        expired = [f"z{number:025}" for number in range(1200)]
+        index = keys.index("episode", "owner1")
+        redis_server.client.zadd(index, dict.fromkeys(expired[:3], 0))
+        assert await store.episodes.page("owner1", 2) == ([created], None)
+        redis_server.client.zadd(index, dict.fromkeys(expired, 0))
+        found, cursor = await store.episodes.page("owner1", 2)
+        assert found == []
+        assert cursor in expired[:200]
+        assert await store.episodes.page("owner1", 2, cursor) == ([created], None)
 
     with_store(settings, body)
 

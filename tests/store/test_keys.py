@@ -6,8 +6,10 @@ from app.store import keys
 def test_names_match_those_of_existing_installations() -> None:
     assert (keys.CHANGES, keys.EXPIRY, keys.API_KEYS) == ("lam:changes", "lam:expiry", "lam:keys")
     assert (keys.MODELS, keys.ACTIVE_MODELS) == ("lam:models", "lam:active-models")
+    assert keys.MODELS_USED == "lam:models-used"
     assert keys.FORMER_ACTIVE_MODEL == "lam:models:active"
-    assert (keys.SUPPORT_BYTES, keys.ARTIFACTS) == ("lam:held", "lam:artifacts")
+    assert (keys.SUPPORT_SETS, keys.CLASSIFIERS) == ("lam:support", "lam:classifiers")
+    assert (keys.STORED_BYTES, keys.CLASSIFIERS_USED) == ("lam:stored-bytes", "lam:classifiers-used")
     assert keys.MEASUREMENTS == "lam:measures"
     assert (keys.record("episode", "i"), keys.record("training", "i")) == ("lam:episode:i", "lam:training:i")
     assert (keys.index("episode"), keys.index("training", "o")) == ("lam:episodes", "lam:trainings:o")
@@ -15,13 +17,13 @@ def test_names_match_those_of_existing_installations() -> None:
     assert (keys.leases("episode"), keys.leases("training")) == ("lam:leases:adapt", "lam:leases:train")
     assert keys.broker_queue("episode") == "lamanas.adapt"
     assert (keys.unfinished("o"), keys.bucket("k")) == ("lam:unfinished:o", "lam:bucket:k")
-    assert (keys.support("i"), keys.artifact("i")) == ("lam:support:i", "lam:artifact:i")
+    assert keys.former_support("i") == "lam:support:i"
     assert keys.tombstone("episode", "i") == "lam:tombstone:episode:i"
     assert (keys.model("v"), keys.api_key("k")) == ("lam:model:v", "lam:key:k")
-    assert (keys.worker("adapt", "h-1"), keys.draining("h-1")) == ("lam:worker:adapt:h-1", "lam:draining:h-1")
+    assert (keys.workers("adapt"), keys.draining("h-1")) == ("lam:workers:adapt", "lam:draining:h-1")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of abc
     assert keys.token_digest("abc") == digest
-    assert keys.api_key_by_token("abc") == f"lam:key-by-token:{digest[:16]}"
+    assert keys.api_key_by_token(digest) == f"lam:key-by-token:{digest[:16]}"
     assert keys.idempotency("o", "abc") == f"lam:idempotency:o:{digest}"
 
 

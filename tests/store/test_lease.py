@@ -11,6 +11,7 @@ from app.store.claims import MAX_ATTEMPTS, Claim
 from app.store.clients import Store, SyncStore
 from app.store.errors import Gone
 from tests.conftest import PrivateRedis
+from tests.store.observing import classifier_of
 from tests.store.submitting import get, submit
 
 
@@ -62,7 +63,7 @@ def test_job_with_an_expired_lease_is_claimed_again_and_the_first_claim_refused(
         second, {"step": 2, "losses": [1.0, 0.5]}, {"support_accuracy": 1.0}, b"right"
     )
     assert not sync_store.claims.commit_episode(second, {}, {}, b"twice")
-    assert redis_server.client.get(keys.artifact(id)) == b"right"
+    assert classifier_of(redis_server, id) == b"right"
     record = get(settings, id)
     assert (record.state, record.step, record.losses, record.support_accuracy) == ("ready", 2, (1.0, 0.5), 1.0)
 
@@ -146,7 +147,7 @@ def test_deleting_a_running_episode_drops_its_result(
     asyncio.run(delete())
     assert sync_store.claims.renew(claim) == "lost"
     assert not sync_store.claims.commit_episode(claim, {}, {}, b"late")
-    assert redis_server.client.get(keys.artifact(id)) is None
+    assert classifier_of(redis_server, id) is None
     with pytest.raises(Gone):
         get(settings, id)
 

@@ -1,7 +1,5 @@
-"""Memory in Redis is bounded: the oldest classifiers are dropped first, and adapted again on request; images have a
-fixed share."""
-
-from typing import Any
+"""The object store and Redis' memory are bounded: classifiers that were used least recently are dropped first, and
+adapted again on request; images have a fixed share."""
 
 import pytest
 
@@ -10,6 +8,7 @@ from app.store import keys
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady, QueueFull, StoreFull
 from tests.conftest import PrivateRedis, test_settings
+from tests.store.observing import classifier_of, drop_classifier, waiting
 from tests.store.submitting import LARGE, create
 from tests.store.test_async_store import with_store
 
@@ -20,7 +19,7 @@ ARTIFACT = b"a" * MB
 
 @pytest.fixture
 def bounded(redis_server: PrivateRedis) -> Settings:
-    return test_settings(redis_server.settings.data_dir, max_store_bytes=BOUND, max_queue=100)
+    return test_settings(redis_server.settings.data_dir, max_object_bytes=BOUND, max_queue=100)
 
 
 def adapt(worker: SyncStore, id: str, artifact: bytes = ARTIFACT) -> None:
@@ -29,9 +28,11 @@ def adapt(worker: SyncStore, id: str, artifact: bytes = ARTIFACT) -> None:
     assert worker.claims.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
 
 
-def used(server: PrivateRedis) -> int:
-    memory: Any = server.client.info("memory")
-    return int(memory["used_memory"])
+def stored(server: PrivateRedis) -> int:
+    """The bytes in the object store: as counted, and as they are."""
+    counted = sum(int(bytes) for bytes in server.client.hvals(keys.STORED_BYTES))
+    assert counted == sum(path.stat().st_size for path in server.settings.objects_dir.glob("*/*"))
+    return counted
 
 
 def test_oldest_classifiers_are_dropped_for_new_ones(redis_server: PrivateRedis, bounded: Settings) -> None:
@@ -41,13 +42,24 @@ def test_oldest_classifiers_are_dropped_for_new_ones(redis_server: PrivateRedis,
         for _ in range(30):
             ids.append((await create(store))[0].id)
             adapt(worker, ids[-1])
-            assert used(redis_server) < BOUND + len(ARTIFACT)
-        kept = [bool(redis_server.client.exists(keys.artifact(id))) for id in ids]
+            assert stored(redis_server) <= BOUND
+        kept = [classifier_of(redis_server, id) is not None for id in ids]
         assert kept == sorted(kept)  # the oldest ones were dropped
-        assert 8 < sum(kept) < 16
+        assert sum(kept) == 15
         assert {(await store.episodes.get(id)).state for id in ids} == {"ready"}
 
     with_store(bounded, body)
+
+
+def test_episodes_are_refused_once_redis_uses_all_its_memory(redis_server: PrivateRedis) -> None:
+    settings = redis_server.settings.model_copy(update={"max_store_bytes": 1000})
+
+    async def body(store: Store) -> None:
+        with pytest.raises(StoreFull):
+            await create(store)
+        assert stored(redis_server) == 0
+
+    with_store(settings, body)
 
 
 def test_dropped_classifier_is_adapted_again_at_the_next_request(redis_server: PrivateRedis, bounded: Settings) -> None:
@@ -55,13 +67,13 @@ def test_dropped_classifier_is_adapted_again_at_the_next_request(redis_server: P
         worker = SyncStore.open(bounded)
         id = (await create(store))[0].id
         adapt(worker, id, b"the classifier")
-        redis_server.client.delete(keys.artifact(id))
+        drop_classifier(redis_server.client, id)
         for _ in range(2):  # a second request changes nothing
             with pytest.raises(NotReady, match="queued"):
                 await store.episodes.artifact(id)
         again = await store.episodes.get(id)
         assert (again.state, again.support_accuracy, again.attempts) == ("queued", 1.0, 0)
-        assert (await store.workers.queue_lengths())["adapt"] == 1
+        assert (await waiting(store))["adapt"] == 1
         adapt(worker, id, b"the classifier")
         assert await store.episodes.artifact(id) == b"the classifier"
         assert (await store.episodes.get(id)).state == "ready"
@@ -76,7 +88,7 @@ def test_dropped_classifier_is_not_adapted_again_while_the_queue_is_full(redis_s
         worker = SyncStore.open(settings)
         id = (await create(store))[0].id
         adapt(worker, id)
-        redis_server.client.delete(keys.artifact(id))
+        drop_classifier(redis_server.client, id)
         await create(store)
         with pytest.raises(QueueFull):
             await store.episodes.artifact(id)
@@ -96,7 +108,7 @@ def test_dropped_classifier_is_not_adapted_again_for_an_owner_at_the_limit(redis
         dropped.append((await create(store))[0].id)
         adapt(worker, dropped[-1])
         for id in dropped:
-            redis_server.client.delete(keys.artifact(id))
+            drop_classifier(redis_server.client, id)
         for id in dropped[:2]:
             with pytest.raises(NotReady):
                 await store.episodes.artifact(id)
@@ -116,9 +128,8 @@ def test_count_of_unfinished_episodes_lasts_as_long_as_they_do(redis_server: Pri
     async def body(store: Store) -> None:
         id = (await create(store))[0].id
         adapt(SyncStore.open(bounded), id)
-        redis_server.client.delete(
-            keys.artifact(id), keys.unfinished("owner1")
-        )  # simulates that the others have expired
+        drop_classifier(redis_server.client, id)
+        redis_server.client.delete(keys.unfinished("owner1"))  # simulates that the others have expired
         with pytest.raises(NotReady):
             await store.episodes.artifact(id)
         assert redis_server.client.smembers(keys.unfinished("owner1")) == {id.encode()}
@@ -135,10 +146,10 @@ def test_images_are_refused_beyond_their_share_until_others_are_deleted(
         async def another() -> str:
             return (await create(store, support=LARGE, shots=[32, 32], labels=[0] * 32 + [1] * 32))[0].id
 
-        ids = [await another() for _ in range(11)]
+        ids = [await another() for _ in range(12)]
         with pytest.raises(StoreFull):
             await another()
-        assert used(redis_server) < BOUND
+        assert stored(redis_server) < BOUND  # nothing of the one that was refused
         await store.episodes.delete(ids[0])
         await another()
 
@@ -156,8 +167,8 @@ def test_deleted_and_expired_episodes_are_not_counted(redis_server: PrivateRedis
         await store.episodes.delete(deleted)
         redis_server.client.zadd(keys.EXPIRY, {f"{expired} owner1": 1}, xx=True)
         assert worker.reconciliation.sweep() == 1
-        assert redis_server.client.hgetall(keys.SUPPORT_BYTES) == {b"total": b"0"}
-        assert redis_server.client.zcard(keys.ARTIFACTS) == 0
+        assert stored(redis_server) == 0
+        assert redis_server.client.zcard(keys.CLASSIFIERS_USED) == 0
 
     with_store(settings, body)
 

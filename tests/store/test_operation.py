@@ -12,7 +12,7 @@ from app.store.clients import Store, SyncStore
 from app.store.errors import NotFound, NotSavedError, QueueFull, refusals_named
 from app.store.records import WorkerRecord
 from tests.conftest import PrivateRedis
-from tests.store.observing import Clock, notices
+from tests.store.observing import Clock, notices, waiting
 from tests.store.submitting import DRAWINGS, PHOTOS, create
 from tests.store.test_async_store import with_store
 
@@ -40,7 +40,7 @@ def test_created_key_is_read_back_as_requested(redis_server: PrivateRedis, sync_
 
 @pytest.mark.parametrize("scopes", [[], ["predict", "root"]])
 def test_unknown_scopes_are_refused(sync_store: SyncStore, scopes: list[Any]) -> None:
-    with pytest.raises(ValueError, match="scopes must be some of admin, episodes, predict"):
+    with pytest.raises(ValueError, match="scopes must be some of admin, episodes, metrics, predict"):
         sync_store.api_keys.create("ci", scopes)
 
 
@@ -102,28 +102,38 @@ def test_workers_are_listed_while_their_heartbeat_is_fresh(
     record = WorkerRecord.now("adapt", "host-1", "cpu")
 
     async def body(store: Store) -> None:
-        assert await store.workers.alive() == {"adapt": [], "train": []}
+        assert await alive(store) == {"adapt": (), "train": ()}
         clock = Clock(client)
         sync_store.workers.heartbeat(record)
-        assert clock.expires_in(5000, keys.worker("adapt", "host-1"))
-        assert await store.workers.alive() == {"adapt": [record], "train": []}
-        sync_store.workers.heartbeat(WorkerRecord.now("adapt", "host-2", "cpu"))
-        for name in ("other-1", "host-2-1"):
-            sync_store.workers.heartbeat(WorkerRecord.now("adapt", name, "cpu"))
+        assert clock.is_in(0, client.zscore(keys.workers("adapt"), "host-1"))
+        assert await alive(store) == {"adapt": (record,), "train": ()}
+        others = [WorkerRecord.now("adapt", name, "cpu") for name in ("host-2", "other-1", "host-2-1")]
+        for other in others:
+            sync_store.workers.heartbeat(other)
         assert [sync_store.workers.count_on_host(queue, "host") for queue in ("adapt", "train")] == [2, 0]
-        client.pexpire(keys.worker("adapt", "host-1"), 600_000)
-        client.pexpire(keys.worker("adapt", "host-2"), 600_000)
-        client.pexpire(keys.worker("adapt", "host-2-1"), 600_000)
-        client.pexpire(keys.worker("adapt", "other-1"), 2000)
-        ages = (await store.workers.figures()).heartbeat_age
-        assert list(ages) == ["adapt"]
-        assert 3 <= ages["adapt"] <= 5  # the age of the oldest heartbeat
-        sync_store.workers.remove("adapt", "host-1")
+        client.zincrby(keys.workers("adapt"), -3000, "other-1")
+        state = (await store.workers.queues())["adapt"]
+        assert state.heartbeat_age is not None
+        assert 3 <= state.heartbeat_age < 5  # the age of the oldest heartbeat
+        assert set(state.workers) == {record, *others}
+        assert (await store.workers.queues())["train"].heartbeat_age is None
+        client.zincrby(keys.workers("adapt"), -5001, "host-1")
+        for name in ("other-1", "host-2-1"):
+            client.zincrby(keys.workers("adapt"), -5001, name)
         assert sync_store.workers.count_on_host("adapt", "host") == 1
+        assert await alive(store) == {"adapt": (others[0],), "train": ()}
+        sync_store.workers.heartbeat(others[0])  # forgets the others
+        assert client.zrange(keys.workers("adapt"), 0, -1) == client.hkeys(keys.WORKER_RECORDS) == [b"host-2"]
+        sync_store.workers.remove("adapt", "host-2")
+        assert await alive(store) == {"adapt": (), "train": ()}
         sync_store.workers.drain("host-2", 60)
         assert clock.expires_in(60_000, keys.draining("host-2"))
 
     with_store(settings, body)
+
+
+async def alive(store: Store) -> dict[str, tuple[WorkerRecord, ...]]:
+    return {queue: state.workers for queue, state in (await store.workers.queues()).items()}
 
 
 def test_figures_contain_queues_running_jobs_and_measurements(settings: Settings, sync_store: SyncStore) -> None:
@@ -132,9 +142,9 @@ def test_figures_contain_queues_running_jobs_and_measurements(settings: Settings
         ids = [(await create(store))[0].id for _ in range(3)]
         assert sync_store.claims.claim("episode", ids[0], "one") is not None
         run = await store.trainings.create(owner="o", dataset="shapes", options={})
-        assert await store.workers.queue_lengths() == {"adapt": 2, "train": 1}
+        assert await waiting(store) == {"adapt": 2, "train": 1}
         assert sync_store.claims.claim("training", run.id, "one") is not None
-        assert await store.workers.running() == {"adapt": 1, "train": 1}
+        assert [state.running for state in (await store.workers.queues()).values()] == [1, 1]
         sync_store.workers.add_measurements({"adapt": [measures.BUCKETS[0], 0.006, 400.0]})
         figures = await store.workers.figures()
         assert figures.training is not None

@@ -173,13 +173,13 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "record('episode', a)": lambda a: keys.record("episode", a),
         "record('training', a)": lambda a: keys.record("training", a),
         "index('episode', a)": lambda a: keys.index("episode", a),
-        "support(a)": keys.support,
-        "artifact(a)": keys.artifact,
         "model(a)": keys.model,
         "tombstone('episode', a)": lambda a: keys.tombstone("episode", a),
         "CHANGES": lambda a: keys.CHANGES,
-        "SUPPORT_BYTES": lambda a: keys.SUPPORT_BYTES,
-        "ARTIFACTS": lambda a: keys.ARTIFACTS,
+        "SUPPORT_SETS": lambda a: keys.SUPPORT_SETS,
+        "CLASSIFIERS": lambda a: keys.CLASSIFIERS,
+        "STORED_BYTES": lambda a: keys.STORED_BYTES,
+        "CLASSIFIERS_USED": lambda a: keys.CLASSIFIERS_USED,
         "FORMER_ACTIVE_MODEL": lambda a: keys.FORMER_ACTIVE_MODEL,
     }
     assert {field.split("(")[0] for field in fields} == set(keys.LUA_KEYS)
@@ -193,8 +193,8 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
     same()
 
 
-def test_key_that_hashes_its_argument_cannot_be_built_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "LUA_KEYS", {"by_token": keys.api_key_by_token})
+def test_key_that_changes_its_argument_cannot_be_built_in_lua(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "LUA_KEYS", {"by_token": lambda token: f"by-token:{token[:4]}"})
     with pytest.raises(LuaError, match="does not consist of its parameters"):
         loaded(folder, "-- args: a\nreturn key.by_token(a)")
 

@@ -12,6 +12,7 @@ from app.store.clients import Store, SyncStore
 from app.store.errors import Conflict
 from app.store.records import TrainingRecord
 from tests.conftest import PrivateRedis
+from tests.store.observing import waiting
 from tests.store.submitting import DRAWINGS
 from tests.store.test_async_store import with_store
 
@@ -29,7 +30,7 @@ def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) ->
         record = await store.trainings.create(owner="owner1", dataset="shapes", options={"ways": 5})
         assert (record.state, record.options) == ("queued", {"ways": 5})
         assert (await store.trainings.cancel(record.id)).state == "cancelled"
-        assert (await store.workers.queue_lengths())["train"] == 0
+        assert (await waiting(store))["train"] == 0
         assert (await store.trainings.resume(record.id)).state == "queued"
         assert [run.id for run in (await store.trainings.page(None, 100))[0]] == [record.id]
 

@@ -62,6 +62,8 @@ class Progress:
     epochs: int
     loss: float
     validation_accuracy: float | None = None
+    warm_up_epochs: int = 0
+    seconds: float = 0.0
     eta_seconds: float | None = None
     notes: tuple[str, ...] = ("1 skipped",)
 

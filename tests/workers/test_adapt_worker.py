@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+from typing import Any
 
 import pytest
 
 from app.store import keys
 from app.store.clients import SyncStore
 from tests.conftest import PrivateRedis
+from tests.store.observing import classifier_of
 from tests.store.submitting import get, submit
 from tests.waiting import PATIENCE_S, until_gone
 from tests.workers.conftest import Control, StartWorker
@@ -40,7 +42,7 @@ def test_episode_becomes_ready_with_its_losses_and_artifact(
     assert (record.step, record.losses, record.attempts) == (3, (1.0, 1 / 2, 1 / 3), 1)
     assert (record.parameters_kept, record.support_accuracy, record.leave_one_out_accuracy) == (1, 1.0, None)
     assert [tuple(suspect) for suspect in record.suspects] == [(1, 0, 1, 20.5)]
-    assert redis_server.client.get(keys.artifact(id)) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
+    assert classifier_of(redis_server, id) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
 
 
 def test_episode_submitted_without_a_running_worker_is_adapted_by_the_next_one(
@@ -186,11 +188,11 @@ def test_the_shipped_model_comes_back_when_redis_lost_everything(
     id = submitted(redis_server, "plain")
     until_state(control, redis_server, id, "ready")
     # The worker's parent process has to know its record, which the pool process writes first, to send it again.
-    [heartbeat] = redis_server.client.scan_iter(match=keys.worker("adapt", "*"))
-    left = redis_server.client.pttl(heartbeat)
-    control.until(lambda: redis_server.client.pttl(heartbeat) > left, "the heartbeat is renewed")
-    redis_server.client.flushall()
+    client: Any = redis_server.client
+    [(name, first)] = client.zrange(keys.workers("adapt"), 0, -1, withscores=True)
+    control.until(lambda: client.zscore(keys.workers("adapt"), name) > first, "the heartbeat is renewed")
+    client.flushall()
     active = {b"drawings": VERSION.encode()}
-    control.until(lambda: redis_server.client.hgetall(keys.ACTIVE_MODELS) == active, "the model is back")
-    assert redis_server.client.hget(keys.model(VERSION), "weights") == b"weights"
+    control.until(lambda: client.hgetall(keys.ACTIVE_MODELS) == active, "the model is back")
+    assert client.hget(keys.model(VERSION), "weights") == b"weights"
     until_state(control, redis_server, submitted(redis_server, "plain"), "ready")

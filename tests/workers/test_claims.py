@@ -14,6 +14,7 @@ from app.settings import Settings
 from app.store.claims import MAX_ATTEMPTS, Claim, Claims, LeaseStatus
 from app.store.clients import Store, SyncStore
 from app.store.keys import Kind
+from app.store.objects import Objects
 from app.store.records import EpisodeRecord, TrainingRecord
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
@@ -48,7 +49,7 @@ def test_lease_is_renewed_again_after_redis_refused_once(
 ) -> None:
     monkeypatch.setattr(claims, "RENEW_S", 0.01)
     store = SyncStore.open(settings)
-    store.claims = watched = WatchedClaims(redis_server.client, settings.max_store_bytes)
+    store.claims = watched = WatchedClaims(redis_server.client, Objects.open(settings), 2**30)
     id = asyncio.run(submit(settings)).id
     claim = store.claims.claim("episode", id, "one")
     assert claim is not None

@@ -16,6 +16,7 @@ from tests.conftest import test_settings as settings_in
 from workers.learner import Learner
 from workers.main import _connect, pool_processes
 from workers.reconciler import Reconciler
+from workers.sweep import Sweep
 
 
 class Task:
@@ -73,10 +74,11 @@ def test_a_worker_chooses_its_device_as_the_commands_do(tmp_path: Path, monkeypa
 def test_signals_of_celery_reach_the_reconciler(
     signal: signals.Signal, sent: dict[str, object], expected: list[tuple[str, ...]]
 ) -> None:
-    recorded = Recorded()
-    handlers = _connect(cast(Reconciler, recorded))
+    recorded, sweep = Recorded(), Recorded()
+    handlers = _connect(cast(Reconciler, recorded), cast(Sweep, sweep))
     signal.send(sender=Task(), **sent)
     assert recorded.calls == expected
+    assert sweep.calls == [call for call in expected if call == ("start",)]
     del handlers
 
 

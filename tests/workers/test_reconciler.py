@@ -7,8 +7,8 @@ import pytest
 
 from app.settings import Settings
 from app.store import keys
-from app.store.clients import SyncStore
-from app.store.records import WorkerRecord
+from app.store.clients import Store, SyncStore
+from app.store.records import Queue, WorkerRecord
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS, submit
 from workers import reconciler
@@ -18,10 +18,10 @@ from workers.reconciler import Reconciler
 READY = WorkerRecord.now("adapt", "host-1", "cpu")
 
 
-def times_set(server: PrivateRedis) -> int:
-    """The number of SET commands that Redis has executed."""
+def heartbeats(server: PrivateRedis) -> int:
+    """How often Redis was told of a heartbeat."""
     stats: Any = server.client.info("commandstats")
-    return int(stats.get("cmdstat_set", {"calls": 0})["calls"])
+    return int(stats.get("cmdstat_zadd", {"calls": 0})["calls"])
 
 
 def test_heartbeat_is_written_at_intervals_and_removed_at_once(
@@ -29,13 +29,37 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
 ) -> None:
     monkeypatch.setattr(reconciler, "HEARTBEAT_S", 3600.0)
     beside = Reconciler(settings, "adapt", "host-1", lambda: READY)
-    before = times_set(redis_server)
+    before = heartbeats(redis_server)
     for _ in range(4):
         beside._send_heartbeat()
-    assert times_set(redis_server) == before + 1
+    assert heartbeats(redis_server) == before + 1
     beside.drain()
     beside._send_heartbeat()
     assert sync_store.workers.count_on_host("adapt", "host") == 0
+    beside.stop()
+
+
+async def _starting(settings: Settings) -> dict[Queue, int]:
+    store = await Store.open(settings)
+    try:
+        return {queue: state.starting for queue, state in (await store.workers.queues()).items()}
+    finally:
+        await store.close()
+
+
+def test_a_worker_that_is_not_ready_is_starting(
+    settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "HEARTBEAT_S", 0.0)
+    ready: list[WorkerRecord] = []
+    beside = Reconciler(settings, "adapt", "host-1", lambda: ready[0] if ready else None)
+    beside._send_heartbeat()
+    assert asyncio.run(_starting(settings)) == {"adapt": 1, "train": 0}
+    assert sync_store.workers.count_on_host("adapt", "host") == 0
+    ready.append(READY)
+    beside._send_heartbeat()
+    assert asyncio.run(_starting(settings)) == {"adapt": 0, "train": 0}
+    assert sync_store.workers.count_on_host("adapt", "host") == 1
     beside.stop()
 
 

@@ -1,14 +1,17 @@
--- include: common jobs admission
--- keys: record queued artifact unfinished
--- args: id max_queue:number max_unfinished:number
+-- include: common jobs objects admission
+-- keys: record queued unfinished
+-- args: id lost max_queue:number max_unfinished:number
 -- Enqueues a ready episode whose classifier was dropped once more, as one of its owner's unfinished episodes; its other
--- results stay as they are. Returns {status, how many wait}.
+-- results stay as they are. "lost": what CLASSIFIERS had of it, if its bytes are not in the object store any more.
+-- Returns {status, how many wait}.
 local seen = redis.call('HMGET', record, 'state', 'expires_at')
-if seen[1] ~= 'ready' or redis.call('EXISTS', artifact) == 1 then return {'unchanged', 0} end
+local entry = redis.call('HGET', key.CLASSIFIERS, id)
+if seen[1] ~= 'ready' or (entry and entry ~= lost) then return {'unchanged', 0} end
 local waiting = redis.call('ZCARD', queued)
 if waiting >= max_queue then return {'full', waiting} end
 local own = unfinished_at_limit(unfinished, max_unfinished)
 if own then return {'own-full', own} end
+let_go(key.CLASSIFIERS, id, {})
 redis.call('SADD', unfinished, id)
 local left = seen[2] - now
 if redis.call('PTTL', unfinished) < left then redis.call('PEXPIRE', unfinished, left) end

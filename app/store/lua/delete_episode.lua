@@ -1,13 +1,15 @@
--- include: common memory
--- keys: record support artifact queued leases index owner_index tombstone expiry
+-- include: common objects
+-- keys: record queued leases index owner_index tombstone expiry
 -- args: id owner
-redis.call('DEL', record, support, artifact)
+-- Returns the names of dropped objects.
+local dropped = {}
+redis.call('DEL', record)
 redis.call('ZREM', queued, id)
 redis.call('ZREM', leases, id)
 redis.call('ZREM', index, id)
 redis.call('ZREM', owner_index, id)
 redis.call('SET', tombstone, owner, 'PX', DAY)
 redis.call('ZREM', expiry, id .. ' ' .. owner)
-release_memory(id)
+let_go_of_all(id, dropped)
 announce('episode', id)
-return 1
+return dropped

@@ -20,6 +20,7 @@ from tests.app import playing
 from tests.app.playing import CARD, Worker, classifier, png
 from tests.cli.remote.conftest import Lamanas
 from tests.conftest import PrivateRedis
+from tests.store.observing import drop_classifier
 from tests.waiting import changes
 
 
@@ -98,7 +99,7 @@ def test_predict_waits_for_an_evicted_classifier_to_be_restored(
 ) -> None:
     id = signed_in.json("adapt", folder)["id"]
     worker.adapt(id)
-    server.client.delete(keys.artifact(id))
+    drop_classifier(server.client, id)
 
     def work() -> None:
         with changes(server.client, keys.CHANGES) as changed:

@@ -1,0 +1,9 @@
+-- include: common objects admission episode_admission
+-- keys: queued idempotency unfinished
+-- args: bytes:number max_queue:number digest idempotent:flag max_unfinished:number max_object_bytes:number
+-- args: max_memory:number
+-- Whether an episode with so many bytes would be accepted: {'admitted', the time (ms)}, or as create_episode refuses it.
+return refused(queued, idempotency, unfinished, {
+  bytes = bytes, max_queue = max_queue, digest = digest, idempotent = idempotent, max_unfinished = max_unfinished,
+  max_object_bytes = max_object_bytes, max_memory = max_memory,
+}) or {'admitted', now}

@@ -1,0 +1,170 @@
+"""Bytes in a folder or a bucket: support sets and classifiers, whose names Redis keeps.
+
+A name contains the id of its episode and the digest of its bytes, and that of a classifier the fence of its claim: no
+two writers share a name, nothing is overwritten with other bytes, and a name is never used again after it was deleted.
+So nobody has to count who uses an object, and a late deletion can hit no other one.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, from_url
+
+from app.settings import Settings
+from app.store.errors import ObjectsUnavailableError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore, RetryConfig
+
+log = logging.getLogger(__name__)
+# Of a bucket: about as long as clients of Redis try again. (Options of its HTTP client would replace AWS_ALLOW_HTTP.)
+RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=3)}
+SUPPORT, CLASSIFIERS = "support", "classifiers"
+# What a killed writer leaves behind in a folder: obstore renames it when it is complete.
+_DRAFTS = "*/*#*"
+
+
+def support_name(id: str, data: bytes) -> str:
+    """The name of an episode's support set."""
+    return f"{SUPPORT}/{id}.{_digest(data)}"
+
+
+def classifier_name(id: str, fence: int, data: bytes) -> str:
+    """The name of an episode's classifier, from the claim with this fence."""
+    return f"{CLASSIFIERS}/{id}.{fence}.{_digest(data)}"
+
+
+def episode_of(name: str) -> str:
+    """The id of the episode to which the object belongs."""
+    return name.partition("/")[2].partition(".")[0]
+
+
+def name_in(entry: bytes) -> str:
+    """The name in what SUPPORT_SETS or CLASSIFIERS has of an episode."""
+    return entry.decode().partition(" ")[0]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object, and how many seconds ago it was written."""
+
+    name: str
+    age: float
+
+
+class Objects:
+    """Every method may raise ObjectsUnavailableError. Safe to share between threads; those named ``..._async`` are for
+    the app's event loop."""
+
+    def __init__(self, store: "ObjectStore", folder: Path | None) -> None:
+        self._store = store
+        self._folder = folder
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Connects when it is first used; a folder is created."""
+        if settings.objects is not None:
+            return cls(from_url(settings.objects, retry_config=RETRIES), None)
+        with _failures_named():
+            settings.objects_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(LocalStore(settings.objects_dir), settings.objects_dir)
+
+    def put(self, name: str, data: bytes) -> None:
+        """The bytes are durable when this returns."""
+        with _failures_named():
+            obstore.put(self._store, name, data)
+            if self._folder is not None:
+                _sync(self._folder / name)
+
+    async def put_async(self, name: str, data: bytes) -> None:
+        """As ``put``."""
+        if self._folder is not None:  # two syncs, which take longer than passing them to a thread
+            await asyncio.to_thread(self.put, name, data)
+            return
+        with _failures_named():
+            await obstore.put_async(self._store, name, data)
+
+    def get(self, name: str) -> bytes | None:
+        """None if it is not there, or damaged."""
+        try:
+            with _failures_named():
+                data = bytes(obstore.get(self._store, name).bytes())
+        except FileNotFoundError:
+            return None
+        return data if name.endswith(_digest(data)) else None
+
+    async def get_async(self, name: str) -> bytes | None:
+        """As ``get``."""
+        if self._folder is not None:
+            return await asyncio.to_thread(self.get, name)
+        try:
+            with _failures_named():
+                data = bytes(await (await obstore.get_async(self._store, name)).bytes_async())
+        except FileNotFoundError:
+            return None
+        return data if name.endswith(_digest(data)) else None
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Those that are not there are deleted already."""
+        for name in names:
+            with suppress(FileNotFoundError), _failures_named():
+                obstore.delete(self._store, name)
+
+    def all(self) -> Iterator[list[Stored]]:
+        """All objects, in lists of limited length."""
+        for prefix in (SUPPORT, CLASSIFIERS):
+            with _failures_named():
+                for found in obstore.list(self._store, prefix, chunk_size=500):
+                    now = datetime.now(UTC)
+                    yield [Stored(each["path"], (now - each["last_modified"]).total_seconds()) for each in found]
+
+    def remove_drafts(self, older_than_s: float) -> None:
+        """Removes what writers left behind that were killed; a bucket does so itself."""
+        now = datetime.now(UTC).timestamp()
+        for draft in self._folder.glob(_DRAFTS) if self._folder is not None else ():
+            with suppress(OSError):  # its writer has finished
+                if now - draft.stat().st_mtime > older_than_s:
+                    draft.unlink()
+
+
+def delete_dropped(objects: Objects, names: Sequence[bytes]) -> None:
+    """Deletes what a script has returned as dropped. What cannot be deleted now is swept later."""
+    try:
+        objects.delete(name.decode() for name in names)
+    except ObjectsUnavailableError as error:
+        log.warning("%d dropped objects not deleted now, left to the sweep: %s", len(names), error)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    for each in (path, path.parent, path.parent.parent):
+        handle = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _failures_named() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError) as error:
+        # obstore's messages end with a dump for its developers.
+        text = str(error).partition("\n\nDebug source")[0]
+        raise ObjectsUnavailableError(f"the object store does not respond: {text}") from error

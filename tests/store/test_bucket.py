@@ -1,0 +1,71 @@
+"""Episodes whose bytes are in a bucket."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from app.settings import Settings
+from app.store import leftovers
+from app.store.clients import Store, SyncStore
+from app.store.errors import NotReady
+from app.store.objects import classifier_name
+from tests.conftest import PrivateRedis, test_settings
+from tests.store import bucket
+from tests.store.bucket import Bucket
+from tests.store.submitting import SUPPORT, create
+from tests.store.test_async_store import with_store
+from tests.store.test_episodes import commit
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with bucket.serving(monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(redis_server: PrivateRedis, served: Bucket) -> Settings:
+    return test_settings(redis_server.settings.data_dir, objects=f"s3://{bucket.NAME}/some/prefix")
+
+
+def test_an_episode_is_stored_read_and_deleted_in_a_bucket(settings: Settings, served: Bucket) -> None:
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        id = (await create(store))[0].id
+        assert np.array_equal((await store.episodes.support(id))[0], SUPPORT)
+        claim = worker.claims.claim("episode", id, "one")
+        assert claim is not None
+        assert np.array_equal(worker.claims.support(claim)[0], SUPPORT)
+        assert worker.claims.commit_episode(claim, {}, {}, b"onnx")
+        assert await store.episodes.artifact(id) == b"onnx"
+        name = f"some/prefix/{classifier_name(id, 1, b'onnx')}"
+        assert served.objects[name][0] == b"onnx"
+        assert len(served.objects) == 2
+        served.objects[name] = (b"damaged", served.objects[name][1])
+        with pytest.raises(NotReady):
+            await store.episodes.artifact(id)
+        del served.objects[name]
+        commit(worker, id)
+        assert await store.episodes.artifact(id) == b"onnx"
+        await store.episodes.delete(id)
+        assert served.objects == {}
+        assert not (settings.data_dir / "objects").exists()
+
+    with_store(settings, body)
+
+
+def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Settings, served: Bucket) -> None:
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        id = (await create(store))[0].id
+        unnamed = classifier_name(id, 9, b"late")
+        worker.claims._objects.put(unnamed, b"late")
+        assert list(leftovers.remove(settings, worker)) == []
+        for name, (data, at) in served.objects.items():
+            served.objects[name] = (data, at - timedelta(hours=2))
+        assert list(leftovers.remove(settings, worker)) == [f"object {unnamed}"]
+        assert len(served.objects) == 1
+
+    with_store(settings, body)
