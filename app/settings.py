@@ -24,6 +24,8 @@ LONGEST_SOCKET_PATH = 107
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 # By default `lamanas serve` starts at most this many app processes; each takes about 140 MB.
 MAX_APPS = 4
+# What a photo takes when it is decoded for the photo preset's meta-models.
+PHOTO_BYTES = 3 * 224 * 224
 RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
 BUCKET = re.compile(r"(s3|gs|az)://[^\s/?#@]+(/[^\s?#]*)?")
@@ -71,7 +73,7 @@ class Settings(BaseSettings):
     max_unfinished: int = Field(default=500, ge=1)
     max_store_bytes: int = Field(default=512 * 2**20, ge=16 * 2**20)
     max_object_bytes: int = Field(default=10 * 2**30, ge=16 * 2**20)
-    max_bytes_in_flight: int = Field(default=256 * 2**20, ge=2048)
+    max_bytes_in_flight: int = Field(default=512 * 2**20, ge=2048)
     rate_limit: str | None = None
     max_streams: int = Field(default=256, ge=1)
     # How long ended runs with their checkpoints, and revoked keys, are kept.
@@ -156,9 +158,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _room_for_a_request(self) -> "Settings":
-        if self.max_bytes_in_flight < 2 * self.max_request_bytes:
+        least = 2 * (self.max_request_bytes + self.max_images * PHOTO_BYTES)
+        if self.max_bytes_in_flight < least:
             raise ValueError(
-                "LAMANAS_MAX_BYTES_IN_FLIGHT must be at least twice LAMANAS_MAX_REQUEST_BYTES: a key may use half of it"
+                f"LAMANAS_MAX_BYTES_IN_FLIGHT must be at least {least}: a key may use half of it, and a request take "
+                f"LAMANAS_MAX_REQUEST_BYTES and {PHOTO_BYTES} bytes for each of LAMANAS_MAX_IMAGES"
             )
         return self
 

@@ -32,3 +32,8 @@ class ImageSpec:
     def shape(self) -> tuple[int, int, int]:
         """(channels, size, size): the shape of one preprocessed image (uint8)."""
         return (self.channels, self.size, self.size)
+
+    @property
+    def bytes(self) -> int:
+        """What one preprocessed image takes."""
+        return self.channels * self.size * self.size

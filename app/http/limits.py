@@ -24,7 +24,7 @@ RETRY_AFTER = {"Retry-After": "1"}
 
 
 class BytesInFlight:
-    """The bytes of request bodies that are being received or processed."""
+    """The bytes of request bodies, and of their decoded images, that are being received or processed."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -58,7 +58,7 @@ class BytesInFlight:
 
 
 class Upload:
-    """The body of one request. The bytes that have arrived are counted until it is let go.
+    """The body of one request. The bytes that have arrived, and those of its images, are counted until it is let go.
 
     They are counted from the first read of a body, which comes after authentication. What a client announces and does
     not send is not: otherwise, connections without any traffic would use up the limit.
@@ -92,10 +92,13 @@ class Upload:
         if self._received > self._max_bytes:
             await self.drop()
             raise self._too_large(f"more than {megabytes(self._max_bytes)}")
-        size = len(message.get("body", b""))
+        self.hold(len(message.get("body", b"")))
+        return message
+
+    def hold(self, size: int) -> None:
+        """Counts more bytes that the request takes, of its decoded images. Raises Problem if there is no room."""
         self._in_flight.reserve(self._key, size)
         self._reserved += size
-        return message
 
     def let_go(self) -> None:
         """Its bytes are no longer needed."""

@@ -11,6 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.http import sse
 from app.http.auth import CountedStream, EpisodesKey, VisibleEpisode, owner_filter
+from app.http.limits import Upload
 from app.http.problems import INVALID_REQUEST, Problem
 from app.images import edits
 from app.images.edits import Corrected, Correction
@@ -82,8 +83,10 @@ async def create(
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
-    record, created = await _store(services, key, await read_support(request, services.settings), idempotency_key)
-    request.state.upload.let_go()
+    upload: Upload = request.state.upload
+    support = read_support(request, services.settings)
+    record, created = await _store(services, key, upload, await support, idempotency_key)
+    upload.let_go()
     location = f"episodes/{record.id}"
     return await respond(services, response, record, location, created=created, prefer=prefer)
 
@@ -110,11 +113,12 @@ async def respond(
 
 
 async def _store(
-    services: Services, key: KeyRecord, support: SupportSet, idempotency_key: str | None
+    services: Services, key: KeyRecord, upload: Upload, support: SupportSet, idempotency_key: str | None
 ) -> tuple[EpisodeRecord, bool]:
     models, asked = services.store.models, support.options.model
     candidates = await choice.candidates(models, asked)
     specs = {kind: model.image for kind, model in candidates.items()}
+    upload.hold(len(support.files) * max(spec.bytes for spec in specs.values()))
     files = [file.file for file in support.files]
     decoded = await decode_support(services.decoder, key.id, files, support.labels, specs)
     model = candidates[decoded.kind]
@@ -267,21 +271,27 @@ async def correct(
     idempotency_key: IdempotencyKey = None,
 ) -> Episode:
     """The parent episode is kept. The new one uses its model version, since its stored images are prepared for it."""
-    record, created = await _store_corrected(
-        services, key, episode, await edits.read(request, services.settings), idempotency_key
-    )
-    request.state.upload.let_go()
+    upload: Upload = request.state.upload
+    correction = edits.read(request, services.settings)
+    record, created = await _store_corrected(services, key, upload, episode, await correction, idempotency_key)
+    upload.let_go()
     return await respond(services, response, record, f"../{record.id}", created=created, prefer=prefer)
 
 
 async def _store_corrected(
-    services: Services, key: KeyRecord, parent: EpisodeRecord, correction: Correction, idempotency_key: str | None
+    services: Services,
+    key: KeyRecord,
+    upload: Upload,
+    parent: EpisodeRecord,
+    correction: Correction,
+    idempotency_key: str | None,
 ) -> tuple[EpisodeRecord, bool]:
     if parent.state in RUNNING:
         raise not_ready(parent)
     model = await services.store.models.get(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
+    upload.hold((sum(parent.shots) + len(correction.added)) * model.image.bytes)
     images, labels = await services.store.episodes.support(parent.id)
     support = edits.corrected(correction, parent.classes, labels, services.settings)
     return await services.store.episodes.create(

@@ -82,6 +82,7 @@ async def in_body(
 ) -> Response:
     episode_id, files = await read_queries(request, services.settings)
     loaded = await _ready(services, key, episode_id, query.wait, await services.store.episodes.state(episode_id))
+    request.state.upload.hold(len(files) * loaded.classifier.image.bytes)
     return Response(await _predictions(services, key, episode_id, loaded, files), media_type=JSON)
 
 

@@ -150,7 +150,11 @@ class Episodes(Jobs[EpisodeRecord]):
             admitted_at=admitted_at,
             **limits,
         )
-        status, id_or_waiting, dropped = await run_async(self._redis, call)
+        try:
+            status, id_or_waiting, dropped = await run_async(self._redis, call)
+        except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
+            await self._delete([name.encode()])
+            raise
         if status != b"created":
             await self._delete([name.encode()])
             return await self._not_created(status, id_or_waiting)

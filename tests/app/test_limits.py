@@ -21,10 +21,11 @@ from app.http.problems import Problem
 from app.images import edits
 from app.main import create_app
 from app.routes import episodes
-from app.settings import Settings
+from app.settings import PHOTO_BYTES, Settings
 from app.store import keys
+from lamanas_core.image_spec import ImageSpec
 from tests.app.conftest import serving
-from tests.app.playing import Worker, support
+from tests.app.playing import Worker, b64, png, support
 from tests.app.test_episodes import as_form, as_json, create_episode
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
@@ -173,7 +174,33 @@ def test_an_unauthenticated_request_reserves_no_bytes(in_flight_bytes: BytesInFl
 
 def test_the_bytes_in_flight_must_allow_for_two_requests(settings: Settings) -> None:
     with pytest.raises(ValidationError, match="LAMANAS_MAX_BYTES_IN_FLIGHT"):
-        test_settings(settings.data_dir, max_request_bytes=2**20, max_bytes_in_flight=2**20)
+        test_settings(settings.data_dir, max_request_bytes=2**20, max_images=2, max_bytes_in_flight=2**21)
+    most = 2 * (2**20 + 2 * PHOTO_BYTES)
+    test_settings(settings.data_dir, max_request_bytes=2**20, max_images=2, max_bytes_in_flight=most)
+
+
+@pytest.mark.parametrize("how", ["create", "correct", "predict"])
+def test_decoded_images_count_like_the_bytes_of_a_request(
+    how: str, in_flight_bytes: BytesInFlight, limited: Limited, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited()
+    parent = create_episode(client)["id"]
+    worker.adapt(parent)
+    # Each image takes 16 KiB when it is decoded: two of them fit into the half of a key, three do not.
+    monkeypatch.setattr(ImageSpec, "bytes", property(lambda _: 16 * 1024 - 1000))
+    image = b64(png(0))
+    path, few, many = {
+        "create": ("/episodes", {"support": support(ways=2, shots=1)}, {"support": support(ways=3, shots=1)}),
+        "correct": (f"/episodes/{parent}/support", {"remove": [0]}, {"add": support(ways=2, shots=1)}),
+        "predict": (
+            "/predict",
+            {"episode_id": parent, "images": [image] * 2},
+            {"episode_id": parent, "images": [image] * 3},
+        ),
+    }[how]
+    refused(client.post(path, json=many), 429, "too-much-at-once")
+    if how != "correct":
+        assert client.post(path, json=few).status_code < 300
 
 
 class Sender:

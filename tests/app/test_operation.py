@@ -98,8 +98,10 @@ def test_redis_that_accepts_no_writes_is_503_and_nothing_is_left_of_the_request(
 ) -> None:
     redis: Any = server.client
 
-    def names() -> list[bytes]:
-        return sorted(redis.keys("*"))
+    def names() -> tuple[list[bytes], list[Path]]:
+        """Of all that is stored, in Redis and in the object store."""
+        files = (path for path in server.settings.objects_dir.rglob("*") if path.is_file())
+        return sorted(redis.keys("*")), sorted(files)
 
     assert client.get("/episodes").status_code == 200
     before = names()
