@@ -10,13 +10,14 @@ from PIL import Image
 
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.config import PRESETS, TrainingConfig
-from lamanas_core.data.folders import load_all
-from lamanas_core.data.maps import in_styles, with_inputs
+from lamanas_core.config import PRESETS, Calibration, TrainingConfig
+from lamanas_core.data.folders import ImageClasses, load_all, load_dataset
+from lamanas_core.data.maps import in_one_style, in_styles, with_inputs
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel, read, write
 from lamanas_core.recipe import Recipe, Styles, recipe_for
 from lamanas_core.search.registry import make_network
+from lamanas_core.train import loop
 from lamanas_core.train.loop import TrainingStopped, train
 from lamanas_core.train.starting import with_prior_of
 from lamanas_core.train.tasks import TaskSource
@@ -103,6 +104,24 @@ def test_before_a_training_the_head_knows_what_the_photos_of_a_class_differ_in(d
     assert (as_they_are - in_style).square().sum() < (before[::2] - before[1::2]).square().sum()
 
 
+def test_a_model_is_calibrated_in_mixed_light(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[ImageClasses]()
+
+    def calibrated(model: MetaModel, classes: ImageClasses, *_: object) -> MetaModel:
+        given.append(classes)
+        return model
+
+    monkeypatch.setattr(loop, "calibrated", calibrated)
+    model = trained(data, tmp_path)
+    network = make_network(PHOTOS.network)
+    split = load_dataset(data, PHOTOS.network.image)["val"]
+    assert split.names == given[0].names
+    same = (with_inputs(split, network).images == given[0].images).all(1)
+    assert same.any()
+    assert not same.all()
+    assert model.config.calibration == Calibration()
+
+
 def test_a_training_from_a_model_keeps_the_prior_of_that_model(data: Path, tmp_path: Path) -> None:
     start = MetaModel(initial_parameters(PHOTOS, 0), {"config": PHOTOS.to_json()})
     start.parameters.theta["head.centre"].fill_(0.01)
@@ -134,6 +153,12 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
         replace(classes, images=classes.images[:2]), network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None
     )
     assert torch.equal(few.images, computed.images[:2])
+
+    assert torch.equal(in_one_style(computed, network).images, computed.images[:, 0])
+    mixed = in_one_style(computed, network, seed=0).images
+    of_style = [(mixed == computed.images[:, style]).all(1) for style in range(3)]
+    assert all(10 < int(own.sum()) < 30 for own in of_style)
+    assert torch.stack(of_style).any(0).all()
 
     config = TrainingConfig.from_request({"preset": "photos"})
     source = TaskSource(config, config.model_config(), recipe_for("photos"), computed, "cpu")
