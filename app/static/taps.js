@@ -1,7 +1,7 @@
 // What was adapted of the backbone for photos: the operations on its maps, and how much each map counts.
 
 import { change, words } from "./cells.js";
-import { h, percent } from "./dom.js";
+import { h } from "./dom.js";
 
 /** `nodes`: those of an episode's genotype, a map each and last the backbone's next layer; `card`: the meta-model's, null if
  * unknown. */
@@ -24,8 +24,8 @@ export function mostCounted(nodes, card) {
   const edges = nodes.map(({ inputs: [edge] }) => edge);
   const at = edges.reduce((best, { weight }, here) => (weight > edges[best].weight ? here : best), 0);
   const was = card?.architecture?.normal[at]?.inputs[0].weight;
-  const before = was === undefined ? "" : `, ${percent(was)} before the adaptation`;
-  return `Of what its pretrained network sees, the ${title(edges[at].source)} ${edges[at].source.startsWith("map") ? "map " : ""}counts most: ${percent(edges[at].weight)}${before}.`;
+  const before = was === undefined ? "" : `, ${was.toFixed(2)} before the adaptation`;
+  return `Of what its pretrained network sees, the ${title(edges[at].source)} ${edges[at].source.startsWith("map") ? "map " : ""}counts most: its weight is ${edges[at].weight.toFixed(2)}${before}.`;
 }
 
 const title = (source) => (source.startsWith("map") ? `${source.slice(3)} × ${source.slice(3)}` : "next layer");
