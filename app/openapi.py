@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.http.problems import MEDIA_TYPE
-from app.schemas import CorrectionBody, EpisodeBody, PredictBody, ProblemDetails, TrainBody
+from app.schemas.requests import CorrectionBody, EpisodeBody, PredictBody, TrainBody
+from app.schemas.responses import ProblemDetails
 
 # A T and an L of 16 x 16 pixels.
 EXAMPLE_T = (

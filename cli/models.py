@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _add(args: argparse.Namespace) -> int:
     # Slow to import, as torch is.
-    from app import schemas
+    from app.schemas.responses import Model
     from lamanas_core import meta_model
     from workers import learner
 
@@ -93,7 +93,7 @@ def _add(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.run}: {error}") from error
     with installation.store() as store:
         learner.register(store, model)
-        added = schemas.Model.of(store.models.get(model.version))
+        added = Model.of(store.models.get(model.version))
     if args.json:
         show.print_json(added)
     else:

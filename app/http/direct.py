@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from app.http.problems import invalid
-from app.schemas import Query
+from app.schemas.requests import Query
 
 Endpoint = Callable[..., Awaitable[Response]]
 Arguments = Callable[[Request], Awaitable[dict[str, Any]]]

@@ -19,7 +19,7 @@ from app.images.files import (
     normal_label,
 )
 from app.images.forms import Part, form_files, form_options, json_files, read_form, read_json, require
-from app.schemas import CorrectionBody, CorrectionOptions
+from app.schemas.requests import CorrectionBody, CorrectionOptions
 from app.settings import Settings
 
 

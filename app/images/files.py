@@ -17,7 +17,7 @@ from app.http.problems import (
     TOO_MANY_SHOTS,
     Problem,
 )
-from app.schemas import EpisodeOptions
+from app.schemas.requests import EpisodeOptions
 from app.settings import Settings
 from lamanas_core import layout
 

@@ -31,7 +31,7 @@ from app.images.files import (
     check_number,
     normal_label,
 )
-from app.schemas import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
+from app.schemas.requests import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
 from app.settings import Settings
 
 # Characters of base64 that take 0.5 ms, longer than passing them to a thread.

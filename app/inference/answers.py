@@ -6,7 +6,7 @@ from app.images import fast_png
 from app.images.files import ImageFile
 from app.images.pool import Decoder
 from app.inference.cache import ClassifierCache, OpenClassifier
-from app.schemas import Prediction, Predictions
+from app.schemas.responses import Prediction, Predictions
 from app.telemetry.metrics import Metrics
 from lamanas_core.images import UInt8Array
 

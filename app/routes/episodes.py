@@ -21,16 +21,8 @@ from app.images.judging import decode_support
 from app.openapi import CORRECTION_EXAMPLE, CORRECTION_FORM, EPISODE_EXAMPLE, EPISODE_FORM, body, problems
 from app.routes import choice
 from app.routes.common import not_ready
-from app.schemas import (
-    CorrectionBody,
-    Episode,
-    EpisodeBody,
-    EpisodePage,
-    PageQuery,
-    Progress,
-    StoredImage,
-    StoredSupport,
-)
+from app.schemas.requests import CorrectionBody, EpisodeBody, PageQuery
+from app.schemas.responses import Episode, EpisodePage, Progress, StoredImage, StoredSupport
 from app.services import CurrentServices, Services
 from app.store.errors import NotReady
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.http.auth import AdminKey, AnyKey
 from app.openapi import problems
-from app.schemas import Model, Models
+from app.schemas.responses import Model, Models
 from app.services import CurrentServices
 
 router = APIRouter(prefix="/models", tags=["models"])

@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.openapi import problems
-from app.schemas import Example, ExampleImage, Examples
+from app.schemas.responses import Example, ExampleImage, Examples
 from lamanas_core.data.sources import glyphs
 
 FOLDER = Path(__file__).resolve().parent.parent / "static"

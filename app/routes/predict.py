@@ -13,7 +13,8 @@ from app.inference.answers import etag_of, predictions
 from app.inference.cache import OpenClassifier
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.routes.common import not_ready
-from app.schemas import PredictBody, Predictions, PredictQuery, WaitQuery
+from app.schemas.requests import PredictBody, PredictQuery, WaitQuery
+from app.schemas.responses import Predictions
 from app.services import CurrentServices, Services, current_services
 from app.store.errors import Gone, NotReady
 from app.store.records import KeyRecord

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from app.http.auth import SESSION_COOKIE, AnyKey, Bearer
 from app.http.problems import MISSING_TOKEN, Problem
 from app.openapi import problems
-from app.schemas import Limits, Session
+from app.schemas.responses import Limits, Session
 from app.services import CurrentServices
 from app.settings import Settings
 from app.store.records import KeyRecord

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app.http.auth import AdminKey, metrics_allowed
 from app.http.problems import UNAVAILABLE_NOW, Problem
 from app.openapi import problems
-from app.schemas import Health, Queue, Queues, Readiness, Worker
+from app.schemas.responses import Health, Queue, Queues, Readiness, Worker
 from app.services import CurrentServices, Services
 from app.store.errors import UNAVAILABLE
 from app.store.records import WorkerRecord

@@ -12,7 +12,8 @@ from app.http.problems import UNKNOWN_DATASET, Problem
 from app.images.forms import read_json
 from app.openapi import body, problems
 from app.routes.episodes import IdempotencyKey
-from app.schemas import PageQuery, TrainBody, Training, TrainingPage
+from app.schemas.requests import PageQuery, TrainBody
+from app.schemas.responses import Training, TrainingPage
 from app.services import CurrentServices
 from app.settings import Settings
 from app.store.records import TrainingRecord

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.schemas import TrainBody
+from app.schemas.requests import TrainBody
 from app.settings import Settings
 from app.store.clients import SyncStore
 from tests.app.playing import CARD

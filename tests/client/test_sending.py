@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app import schemas
+from app.schemas import responses
 from lamanas_client import types
 from tests.client.asking import EPISODE, Asking, Told
 
@@ -136,6 +136,6 @@ def test_an_id_is_never_taken_for_a_path(asking: Asking) -> None:
     assert told.asked[0].url.raw_path == b"/episodes/..%2Fmodels%3Fx"
 
 
-@pytest.mark.parametrize("name", [name for name in SHARED if hasattr(schemas, name)])
+@pytest.mark.parametrize("name", [name for name in SHARED if hasattr(responses, name)])
 def test_what_the_client_reads_is_what_the_service_tells(name: str) -> None:
-    assert getattr(types, name).model_fields.keys() <= getattr(schemas, name).model_fields.keys()
+    assert getattr(types, name).model_fields.keys() <= getattr(responses, name).model_fields.keys()

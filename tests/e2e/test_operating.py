@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, Route, expect
 
-from app.schemas import Training, TrainingPage
+from app.schemas.responses import Training, TrainingPage
 from app.store.clients import SyncStore
 from app.store.records import TrainingRecord
 from lamanas_core.config import PRESETS

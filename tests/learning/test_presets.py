@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from app.schemas import TrainBody
+from app.schemas.requests import TrainBody
 from lamanas_client.operations import TrainingOptions
 from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.image_spec import ImageSpec
