@@ -24,8 +24,9 @@ export function mostCounted(nodes, card) {
   const edges = nodes.map(({ inputs: [edge] }) => edge);
   const at = edges.reduce((best, { weight }, here) => (weight > edges[best].weight ? here : best), 0);
   const was = card?.architecture?.normal[at]?.inputs[0].weight;
-  const before = was === undefined ? "" : `, ${was.toFixed(2)} before the adaptation`;
-  return `Of what its pretrained network sees, the ${title(edges[at].source)} ${edges[at].source.startsWith("map") ? "map " : ""}counts most: its weight is ${edges[at].weight.toFixed(2)}${before}.`;
+  const weight = edges[at].weight.toFixed(2);
+  const before = was === undefined ? "" : was.toFixed(2) === weight ? ", as before the adaptation" : `, ${was.toFixed(2)} before the adaptation`;
+  return `Of what its pretrained network sees, the ${title(edges[at].source)} ${edges[at].source.startsWith("map") ? "map " : ""}counts most: its weight is ${weight}${before}.`;
 }
 
 const title = (source) => (source.startsWith("map") ? `${source.slice(3)} × ${source.slice(3)}` : "next layer");
