@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     episode_ttl_seconds: int = Field(default=86_400, ge=1)
-    max_request_bytes: int = Field(default=32 * 2**20, ge=1024)
+    max_request_bytes: int = Field(default=96 * 2**20, ge=1024)
     max_images: int = Field(default=1000, ge=2)
     max_classes: int = Field(default=50, ge=2)
     max_shots: int = Field(default=50, ge=1)

@@ -19,7 +19,7 @@ from lamanas_client.types import (
     TrainingPage,
 )
 
-# A request stays far below what a service accepts (by default 1,000 images and 32 MB), unless a single image is larger.
+# A request stays far below what a service accepts (by default 1,000 images and 96 MB), unless a single image is larger.
 BATCH_IMAGES = 200
 BATCH_BYTES = 4 * 2**20
 # Seconds that the service may wait for an episode to become ready: the most that it allows.

@@ -43,7 +43,7 @@ def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Archive
 
     Their expanded size is counted while they are inflated; other files are not inflated. Raises Problem.
     """
-    # Counted before the directory is read: a zip file of 32 MB may have a million entries. The bound leaves room for
+    # Counted before the directory is read: a zip file of 96 MB may have a million entries. The bound leaves room for
     # folders, and for the files that operating systems add for each image.
     if data.count(CENTRAL_DIRECTORY_ENTRY) > 3 * max_images + 100:
         raise Problem(TOO_MANY_IMAGES, f"archive: more than {max_images} images", field="archive")

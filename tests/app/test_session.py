@@ -16,7 +16,7 @@ OURS = {"X-Requested-With": "lamanas"}
 @pytest.fixture
 def signed_in(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
     answer = anonymous.post("/session", headers={"Authorization": f"Bearer {token('episodes', 'predict')}"})
-    limits = {"images": 1000, "classes": 50, "shots": 50, "bytes": 32 * 2**20}
+    limits = {"images": 1000, "classes": 50, "shots": 50, "bytes": 96 * 2**20}
     assert answer.json() == {"name": "test", "scopes": ["episodes", "predict"], "limits": limits}
     return anonymous
 
