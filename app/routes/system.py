@@ -50,6 +50,7 @@ async def _checks(services: Services) -> dict[str, bool]:
     description="Needs no key on the service's own machine, or where the operator has opened it.",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403)},
     dependencies=[Depends(metrics_allowed)],
+    openapi_extra={"security": [{}]},  # a key is optional
 )
 async def metrics(services: CurrentServices) -> Response:
     return Response(await services.metrics.exposition(services.store), media_type=CONTENT_TYPE_LATEST)

@@ -38,6 +38,7 @@ ROUTES = {
     "GET /episodes/{id}/events": Access(EPISODES, private=True),
     "GET /episodes/{id}/model.onnx": Access(EPISODES, private=True),
     "GET /episodes/{id}/support": Access(EPISODES, private=True),
+    "GET /episodes/{id}/thumbnail.png": Access(EPISODES, private=True),
     "POST /episodes/{id}/support": Access(EPISODES, private=True),
     "DELETE /episodes/{id}": Access(EPISODES, private=True),
     "GET /predict": Access(PREDICT, private=True),

@@ -125,8 +125,9 @@ def test_the_gradient_of_leave_one_out_logits_is_that_of_finite_differences() ->
     def logits(support: Tensor, *prior: Tensor) -> Tensor:
         return leave_one_out_logits(support @ support.T, UNEVEN, 4, prior[0], prior[1], prior[2])
 
-    assert torch.autograd.gradcheck(logits, (support, *numbers))
-    assert torch.autograd.gradgradcheck(logits, (support, *numbers))
+    # Derivatives are hundreds: a small one is a difference of large ones.
+    assert torch.autograd.gradcheck(logits, (support, *numbers), atol=1e-3)
+    assert torch.autograd.gradgradcheck(logits, (support, *numbers), atol=1e-3)
 
 
 def test_distances_are_those_to_the_class_means() -> None:

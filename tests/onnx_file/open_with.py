@@ -36,7 +36,9 @@ def opencv(model: str) -> Opened:
 def openvino(model: str) -> Opened:
     import openvino
 
-    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    )
     return openvino.__version__, lambda image: [compiled(image)[name] for name in NAMES]
 
 

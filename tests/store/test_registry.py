@@ -174,6 +174,7 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "record('training', a)": lambda a: keys.record("training", a),
         "index('episode', a)": lambda a: keys.index("episode", a),
         "model(a)": keys.model,
+        "tombstone('episode', a)": lambda a: keys.tombstone("episode", a),
         "CHANGES": lambda a: keys.CHANGES,
         "SUPPORT_SETS": lambda a: keys.SUPPORT_SETS,
         "CLASSIFIERS": lambda a: keys.CLASSIFIERS,
