@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.store import deadline
 from app.store.clients import Store
 from app.store.errors import UNAVAILABLE
+from lamanas_core.image_spec import ImageKind
 from tests.app.playing import Worker, b64, png
 from tests.app.test_episodes import as_form, as_json, create_episode
 from tests.conftest import PrivateRedis
@@ -94,6 +95,26 @@ def test_all_commands_of_a_request_share_its_time(settings: Settings, server: Pr
                         await asyncio.sleep(0)  # takes no time, but there is none
             with deadline.limited(HELD_S):
                 assert await store.episodes.get(record.id) == record
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_pipeline_has_the_time_of_its_request(settings: Settings, server: PrivateRedis) -> None:
+    """As if Redis hung between the two round trips of a request."""
+
+    async def known() -> dict[ImageKind, str]:
+        return {"drawings": "0123456789abcdef"}
+
+    async def run() -> None:
+        store = await Store.open(settings)
+        try:
+            assert await store.models.active() == {}  # connects
+            with patch.object(store.models, "active_versions", known), hanging(server):
+                async with asyncio.timeout(HELD_S):
+                    with deadline.limited(LIMIT_S), pytest.raises(UNAVAILABLE):
+                        await store.models.active()
         finally:
             await store.close()
 
