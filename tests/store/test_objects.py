@@ -16,6 +16,7 @@ from app.store.errors import UNAVAILABLE, NotReady, ObjectsUnavailableError, Que
 from app.store.objects import Objects, classifier_name, episode_of, support_name
 from app.store.reconciliation import UNNAMED_S
 from app.store.records import support_to_bytes
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import classifier_of, object_files
 from tests.store.submitting import SUPPORT, create
@@ -128,7 +129,7 @@ def test_nothing_is_left_of_a_deleted_episode(
         await store.episodes.delete(id)
         if claim is not None:
             assert not sync_store.claims.commit_episode(claim, {}, {}, b"late")
-        assert object_files(redis_server, id) == []
+        until(lambda: object_files(redis_server, id) == [], "the bytes are deleted")
         redis_server.client.zadd(keys.EXPIRY, {f"{expired} owner1": 1})
         assert sync_store.reconciliation.sweep() == 1
         assert object_files(redis_server, expired) == []
@@ -199,7 +200,7 @@ def test_an_episode_whose_images_took_too_long_to_store_is_refused(
         with pytest.raises(ObjectsUnavailableError, match="took too long"):
             await create(store)
         assert client.zcard(keys.index("episode")) == 0
-        assert list(settings.objects_dir.glob("*/*")) == []
+        until(lambda: list(settings.objects_dir.glob("*/*")) == [], "the bytes are deleted")
 
     with_store(settings, body)
 
