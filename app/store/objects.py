@@ -35,6 +35,8 @@ RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=3
 ANSWER_S = 10.0
 BYTES_PER_S = 2**22
 SUPPORT, CLASSIFIERS = "support", "classifiers"
+# What S3, Google Cloud Storage and Azure say if there is no such bucket. obstore reports it like a missing object.
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 # What a killed writer leaves behind in a folder: obstore renames it when it is complete.
 _DRAFTS = "*/*#*"
 
@@ -106,7 +108,7 @@ class Objects:
     def get(self, name: str) -> bytes | None:
         """None if it is not there, or damaged."""
         try:
-            with _failures_named():
+            with _failures_named(may_be_missing=True):
                 data = bytes(obstore.get(self._store, name).bytes())
         except FileNotFoundError:
             return None
@@ -118,7 +120,7 @@ class Objects:
             async with _limited():
                 return await asyncio.to_thread(self.get, name)
         try:
-            with _failures_named():
+            with _failures_named(may_be_missing=True):
                 async with _limited():
                     found = await obstore.get_async(self._store, name)
                 async with _limited(found.meta["size"]):
@@ -130,7 +132,7 @@ class Objects:
     def delete(self, names: Iterable[str]) -> None:
         """Those that are not there are deleted already."""
         for name in names:
-            with suppress(FileNotFoundError), _failures_named():
+            with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
                 obstore.delete(self._store, name)
 
     def all(self) -> Iterator[list[Stored]]:
@@ -186,12 +188,13 @@ async def _limited(size: int = 0) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _failures_named() -> Iterator[None]:
+def _failures_named(*, may_be_missing: bool = False) -> Iterator[None]:
+    """Raises ObjectsUnavailableError for what fails; FileNotFoundError for an object that is missing, if it may be."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except (BaseError, OSError) as error:
         # obstore's messages end with a dump for its developers.
         text = str(error).partition("\n\nDebug source")[0]
+        if may_be_missing and isinstance(error, FileNotFoundError) and not any(code in text for code in _NO_BUCKET):
+            raise
         raise ObjectsUnavailableError(f"the object store does not respond: {text}") from error

@@ -15,17 +15,20 @@ import pytest
 NAME = "bucket"
 LISTING = '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{}</ListBucketResult>'
 ENTRY = "<Contents><Key>{}</Key><LastModified>{}</LastModified><Size>{}</Size></Contents>"
+NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
 MISSING = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 
 
 class Bucket(ThreadingHTTPServer):
-    """``objects``: the bytes of each key, and when they were written; ``answering``: cleared, requests hang."""
+    """``objects``: the bytes of each key, and when they were written; ``answering``: cleared, requests hang;
+    ``exists``: False, there is no such bucket."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Requests)
         self.objects: dict[str, tuple[bytes, datetime]] = {}
         self.answering = threading.Event()
         self.answering.set()
+        self.exists = True
 
 
 class Requests(BaseHTTPRequestHandler):
@@ -63,6 +66,8 @@ class Requests(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes = b"", at: datetime | None = None) -> None:
         self.server.answering.wait()
+        if not self.server.exists:
+            status, body = 404, NO_BUCKET
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"1"')

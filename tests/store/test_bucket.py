@@ -83,6 +83,32 @@ def test_no_request_is_held_while_a_bucket_hangs(
     with_store(settings, body)
 
 
+def test_a_bucket_that_does_not_exist_is_unavailable(settings: Settings, served: Bucket) -> None:
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        id = (await create(store))[0].id
+        claim = worker.claims.claim("episode", id, "one")
+        assert claim is not None
+        served.exists = False
+        missing = pytest.raises(ObjectsUnavailableError, match="does not exist")
+        with missing:
+            await create(store)
+        with missing:
+            await store.episodes.support(id)
+        with missing:
+            worker.claims.support(claim)
+        with missing:
+            worker.claims.commit_episode(claim, {}, {}, b"onnx")
+        with missing:
+            worker.claims._objects.delete(["name"])
+        with missing:
+            list(leftovers.remove(settings, worker))
+        served.exists = True
+        assert worker.claims.commit_episode(claim, {}, {}, b"onnx")
+
+    with_store(settings, body)
+
+
 def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Settings, served: Bucket) -> None:
     async def body(store: Store) -> None:
         worker = SyncStore.open(settings)
