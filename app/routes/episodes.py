@@ -292,9 +292,10 @@ async def _store_corrected(
     model = await services.store.models.get(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
-    upload.hold((sum(parent.shots) + len(correction.added)) * model.image.bytes)
-    images, labels = await services.store.episodes.support(parent.id)
+    labels = await services.store.episodes.labels(parent.id)
     support = edits.corrected(correction, parent.classes, labels, services.settings)
+    upload.hold((len(labels) + len(correction.added)) * model.image.bytes)
+    images, _ = await services.store.episodes.support(parent.id)
     return await services.store.episodes.create(
         owner=key.tenant,
         name=parent.name if options.name is None else options.name,

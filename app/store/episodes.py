@@ -257,6 +257,10 @@ class Episodes(Jobs[EpisodeRecord]):
         entry: bytes | None = await self._redis.hget(keys.CLASSIFIERS, id)
         return entry
 
+    async def labels(self, id: str) -> list[int]:
+        """The label number of each image. Raises NotFound, Gone."""
+        return episode_labels(await self._hash(id))
+
     async def support(self, id: str) -> tuple[np.ndarray, list[int]]:
         """uint8 (n, channels, height, width), and the label number of each image. Raises NotFound, Gone."""
         hash = await self._hash(id)
