@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 import numpy as np
@@ -240,7 +241,9 @@ class Episodes(Jobs[EpisodeRecord]):
     def mark_used(self, id: str) -> None:
         """This classifier was used: when there is no room, others are dropped before it."""
         if not self._used:
-            asyncio.get_running_loop().call_later(USED_S, lambda: asyncio.ensure_future(self.write_used()))
+            # Not in the context of this request, whose time will be over.
+            loop = asyncio.get_running_loop()
+            loop.call_later(USED_S, lambda: asyncio.ensure_future(self.write_used()), context=Context())
         self._used.add(id)
 
     async def write_used(self) -> None:
