@@ -57,7 +57,9 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
         seconds = time.perf_counter() - started
         progress, result = _progress(list(adapted.losses)), _result(adapted, seconds)
         faults.reach("adapted", claim.id)
-        if not retrying(lambda: child.store.claims.commit_episode(claim, progress, result, adapted.artifact)):
+        # By itself: while Redis is unavailable, only the commit is repeated.
+        classifier = retrying(lambda: child.store.claims.store_classifier(claim, adapted.artifact))
+        if not retrying(lambda: child.store.claims.commit_episode(claim, progress, result, classifier)):
             raise ClaimLostError(f"episode {claim.id}: the claim was no longer valid when the result was ready")
     faults.reach("committed", claim.id)
     log.info("episode %s ready in %.3f s", claim.id, seconds)

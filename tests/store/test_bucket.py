@@ -16,7 +16,7 @@ from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store import bucket
 from tests.store.bucket import Bucket
-from tests.store.submitting import SUPPORT, create
+from tests.store.submitting import SUPPORT, committed, create
 from tests.store.test_async_store import with_store
 from tests.store.test_episodes import commit
 
@@ -43,7 +43,7 @@ def test_an_episode_is_stored_read_and_deleted_in_a_bucket(settings: Settings, s
         claim = worker.claims.claim("episode", id, "one")
         assert claim is not None
         assert np.array_equal(worker.claims.support(claim)[0], SUPPORT)
-        assert worker.claims.commit_episode(claim, {}, {}, b"onnx")
+        assert committed(worker.claims, claim, {}, {}, b"onnx")
         assert await store.episodes.artifact(id) == b"onnx"
         name = f"some/prefix/{classifier_name(id, 1, b'onnx')}"
         assert served.objects[name][0] == b"onnx"
@@ -98,13 +98,13 @@ def test_a_bucket_that_does_not_exist_is_unavailable(settings: Settings, served:
         with missing:
             worker.claims.support(claim)
         with missing:
-            worker.claims.commit_episode(claim, {}, {}, b"onnx")
+            committed(worker.claims, claim, {}, {}, b"onnx")
         with missing:
             worker.claims._objects.delete(["name"])
         with missing:
             list(leftovers.remove(settings, worker))
         served.exists = True
-        assert worker.claims.commit_episode(claim, {}, {}, b"onnx")
+        assert committed(worker.claims, claim, {}, {}, b"onnx")
 
     with_store(settings, body)
 

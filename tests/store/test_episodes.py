@@ -17,7 +17,7 @@ from lamanas_core.images import UInt8Array
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import Clock, classifier_of, drop_classifier, notices, object_files, waiting
-from tests.store.submitting import LARGE, SUPPORT, create
+from tests.store.submitting import LARGE, SUPPORT, committed, create
 from tests.store.test_async_store import with_store
 
 DAY_MS = 86_400_000
@@ -201,7 +201,7 @@ def test_images_are_stored_compressed_if_that_helps_and_read_as_they_were(
 def commit(worker: SyncStore, id: str, artifact: bytes = b"onnx") -> None:
     claim = worker.claims.claim("episode", id, "one")
     assert claim is not None
-    assert worker.claims.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+    assert committed(worker.claims, claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
 
 
 @pytest.mark.parametrize("stage", ["queued", "adapting", "ready"])

@@ -13,7 +13,7 @@ from app.store.errors import NotReady, QueueFull, StoreFull
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import classifier_of, drop_classifier, waiting
-from tests.store.submitting import LARGE, create
+from tests.store.submitting import LARGE, committed, create
 from tests.store.test_async_store import with_store
 
 MB = 2**20
@@ -29,7 +29,7 @@ def bounded(redis_server: PrivateRedis) -> Settings:
 def adapt(worker: SyncStore, id: str, artifact: bytes = ARTIFACT) -> None:
     claim = worker.claims.claim("episode", id, "one")
     assert claim is not None
-    assert worker.claims.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+    assert committed(worker.claims, claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
 
 
 def bytes_in(folder: Path) -> int:
