@@ -20,7 +20,7 @@ class Session(Answer):
 
 class Progress(Answer):
     """How far an adaptation is; ``loss`` holds the learned loss of each step so far, ``ahead`` tells of an episode that
-    waits how many wait before it."""
+    waits how many that arrived before it wait too: tenants take turns, so that it may come sooner or later."""
 
     step: int
     steps: int

@@ -35,7 +35,6 @@ def run(child: Child, id: str) -> None:
 def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
     record = claim.record
     assert isinstance(record, EpisodeRecord)
-    support, labels = retrying(lambda: child.store.claims.support(claim))
     losses: list[float] = []
     ends: list[float] = []
     reported_at = 0.0
@@ -51,16 +50,17 @@ def _adapt(child: Child, claim: Claim, lease: LeaseRenewal) -> None:
             report_progress(child.store, claim, _progress(losses))
 
     with time_limit(child.settings.adapt_seconds):
+        support, labels = retrying(lambda: child.store.claims.support(claim))
         retrying(lambda: child.learner.model(record.model_version))
         started = time.perf_counter()
         adapted = child.learner.adapt(record, support, labels, on_step)
         seconds = time.perf_counter() - started
-    result = _result(adapted, seconds)
-    faults.reach("adapted", claim.id)
-    if not retrying(
-        lambda: child.store.claims.commit_episode(claim, _progress(list(adapted.losses)), result, adapted.artifact)
-    ):
-        raise ClaimLostError(f"episode {claim.id}: the claim was no longer valid when the result was ready")
+        progress, result = _progress(list(adapted.losses)), _result(adapted, seconds)
+        faults.reach("adapted", claim.id)
+        # By itself: while Redis is unavailable, only the commit is repeated.
+        classifier = retrying(lambda: child.store.claims.store_classifier(claim, adapted.artifact))
+        if not retrying(lambda: child.store.claims.commit_episode(claim, progress, result, classifier)):
+            raise ClaimLostError(f"episode {claim.id}: the claim was no longer valid when the result was ready")
     faults.reach("committed", claim.id)
     log.info("episode %s ready in %.3f s", claim.id, seconds)
     each = [end - start for start, end in pairwise([started, *ends])]

@@ -86,7 +86,7 @@ class Upload:
         if self._complete:  # only a disconnect can follow, for which an event stream waits without a timeout
             return await self._receive()
         if not self._received:
-            self._key = self._scope.get("state", {}).get("key", "")
+            self._know_key()
             self._in_flight.check(self._key, self._announced)  # a client should not send in vain
         message = await self._next()
         if self._received > self._max_bytes:
@@ -97,6 +97,8 @@ class Upload:
 
     def hold(self, size: int) -> None:
         """Counts more bytes that the request takes, of its decoded images. Raises Problem if there is no room."""
+        if not self._reserved:  # perhaps it has no body
+            self._know_key()
         self._in_flight.reserve(self._key, size)
         self._reserved += size
 
@@ -104,6 +106,9 @@ class Upload:
         """Its bytes are no longer needed."""
         self._in_flight.release(self._key, self._reserved)
         self._reserved = 0
+
+    def _know_key(self) -> None:
+        self._key = self._scope.get("state", {}).get("key", "")
 
     async def drop(self) -> None:
         """Receives and drops the rest, or as much of it as is worthwhile."""

@@ -67,6 +67,9 @@ class StoreTime:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         with deadline.limited():
             await self.app(scope, receive, send)
 

@@ -1,5 +1,6 @@
 """Every error response as RFC 9457 problem+json: what is wrong, and where."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from app.store.errors import (
     QueueFull,
     StoreFull,
 )
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
@@ -200,7 +203,9 @@ def _install_overload(app: FastAPI) -> None:
     async def _store_full(_: Request, error: StoreFull) -> JSONResponse:
         return Problem(STORE_FULL, str(error), headers={"Retry-After": str(error.retry_after)}).response()
 
-    async def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+        # Its text is for the operator: it may name files and addresses.
+        log.warning("%s %s: %s", request.method, request.url.path, error)
         text = "the store currently accepts no writes" if isinstance(error, REFUSING) else "the store does not respond"
         return Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "2"}).response()
 

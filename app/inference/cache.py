@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from app.store import deadline
 from app.store.clients import Store
 from app.telemetry.metrics import Metrics
 from lamanas_core.artifact import Classifier
@@ -91,7 +92,8 @@ class ClassifierCache:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _load(self, id: str, owner: str) -> OpenClassifier:
-        artifact = await self._store.episodes.artifact(id)
+        with deadline.limited():  # not that of the request which began it: others wait for it too
+            artifact = await self._store.episodes.artifact(id)
         return await self.run(lambda: OpenClassifier.from_bytes(artifact, owner))
 
     def _forget_if_failed(self, id: str, task: asyncio.Task[OpenClassifier]) -> None:

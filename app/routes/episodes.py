@@ -209,9 +209,8 @@ async def delete(services: CurrentServices, episode: VisibleEpisode) -> None:
 @router.get(
     "/episodes/{id}/support", summary="The support images of an episode", responses=problems(401, 403, 404, 410)
 )
-async def stored(services: CurrentServices, episode: VisibleEpisode) -> StoredSupport:
-    images, labels = await services.store.episodes.support(episode.id)
-    spec = (await services.store.models.get(episode.model_version)).image
+async def stored(request: Request, services: CurrentServices, episode: VisibleEpisode) -> StoredSupport:
+    images, labels, spec = await _support(request, services, episode)
     return await asyncio.to_thread(_stored_support, images, [episode.classes[label] for label in labels], spec)
 
 
@@ -231,11 +230,21 @@ def _stored_support(images: UInt8Array, labels: list[str], spec: ImageSpec) -> S
         **problems(401, 403, 404, 410),
     },
 )
-async def thumbnail(services: CurrentServices, episode: VisibleEpisode) -> Response:
-    images, labels = await services.store.episodes.support(episode.id)
-    spec = (await services.store.models.get(episode.model_version)).image
+async def thumbnail(request: Request, services: CurrentServices, episode: VisibleEpisode) -> Response:
+    images, labels, spec = await _support(request, services, episode)
     rows = [labels.index(label) for label in range(min(PICTURED, len(episode.classes)))]
     return Response(to_png(np.concatenate(images[rows], axis=-1), spec), media_type=PNG)
+
+
+async def _support(
+    request: Request, services: Services, episode: EpisodeRecord
+) -> tuple[UInt8Array, list[int], ImageSpec]:
+    """The images, which count until the response is sent, the label number of each, and what the images are like.
+    Raises Problem if there is no room for them."""
+    spec = (await services.store.models.get(episode.model_version)).image
+    upload: Upload = request.state.upload
+    upload.hold(sum(episode.shots) * spec.bytes)
+    return *await services.store.episodes.support(episode.id), spec
 
 
 @router.post(
@@ -283,9 +292,10 @@ async def _store_corrected(
     model = await services.store.models.get(parent.model_version)
     options = correction.options
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
-    upload.hold((sum(parent.shots) + len(correction.added)) * model.image.bytes)
-    images, labels = await services.store.episodes.support(parent.id)
+    labels = await services.store.episodes.labels(parent.id)
     support = edits.corrected(correction, parent.classes, labels, services.settings)
+    upload.hold((len(labels) + len(correction.added)) * model.image.bytes)
+    images, _ = await services.store.episodes.support(parent.id)
     return await services.store.episodes.create(
         owner=key.tenant,
         name=parent.name if options.name is None else options.name,

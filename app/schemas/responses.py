@@ -16,7 +16,8 @@ class Progress(BaseModel):
     steps: int
     loss: list[float] = Field(description="the learned loss of each step so far")
     ahead: int | None = Field(
-        description="while the episode waits for a worker: how many wait before it; null otherwise, and in lists"
+        description="while the episode waits for a worker: how many that arrived before it wait too; since tenants "
+        "take turns, it may come sooner or later; null otherwise, and in lists"
     )
 
 

@@ -42,6 +42,7 @@ export class Waiting {
 
 function place(ahead) {
   if (ahead === null || ahead === undefined) return "A worker has begun";
-  if (!ahead) return "Next in the queue";
-  return ahead === 1 ? "One episode is before it in the queue" : `${ahead.toLocaleString()} episodes are before it in the queue`;
+  if (!ahead) return "Waiting for a worker"; // not "next": another tenant may have the turn
+  const number = ahead === 1 ? "One waiting episode" : `${ahead.toLocaleString()} waiting episodes`;
+  return `${number} arrived before it; tenants take turns`;
 }

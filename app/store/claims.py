@@ -61,6 +61,14 @@ class Claim:
         return (int(self.hash[b"claimed_at"]) - int(self.hash.get(b"queued_at", self.hash[b"created_at"]))) / 1000
 
 
+@dataclass(frozen=True)
+class StoredClassifier:
+    """A classifier in the object store: its name, and its size in bytes."""
+
+    name: str
+    size: int
+
+
 class Claims:
     """What a worker does with a job. Blocking; every method may raise ``errors.UNAVAILABLE``."""
 
@@ -124,11 +132,17 @@ class Claims:
         )
         return bool(run(self._redis, call))
 
-    def commit_episode(self, claim: Claim, progress: dict[str, Any], result: dict[str, Any], artifact: bytes) -> bool:
-        """Stores the classifier, then names it and ends the episode at once; False, and nothing is named, if the claim
-        is no longer valid. Calling it again with the same arguments changes nothing."""
+    def store_classifier(self, claim: Claim, artifact: bytes) -> StoredClassifier:
+        """Stores the classifier, which nothing names yet."""
         name = classifier_name(claim.id, claim.fence, artifact)
         self._objects.put(name, artifact)
+        return StoredClassifier(name, len(artifact))
+
+    def commit_episode(
+        self, claim: Claim, progress: dict[str, Any], result: dict[str, Any], classifier: StoredClassifier
+    ) -> bool:
+        """Names the classifier and ends the episode at once; False, and nothing is named, if the claim is no longer
+        valid. Calling it again with the same arguments changes nothing."""
         call = _COMMIT_EPISODE(
             record=keys.record("episode", claim.id),
             leases=keys.leases("episode"),
@@ -136,12 +150,12 @@ class Claims:
             fence=claim.fence,
             progress=to_json(progress),
             result=result_to_bytes(result),
-            classifier=name,
-            bytes=len(artifact),
+            classifier=classifier.name,
+            bytes=classifier.size,
             max_object_bytes=self._max_object_bytes,
         )
         dropped: list[bytes] | None = run(self._redis, call)
-        delete_dropped(self._objects, [name.encode()] if dropped is None else dropped)
+        delete_dropped(self._objects, [classifier.name.encode()] if dropped is None else dropped)
         return dropped is not None
 
     def commit_training(self, claim: Claim, version: str, weights: bytes, card: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # Long enough for a restart of Redis; a longer outage is reported.
@@ -57,9 +58,19 @@ async def waiting() -> AsyncIterator[None]:
         limit.left -= time.monotonic() - started
 
 
+class _LimitedPipeline(Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        async with waiting():
+            return await super().execute(raise_on_error)
+
+
 class LimitedRedis(Redis):
-    """A client whose commands wait no longer than the limit allows, with all that the library tries again."""
+    """A client whose commands and pipelines wait no longer than the limit allows, with all that the library tries
+    again."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         async with waiting():
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _LimitedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)

@@ -5,6 +5,8 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,13 @@ class Episodes(Jobs[EpisodeRecord]):
         self._objects = objects
         self._used: set[str] = set()
         self._lookups = lookups
+        # Of its own: deletions that wait for a store that hangs must not take the threads that requests need.
+        self._deletions = ThreadPoolExecutor(1, thread_name_prefix="deletions")
+
+    async def close(self) -> None:
+        """Ends the deletions that are under way; those that wait are left to the sweep."""
+        await super().close()
+        await asyncio.to_thread(self._deletions.shutdown, cancel_futures=True)
 
     async def _read(self, ids: list[str]) -> list[Hash]:
         """Also ``ahead`` of those that wait."""
@@ -153,12 +162,12 @@ class Episodes(Jobs[EpisodeRecord]):
         try:
             status, id_or_waiting, dropped = await run_async(self._redis, call)
         except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
-            await self._delete([name.encode()])
+            self._delete([name.encode()])
             raise
         if status != b"created":
-            await self._delete([name.encode()])
+            self._delete([name.encode()])
             return await self._not_created(status, id_or_waiting)
-        await self._delete(dropped)
+        self._delete(dropped)
         await self._wake(id)
         return await self.get(id), True
 
@@ -169,9 +178,10 @@ class Episodes(Jobs[EpisodeRecord]):
             raise errors.ObjectsUnavailableError("storing the images took too long")
         return await self.get(id_or_waiting.decode()), False
 
-    async def _delete(self, names: Sequence[bytes]) -> None:
+    def _delete(self, names: Sequence[bytes]) -> None:
+        """In the background: no request waits for it, since nothing names the objects any more."""
         if names:
-            await asyncio.to_thread(delete_dropped, self._objects, names)
+            self._deletions.submit(delete_dropped, self._objects, names)
 
     async def state(self, id: str) -> str | None:
         """The state as it was a second ago or later; None if there is no such episode (any more)."""
@@ -191,8 +201,9 @@ class Episodes(Jobs[EpisodeRecord]):
             id=id,
             owner=owner,
         )
-        await self._delete(await run_async(self._redis, call))
+        dropped = await run_async(self._redis, call)
         self._lookups.invalidate(f"episode:{id}")  # the client may ask again before the notice arrives
+        self._delete(dropped)
 
     async def artifact(self, id: str) -> bytes:
         """The finished classifier (ONNX). Raises NotFound, Gone, NotReady.
@@ -230,7 +241,9 @@ class Episodes(Jobs[EpisodeRecord]):
     def mark_used(self, id: str) -> None:
         """This classifier was used: when there is no room, others are dropped before it."""
         if not self._used:
-            asyncio.get_running_loop().call_later(USED_S, lambda: asyncio.ensure_future(self.write_used()))
+            # Not in the context of this request, whose time will be over.
+            loop = asyncio.get_running_loop()
+            loop.call_later(USED_S, lambda: asyncio.ensure_future(self.write_used()), context=Context())
         self._used.add(id)
 
     async def write_used(self) -> None:
@@ -246,6 +259,10 @@ class Episodes(Jobs[EpisodeRecord]):
         """What CLASSIFIERS has of the episode."""
         entry: bytes | None = await self._redis.hget(keys.CLASSIFIERS, id)
         return entry
+
+    async def labels(self, id: str) -> list[int]:
+        """The label number of each image. Raises NotFound, Gone."""
+        return episode_labels(await self._hash(id))
 
     async def support(self, id: str) -> tuple[np.ndarray, list[int]]:
         """uint8 (n, channels, height, width), and the label number of each image. Raises NotFound, Gone."""

@@ -9,8 +9,8 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Of a bucket: about as long as clients of Redis try again. (Options of its HTTP client would replace AWS_ALLOW_HTTP.)
 RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=3)}
+# How long a request waits for an answer, and at which rate (4 MB/s) it waits for the bytes: a bucket that is slow but
+# works is faster; one that hangs would hold the request for minutes.
+ANSWER_S = 10.0
+BYTES_PER_S = 2**22
 SUPPORT, CLASSIFIERS = "support", "classifiers"
+# What S3, Google Cloud Storage and Azure say if there is no such bucket. obstore reports it like a missing object.
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 # What a killed writer leaves behind in a folder: obstore renames it when it is complete.
 _DRAFTS = "*/*#*"
 
@@ -65,7 +71,7 @@ class Stored:
 
 class Objects:
     """Every method may raise ObjectsUnavailableError. Safe to share between threads; those named ``..._async`` are for
-    the app's event loop."""
+    the app's event loop, and wait for a limited time."""
 
     def __init__(self, url: str | None, folder: Path) -> None:
         self._url = url
@@ -92,16 +98,17 @@ class Objects:
 
     async def put_async(self, name: str, data: bytes) -> None:
         """As ``put``."""
-        if self._folder is not None:  # two syncs, which take longer than passing them to a thread
-            await asyncio.to_thread(self.put, name, data)
-            return
-        with _failures_named():
-            await obstore.put_async(self._store, name, data)
+        async with _limited(len(data)):
+            if self._folder is not None:  # two syncs, which take longer than passing them to a thread
+                await asyncio.to_thread(self.put, name, data)
+                return
+            with _failures_named():
+                await obstore.put_async(self._store, name, data)
 
     def get(self, name: str) -> bytes | None:
         """None if it is not there, or damaged."""
         try:
-            with _failures_named():
+            with _failures_named(may_be_missing=True):
                 data = bytes(obstore.get(self._store, name).bytes())
         except FileNotFoundError:
             return None
@@ -110,10 +117,14 @@ class Objects:
     async def get_async(self, name: str) -> bytes | None:
         """As ``get``."""
         if self._folder is not None:
-            return await asyncio.to_thread(self.get, name)
+            async with _limited():
+                return await asyncio.to_thread(self.get, name)
         try:
-            with _failures_named():
-                data = bytes(await (await obstore.get_async(self._store, name)).bytes_async())
+            with _failures_named(may_be_missing=True):
+                async with _limited():
+                    found = await obstore.get_async(self._store, name)
+                async with _limited(found.meta["size"]):
+                    data = bytes(await found.bytes_async())
         except FileNotFoundError:
             return None
         return data if name.endswith(_digest(data)) else None
@@ -121,7 +132,7 @@ class Objects:
     def delete(self, names: Iterable[str]) -> None:
         """Those that are not there are deleted already."""
         for name in names:
-            with suppress(FileNotFoundError), _failures_named():
+            with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
                 obstore.delete(self._store, name)
 
     def all(self) -> Iterator[list[Stored]]:
@@ -162,13 +173,28 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
+@asynccontextmanager
+async def _limited(size: int = 0) -> AsyncIterator[None]:
+    """Around whatever waits for the store in a request, for an answer and ``size`` bytes."""
+    seconds = ANSWER_S + size / BYTES_PER_S
+    try:
+        async with asyncio.timeout(seconds) as timeout:
+            yield
+    except TimeoutError as error:
+        if not timeout.expired():
+            raise
+        text = f"the object store does not respond: no answer within {seconds:.0f} s"
+        raise ObjectsUnavailableError(text) from error
+
+
 @contextmanager
-def _failures_named() -> Iterator[None]:
+def _failures_named(*, may_be_missing: bool = False) -> Iterator[None]:
+    """Raises ObjectsUnavailableError for what fails; FileNotFoundError for an object that is missing, if it may be."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except (BaseError, OSError) as error:
         # obstore's messages end with a dump for its developers.
         text = str(error).partition("\n\nDebug source")[0]
+        if may_be_missing and isinstance(error, FileNotFoundError) and not any(code in text for code in _NO_BUCKET):
+            raise
         raise ObjectsUnavailableError(f"the object store does not respond: {text}") from error

@@ -16,6 +16,7 @@ from app.store.clients import SyncStore
 from app.store.records import EpisodeRecord, WorkerRecord
 from lamanas_core.artifact import FORMAT
 from lamanas_core.image_spec import ImageSpec
+from tests.store.submitting import committed
 
 SPEC = ImageSpec(size=8)
 CARD: dict[str, Any] = {
@@ -138,7 +139,7 @@ class Worker:
         }
         losses = [0.3, 0.2, 0.1]
         progress = {"step": 3, "losses": losses}
-        assert self.store.claims.commit_episode(claim, progress, result, classifier(record.classes))
+        assert committed(self.store.claims, claim, progress, result, classifier(record.classes))
 
     def adapt(self, id: str) -> None:
         self.finish(self.claim(id))

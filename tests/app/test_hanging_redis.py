@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -13,10 +13,14 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from app.http.middleware import StoreTime
+from app.inference.cache import ClassifierCache
 from app.settings import Settings
-from app.store import deadline
+from app.store import deadline, episodes, keys
 from app.store.clients import Store
 from app.store.errors import UNAVAILABLE
+from app.telemetry.metrics import Metrics
+from lamanas_core.image_spec import ImageKind
 from tests.app.playing import Worker, b64, png
 from tests.app.test_episodes import as_form, as_json, create_episode
 from tests.conftest import PrivateRedis
@@ -100,6 +104,26 @@ def test_all_commands_of_a_request_share_its_time(settings: Settings, server: Pr
     asyncio.run(run())
 
 
+def test_a_pipeline_has_the_time_of_its_request(settings: Settings, server: PrivateRedis) -> None:
+    """As if Redis hung between the two round trips of a request."""
+
+    async def known() -> dict[ImageKind, str]:
+        return {"drawings": "0123456789abcdef"}
+
+    async def run() -> None:
+        store = await Store.open(settings)
+        try:
+            assert await store.models.active() == {}  # connects
+            with patch.object(store.models, "active_versions", known), hanging(server):
+                async with asyncio.timeout(HELD_S):
+                    with deadline.limited(LIMIT_S), pytest.raises(UNAVAILABLE):
+                        await store.models.active()
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
 def test_a_wake_up_that_hangs_does_not_hold_a_request(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr("app.store.jobs.wake", lambda *_: released.wait())
@@ -116,6 +140,61 @@ def test_a_wake_up_that_hangs_does_not_hold_a_request(settings: Settings, monkey
             await store.close()
 
     asyncio.run(run())
+
+
+def test_what_outlasts_a_request_has_time_of_its_own(
+    settings: Settings, worker: Worker, server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(episodes, "USED_S", 0)
+
+    async def run() -> None:
+        store = await Store.open(settings)
+        classifiers = ClassifierCache(store, Metrics(), capacity=1)
+        written, write_used = asyncio.Event(), store.episodes.write_used
+
+        async def watched() -> None:
+            await write_used()
+            written.set()
+
+        monkeypatch.setattr(store.episodes, "write_used", watched)
+        try:
+            record, _ = await create(store)
+            worker.adapt(record.id)
+            with deadline.limited(0):  # of a request, which has used up its time
+                await classifiers.loaded(record.id, record.owner)  # others may wait for it too
+                async with asyncio.timeout(HELD_S):
+                    await written.wait()
+                written.clear()
+                server.client.zadd(keys.CLASSIFIERS_USED, {record.id: 0})
+                assert classifiers.opened(record.id) is not None
+                async with asyncio.timeout(HELD_S):
+                    await written.wait()
+            assert server.client.zscore(keys.CLASSIFIERS_USED, record.id)
+        finally:
+            classifiers.close()
+            await store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("scope", "shared"), [("http", True), ("lifespan", False)])
+def test_only_a_request_has_one_limit_for_all_that_it_asks(
+    scope: str, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "REQUEST_S", 0.01)
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    async def app(*_: Any) -> None:
+        with pytest.raises(UNAVAILABLE):
+            async with deadline.waiting():
+                await asyncio.Future()
+        with pytest.raises(UNAVAILABLE) if shared else nullcontext():
+            async with deadline.waiting():
+                pass
+
+    asyncio.run(StoreTime(app)({"type": scope}, nothing, nothing))
 
 
 def test_a_watched_episode_outlasts_a_redis_that_hangs(

@@ -203,6 +203,42 @@ def test_decoded_images_count_like_the_bytes_of_a_request(
         assert client.post(path, json=few).status_code < 300
 
 
+@pytest.mark.parametrize(
+    ("allowed", "problem"), [({"max_images": 6}, "too-many-images"), ({"max_shots": 3}, "too-many-shots")]
+)
+def test_a_correction_with_too_many_images_is_told_so_whatever_they_take(
+    allowed: dict[str, int],
+    problem: str,
+    in_flight_bytes: BytesInFlight,
+    limited: Limited,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = limited(**allowed)
+    parent = create_episode(client)["id"]
+    worker.adapt(parent)
+    monkeypatch.setattr(ImageSpec, "bytes", property(lambda _: 16 * 1024))
+    added = [{"label": "beta", "image": b64(png(0))}] * 2
+    answer = client.post(f"/episodes/{parent}/support", json={"add": added})
+    assert (answer.status_code, answer.json()["type"]) == (422, f"/problems/{problem}")
+
+
+@pytest.mark.parametrize("what", ["support", "thumbnail.png"])
+def test_stored_images_count_while_they_are_read(
+    what: str, in_flight_bytes: BytesInFlight, limited: Limited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited()
+    path = f"/episodes/{create_episode(client)['id']}/{what}"
+    assert client.get(path).status_code == 200
+    # The episode has five images, and a key the half of 64 KiB. What other requests have is not this key's.
+    monkeypatch.setattr(ImageSpec, "bytes", property(lambda _: 6 * 1024))
+    in_flight_bytes.reserve("", 20 * 1024)
+    assert client.get(path).status_code == 200
+    in_flight_bytes.release("", 20 * 1024)
+    monkeypatch.setattr(ImageSpec, "bytes", property(lambda _: 7 * 1024))
+    refused(client.get(path), 429, "too-much-at-once")
+
+
 class Sender:
     """A client that sends chunks of a body, each after a pause on its clock. After the last one it sends nothing."""
 

@@ -20,8 +20,11 @@ from app.services import Services
 from app.settings import Settings
 from app.store import keys
 from app.store.clients import SyncStore
+from app.store.errors import ObjectsUnavailableError
+from app.store.objects import Objects
 from tests.app.playing import CARD, Worker, support
 from tests.app.test_episodes import as_json, create_episode
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 
 
@@ -114,7 +117,7 @@ def test_redis_that_accepts_no_writes_is_503_and_nothing_is_left_of_the_request(
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
     assert answer.json()["detail"] == "the store currently accepts no writes"
     assert answer.headers["retry-after"] == "2"
-    assert names() == before
+    until(lambda: names() == before, "what was stored is deleted")
     assert client.post("/episodes", json={"support": support()}).status_code == 202
 
 
@@ -193,6 +196,18 @@ def test_an_unexpected_error_is_counted_logged_and_has_a_request_id(
     counted = 'lamanas_http_requests_total{method="GET",route="/episodes",status="500"} 1.0'
     assert counted in client.get("/metrics").text
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [RuntimeError]
+
+
+def test_why_the_object_store_fails_is_logged_and_not_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ObjectsUnavailableError("no space left on /secret")
+
+    monkeypatch.setattr(Objects, "put", broken)
+    answer = client.post("/episodes", json={"support": support()})
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the store does not respond")
+    assert "POST /episodes: no space left on /secret" in caplog.text
 
 
 @pytest.mark.parametrize(("error", "sent"), [(ClientDisconnect, []), (RuntimeError, [500])])

@@ -29,6 +29,16 @@ def test_leftovers_are_listed_and_then_removed(
     assert capsys.readouterr().out == "removed 0\n"
 
 
+def test_an_object_store_that_fails_is_not_taken_for_redis(
+    installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installation.objects_dir.write_bytes(b"")  # in place of the folder
+    assert main(["gc"]) == 1
+    error = capsys.readouterr().err
+    assert "the object store does not respond" in error
+    assert "Redis" not in error
+
+
 def test_a_model_that_is_not_active_is_removed(
     installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
 ) -> None:

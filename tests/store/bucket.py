@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,15 +15,20 @@ import pytest
 NAME = "bucket"
 LISTING = '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated>{}</ListBucketResult>'
 ENTRY = "<Contents><Key>{}</Key><LastModified>{}</LastModified><Size>{}</Size></Contents>"
+NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
 MISSING = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
 
 
 class Bucket(ThreadingHTTPServer):
-    """``objects``: the bytes of each key, and when they were written."""
+    """``objects``: the bytes of each key, and when they were written; ``answering``: cleared, requests hang;
+    ``exists``: False, there is no such bucket."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Requests)
         self.objects: dict[str, tuple[bytes, datetime]] = {}
+        self.answering = threading.Event()
+        self.answering.set()
+        self.exists = True
 
 
 class Requests(BaseHTTPRequestHandler):
@@ -60,12 +65,19 @@ class Requests(BaseHTTPRequestHandler):
         return LISTING.format("".join(ENTRY.format(escape(key), at.isoformat(), len(data)) for key, data, at in found))
 
     def answer(self, status: int, body: bytes = b"", at: datetime | None = None) -> None:
+        self.server.answering.wait()
+        if not self.server.exists:
+            status, body = 404, NO_BUCKET
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"1"')
         self.send_header("Last-Modified", format_datetime(at or datetime.now(UTC), usegmt=True))
         self.end_headers()
         self.wfile.write(body)
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the client did not wait for the answer
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         """Logs nothing."""
@@ -88,6 +100,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     try:
         yield bucket
     finally:
+        bucket.answering.set()
         bucket.shutdown()
         thread.join()
         bucket.server_close()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.settings import Settings
+from app.store.claims import Claim, Claims
 from app.store.clients import Store
 from app.store.records import EpisodeRecord
 from lamanas_core.image_spec import ImageSpec
@@ -43,6 +44,11 @@ async def submit(settings: Settings, **changed: Any) -> EpisodeRecord:
         return (await create(store, **changed))[0]
     finally:
         await store.close()
+
+
+def committed(claims: Claims, claim: Claim, progress: dict[str, Any], result: dict[str, Any], artifact: bytes) -> bool:
+    """Stores and commits a classifier as a worker does; False if the claim is no longer valid."""
+    return claims.commit_episode(claim, progress, result, claims.store_classifier(claim, artifact))
 
 
 def get(settings: Settings, id: str) -> EpisodeRecord:

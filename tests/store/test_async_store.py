@@ -18,7 +18,7 @@ from lamanas_core.image_spec import ImageKind
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import waiting
-from tests.store.submitting import DRAWINGS, PHOTOS, create
+from tests.store.submitting import DRAWINGS, PHOTOS, committed, create
 
 
 def with_store(settings: Settings, body: Callable[[Store], Awaitable[object]]) -> None:
@@ -277,7 +277,7 @@ def test_watcher_sees_progress_and_the_end_across_a_restart_of_redis(redis_serve
                 await asyncio.to_thread(redis_server.restart)
                 worker = SyncStore.open(settings)
                 assert claim is not None
-                worker.claims.commit_episode(claim, {"step": 2, "losses": [2.0, 1.0]}, {}, b"onnx")
+                committed(worker.claims, claim, {"step": 2, "losses": [2.0, 1.0]}, {}, b"onnx")
         assert seen == [("queued", 0), ("adapting", 0), ("adapting", 1), ("ready", 2)]
         assert await store.episodes.artifact(record.id) == b"onnx"
 

@@ -1,5 +1,6 @@
 """Episodes whose bytes are in a bucket."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -7,16 +8,20 @@ import numpy as np
 import pytest
 
 from app.settings import Settings
-from app.store import leftovers
+from app.store import leftovers, objects
 from app.store.clients import Store, SyncStore
-from app.store.errors import NotReady
+from app.store.errors import NotReady, ObjectsUnavailableError
 from app.store.objects import classifier_name
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store import bucket
 from tests.store.bucket import Bucket
-from tests.store.submitting import SUPPORT, create
+from tests.store.submitting import SUPPORT, committed, create
 from tests.store.test_async_store import with_store
 from tests.store.test_episodes import commit
+
+# Far more than the limit, and less than what obstore waits for a bucket.
+HELD_S = 10
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def test_an_episode_is_stored_read_and_deleted_in_a_bucket(settings: Settings, s
         claim = worker.claims.claim("episode", id, "one")
         assert claim is not None
         assert np.array_equal(worker.claims.support(claim)[0], SUPPORT)
-        assert worker.claims.commit_episode(claim, {}, {}, b"onnx")
+        assert committed(worker.claims, claim, {}, {}, b"onnx")
         assert await store.episodes.artifact(id) == b"onnx"
         name = f"some/prefix/{classifier_name(id, 1, b'onnx')}"
         assert served.objects[name][0] == b"onnx"
@@ -50,8 +55,56 @@ def test_an_episode_is_stored_read_and_deleted_in_a_bucket(settings: Settings, s
         commit(worker, id)
         assert await store.episodes.artifact(id) == b"onnx"
         await store.episodes.delete(id)
-        assert served.objects == {}
+        until(lambda: served.objects == {}, "the bytes are deleted")
         assert not (settings.data_dir / "objects").exists()
+
+    with_store(settings, body)
+
+
+def test_no_request_is_held_while_a_bucket_hangs(
+    settings: Settings, served: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(store: Store) -> None:
+        id = (await create(store))[0].id
+        commit(SyncStore.open(settings), id)
+        served.answering.clear()
+        monkeypatch.setattr(objects, "ANSWER_S", 0.2)
+        async with asyncio.timeout(HELD_S):
+            with pytest.raises(ObjectsUnavailableError, match="no answer within"):
+                await create(store)
+            with pytest.raises(ObjectsUnavailableError, match="no answer within"):
+                await store.episodes.artifact(id)
+            await store.episodes.delete(id)
+            assert await store.episodes.state(id) is None
+        assert any(id in name for name in served.objects)
+        served.answering.set()
+        until(lambda: not any(id in name for name in served.objects), "the bytes are deleted")
+
+    with_store(settings, body)
+
+
+def test_a_bucket_that_does_not_exist_is_unavailable(settings: Settings, served: Bucket) -> None:
+    async def body(store: Store) -> None:
+        worker = SyncStore.open(settings)
+        id = (await create(store))[0].id
+        claim = worker.claims.claim("episode", id, "one")
+        assert claim is not None
+        served.exists = False
+        missing = pytest.raises(ObjectsUnavailableError, match="does not exist")
+        with missing:
+            await create(store)
+        with missing:
+            await store.episodes.support(id)
+        with missing:
+            worker.claims.support(claim)
+        with missing:
+            committed(worker.claims, claim, {}, {}, b"onnx")
+        with missing:
+            worker.claims._objects.delete(["name"])
+        with missing:
+            list(leftovers.remove(settings, worker))
+        served.exists = True
+        assert committed(worker.claims, claim, {}, {}, b"onnx")
 
     with_store(settings, body)
 

@@ -14,7 +14,7 @@ from app.store.errors import NotFound
 from app.store.keys import Kind
 from tests.conftest import PrivateRedis
 from tests.store.observing import Clock, notices, waiting
-from tests.store.submitting import DRAWINGS, PHOTOS, create
+from tests.store.submitting import DRAWINGS, PHOTOS, committed, create
 from tests.store.test_async_store import with_store
 
 KINDS: list[Kind] = ["episode", "training"]
@@ -104,7 +104,7 @@ def test_claim_that_is_not_valid_changes_nothing(
         assert not sync_store.claims.cancelled(claimed)
         assert not sync_store.claims.hand_back(claimed)
         if kind == "episode":
-            assert not sync_store.claims.commit_episode(claimed, {}, {}, b"late")
+            assert not committed(sync_store.claims, claimed, {}, {}, b"late")
         else:
             assert not sync_store.claims.commit_training(claimed, "v", b"late", DRAWINGS)
     assert (announced, fields(redis_server, kind, id)) == ([], before)

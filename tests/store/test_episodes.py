@@ -14,9 +14,10 @@ from app.store.errors import Gone, NotFound, NotReady, QueueFull, StoreFull
 from app.store.records import EpisodeRecord, support_to_bytes
 from app.telemetry import logs
 from lamanas_core.images import UInt8Array
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import Clock, classifier_of, drop_classifier, notices, object_files, waiting
-from tests.store.submitting import LARGE, SUPPORT, create
+from tests.store.submitting import LARGE, SUPPORT, committed, create
 from tests.store.test_async_store import with_store
 
 DAY_MS = 86_400_000
@@ -175,7 +176,7 @@ def test_support_set_replaces_the_classifiers_that_were_used_least_recently(
         await create(store, support=LARGE, labels=[0] * 64)
         assert [classifier_of(redis_server, id) is not None for id in ids] == [True, False, True, True]
         assert client.zrange(keys.CLASSIFIERS_USED, 0, -1) == [id.encode() for id in (ids[2], ids[3], ids[0])]
-        assert [len(object_files(redis_server, id)) for id in ids] == [2, 1, 2, 2]
+        until(lambda: [len(object_files(redis_server, id)) for id in ids] == [2, 1, 2, 2], "the bytes are deleted")
         assert client.hget(keys.STORED_BYTES, keys.CLASSIFIERS) == str(3 * megabyte).encode()
 
     with_store(settings, body)
@@ -200,7 +201,7 @@ def test_images_are_stored_compressed_if_that_helps_and_read_as_they_were(
 def commit(worker: SyncStore, id: str, artifact: bytes = b"onnx") -> None:
     claim = worker.claims.claim("episode", id, "one")
     assert claim is not None
-    assert worker.claims.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+    assert committed(worker.claims, claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
 
 
 @pytest.mark.parametrize("stage", ["queued", "adapting", "ready"])

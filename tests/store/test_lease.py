@@ -12,7 +12,7 @@ from app.store.clients import Store, SyncStore
 from app.store.errors import Gone
 from tests.conftest import PrivateRedis
 from tests.store.observing import classifier_of
-from tests.store.submitting import get, submit
+from tests.store.submitting import committed, get, submit
 
 
 @pytest.fixture
@@ -57,12 +57,10 @@ def test_job_with_an_expired_lease_is_claimed_again_and_the_first_claim_refused(
     assert second.fence > first.fence
     assert sync_store.claims.renew(first) == "lost"
     assert not sync_store.claims.report_progress(first, {"step": 9, "losses": []})
-    assert not sync_store.claims.commit_episode(first, {}, {}, b"late")
+    assert not committed(sync_store.claims, first, {}, {}, b"late")
     assert not sync_store.claims.fail(first, "late")
-    assert sync_store.claims.commit_episode(
-        second, {"step": 2, "losses": [1.0, 0.5]}, {"support_accuracy": 1.0}, b"right"
-    )
-    assert not sync_store.claims.commit_episode(second, {}, {}, b"twice")
+    assert committed(sync_store.claims, second, {"step": 2, "losses": [1.0, 0.5]}, {"support_accuracy": 1.0}, b"right")
+    assert not committed(sync_store.claims, second, {}, {}, b"twice")
     assert classifier_of(redis_server, id) == b"right"
     record = get(settings, id)
     assert (record.state, record.step, record.losses, record.support_accuracy) == ("ready", 2, (1.0, 0.5), 1.0)
@@ -146,7 +144,7 @@ def test_deleting_a_running_episode_drops_its_result(
 
     asyncio.run(delete())
     assert sync_store.claims.renew(claim) == "lost"
-    assert not sync_store.claims.commit_episode(claim, {}, {}, b"late")
+    assert not committed(sync_store.claims, claim, {}, {}, b"late")
     assert classifier_of(redis_server, id) is None
     with pytest.raises(Gone):
         get(settings, id)

@@ -1,15 +1,19 @@
 """The object store and Redis' memory are bounded: classifiers that were used least recently are dropped first, and
 adapted again on request; images have a fixed share."""
 
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 from app.settings import Settings
 from app.store import keys
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady, QueueFull, StoreFull
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import classifier_of, drop_classifier, waiting
-from tests.store.submitting import LARGE, create
+from tests.store.submitting import LARGE, committed, create
 from tests.store.test_async_store import with_store
 
 MB = 2**20
@@ -25,13 +29,21 @@ def bounded(redis_server: PrivateRedis) -> Settings:
 def adapt(worker: SyncStore, id: str, artifact: bytes = ARTIFACT) -> None:
     claim = worker.claims.claim("episode", id, "one")
     assert claim is not None
-    assert worker.claims.commit_episode(claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+    assert committed(worker.claims, claim, {"step": 1, "losses": [0.5]}, {"support_accuracy": 1.0}, artifact)
+
+
+def bytes_in(folder: Path) -> int:
+    sizes = 0
+    for path in folder.glob("*/*"):
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            sizes += path.stat().st_size
+    return sizes
 
 
 def stored(server: PrivateRedis) -> int:
     """The bytes in the object store: as counted, and as they are."""
     counted = sum(int(bytes) for bytes in server.client.hvals(keys.STORED_BYTES))
-    assert counted == sum(path.stat().st_size for path in server.settings.objects_dir.glob("*/*"))
+    until(lambda: counted == bytes_in(server.settings.objects_dir), "what was dropped is deleted")
     return counted
 
 

@@ -16,9 +16,10 @@ from app.store.errors import UNAVAILABLE, NotReady, ObjectsUnavailableError, Que
 from app.store.objects import Objects, classifier_name, episode_of, support_name
 from app.store.reconciliation import UNNAMED_S
 from app.store.records import support_to_bytes
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.observing import classifier_of, object_files
-from tests.store.submitting import SUPPORT, create
+from tests.store.submitting import SUPPORT, committed, create
 from tests.store.test_async_store import with_store
 from tests.store.test_episodes import commit
 
@@ -127,8 +128,8 @@ def test_nothing_is_left_of_a_deleted_episode(
         claim = sync_store.claims.claim("episode", id, "one") if stage == "adapting" else None
         await store.episodes.delete(id)
         if claim is not None:
-            assert not sync_store.claims.commit_episode(claim, {}, {}, b"late")
-        assert object_files(redis_server, id) == []
+            assert not committed(sync_store.claims, claim, {}, {}, b"late")
+        until(lambda: object_files(redis_server, id) == [], "the bytes are deleted")
         redis_server.client.zadd(keys.EXPIRY, {f"{expired} owner1": 1})
         assert sync_store.reconciliation.sweep() == 1
         assert object_files(redis_server, expired) == []
@@ -144,7 +145,7 @@ def test_a_commit_whose_answer_was_lost_can_be_repeated(
         claim = sync_store.claims.claim("episode", id, "one")
         assert claim is not None
         for _ in range(2):
-            assert sync_store.claims.commit_episode(claim, {}, {}, b"onnx")
+            assert committed(sync_store.claims, claim, {}, {}, b"onnx")
         assert classifier_of(redis_server, id) == b"onnx"
         assert redis_server.client.hget(keys.STORED_BYTES, keys.CLASSIFIERS) == b"4"
 
@@ -199,7 +200,7 @@ def test_an_episode_whose_images_took_too_long_to_store_is_refused(
         with pytest.raises(ObjectsUnavailableError, match="took too long"):
             await create(store)
         assert client.zcard(keys.index("episode")) == 0
-        assert list(settings.objects_dir.glob("*/*")) == []
+        until(lambda: list(settings.objects_dir.glob("*/*")) == [], "the bytes are deleted")
 
     with_store(settings, body)
 

@@ -79,3 +79,14 @@ def test_only_the_job_that_the_wake_up_led_to_loses_its_lease(settings: Settings
     assert reconciliation.due("episode") == []
     assert reconciliation.expire_lease("episode", ids[1], "one")
     assert reconciliation.due("episode") == [ids[2]]
+
+
+def test_no_lease_is_ended_if_the_same_wake_up_led_to_several_jobs(settings: Settings, sync_store: SyncStore) -> None:
+    """It came twice, to two pool processes of a worker: which of them has died cannot be told."""
+    ids = queue(settings, "a", "a")
+    first, second = taken(sync_store, ids[0]), taken(sync_store, ids[0])
+    assert not sync_store.reconciliation.expire_lease("episode", ids[0], "one")
+    assert sync_store.reconciliation.due("episode") == []
+    assert sync_store.claims.hand_back(first)
+    assert sync_store.reconciliation.expire_lease("episode", ids[0], "one")
+    assert second.id in sync_store.reconciliation.due("episode")

@@ -16,6 +16,7 @@ from app.store.clients import Store, SyncStore
 from app.store.keys import Kind
 from app.store.objects import Objects
 from app.store.records import EpisodeRecord, TrainingRecord
+from app.store.registry import Call, run
 from tests.conftest import PrivateRedis
 from tests.store.submitting import get, submit
 from tests.store.test_async_store import with_store
@@ -131,6 +132,33 @@ def test_client_reads_nothing_of_an_unexpected_error(
     assert record.state == "failed"
     assert record.error == "an unexpected error occurred in the worker and was logged"
     assert "/secret/place" in caplog.text
+
+
+def test_a_classifier_is_stored_once_however_often_its_commit_is_retried(
+    settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.child, "Learner", FakeLearner)
+    monkeypatch.setattr(claims, "RETRY_EVERY_S", 0)
+    child = Child(settings, sync_store, "adapt", "one")
+    child.learner.register_shipped()
+    id = asyncio.run(submit(settings, model_version=VERSION)).id
+    put = Objects.put
+    stored: list[str] = []
+    failures = [RedisConnectionError("refused")] * 3
+
+    def noted(objects: Objects, name: str, data: bytes) -> None:
+        stored.append(name)
+        put(objects, name, data)
+
+    def failing(redis: Any, call: Call) -> Any:
+        if call.script.name == "commit_episode" and failures:
+            raise failures.pop()
+        return run(redis, call)
+
+    monkeypatch.setattr(Objects, "put", noted)
+    monkeypatch.setattr("app.store.claims.run", failing)
+    adapt.run(child, id)
+    assert (get(settings, id).state, len(stored), failures) == ("ready", 1, [])
 
 
 class Clock:

@@ -11,6 +11,7 @@ import pytest
 import workers.child
 from app.settings import Settings
 from app.store.clients import Store, SyncStore
+from app.store.objects import Objects
 from app.store.records import EpisodeRecord, TrainingRecord
 from tests.store.submitting import submit
 from tests.store.test_async_store import with_store
@@ -68,12 +69,24 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return Watched.noted
 
 
-def test_an_adaptation_has_its_limit(settings: Settings, sync_store: SyncStore, noted: list[float]) -> None:
+def test_an_adaptation_has_its_limit_with_what_it_reads_and_stores(
+    settings: Settings, sync_store: SyncStore, noted: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("get", "put"):
+        call = getattr(Objects, name)
+
+        def watched(*given: Any, call: Any = call) -> Any:
+            noted.append(left())
+            return call(*given)
+
+        monkeypatch.setattr(Objects, name, watched)
+    id = asyncio.run(submit(settings, model_version=VERSION)).id
+    noted.clear()
     child = Child(settings.model_copy(update={"adapt_seconds": 300}), sync_store, "adapt", "one")
     child.learner.register_shipped()
-    adapt.run(child, asyncio.run(submit(settings, model_version=VERSION)).id)
-    assert len(noted) == 1
-    assert 200 < noted[0] <= 300
+    adapt.run(child, id)
+    assert len(noted) == 3
+    assert all(200 < seconds <= 300 for seconds in noted)
     assert left() == 0
 
 
