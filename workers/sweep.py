@@ -6,7 +6,7 @@ import threading
 from app.settings import Settings
 from app.store import leftovers
 from app.store.clients import SyncStore
-from app.store.errors import UNAVAILABLE
+from app.store.errors import UNAVAILABLE, ForeignObjects
 
 log = logging.getLogger(__name__)
 # How often a worker looks whether it is time; one of all workers then does it.
@@ -30,12 +30,18 @@ class Sweep:
         self._ended.set()
 
     def _run(self) -> None:
-        while not self._ended.wait(LOOK_S):
-            try:
-                if self._store.reconciliation.take_turn():
-                    for removed in leftovers.remove(self._settings, self._store):
-                        log.info("removed %s", removed)
-            except UNAVAILABLE as error:
-                log.warning("leftovers not removed, trying again in an hour: %s", error)
-            except Exception:
-                log.exception("removing leftovers failed, trying again in an hour")
+        while not self._ended.is_set():
+            self._look()
+            self._ended.wait(LOOK_S)
+
+    def _look(self) -> None:
+        try:
+            if self._store.reconciliation.take_turn():
+                for removed in leftovers.remove(self._settings, self._store):
+                    log.info("removed %s", removed)
+        except ForeignObjects as error:
+            log.warning("%s", error)
+        except UNAVAILABLE as error:
+            log.warning("leftovers not removed, trying again in an hour: %s", error)
+        except Exception:
+            log.exception("removing leftovers failed, trying again in an hour")

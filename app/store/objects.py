@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 # Of a bucket: about as long as clients of Redis try again. (Options of its HTTP client would replace AWS_ALLOW_HTTP.)
 RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=3)}
 SUPPORT, CLASSIFIERS = "support", "classifiers"
+INSTALLATION = "installation"  # an empty object in it is named by the id of the installation (see installation.py)
 # What a killed writer leaves behind in a folder: obstore renames it when it is complete.
 _DRAFTS = "*/*#*"
 
@@ -125,12 +126,22 @@ class Objects:
                 obstore.delete(self._store, name)
 
     def all(self) -> Iterator[list[Stored]]:
-        """All objects, in lists of limited length."""
+        """All objects of episodes, in lists of limited length."""
         for prefix in (SUPPORT, CLASSIFIERS):
-            with _failures_named():
-                for found in obstore.list(self._store, prefix, chunk_size=500):
-                    now = datetime.now(UTC)
-                    yield [Stored(each["path"], (now - each["last_modified"]).total_seconds()) for each in found]
+            yield from self._all(prefix)
+
+    def _all(self, prefix: str) -> Iterator[list[Stored]]:
+        with _failures_named():
+            for found in obstore.list(self._store, prefix, chunk_size=500):
+                now = datetime.now(UTC)
+                yield [Stored(each["path"], (now - each["last_modified"]).total_seconds()) for each in found]
+
+    def installations(self) -> list[str]:
+        """The ids of the installations that have used this store: one, if all is well."""
+        return [each.name.partition("/")[2] for found in self._all(INSTALLATION) for each in found]
+
+    def put_installation(self, id: str) -> None:
+        self.put(f"{INSTALLATION}/{id}", b"")
 
     def remove_drafts(self, older_than_s: float) -> None:
         """Removes what writers left behind that were killed; a bucket does so itself."""

@@ -29,6 +29,7 @@ def test_what_nobody_names_is_deleted_although_removing_has_failed_before(
         return made(settings, store)
 
     monkeypatch.setattr(leftovers, "remove", remove)
+    sync_store.installation.check()
     name = support_name("nobody", b"bytes")
     store = Objects.open(settings)
     store.put(name, b"bytes")
