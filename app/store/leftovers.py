@@ -17,7 +17,8 @@ RUN = re.compile(r"[0-9a-hjkmnp-z]{26}")
 
 def remove(settings: Settings, store: SyncStore, *, dry_run: bool = False) -> Iterator[str]:
     """Removes each leftover, or none with ``dry_run``, and says what it is: "run <id>" for example. Raises
-    ``errors.UNAVAILABLE``; ForeignObjects, and removes nothing, if Redis and the object store do not belong together."""
+    ``errors.UNAVAILABLE``; ForeignObjects, before anything is removed, if Redis and the object store do not belong
+    together."""
     store.installation.check()
     before = time.time() - settings.keep_days * DAY_S
     for id in store.trainings.ended_before(before):

@@ -121,7 +121,11 @@ class Objects:
 
     def delete(self, names: Iterable[str]) -> None:
         """Those that are not there are deleted already."""
-        for name in names:
+        if self._folder is None:
+            with _failures_named():
+                obstore.delete(self._store, list(names))
+            return
+        for name in names:  # of a list, obstore would stop at the first that is not there
             with suppress(FileNotFoundError), _failures_named():
                 obstore.delete(self._store, name)
 

@@ -111,9 +111,7 @@ def test_episode_tells_its_kind_and_what_was_adapted(page: Page, service: Servic
     open_episode(page, service, made_episode(service, jpegs(2, 2)))
     expect(page.get_by_text("2 classes, 4 images, read as photos")).to_be_visible()
     expect(page.get_by_label("Query pad")).to_be_hidden()
-    sees = (
-        "^Of what its pretrained network sees, the .* counts most: its weight is \\d[.]\\d\\d, (as|\\d[.]\\d\\d) before"
-    )
+    sees = "^Of what its pretrained network sees, the .* counts most: its weight is \\d[.]\\d\\d, (as|\\d[.]\\d\\d) before"
     expect(page.get_by_text(re.compile(sees))).to_be_visible()
     page.get_by_text("See the architecture").click()
     maps = page.get_by_role("region", name="Maps of the backbone").get_by_role("row")

@@ -19,11 +19,12 @@ MISSING = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exi
 
 
 class Bucket(ThreadingHTTPServer):
-    """``objects``: the bytes of each key, and when they were written."""
+    """``objects``: the bytes of each key, and when they were written. ``deletions``: requests that deleted some."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Requests)
         self.objects: dict[str, tuple[bytes, datetime]] = {}
+        self.deletions = 0
 
 
 class Requests(BaseHTTPRequestHandler):
@@ -48,6 +49,7 @@ class Requests(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         assert urlsplit(self.path).query == "delete"
+        self.server.deletions += 1
         keys = re.findall(r"<Key>(.*?)</Key>", self.rfile.read(int(self.headers["Content-Length"])).decode())
         for key in keys:
             self.server.objects.pop(unescape(key), None)

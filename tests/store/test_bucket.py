@@ -10,7 +10,7 @@ from app.settings import Settings
 from app.store import leftovers
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady
-from app.store.objects import classifier_name
+from app.store.objects import Objects, classifier_name, support_name
 from tests.conftest import PrivateRedis, test_settings
 from tests.store import bucket
 from tests.store.bucket import Bucket
@@ -54,6 +54,16 @@ def test_an_episode_is_stored_read_and_deleted_in_a_bucket(settings: Settings, s
         assert not (settings.data_dir / "objects").exists()
 
     with_store(settings, body)
+
+
+def test_objects_in_a_bucket_are_deleted_in_one_request(settings: Settings, served: Bucket) -> None:
+    objects = Objects.open(settings)
+    names = [support_name(f"id{number}", b"bytes") for number in range(30)]
+    for name in names[::2]:
+        objects.put(name, b"bytes")
+    objects.delete(iter(names))
+    assert served.objects == {}
+    assert served.deletions == 1
 
 
 def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Settings, served: Bucket) -> None:
