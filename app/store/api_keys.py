@@ -113,11 +113,6 @@ class SyncApiKeys:
             raise NotFound(f"there is no key {id}")
         return KeyRecord.from_hash(id, hash)
 
-    def id_of(self, token: str) -> str | None:
-        """The id of the key that has this token, revoked or not."""
-        id: bytes | None = self._redis.get(keys.api_key_by_token(keys.token_digest(token)))
-        return text(id)
-
     def all(self) -> list[KeyRecord]:
         """Oldest first, revoked ones included."""
         ids = [id.decode() for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
