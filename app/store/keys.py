@@ -21,6 +21,7 @@ API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
 SUPPORT_SETS = PREFIX + "support"
 CLASSIFIERS = PREFIX + "classifiers"
 STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
+FORMER_ADOPTED = PREFIX + "former-adopted"  # string, empty: no support set is a former_support any more
 INSTALLATION = PREFIX + "installation"  # string: its random id, which the object store has as well
 LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
 CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)

@@ -224,10 +224,13 @@ class Late:
         return [arg - 3_600_000 if isinstance(arg, int) and arg > 10**12 else arg for arg in args]
 
 
-def test_support_sets_of_earlier_versions_are_moved_out_of_redis(
-    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
+def test_support_sets_of_earlier_versions_are_moved_out_of_redis_once(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client: Any = redis_server.client
+
+    def failing(name: str, data: bytes) -> None:
+        raise ObjectsUnavailableError("the disk is full")
 
     async def body(store: Store) -> None:
         ids = [(await create(store))[0].id for _ in range(3)]
@@ -235,9 +238,17 @@ def test_support_sets_of_earlier_versions_are_moved_out_of_redis(
         for id, former in zip(ids, formers, strict=False):
             client.hdel(keys.SUPPORT_SETS, id)
             client.set(keys.former_support(id), former)
+        put = sync_store.reconciliation._objects.put
+        monkeypatch.setattr(sync_store.reconciliation._objects, "put", failing)
+        with pytest.raises(ObjectsUnavailableError):
+            sync_store.reconciliation.adopt_former()
+        monkeypatch.setattr(sync_store.reconciliation._objects, "put", put)
         assert [sync_store.reconciliation.adopt_former() for _ in range(2)] == [2, 0]
         for id in ids:
             assert np.array_equal((await store.episodes.support(id))[0], SUPPORT)
             assert not client.exists(keys.former_support(id))
+        reads = client.info("commandstats")["cmdstat_get"]["calls"]
+        assert sync_store.reconciliation.adopt_former() == 0
+        assert client.info("commandstats")["cmdstat_get"]["calls"] == reads
 
     with_store(settings, body)
