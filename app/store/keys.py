@@ -49,8 +49,8 @@ def _id(number: int) -> str:
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, expires_at (ms); spec,
-    progress, result."""
+    """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, ended_at, expires_at
+    (ms; ended_at of a run, or of an episode that failed); spec, progress, result."""
     return f"{PREFIX}{kind}:{id}"
 
 

@@ -16,11 +16,13 @@ from tests.store.test_async_store import with_store
 LONG_AGO = time.time() - 91 * 86_400
 
 
-def run_of(server: PrivateRedis, state: str, started_at: float = LONG_AGO) -> str:
-    """A run with a folder, in this state."""
+def run_of(server: PrivateRedis, state: str, started_at: float = LONG_AGO, ended_at: float | None = None) -> str:
+    """A run with a folder, in this state. Earlier versions did not write down when one ended."""
     client: Any = server.client
     id = keys.first_id(started_at)[:10] + keys.new_id()[10:]
     client.hset(keys.record("training", id), mapping={"spec": "{}", "state": state, "created_at": int(started_at)})
+    if ended_at is not None:
+        client.hset(keys.record("training", id), "ended_at", int(1000 * ended_at))
     client.zadd(keys.index("training"), {id: 0})
     folder(server, id)
     return id
@@ -35,8 +37,10 @@ def test_runs_that_ended_long_ago_are_removed_with_their_folders(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
     ended = [run_of(redis_server, state) for state in ("finished", "failed", "cancelled")]
+    ended.append(run_of(redis_server, "finished", LONG_AGO - 60, ended_at=LONG_AGO))
     kept = [run_of(redis_server, state) for state in ("queued", "running")]
     kept.append(run_of(redis_server, "finished", time.time() - 89 * 86_400))
+    kept.append(run_of(redis_server, "finished", ended_at=time.time() - 89 * 86_400))
     orphan, new = run_of(redis_server, "finished"), keys.new_id()
     redis_server.client.delete(keys.record("training", orphan))
     redis_server.client.zrem(keys.index("training"), orphan)
@@ -44,7 +48,7 @@ def test_runs_that_ended_long_ago_are_removed_with_their_folders(
         folder(redis_server, name)
     expected = {*(f"run {id}" for id in ended), f"folder {settings.runs_dir / orphan}"}
     assert set(leftovers.remove(settings, sync_store, dry_run=True)) == expected
-    assert len(list(settings.runs_dir.iterdir())) == 9
+    assert len(list(settings.runs_dir.iterdir())) == 11
     assert set(leftovers.remove(settings, sync_store)) == expected
     assert {path.name for path in settings.runs_dir.iterdir()} == {*kept, new, "mine"}
     left: Any = redis_server.client.zrange(keys.index("training"), 0, -1)
