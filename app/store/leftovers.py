@@ -39,6 +39,8 @@ def remove(settings: Settings, store: SyncStore, *, dry_run: bool = False) -> It
         yield from (f"object {name}" for name in names)
         if not dry_run:
             store.reconciliation.delete_objects(names)
+    if not dry_run:
+        store.reconciliation.remove_drafts()
 
 
 def _folders_without_run(runs: Path, store: SyncStore, before: float) -> list[Path]:

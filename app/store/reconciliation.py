@@ -78,6 +78,9 @@ class Reconciliation:
 
     def delete_objects(self, names: list[str]) -> None:
         self._objects.delete(names)
+
+    def remove_drafts(self) -> None:
+        """Removes what writers that were killed left behind of objects."""
         self._objects.remove_drafts(UNNAMED_S)
 
     def adopt_former(self) -> int:

@@ -115,6 +115,22 @@ def test_only_old_objects_that_nobody_names_are_removed(
     with_store(settings, body)
 
 
+def test_what_a_killed_writer_left_is_removed_although_every_object_is_named(
+    settings: Settings, sync_store: SyncStore
+) -> None:
+    folder = settings.objects_dir / objects.SUPPORT
+    folder.mkdir(parents=True)
+    old, young = folder / "id#1", folder / "id#2"
+    for draft in (old, young):
+        draft.write_bytes(b"")
+    age(old, UNNAMED_S + 60)
+    assert list(leftovers.remove(settings, sync_store, dry_run=True)) == []
+    assert old.exists()
+    assert list(leftovers.remove(settings, sync_store)) == []
+    assert not old.exists()
+    assert young.exists()
+
+
 @pytest.mark.parametrize("stage", ["queued", "adapting", "ready"])
 def test_nothing_is_left_of_a_deleted_episode(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, stage: str
