@@ -86,6 +86,25 @@ def test_keys_that_were_revoked_long_ago_are_forgotten(
     with_store(settings, body)
 
 
+def test_a_key_that_is_removed_by_two_sweeps_at_once_is_forgotten(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
+) -> None:
+    key = sync_store.api_keys.create("old", ["predict"])[0]
+    sync_store.api_keys.revoke(key.id)
+    redis_server.client.hset(keys.api_key(key.id), "revoked_at", int(1000 * LONG_AGO))
+    steps = [leftovers.remove(settings, sync_store) for _ in range(2)]
+    assert [next(step) for step in steps] == [f"key {key.id}"] * 2
+    for step in steps:
+        assert list(step) == []
+    assert sync_store.api_keys.all() == []
+
+
+def test_a_key_whose_record_is_gone_is_not_listed(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+    key = sync_store.api_keys.create("gone", ["predict"])[0]
+    redis_server.client.delete(keys.api_key(key.id))
+    assert sync_store.api_keys.all() == []
+
+
 def test_a_model_is_removed_once_it_is_not_active_and_no_episode_uses_it(
     redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
 ) -> None:
