@@ -127,6 +127,27 @@ def test_a_model_is_removed_once_it_is_not_active_and_no_episode_uses_it(
     with_store(settings, body)
 
 
+def test_an_episode_whose_model_is_removed_while_its_images_are_stored_is_refused(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(store: Store) -> None:
+        for version in ("active", "other"):
+            sync_store.models.register(version, b"weights", DRAWINGS)
+        put = store.episodes._objects.put_async
+
+        async def removed_then(name: str, data: bytes) -> None:
+            sync_store.models.remove("other")
+            await put(name, data)
+
+        monkeypatch.setattr(store.episodes._objects, "put_async", removed_then)
+        with pytest.raises(NotFound, match="there is no model version other"):
+            await create(store, model_version="other")
+        assert redis_server.client.zcard(keys.index("episode")) == 0
+        assert list(settings.objects_dir.glob("*/*")) == []
+
+    with_store(settings, body)
+
+
 def test_one_worker_removes_leftovers_in_an_hour(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     assert [sync_store.reconciliation.take_turn() for _ in range(2)] == [True, False]
     assert 0 < redis_server.client.ttl(keys.LEFTOVERS_REMOVED) <= 3600
