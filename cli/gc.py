@@ -5,7 +5,9 @@ from typing import Any
 
 from app.settings import Settings
 from app.store import leftovers
+from app.store.errors import ForeignObjects
 from cli import installation
+from cli.errors import told
 
 DESCRIPTION = """Remove runs that ended more than LAMANAS_KEEP_DAYS ago with their checkpoints, keys that were revoked
 before then, and stored bytes that no episode names. Workers do so once an hour.
@@ -26,8 +28,11 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     count = 0
     with installation.store() as store:
-        for found in leftovers.remove(Settings(), store, dry_run=args.dry_run):
-            print(found)
-            count += 1
+        try:
+            for found in leftovers.remove(Settings(), store, dry_run=args.dry_run):
+                print(found)
+                count += 1
+        except ForeignObjects as error:
+            raise told(error) from error
     print(f"{'would remove' if args.dry_run else 'removed'} {count}")
     return 0

@@ -115,4 +115,3 @@ class Reconciler:
             for id in self._store.reconciliation.due(kind):
                 log.info("sending another wake-up for %s %s", kind, id)
                 wake(self._celery, kind, id)
-        self._store.reconciliation.sweep()

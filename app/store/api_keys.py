@@ -113,18 +113,14 @@ class SyncApiKeys:
             raise NotFound(f"there is no key {id}")
         return KeyRecord.from_hash(id, hash)
 
-    def id_of(self, token: str) -> str | None:
-        """The id of the key that has this token, revoked or not."""
-        id: bytes | None = self._redis.get(keys.api_key_by_token(keys.token_digest(token)))
-        return text(id)
-
     def all(self) -> list[KeyRecord]:
         """Oldest first, revoked ones included."""
         ids = [id.decode() for id in self._redis.zrange(keys.API_KEYS, 0, -1)]
         with self._redis.pipeline(transaction=False) as reads:
             for id in ids:
                 reads.hgetall(keys.api_key(id))
-            return [KeyRecord.from_hash(id, hash) for id, hash in zip(ids, reads.execute(), strict=True)]
+            found = zip(ids, reads.execute(), strict=True)
+        return [KeyRecord.from_hash(id, hash) for id, hash in found if hash]  # one may have been removed meanwhile
 
     @refusals_named()
     def revoke(self, id: str) -> KeyRecord:
@@ -141,8 +137,10 @@ class SyncApiKeys:
 
     @refusals_named()
     def remove(self, id: str) -> None:
-        """Forgets a revoked key: its token is unknown from now on."""
-        digest = self._redis.hget(keys.api_key(id), "digest").decode()
+        """Forgets a revoked key, if it is not forgotten already: its token is unknown from now on."""
+        digest = text(self._redis.hget(keys.api_key(id), "digest"))
+        if digest is None:
+            return
         with self._redis.pipeline() as all:
             all.delete(keys.api_key(id), keys.api_key_by_token(digest)).zrem(keys.API_KEYS, id).execute()
 

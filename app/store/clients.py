@@ -17,6 +17,7 @@ from app.store.api_keys import ApiKeys, SyncApiKeys
 from app.store.claims import Claims
 from app.store.deadline import LimitedRedis, limited
 from app.store.episodes import Episodes
+from app.store.installation import Installation
 from app.store.lookup_cache import LookupCache
 from app.store.models import Models, SyncModels
 from app.store.notifications import Notifications
@@ -84,6 +85,7 @@ class SyncStore:
     def __init__(self, client: Redis, objects: Objects, max_object_bytes: int) -> None:
         self._redis: Any = client
         self.claims = Claims(client, objects, max_object_bytes)
+        self.installation = Installation(client, objects)
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)

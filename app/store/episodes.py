@@ -18,6 +18,7 @@ from app.settings import Settings
 from app.store import errors, keys
 from app.store.jobs import Jobs, origin, raise_if_refused
 from app.store.lookup_cache import LookupCache
+from app.store.models import unknown_version
 from app.store.notifications import Notifications
 from app.store.objects import Objects, delete_dropped, name_in, support_name
 from app.store.records import (
@@ -102,7 +103,8 @@ class Episodes(Jobs[EpisodeRecord]):
         ``model_reason``: why this model, in words; ``model_warning``: what is to be told if it does not suit the
         images; ``notes``: what is to be told about how the images were read. The flag is False if
         ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of that
-        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull.
+        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull; NotFound if the
+        model was removed.
         """
         if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
             raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")
@@ -166,6 +168,8 @@ class Episodes(Jobs[EpisodeRecord]):
             raise
         if status != b"created":
             self._delete([name.encode()])
+            if status == b"no-model":
+                raise unknown_version(model_version)
             return await self._not_created(status, id_or_waiting)
         self._delete(dropped)
         await self._wake(id)

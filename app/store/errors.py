@@ -99,6 +99,16 @@ class StoreFull(StoreError):  # noqa: N818
         super().__init__("the store is full; episodes make room when they expire or are deleted")
 
 
+class ForeignObjects(StoreError):  # noqa: N818
+    """The object store is not that of this Redis."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"nothing is removed, as this Redis and this object store do not belong together: {found}; "
+            'see "Object store" in docs/operations.md'
+        )
+
+
 class QueueFull(StoreError):  # noqa: N818
     """Too many jobs wait. ``retry_after``: seconds; ``own``: it is this owner's limit that is reached."""
 

@@ -21,6 +21,8 @@ API_KEYS = PREFIX + "keys"  # zset: ids of API keys by time of creation
 SUPPORT_SETS = PREFIX + "support"
 CLASSIFIERS = PREFIX + "classifiers"
 STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
+FORMER_ADOPTED = PREFIX + "former-adopted"  # string, empty: no support set is a former_support any more
+INSTALLATION = PREFIX + "installation"  # string: its random id, which the object store has as well
 LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
 CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
 WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
@@ -47,8 +49,8 @@ def _id(number: int) -> str:
 
 
 def record(kind: Kind, id: str) -> str:
-    """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, expires_at (ms); spec,
-    progress, result."""
+    """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, ended_at, expires_at
+    (ms; ended_at of a run, or of an episode that failed); spec, progress, result."""
     return f"{PREFIX}{kind}:{id}"
 
 

@@ -17,7 +17,9 @@ RUN = re.compile(r"[0-9a-hjkmnp-z]{26}")
 
 def remove(settings: Settings, store: SyncStore, *, dry_run: bool = False) -> Iterator[str]:
     """Removes each leftover, or none with ``dry_run``, and says what it is: "run <id>" for example. Raises
-    ``errors.UNAVAILABLE``."""
+    ``errors.UNAVAILABLE``; ForeignObjects, before anything is removed, if Redis and the object store do not belong
+    together."""
+    store.installation.check()
     before = time.time() - settings.keep_days * DAY_S
     for id in store.trainings.ended_before(before):
         # Its record first: a folder that is left behind is found without one.
@@ -28,7 +30,8 @@ def remove(settings: Settings, store: SyncStore, *, dry_run: bool = False) -> It
         yield f"folder {folder}"
         _remove_folder(folder, dry_run)
     for key in store.api_keys.revoked_before(before):
-        if not _is_admin_token(settings, store, key.id):
+        # An app whose file has the token of a revoked admin key would make it a valid key again if this were forgotten.
+        if "admin" not in key.scopes:
             yield f"key {key.id}"
             if not dry_run:
                 store.api_keys.remove(key.id)
@@ -36,6 +39,8 @@ def remove(settings: Settings, store: SyncStore, *, dry_run: bool = False) -> It
         yield from (f"object {name}" for name in names)
         if not dry_run:
             store.reconciliation.delete_objects(names)
+    if not dry_run:
+        store.reconciliation.remove_drafts()
 
 
 def _folders_without_run(runs: Path, store: SyncStore, before: float) -> list[Path]:
@@ -47,13 +52,3 @@ def _folders_without_run(runs: Path, store: SyncStore, before: float) -> list[Pa
 def _remove_folder(folder: Path, dry_run: bool) -> None:
     if not dry_run:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_admin_token(settings: Settings, store: SyncStore, id: str) -> bool:
-    """Whether the key's token is in the data directory's file: if it were forgotten that this one is revoked, the next
-    start would accept it again."""
-    try:
-        token = settings.admin_token_file.read_text().strip()
-    except OSError:
-        return False
-    return store.api_keys.id_of(token) == id

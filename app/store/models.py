@@ -36,7 +36,7 @@ class Models:
         """Raises NotFound."""
         [found] = await self._found([version], await self.active_versions())
         if found is None:
-            raise _unknown(version)
+            raise unknown_version(version)
         return found
 
     async def active(self) -> dict[ImageKind, ModelRecord | None]:
@@ -103,7 +103,7 @@ class SyncModels:
         """Raises NotFound."""
         found = _record(version, self._redis.hmget(keys.model(version), _FIELDS), self.active_versions())
         if found is None:
-            raise _unknown(version)
+            raise unknown_version(version)
         return found
 
     def remove(self, version: str) -> None:
@@ -117,7 +117,7 @@ class SyncModels:
         )
         status, until = run(self._redis, call)
         if status == b"unknown":
-            raise _unknown(version)
+            raise unknown_version(version)
         if status == b"active":
             raise Conflict(f"{version} is the active version of its kind; activate another one first")
         if status == b"used":
@@ -128,7 +128,7 @@ class SyncModels:
         """Safetensors. Raises NotFound."""
         weights: bytes | None = self._redis.hget(keys.model(version), "weights")
         if weights is None:
-            raise _unknown(version)
+            raise unknown_version(version)
         return weights
 
 
@@ -144,5 +144,6 @@ def _record(version: str, fields: list[bytes | None], active: dict[ImageKind, st
     return ModelRecord.from_fields(version, card, created_at, active.values())
 
 
-def _unknown(version: str) -> NotFound:
+def unknown_version(version: str) -> NotFound:
+    """The error for a version that is not registered (any more)."""
     return NotFound(f"there is no model version {version}")

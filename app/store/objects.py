@@ -37,6 +37,7 @@ BYTES_PER_S = 2**22
 SUPPORT, CLASSIFIERS = "support", "classifiers"
 # What S3, Google Cloud Storage and Azure say if there is no such bucket. obstore reports it like a missing object.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+INSTALLATION = "installation"  # an empty object in it is named by the id of the installation (see installation.py)
 # What a killed writer leaves behind in a folder: obstore renames it when it is complete.
 _DRAFTS = "*/*#*"
 
@@ -131,17 +132,31 @@ class Objects:
 
     def delete(self, names: Iterable[str]) -> None:
         """Those that are not there are deleted already."""
-        for name in names:
+        if self._folder is None:
+            with _failures_named(may_be_missing=True):
+                obstore.delete(self._store, list(names))
+            return
+        for name in names:  # of a list, obstore would stop at the first that is not there
             with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
                 obstore.delete(self._store, name)
 
     def all(self) -> Iterator[list[Stored]]:
-        """All objects, in lists of limited length."""
+        """All objects of episodes, in lists of limited length."""
         for prefix in (SUPPORT, CLASSIFIERS):
-            with _failures_named():
-                for found in obstore.list(self._store, prefix, chunk_size=500):
-                    now = datetime.now(UTC)
-                    yield [Stored(each["path"], (now - each["last_modified"]).total_seconds()) for each in found]
+            yield from self._all(prefix)
+
+    def _all(self, prefix: str) -> Iterator[list[Stored]]:
+        with _failures_named():
+            for found in obstore.list(self._store, prefix, chunk_size=500):
+                now = datetime.now(UTC)
+                yield [Stored(each["path"], (now - each["last_modified"]).total_seconds()) for each in found]
+
+    def installations(self) -> list[str]:
+        """The ids of the installations that have used this store: one, if all is well."""
+        return [each.name.partition("/")[2] for found in self._all(INSTALLATION) for each in found]
+
+    def put_installation(self, id: str) -> None:
+        self.put(f"{INSTALLATION}/{id}", b"")
 
     def remove_drafts(self, older_than_s: float) -> None:
         """Removes what writers left behind that were killed; a bucket does so itself."""

@@ -7,6 +7,7 @@ from redis import Redis
 
 from app.store import keys
 from app.store.claims import MAX_ATTEMPTS
+from app.store.errors import refusals_named
 from app.store.keys import Kind
 from app.store.objects import Objects, delete_dropped, episode_of, name_in, support_name
 from app.store.registry import run, script
@@ -77,11 +78,16 @@ class Reconciliation:
 
     def delete_objects(self, names: list[str]) -> None:
         self._objects.delete(names)
+
+    def remove_drafts(self) -> None:
+        """Removes what writers that were killed left behind of objects."""
         self._objects.remove_drafts(UNNAMED_S)
 
     def adopt_former(self) -> int:
         """Moves support sets that earlier versions kept in Redis into the object store; returns how many. (Their
-        classifiers are adapted again on request.)"""
+        classifiers are adapted again on request.) Once it has ended, it does nothing any more."""
+        if self._redis.exists(keys.FORMER_ADOPTED):
+            return 0
         adopted = 0
         for entry, _ in self._redis.zscan_iter(keys.EXPIRY):
             id = entry.decode().partition(" ")[0]
@@ -97,6 +103,8 @@ class Reconciliation:
                     bytes=len(images),
                 )
                 adopted += int(run(self._redis, call))
+        with refusals_named():
+            self._redis.set(keys.FORMER_ADOPTED, "")
         return adopted
 
     def _unnamed(self, names: list[str]) -> list[str]:

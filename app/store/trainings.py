@@ -81,14 +81,19 @@ class SyncTrainings:
         self._redis: Any = redis
 
     def ended_before(self, at: float) -> list[str]:
-        """The ids of the runs that were started before this time (seconds since 1970) and have ended."""
+        """The ids of the runs that ended before this time (seconds since 1970); of those that earlier versions ended,
+        which did not write down when, the ones that were created before it."""
         found = self._redis.zrangebylex(keys.index("training"), "-", f"({keys.first_id(at)}")
         ids = [id.decode() for id in found]
         with self._redis.pipeline(transaction=False) as reads:
             for id in ids:
-                reads.hget(keys.record("training", id), "state")
-            states = reads.execute()
-        return [id for id, state in zip(ids, states, strict=True) if state is None or state.decode() in TRAINING_ENDS]
+                reads.hmget(keys.record("training", id), "state", "ended_at")
+            seen = reads.execute()
+        return [
+            id
+            for id, (state, ended_at) in zip(ids, seen, strict=True)
+            if state is None or (state.decode() in TRAINING_ENDS and int(ended_at or 0) < 1000 * at)
+        ]
 
     def exists(self, id: str) -> bool:
         return bool(self._redis.exists(keys.record("training", id)))

@@ -15,6 +15,7 @@ from tests.store.submitting import DRAWINGS
 def test_leftovers_are_listed_and_then_removed(
     installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    sync_store.installation.check()  # as a worker did when the object store was empty
     name = support_name("nobody", b"bytes")
     store = Objects.open(installation)
     store.put(name, b"bytes")
@@ -37,6 +38,16 @@ def test_an_object_store_that_fails_is_not_taken_for_redis(
     error = capsys.readouterr().err
     assert "the object store does not respond" in error
     assert "Redis" not in error
+
+
+def test_objects_of_another_redis_are_an_error(
+    installation: Settings, sync_store: SyncStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Objects.open(installation).put_installation("another")
+    assert main(["gc"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "nothing is removed, as this Redis and this object store do not belong together" in shown.err
 
 
 def test_a_model_that_is_not_active_is_removed(

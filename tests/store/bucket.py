@@ -20,8 +20,8 @@ MISSING = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exi
 
 
 class Bucket(ThreadingHTTPServer):
-    """``objects``: the bytes of each key, and when they were written; ``answering``: cleared, requests hang;
-    ``exists``: False, there is no such bucket."""
+    """``objects``: the bytes of each key, and when they were written. ``deletions``: requests that deleted some.
+    ``answering``: cleared, requests hang; ``exists``: False, there is no such bucket."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Requests)
@@ -29,6 +29,7 @@ class Bucket(ThreadingHTTPServer):
         self.answering = threading.Event()
         self.answering.set()
         self.exists = True
+        self.deletions = 0
 
 
 class Requests(BaseHTTPRequestHandler):
@@ -53,6 +54,7 @@ class Requests(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         assert urlsplit(self.path).query == "delete"
+        self.server.deletions += 1
         keys = re.findall(r"<Key>(.*?)</Key>", self.rfile.read(int(self.headers["Content-Length"])).decode())
         for key in keys:
             self.server.objects.pop(unescape(key), None)

@@ -115,6 +115,7 @@ def test_redis_that_cannot_save_to_disk_is_reported_as_unavailable(
     redis_server: PrivateRedis, settings: Settings, tmp_path: Path
 ) -> None:
     async def body(store: Store) -> None:
+        await create(store)
         (tmp_path / "lost").mkdir()
         redis: Any = redis_server.client
         redis.config_set("dir", str(tmp_path / "lost"))

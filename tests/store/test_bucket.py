@@ -11,7 +11,7 @@ from app.settings import Settings
 from app.store import leftovers, objects
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady, ObjectsUnavailableError
-from app.store.objects import classifier_name
+from app.store.objects import Objects, classifier_name, support_name
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.store import bucket
@@ -109,6 +109,16 @@ def test_a_bucket_that_does_not_exist_is_unavailable(settings: Settings, served:
     with_store(settings, body)
 
 
+def test_objects_in_a_bucket_are_deleted_in_one_request(settings: Settings, served: Bucket) -> None:
+    store = Objects.open(settings)
+    names = [support_name(f"id{number}", b"bytes") for number in range(30)]
+    for name in names[::2]:
+        store.put(name, b"bytes")
+    store.delete(iter(names))
+    assert served.objects == {}
+    assert served.deletions == 1
+
+
 def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Settings, served: Bucket) -> None:
     async def body(store: Store) -> None:
         worker = SyncStore.open(settings)
@@ -119,6 +129,6 @@ def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Setting
         for name, (data, at) in served.objects.items():
             served.objects[name] = (data, at - timedelta(hours=2))
         assert list(leftovers.remove(settings, worker)) == [f"object {unnamed}"]
-        assert len(served.objects) == 1
+        assert [len(found) for found in worker.claims._objects.all()] == [1]
 
     with_store(settings, body)

@@ -10,6 +10,8 @@ def test_names_match_those_of_existing_installations() -> None:
     assert keys.FORMER_ACTIVE_MODEL == "lam:models:active"
     assert (keys.SUPPORT_SETS, keys.CLASSIFIERS) == ("lam:support", "lam:classifiers")
     assert (keys.STORED_BYTES, keys.CLASSIFIERS_USED) == ("lam:stored-bytes", "lam:classifiers-used")
+    assert keys.INSTALLATION == "lam:installation"
+    assert keys.FORMER_ADOPTED == "lam:former-adopted"
     assert keys.MEASUREMENTS == "lam:measures"
     assert (keys.record("episode", "i"), keys.record("training", "i")) == ("lam:episode:i", "lam:training:i")
     assert (keys.index("episode"), keys.index("training", "o")) == ("lam:episodes", "lam:trainings:o")

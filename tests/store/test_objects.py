@@ -110,10 +110,26 @@ def test_only_old_objects_that_nobody_names_are_removed(
         assert not draft.exists()
         assert len(object_files(redis_server, kept)) == 3
         assert store_of.get(young) == DATA
-        assert len(list(settings.objects_dir.glob("*/*"))) == 3
+        assert len([stored for found in store_of.all() for stored in found]) == 3
         assert classifier_of(redis_server, kept) == b"onnx"
 
     with_store(settings, body)
+
+
+def test_what_a_killed_writer_left_is_removed_although_every_object_is_named(
+    settings: Settings, sync_store: SyncStore
+) -> None:
+    folder = settings.objects_dir / objects.SUPPORT
+    folder.mkdir(parents=True)
+    old, young = folder / "id#1", folder / "id#2"
+    for draft in (old, young):
+        draft.write_bytes(b"")
+    age(old, UNNAMED_S + 60)
+    assert list(leftovers.remove(settings, sync_store, dry_run=True)) == []
+    assert old.exists()
+    assert list(leftovers.remove(settings, sync_store)) == []
+    assert not old.exists()
+    assert young.exists()
 
 
 @pytest.mark.parametrize("stage", ["queued", "adapting", "ready"])
@@ -225,10 +241,13 @@ class Late:
         return [arg - 3_600_000 if isinstance(arg, int) and arg > 10**12 else arg for arg in args]
 
 
-def test_support_sets_of_earlier_versions_are_moved_out_of_redis(
-    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore
+def test_support_sets_of_earlier_versions_are_moved_out_of_redis_once(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client: Any = redis_server.client
+
+    def failing(name: str, data: bytes) -> None:
+        raise ObjectsUnavailableError("the disk is full")
 
     async def body(store: Store) -> None:
         ids = [(await create(store))[0].id for _ in range(3)]
@@ -236,9 +255,17 @@ def test_support_sets_of_earlier_versions_are_moved_out_of_redis(
         for id, former in zip(ids, formers, strict=False):
             client.hdel(keys.SUPPORT_SETS, id)
             client.set(keys.former_support(id), former)
+        put = sync_store.reconciliation._objects.put
+        monkeypatch.setattr(sync_store.reconciliation._objects, "put", failing)
+        with pytest.raises(ObjectsUnavailableError):
+            sync_store.reconciliation.adopt_former()
+        monkeypatch.setattr(sync_store.reconciliation._objects, "put", put)
         assert [sync_store.reconciliation.adopt_former() for _ in range(2)] == [2, 0]
         for id in ids:
             assert np.array_equal((await store.episodes.support(id))[0], SUPPORT)
             assert not client.exists(keys.former_support(id))
+        reads = client.info("commandstats")["cmdstat_get"]["calls"]
+        assert sync_store.reconciliation.adopt_former() == 0
+        assert client.info("commandstats")["cmdstat_get"]["calls"] == reads
 
     with_store(settings, body)

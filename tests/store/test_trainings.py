@@ -9,12 +9,17 @@ from app.settings import Settings
 from app.store import keys
 from app.store.claims import MAX_ATTEMPTS, Claim
 from app.store.clients import Store, SyncStore
-from app.store.errors import Conflict
+from app.store.errors import Conflict, NotFound
 from app.store.records import TrainingRecord
 from tests.conftest import PrivateRedis
-from tests.store.observing import waiting
+from tests.store.observing import Clock, waiting
 from tests.store.submitting import DRAWINGS
 from tests.store.test_async_store import with_store
+
+
+def ended_at(server: PrivateRedis, id: str) -> object:
+    """When the run ended (ms); None if it has not."""
+    return server.client.hget(keys.record("training", id), "ended_at")
 
 
 async def running(store: Store, sync_store: SyncStore) -> tuple[TrainingRecord, Claim]:
@@ -25,13 +30,17 @@ async def running(store: Store, sync_store: SyncStore) -> tuple[TrainingRecord, 
     return record, claim
 
 
-def test_queued_training_is_cancelled_at_once_and_resumed(settings: Settings) -> None:
+def test_queued_training_is_cancelled_at_once_and_resumed(redis_server: PrivateRedis, settings: Settings) -> None:
+    clock = Clock(redis_server.client)
+
     async def body(store: Store) -> None:
         record = await store.trainings.create(owner="owner1", dataset="shapes", options={"ways": 5})
         assert (record.state, record.options) == ("queued", {"ways": 5})
         assert (await store.trainings.cancel(record.id)).state == "cancelled"
+        assert clock.is_in(0, ended_at(redis_server, record.id))
         assert (await waiting(store))["train"] == 0
         assert (await store.trainings.resume(record.id)).state == "queued"
+        assert ended_at(redis_server, record.id) is None
         assert [run.id for run in (await store.trainings.page(None, 100))[0]] == [record.id]
 
     with_store(settings, body)
@@ -51,6 +60,28 @@ def test_resuming_a_run_again_changes_nothing(
         assert (await store.trainings.resume(record.id)).state == "running"
         assert sync_store.claims.renew(claim) == "valid"
         assert redis_server.client.llen(keys.broker_queue("training")) == messages
+
+    with_store(settings, body)
+
+
+def test_a_run_that_is_removed_while_it_is_resumed_stays_removed(
+    redis_server: PrivateRedis, settings: Settings, sync_store: SyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(store: Store) -> None:
+        record = await store.trainings.create(owner="owner1", dataset="shapes", options={})
+        await store.trainings.cancel(record.id)
+        get = store.trainings.get
+
+        async def removed_then(id: str) -> TrainingRecord:
+            found = await get(id)
+            sync_store.trainings.remove(id)
+            return found
+
+        monkeypatch.setattr(store.trainings, "get", removed_then)
+        with pytest.raises(NotFound):
+            await store.trainings.resume(record.id)
+        assert not sync_store.trainings.exists(record.id)
+        assert (await waiting(store))["train"] == 0
 
     with_store(settings, body)
 
@@ -110,6 +141,7 @@ def test_accepted_cancellation_takes_effect_however_the_claim_ends(
     sync_store: SyncStore,
 ) -> None:
     async def body(store: Store) -> None:
+        clock = Clock(redis_server.client)
         record, claim = await running(store, sync_store)
         assert (await store.trainings.cancel(record.id)).cancelling
         with store.changes.waiting(f"training:{record.id}") as notified:
@@ -119,6 +151,7 @@ def test_accepted_cancellation_takes_effect_however_the_claim_ends(
         ended = await store.trainings.get(record.id)
         assert (ended.state, ended.cancelling) == (state, False)
         assert (ended.error is None) == (state != "failed")
+        assert clock.is_in(0, ended_at(redis_server, record.id))
         assert sync_store.reconciliation.due("training") == []
         assert sync_store.claims.claim("training", record.id, "two") is None
 
@@ -148,6 +181,7 @@ def test_training_that_makes_progress_does_not_fail(redis_server: PrivateRedis, 
             sync_store.reconciliation.due("training")
         failed = await store.trainings.get(record.id)
         assert failed.state == "failed"
+        assert ended_at(redis_server, record.id) is not None
         assert "without getting any further" in (failed.error or "")
 
     with_store(redis_server.settings, body)

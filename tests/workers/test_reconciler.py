@@ -8,6 +8,7 @@ import pytest
 from app.settings import Settings
 from app.store import keys
 from app.store.clients import Store, SyncStore
+from app.store.objects import Objects
 from app.store.records import Queue, WorkerRecord
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS, submit
@@ -37,6 +38,27 @@ def test_heartbeat_is_written_at_intervals_and_removed_at_once(
     beside._send_heartbeat()
     assert sync_store.workers.count_on_host("adapt", "host") == 0
     beside.stop()
+
+
+def test_requeuing_waits_for_no_object_store(
+    redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_: object) -> None:
+        pytest.fail("an object was deleted beside the heartbeats")
+
+    monkeypatch.setattr(Objects, "delete", unexpected)
+    id = submit_expired(redis_server, settings)
+    beside = Reconciler(settings, "adapt", "host-1", lambda: READY)
+    beside._reconcile()
+    assert redis_server.client.hexists(keys.SUPPORT_SETS, id)
+    beside.stop()
+
+
+def submit_expired(server: PrivateRedis, settings: Settings) -> str:
+    """The id of an episode that has expired and is not removed yet."""
+    id = asyncio.run(submit(settings)).id
+    server.client.zadd(keys.EXPIRY, {f"{id} owner1": 1})
+    return id
 
 
 async def _starting(settings: Settings) -> dict[Queue, int]:

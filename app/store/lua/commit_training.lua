@@ -4,7 +4,7 @@
 -- Registers the new model version and ends the run; 0 if the claim is no longer valid.
 if not claim_valid(record, 'running', fence) then return 0 end
 register(model, models, active, version, kind, weights, card)
-redis.call('HSET', record, 'state', 'finished', 'result', result)
+redis.call('HSET', record, 'state', 'finished', 'result', result, 'ended_at', now)
 redis.call('HDEL', record, 'cancel')
 redis.call('ZREM', leases, id)
 announce('training', id)

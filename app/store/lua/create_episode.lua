@@ -7,6 +7,8 @@
 if redis.call('EXISTS', record) == 1 then return {'created', id, {}} end  -- the client library sent the command twice
 -- Objects that nobody names are swept when they are twice as old.
 if now - admitted_at > HALF_AN_HOUR then return {'late', 0, {}} end
+-- It may have been removed since it was chosen.
+if redis.call('EXISTS', key.model(model_version)) == 0 then return {'no-model', 0, {}} end
 local before = refused(queued, idempotency, unfinished, {
   bytes = bytes, max_queue = max_queue, digest = digest, idempotent = idempotent, max_unfinished = max_unfinished,
   max_object_bytes = max_object_bytes, max_memory = max_memory,

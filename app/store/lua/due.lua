@@ -13,9 +13,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
   redis.call('ZREM', leases, id)
   if redis.call('EXISTS', record) == 1 then
     if redis.call('HDEL', record, 'cancel') == 1 then
-      redis.call('HSET', record, 'state', 'cancelled')
+      redis.call('HSET', record, 'state', 'cancelled', 'ended_at', now)
     elseif tonumber(redis.call('HGET', record, 'attempts')) >= max_attempts then
-      redis.call('HSET', record, 'state', 'failed', 'error', reason)
+      redis.call('HSET', record, 'state', 'failed', 'error', reason, 'ended_at', now)
     else
       enqueue(record, queued, id, now)
       ids[#ids + 1] = id

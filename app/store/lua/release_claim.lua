@@ -13,7 +13,7 @@ if outcome == 'hand-back' then redis.call('HINCRBY', record, 'attempts', -1) end
 if outcome == 'hand-back' or outcome == 'retry' then
   enqueue(record, queued, id, 0)
 else
-  redis.call('HSET', record, 'state', outcome)
+  redis.call('HSET', record, 'state', outcome, 'ended_at', now)
   if outcome == 'failed' then redis.call('HSET', record, 'error', reason) end
 end
 announce(kind, id)

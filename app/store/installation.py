@@ -1,0 +1,47 @@
+"""Whether this Redis and this object store belong together: both have the random id of their installation. Only then is
+an object that Redis does not name a leftover; a Redis that has lost its data names none."""
+
+from typing import Any
+
+from redis import Redis
+
+from app.store import keys
+from app.store.errors import ForeignObjects, refusals_named
+from app.store.objects import Objects
+from app.store.records import text
+
+# How long Redis has a new id that the object store does not have yet: its writer may be killed before.
+NEW_S = 60
+
+
+class Installation:
+    """Blocking."""
+
+    def __init__(self, redis: Redis, objects: Objects) -> None:
+        self._redis: Any = redis
+        self._objects = objects
+
+    @refusals_named()
+    def check(self) -> None:
+        """Raises ForeignObjects unless Redis and the object store have the same id. They get one here where neither has
+        one and Redis names objects or there are none. May raise ``errors.UNAVAILABLE``."""
+        own, found = text(self._redis.get(keys.INSTALLATION)), self._objects.installations()
+        if own is not None and found == [own]:
+            return
+        is_new = own is None and bool(self._redis.exists(keys.SUPPORT_SETS, keys.CLASSIFIERS))
+        if not found and (is_new or not any(self._objects.all())):
+            self._mark(own)
+        elif own is None and not found:
+            raise ForeignObjects("Redis names none of the objects that the object store has")
+        else:
+            raise ForeignObjects(
+                f"the installation in Redis ({keys.INSTALLATION}) is {own or 'none'}, "
+                f"that in the object store (installation/) {', '.join(found) or 'none'}"
+            )
+
+    def _mark(self, own: str | None) -> None:
+        if own is None:
+            self._redis.set(keys.INSTALLATION, keys.new_id(), nx=True, ex=NEW_S)
+            own = self._redis.get(keys.INSTALLATION).decode()  # perhaps that of another worker
+        self._objects.put_installation(own)
+        self._redis.set(keys.INSTALLATION, own)
