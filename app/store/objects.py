@@ -148,7 +148,7 @@ class Objects:
         self.put(f"{INSTALLATION}/{id}", b"")
 
     def remove_drafts(self, older_than_s: float) -> None:
-        """Removes what writers left behind that were killed; a bucket does so itself."""
+        """Removes what writers left behind that were killed; a bucket does so by a rule (see docs/operations.md)."""
         now = datetime.now(UTC).timestamp()
         for draft in self._folder.glob(_DRAFTS) if self._folder is not None else ():
             with suppress(OSError):  # its writer has finished

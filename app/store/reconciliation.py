@@ -21,7 +21,8 @@ _DUE = script("due")
 _EXPIRE = script("expire_lease")
 _SWEEP = script("sweep")
 _ADOPT = script("adopt_support")
-# An object is named within half an hour (see create_episode.lua), or never; the rest is for clocks that differ.
+# A support set is named within half an hour (see create_episode.lua), or never; the rest is for clocks that differ. A
+# classifier is named when its worker reaches Redis: should it be swept before, it is made again on request.
 UNNAMED_S = 3600
 
 

@@ -8,7 +8,7 @@ What must happen at once or not at all is a script in ``lua/``. Its first commen
 
 In its body these are local variables, so that neither positions nor ``KEYS`` and ``ARGV`` occur in Lua or in Python. A
 name that is declared and not used, or used and not declared, is refused when the script is loaded. Keys that a script
-has to make by itself are fields of ``key`` (``key.artifact(id)``), generated from ``keys.LUA_KEYS``.
+has to make by itself are fields of ``key`` (``key.record(kind, id)``), generated from ``keys.LUA_KEYS``.
 """
 
 import hashlib

@@ -1,17 +1,19 @@
 """Episodes whose bytes are in a bucket."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
 import pytest
+import yaml
 
 from app.settings import Settings
 from app.store import leftovers
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotReady
 from app.store.objects import Objects, classifier_name, support_name
-from tests.conftest import PrivateRedis, test_settings
+from tests.conftest import ROOT, PrivateRedis, test_settings
 from tests.store import bucket
 from tests.store.bucket import Bucket
 from tests.store.submitting import SUPPORT, create
@@ -79,3 +81,13 @@ def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Setting
         assert [len(found) for found in worker.claims._objects.all()] == [1]
 
     with_store(settings, body)
+
+
+def test_the_override_in_the_documentation_lets_every_container_reach_the_bucket() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    [text] = re.findall(r"^```yaml\n(x-bucket.*?)^```", (ROOT / "docs" / "operations.md").read_text(), re.M | re.S)
+    override = yaml.safe_load(text)["services"]
+    assert set(override) == set(compose["services"]) - {"init", "redis"}
+    for service in override.values():
+        assert not (compose["networks"][service["networks"][-1]] or {}).get("internal")
+        assert re.match("s3://", service["environment"]["LAMANAS_OBJECTS"])
