@@ -132,11 +132,11 @@ class Objects:
 
     def delete(self, names: Iterable[str]) -> None:
         """Those that are not there are deleted already."""
-        if self._folder is None:
-            with _failures_named(may_be_missing=True):
-                obstore.delete(self._store, list(names))
+        listed = list(names)
+        with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
+            obstore.delete(self._store, listed)
             return
-        for name in names:  # of a list, obstore would stop at the first that is not there
+        for name in listed:  # in a folder, and in some buckets, it has stopped at one that is not there
             with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
                 obstore.delete(self._store, name)
 

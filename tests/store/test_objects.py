@@ -45,6 +45,14 @@ def test_bytes_are_read_as_they_were_written_and_deleted_once(folder: Objects, s
         assert folder.get(NAME) is None
 
 
+def test_all_are_deleted_although_some_are_not_there(folder: Objects) -> None:
+    names = [support_name(f"id{number}", DATA) for number in range(100)]
+    for name in names[1::2]:
+        folder.put(name, DATA)
+    folder.delete(iter(names))
+    assert not any(folder.all())
+
+
 def test_names_tell_the_episode_the_claim_and_the_bytes() -> None:
     names = {NAME, classifier_name("id1", 1, DATA), classifier_name("id1", 2, DATA), classifier_name("id1", 2, b"")}
     assert len(names) == 4

@@ -80,10 +80,10 @@ def test_an_adaptation_has_its_limit_with_what_it_reads_and_stores(
             return call(*given)
 
         monkeypatch.setattr(Objects, name, watched)
-    id = asyncio.run(submit(settings, model_version=VERSION)).id
-    noted.clear()
     child = Child(settings.model_copy(update={"adapt_seconds": 300}), sync_store, "adapt", "one")
     child.learner.register_shipped()
+    id = asyncio.run(submit(settings, model_version=VERSION)).id
+    noted.clear()
     adapt.run(child, id)
     assert len(noted) == 3
     assert all(200 < seconds <= 300 for seconds in noted)
