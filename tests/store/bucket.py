@@ -54,6 +54,7 @@ class Requests(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         assert urlsplit(self.path).query == "delete"
+        self.server.answering.wait()
         self.server.deletions += 1
         keys = re.findall(r"<Key>(.*?)</Key>", self.rfile.read(int(self.headers["Content-Length"])).decode())
         for key in keys:
