@@ -78,6 +78,7 @@ def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(dat
     assert all(not value.any() for name, value in theta.items() if name.startswith("maps."))
     assert theta["head.centre"].any()
     assert theta["head.log_scales"].any()
+    assert theta["head.directions"].any()  # from the data: at 0, they would stay there
     assert parameters.theta_log_rates.std(0).max() > 0  # each step has its own sizes
     assert not torch.equal(parameters.alpha["inputs"], torch.zeros(3))
     assert whole.config.calibration.temperature != 1.0

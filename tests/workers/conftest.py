@@ -53,6 +53,11 @@ class Control:
         self.redis = server.client
         self.until = changed.until
 
+    def kill(self, worker: Worker) -> None:
+        """Kills a worker whose fake learner waits. Until Redis notices, it is given what the next one waits for."""
+        worker.kill()
+        self.until(lambda: self.redis.info("clients")["blocked_clients"] == 0, "Redis has noticed it")
+
     def started(self) -> tuple[str, int]:
         """Waits until a fake learner starts a job; returns the job's id and the process id."""
         answer: Any = self.redis.blpop([STARTED], timeout=PATIENCE_S)

@@ -71,7 +71,7 @@ def test_episode_of_a_killed_worker_is_finished_once_by_another(
     first = start_worker("adapt")
     id = submitted(redis_server, "blocked")
     assert control.started()[0] == id
-    first.kill()
+    control.kill(first)
     start_worker("adapt")
     control.go()
     until_state(control, redis_server, id, "ready")

@@ -67,7 +67,7 @@ def test_run_of_a_killed_worker_continues_from_its_last_epoch(
     until(control, redis_server, run_id, lambda run: run.epoch >= 1, "first epoch")
     epochs = redis_server.settings.runs_dir / run_id / "epochs"
     control.until(lambda: epochs.read_text() == "2", "second epoch done")
-    first.kill()
+    control.kill(first)
     start_worker("train")
     control.go(EPOCHS - 2)
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
