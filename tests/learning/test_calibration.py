@@ -192,12 +192,13 @@ def test_episodes_within_groups_have_as_many_classes_as_their_group(groups: str)
     assert fitted.config.calibration.temperature != 1.0
 
 
-def test_the_temperature_is_fitted_to_episodes_of_any_number_of_classes() -> None:
+def test_the_temperature_is_fitted_to_all_images_of_episodes_of_any_number_of_classes() -> None:
     generator = torch.Generator().manual_seed(0)
     answered = []
-    for ways in (2, 7):
-        exact = 2 * torch.randn(20_000, ways, generator=generator)
-        answered.append((3 * exact, torch.multinomial(exact.softmax(1), 1, generator=generator).squeeze(1)))
+    for ways, images, temperature in ((2, 20_000, 3.0), (7, 20_000, 3.0), (5, 100, 30.0)):  # few images decide little
+        exact = 2 * torch.randn(images, ways, generator=generator)
+        labels = torch.multinomial(exact.softmax(1), 1, generator=generator).squeeze(1)
+        answered.append((temperature * exact, labels))
     assert _fitted_temperature(answered) == pytest.approx(3, rel=0.05)
 
 
