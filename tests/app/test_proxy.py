@@ -77,6 +77,6 @@ def test_a_body_of_the_largest_size_passes_the_proxy(
 ) -> None:
     browser.headers["Authorization"] = f"Bearer {token('episodes')}"
     answer = browser.post(
-        f"{proxy.url}episodes", content=bytes(33 * 2**20), headers={"Content-Type": "application/json"}
+        f"{proxy.url}episodes", content=bytes(96 * 2**20 + 1), headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
