@@ -19,8 +19,8 @@ class Session(Answer):
 
 
 class Progress(Answer):
-    """How far an adaptation is; ``loss`` holds the learned loss of each step so far, ``ahead`` tells of an episode that
-    waits how many that arrived before it wait too: tenants take turns, so that it may come sooner or later."""
+    """The progress of an adaptation. ``loss``: the learned loss of each step so far. ``ahead``: while the episode waits,
+    the number of waiting episodes that arrived before it; tenants take turns, so that it may come sooner or later."""
 
     step: int
     steps: int

@@ -43,7 +43,7 @@ export function redraw(place, ...children) {
 export const time = (text) => new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 export const duration = (seconds) => (seconds < 100 ? `${Math.ceil(seconds)} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`);
 
-/** A key that does the same; assistive technology is told by aria-keyshortcuts. */
+/** Shows which key does the same as a button; screen readers read it from aria-keyshortcuts. */
 export const key = (name) => h("kbd", { "aria-hidden": "true" }, name);
 
 let terms = 0;

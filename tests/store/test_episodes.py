@@ -365,7 +365,7 @@ def test_missing_images_raise_gone_with_their_owner(redis_server: PrivateRedis, 
 
 
 async def listed(store: Store) -> EpisodeRecord:
-    """A created episode as lists have it: where it waits is told for single ones."""
+    """A new episode as a page of the list contains it, without its place in the queue."""
     return replace((await create(store))[0], ahead=None)
 
 

@@ -20,7 +20,7 @@ READY = WorkerRecord.now("adapt", "host-1", "cpu")
 
 
 def heartbeats(server: PrivateRedis) -> int:
-    """How often Redis was told of a heartbeat."""
+    """The number of heartbeats that Redis has received."""
     stats: Any = server.client.info("commandstats")
     return int(stats.get("cmdstat_zadd", {"calls": 0})["calls"])
 
