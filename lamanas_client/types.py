@@ -19,8 +19,9 @@ class Session(Answer):
 
 
 class Progress(Answer):
-    """The progress of an adaptation. ``loss``: the learned loss of each step so far. ``ahead``: while the episode waits,
-    the number of waiting episodes that arrived before it; tenants take turns, so that it may come sooner or later."""
+    """The progress of an adaptation. ``loss``: the learned loss of each step so far. ``ahead``: while the episode
+    waits, the number of waiting episodes that arrived before it; tenants take turns, so that it may come sooner or
+    later."""
 
     step: int
     steps: int
