@@ -82,6 +82,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/data/maps.py": "learning/photo_training",
     "lamanas_core/data/": "cli/data learning/episodes",
     "lamanas_core/data/sources/glyphs.py": "learning/sources cli/data goldens/goldens",
+    "lamanas_core/deep_samples.py": "images/image_files images/images",
     "lamanas_core/devices.py": "learning/training_folder learning/train_command",
     "lamanas_core/files.py": "files",
     "lamanas_core/genotype.py": "learning/architecture goldens/goldens",
