@@ -17,6 +17,7 @@ from app.store.api_keys import ApiKeys, SyncApiKeys
 from app.store.claims import Claims
 from app.store.deadline import LimitedRedis, limited
 from app.store.episodes import Episodes
+from app.store.folders import Folders
 from app.store.installation import Installation
 from app.store.lookup_cache import LookupCache
 from app.store.models import Models, SyncModels
@@ -89,7 +90,8 @@ class SyncStore:
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)
-        self.trainings = SyncTrainings(client)
+        self.trainings = SyncTrainings(client, objects)
+        self.folders = Folders(client, objects)
         self.api_keys = SyncApiKeys(client)
 
     @classmethod

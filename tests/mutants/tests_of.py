@@ -46,6 +46,7 @@ TABLE: Mapping[str, str] = {
     "app/store/measures.py": "workers/telemetry app/telemetry",
     "app/store/notifications.py": "store/async_store app/episodes",
     "app/store/lua_names.py": "store/registry",
+    "app/store/folders.py": "store/folders workers/train_worker store/bucket",
     "app/store/installation.py": "store/installation",
     "app/store/leftovers.py": "store/leftovers store/objects workers/sweep",
     "app/store/objects.py": "store/objects store/bucket store/episodes",
