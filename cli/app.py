@@ -13,7 +13,7 @@ import uvicorn
 
 from app.settings import SHARED, Settings
 from app.store.clients import SyncStore
-from app.store.errors import UNAVAILABLE
+from app.store.errors import UNAVAILABLE, LaterRelease
 from app.telemetry import logs, tracing
 from cli import admin
 from cli.errors import CommandError
@@ -71,7 +71,10 @@ def ensure_admin(settings: Settings) -> None:
     """Registers the admin token as a key. Raises CommandError."""
     store = SyncStore.open(settings)
     try:
+        store.installation.admit()
         admin.ensure(settings, store)
+    except LaterRelease as error:
+        raise CommandError(str(error)) from error
     except admin.RevokedError as error:
         log.warning("%s", error)  # other keys are valid, so a replaced app process must start
     except UNAVAILABLE as error:

@@ -30,6 +30,8 @@ COMMANDS = {
     "token": "print the admin token",
     "keys": "create, list and revoke API keys",
     "gc": "remove old runs, revoked keys and leftovers",
+    "backup": "save everything that the service keeps to a file, while it runs",
+    "restore": "put a backup into an empty installation",
     "doctor": "check this installation and say how to fix its problems",
     "completion": "print a completion script for a shell",
     "app": "run the HTTP app alone (for compose)",

@@ -21,7 +21,7 @@ from redis.exceptions import NoPermissionError
 from app.settings import SHARED, Settings
 from app.store import suitability
 from app.store.clients import SyncStore
-from app.store.errors import UNAVAILABLE
+from app.store.errors import UNAVAILABLE, LaterRelease
 from app.telemetry import logs
 from cli import admin, private_redis
 from cli.errors import CommandError
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings()
     logs.set_up("serve")
     supervisor = Supervisor()
-    with _sole_user(settings), supervisor.signals():
+    with sole_user(settings), supervisor.signals():
         check_port(settings)
         try:
             if _start(settings, supervisor):
@@ -84,7 +84,10 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
             return False
         if not settings.embedded:
             look_at_redis(settings)
+        store.installation.admit()
         admin.ensure(settings, store)
+    except LaterRelease as error:
+        raise CommandError(str(error)) from error
     finally:
         store.close()
     program = [sys.executable, "-m", "cli.main"]
@@ -183,7 +186,7 @@ def _stop(settings: Settings, supervisor: Supervisor) -> None:
 
 
 @contextmanager
-def _sole_user(settings: Settings) -> Iterator[None]:
+def sole_user(settings: Settings) -> Iterator[None]:
     """Locks the data directory for this process. Raises CommandError."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

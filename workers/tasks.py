@@ -35,6 +35,7 @@ def _warmed_up(child: Child) -> Child:
     """Loads torch and the active meta-models before the first episode. A train worker imports torch at its first run,
     since it is idle most of the time."""
     device: str = child.settings.device
+    retrying(child.store.installation.admit)
     if child.queue == "adapt":
         retrying(child.store.reconciliation.adopt_former)
         retrying(child.learner.register_shipped)

@@ -14,6 +14,7 @@ from app.queue import celery_app
 from app.settings import Settings
 from app.store import errors
 from app.store.api_keys import ApiKeys, SyncApiKeys
+from app.store.backup import Backup
 from app.store.claims import Claims
 from app.store.deadline import LimitedRedis, limited
 from app.store.episodes import Episodes
@@ -87,6 +88,7 @@ class SyncStore:
         self._redis: Any = client
         self.claims = Claims(client, objects, max_object_bytes)
         self.installation = Installation(client, objects)
+        self.backup = Backup(client, objects)
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)

@@ -109,6 +109,16 @@ class ForeignObjects(StoreError):  # noqa: N818
         )
 
 
+class LaterRelease(StoreError):  # noqa: N818
+    """What is in Redis has a form that this release does not know."""
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"a later release has used this Redis (schema {found}; this one knows {known}): start that release, or "
+            "restore a backup from before"
+        )
+
+
 class QueueFull(StoreError):  # noqa: N818
     """Too many jobs wait. ``retry_after``: seconds; ``own``: it is this owner's limit that is reached."""
 

@@ -6,10 +6,13 @@ from typing import Any
 from redis import Redis
 
 from app.store import keys
-from app.store.errors import ForeignObjects, refusals_named
+from app.store.errors import ForeignObjects, LaterRelease, refusals_named
 from app.store.objects import Objects
 from app.store.records import text
 
+# The form of what is kept in Redis and in the object store. It grows with a change that the release before cannot live
+# with: that one then refuses to start, instead of damaging what it does not understand.
+SCHEMA = 1
 # How long Redis has a new id that the object store does not have yet: its writer may be killed before.
 NEW_S = 60
 _NAMING = (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS, keys.DATASETS)
@@ -21,6 +24,16 @@ class Installation:
     def __init__(self, redis: Redis, objects: Objects) -> None:
         self._redis: Any = redis
         self._objects = objects
+
+    @refusals_named()
+    def admit(self) -> None:
+        """To be called by each process at its start. Raises LaterRelease if a release that this one does not understand
+        has used this Redis. May raise ``errors.UNAVAILABLE``."""
+        found = int(self._redis.get(keys.SCHEMA) or 0)
+        if found > SCHEMA:
+            raise LaterRelease(found, SCHEMA)
+        if found < SCHEMA:
+            self._redis.set(keys.SCHEMA, SCHEMA)
 
     @refusals_named()
     def check(self) -> None:

@@ -25,6 +25,7 @@ DATASETS = PREFIX + "datasets"  # hash by the name of a data set: the name of th
 STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
 FORMER_ADOPTED = PREFIX + "former-adopted"  # string, empty: no support set is a former_support any more
 INSTALLATION = PREFIX + "installation"  # string: its random id, which the object store has as well
+SCHEMA = PREFIX + "schema"  # string: the number of the form that all this has, see installation.py
 LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
 CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
 WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
