@@ -150,12 +150,12 @@ def model() -> Check:
 
 
 def redis(settings: Settings) -> Check:
-    from redis import Redis, RedisError
+    from redis import RedisError
 
-    from app.store import suitability
+    from app.store import connections, suitability
 
     try:
-        with Redis.from_url(settings.store_url, socket_timeout=3, socket_connect_timeout=3) as client:
+        with connections.blocking(settings) as client:
             findings = [] if settings.embedded else suitability.examine(client, settings)
             if findings:
                 wrong = any(each.state == "wrong" for each in findings)

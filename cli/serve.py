@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from app.settings import SHARED, Settings
-from app.store import suitability
+from app.store import connections, suitability
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
 from app.telemetry import logs
@@ -122,7 +121,7 @@ def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -
 
 def look_at_redis(settings: Settings) -> None:
     """Warns of what may lose data at the Redis of REDIS_URL. Raises CommandError for what cannot work."""
-    with Redis.from_url(settings.store_url, socket_timeout=5) as redis:
+    with connections.blocking(settings) as redis:
         findings = suitability.examine(redis, settings)
     for finding in findings:
         words = f"the Redis at REDIS_URL: {finding.found}; to fix it, {finding.fix}"

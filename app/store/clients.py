@@ -4,18 +4,14 @@ from typing import Any, Self
 
 from celery import Celery
 from redis import Redis
-from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
 from app.queue import celery_app
 from app.settings import Settings
-from app.store import errors
+from app.store import connections, errors
 from app.store.api_keys import ApiKeys, SyncApiKeys
 from app.store.claims import Claims
-from app.store.deadline import LimitedRedis, limited
+from app.store.deadline import limited
 from app.store.episodes import Episodes
 from app.store.installation import Installation
 from app.store.lookup_cache import LookupCache
@@ -23,6 +19,7 @@ from app.store.models import Models, SyncModels
 from app.store.notifications import Notifications
 from app.store.objects import Objects
 from app.store.reconciliation import Reconciliation
+from app.store.replication import Replication
 from app.store.trainings import SyncTrainings, Trainings
 from app.store.workers import SyncWorkers, Workers
 
@@ -40,8 +37,9 @@ class Store:
         self._celery = celery
         self._lookups = LookupCache(lookup_client)
         self.changes = Notifications(client, self._lookups.invalidate)
-        self.episodes = Episodes(settings, client, objects, celery, self.changes, self._lookups)
-        self.trainings = Trainings(settings, client, celery, self.changes)
+        self._replication = Replication(client, required=settings.sentinels is not None)
+        self.episodes = Episodes(settings, client, objects, celery, self.changes, self._replication, self._lookups)
+        self.trainings = Trainings(settings, client, celery, self.changes, self._replication)
         self.models = Models(client)
         self.api_keys = ApiKeys(client, self._lookups)
         self.workers = Workers(client)
@@ -49,16 +47,9 @@ class Store:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Connects when it is first used: Redis need not be running yet."""
-        options: dict[str, Any] = {
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            # Until the limit in deadline.py.
-            "retry": AsyncRetry(ExponentialBackoff(base=0.1, cap=1.0), 5),
-        }
-        pool = BlockingConnectionPool.from_url(settings.store_url, max_connections=CONNECTIONS, timeout=5, **options)
-        client = LimitedRedis.from_pool(pool)
+        client = connections.limited(settings, connections=CONNECTIONS, wait_s=5)
         # Lookups have a connection of their own: waiting for a shared one takes a third of the time of a round trip.
-        lookups = LimitedRedis.from_pool(ConnectionPool.from_url(settings.store_url, max_connections=1, **options))
+        lookups = connections.limited(settings, connections=1, wait_s=None)
         store = cls(settings, client, lookups, Objects.open(settings), celery_app(settings))
         store.changes.start()
         return store
@@ -68,6 +59,7 @@ class Store:
         await self._lookups.close()
         await self.episodes.close()
         await self.trainings.close()
+        await self._replication.close()
         await self._lookup_redis.aclose()
         await self._redis.aclose()
         self._celery.close()
@@ -95,9 +87,7 @@ class SyncStore:
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Connects when it is first used."""
-        retry = Retry(NoBackoff(), 0)
-        client = Redis.from_url(settings.store_url, retry=retry, socket_timeout=5, socket_connect_timeout=2)
-        return cls(client, Objects.open(settings), settings.max_object_bytes)
+        return cls(connections.blocking(settings), Objects.open(settings), settings.max_object_bytes)
 
     def close(self) -> None:
         self._redis.close()

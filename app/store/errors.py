@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from redis._parsers import BaseParser
 from redis.exceptions import (
     ConnectionError,
     NoPermissionError,
@@ -18,8 +19,13 @@ class NotSavedError(ResponseError):
     """Redis cannot save to its disk, and takes no writes until it can. (redis-py has no name for MISCONF.)"""
 
 
-class NotReplicatedError(ResponseError):
-    """Redis has too few replicas, and takes no writes until it has more. (Nor has it a name for NOREPLICAS.)"""
+class NotReplicatedError(ConnectionError):
+    """Redis has too few replicas, and takes no writes until it has more; or none has confirmed a write."""
+
+
+# redis-py has no name for it. As an error of the connection, it makes redis-py and Celery connect again and go on, as
+# they must after a failover: the new primary takes no writes until a replica has come.
+BaseParser.EXCEPTION_CLASSES["NOREPLICAS"] = NotReplicatedError
 
 
 # Redis answers, but takes no writes: it is out of memory, it has become a replica, it cannot save or replicate them, or
