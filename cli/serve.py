@@ -18,11 +18,10 @@ from typing import Any
 from redis.exceptions import NoPermissionError
 
 from app.settings import SHARED, Settings
-from app.store import connections, suitability
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
 from app.telemetry import logs
-from cli import admin, private_redis
+from cli import admin, installation, private_redis
 from cli.errors import CommandError
 from cli.supervisor import Supervisor
 
@@ -81,8 +80,7 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
     try:
         if not _until_redis(settings, supervisor, store):
             return False
-        if not settings.embedded:
-            look_at_redis(settings)
+        installation.look_at_redis(settings)
         admin.ensure(settings, store)
     finally:
         store.close()
@@ -117,17 +115,6 @@ def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -
                 raise CommandError(f"{where} does not respond: {error}") from error
             _watch_start(supervisor)
     return False
-
-
-def look_at_redis(settings: Settings) -> None:
-    """Warns of what may lose data at the Redis of REDIS_URL. Raises CommandError for what cannot work."""
-    with connections.blocking(settings) as redis:
-        findings = suitability.examine(redis, settings)
-    for finding in findings:
-        words = f"the Redis at REDIS_URL: {finding.found}; to fix it, {finding.fix}"
-        if finding.blocking:
-            raise CommandError(words)
-        log.warning("%s", words)
 
 
 def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:

@@ -36,6 +36,7 @@ class Store:
         self._lookup_redis = lookup_client
         self._celery = celery
         self._lookups = LookupCache(lookup_client)
+        self.objects = objects
         self.changes = Notifications(client, self._lookups.invalidate)
         self._replication = Replication(client, required=settings.sentinels is not None)
         self.episodes = Episodes(settings, client, objects, celery, self.changes, self._replication, self._lookups)

@@ -108,8 +108,8 @@ class Episodes(Jobs[EpisodeRecord]):
         ``model_reason``: why this model, in words; ``model_warning``: what is to be told if it does not suit the
         images; ``notes``: what is to be told about how the images were read. The flag is False if
         ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of that
-        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull; NotFound if the
-        model was removed.
+        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull; UnknownModel if
+        the model was removed.
         """
         if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
             raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")

@@ -76,6 +76,10 @@ class NotFound(StoreError):  # noqa: N818
     """There is no such record, and has been none within the last day."""
 
 
+class UnknownModel(NotFound):
+    """There is no such version of a meta-model (any more)."""
+
+
 class Gone(StoreError):  # noqa: N818
     """It was deleted or expired within the last day. ``owner``: whose it was."""
 

@@ -94,7 +94,9 @@ def serving(settings: Settings) -> Iterator[str]:
     uvicorn_server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
     thread = threading.Thread(target=uvicorn_server.run, args=([listening],))
     thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    uvicorn_server.should_exit = True
-    thread.join()
-    listening.close()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        uvicorn_server.should_exit = True
+        thread.join()
+        listening.close()
