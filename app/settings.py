@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,15 +58,17 @@ class Sentinels:
     def parse(cls, text: str) -> "Sentinels":
         """Of ``HOST:PORT,HOST:PORT,...``, with ``USER:PASSWORD@`` before the first. Raises ValueError."""
         signing_in, _, hosts = text.rpartition("@")
-        parts = [urlsplit(f"//{host.strip()}") for host in hosts.split(",")]
-        if not all(part.hostname and part.netloc and not (part.path or part.query or part.fragment) for part in parts):
-            raise ValueError("must be like HOST:26379,HOST:26379,HOST:26379")
         user, _, password = signing_in.partition(":")
-        return cls(
-            tuple((part.hostname or "", part.port or SENTINEL_PORT) for part in parts),
-            unquote(user) or None,
-            unquote(password) or None,
-        )
+        addresses = tuple(cls._address(host.strip()) for host in hosts.split(","))
+        return cls(addresses, unquote(user) or None, unquote(password) or None)
+
+    @staticmethod
+    def _address(text: str) -> tuple[str, int]:
+        parts = urlsplit(f"//{text}")
+        with suppress(ValueError):  # of the port
+            if parts.hostname and parts.netloc == text:
+                return parts.hostname, parts.port or SENTINEL_PORT
+        raise ValueError("must be like HOST:26379,HOST:26379,HOST:26379")
 
 
 class Settings(BaseSettings):

@@ -180,7 +180,7 @@ def _settings(folder: Path, **values: str) -> Settings:
 
 def _server(folder: Path) -> Node:
     rights = documented("redis.md", "ACL SETUSER lamanas on >PASSWORD ")
-    return _node(
+    return node(
         folder,
         "appendonly yes",
         "appendfsync always",
@@ -195,7 +195,7 @@ def _server(folder: Path) -> Node:
 
 def _sentinel(folder: Path, primary: int) -> Node:
     rights = documented("redis.md", "ACL SETUSER lamanas on >SENTINEL_PASSWORD ")
-    node = _node(
+    sentinel = node(
         folder,
         f"sentinel monitor {NAME} 127.0.0.1 {primary} 2",
         f"sentinel down-after-milliseconds {NAME} 500",
@@ -203,11 +203,12 @@ def _sentinel(folder: Path, primary: int) -> Node:
         f"sentinel failover-timeout {NAME} 60000",
         f"user lamanas on >{SENTINEL_PASSWORD} {rights}",
     )
-    node.arguments = ("--sentinel",)
-    return node
+    sentinel.arguments = ("--sentinel",)
+    return sentinel
 
 
-def _node(folder: Path, *lines: str) -> Node:
+def node(folder: Path, *lines: str) -> Node:
+    """A server with these lines in its configuration."""
     folder.mkdir(parents=True)
     port = free_port()
     common = (f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"logfile {folder}/log")

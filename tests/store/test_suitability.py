@@ -2,16 +2,20 @@
 
 import asyncio
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from app.queue import ask_for_shipped, celery_app
 from app.settings import Settings
 from app.store import suitability
 from app.store.clients import SyncStore
 from app.store.suitability import UNSEEN
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis
-from tests.replicated import documented
+from tests.replicated import SENTINEL_PASSWORD, documented, node, replicated, sentinelled
 from tests.store.submitting import DRAWINGS, submit
 
 
@@ -95,3 +99,88 @@ def test_the_documented_rights_are_sufficient(redis_server: PrivateRedis) -> Non
     assert store.claims.claim("episode", asyncio.run(submit(settings)).id, "one") is not None
     ask_for_shipped(celery_app(settings))
     store.close()
+
+
+def test_a_server_of_a_cluster_cannot_be_used(short_folder: Path) -> None:
+    server = node(short_folder / "server", "cluster-enabled yes", "appendonly yes", "appendfsync always")
+    try:
+        server.start()
+        assert findings(f"redis://127.0.0.1:{server.port}") == {"unusable": ["it is part of a cluster"]}
+    finally:
+        server.kill()
+
+
+def findings(url: str, sentinels: str | None = None) -> dict[str, list[str]]:
+    """What is found, by its state."""
+    settings = Settings(_env_file=None, redis_url=url, redis_sentinels=sentinels)  # type: ignore[call-arg]
+    found: dict[str, list[str]] = {}
+    for each in suitability.examine(settings).findings:
+        found.setdefault(each.state, []).append(each.found)
+    return found
+
+
+def test_a_server_with_a_replica_may_keep_nothing_on_its_disk(short_folder: Path) -> None:
+    with replicated(short_folder) as redis:
+        server = redis.servers[0]
+        url = f"redis://127.0.0.1:{server.port}"
+        assert findings(url) == {}
+        server.client.config_set("appendonly", "no")
+        server.client.config_set("min-replicas-to-write", "0")
+        lost, cut_off = findings(url)["warning"]
+        assert lost.startswith("appendonly is no: accepted episodes are lost when it stops together with its replica")
+        assert cut_off.startswith("min-replicas-to-write is 0")
+
+
+def test_sentinels_that_do_not_tell_the_primary_are_told(short_folder: Path) -> None:
+    with sentinelled(short_folder) as redis:
+        url, sentinels = str(redis.settings.redis_url), str(redis.settings.redis_sentinels)
+        assert findings(url, sentinels) == {"unseen": ["appendfsync, which should be always, cannot be seen"]}
+        (few,) = findings(url, sentinels.rpartition(",")[0])["warning"]
+        assert few.startswith("LAMANAS_REDIS_SENTINELS names only 2")
+        other = Settings(_env_file=None, redis_url="redis://other", redis_sentinels=sentinels)  # type: ignore[call-arg]
+        unknown = list(suitability.sentinels(other))
+        assert [each.found.partition(" has ")[2] for each in unknown] == ["no primary of the name other"] * 3
+        assert unknown[0].fix == "name one that it has in REDIS_URL: mymaster"
+        (wrong_password,) = {each.found.partition("primary: ")[2] for each in told_by(url, sentinels, "wrong")}
+        assert "invalid username-password" in wrong_password
+        redis.sentinels[0].kill()
+        (gone,) = findings(url, sentinels)["warning"]
+        assert gone.startswith(f"the sentinel at 127.0.0.1:{redis.sentinels[0].port} does not tell the primary")
+        redis.servers[1].kill()
+        until(lambda: redis.servers[0].client.info("replication")["connected_slaves"] == 0, "the replica is gone")
+        assert (
+            "it has no replica: no episode is accepted until one can replace it" in findings(url, sentinels)["warning"]
+        )
+
+
+def told_by(url: str, sentinels: str, password: str) -> list[suitability.Finding]:
+    changed = sentinels.replace(SENTINEL_PASSWORD, password)
+    settings = Settings(_env_file=None, redis_url=url, redis_sentinels=changed)  # type: ignore[call-arg]
+    return list(suitability.sentinels(settings))
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("maxmemory_policy", {"unseen": ["maxmemory-policy, which must be noeviction, cannot be seen"]}),
+        ("aof_enabled", {"unseen": ["whether it writes to a disk (appendonly) cannot be seen"]}),
+        ("used_memory", {"unusable": ["INFO does not say used_memory"]}),
+        ("role", {}),
+        ("redis_version", {}),
+    ],
+)
+def test_what_a_managed_server_does_not_show_is_told(
+    field: str, expected: dict[str, list[str]], redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full: Any = redis_server.client.info()
+    shown = {name: value for name, value in full.items() if name != field}
+    monkeypatch.setattr(Redis, "info", lambda self: shown)
+    assert findings(redis_server.settings.store_url) == expected
+
+
+def test_a_server_tells_its_name_and_version(redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    info: Any = redis_server.client.info()
+    examined = suitability.examine(redis_server.settings)
+    assert examined.version == f"Redis {info['redis_version']}"
+    monkeypatch.setattr(Redis, "info", lambda self: info | {"valkey_version": "9.1.2"})
+    assert suitability.examine(redis_server.settings).version == "Valkey 9.1.2"
