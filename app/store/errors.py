@@ -23,9 +23,13 @@ class NotReplicatedError(ConnectionError):
     """Redis has too few replicas, and takes no writes until it has more; or none has confirmed a write."""
 
 
-# redis-py has no name for it. As an error of the connection, it makes redis-py and Celery connect again and go on, as
-# they must after a failover: the new primary takes no writes until a replica has come.
-BaseParser.EXCEPTION_CLASSES["NOREPLICAS"] = NotReplicatedError
+class BecameReplicaError(ConnectionError, ReadOnlyError):
+    """This server was the primary; by now, the name or the sentinels may lead to another one."""
+
+
+# As errors of the connection, they make redis-py and Celery connect again and go on, as they must after a failover: the
+# old primary may keep its connections, and the new one takes no writes until a replica has come.
+BaseParser.EXCEPTION_CLASSES |= {"NOREPLICAS": NotReplicatedError, "READONLY": BecameReplicaError}
 
 
 # Redis answers, but takes no writes: it is out of memory, it has become a replica, it cannot save or replicate them, or
