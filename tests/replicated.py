@@ -207,10 +207,10 @@ def _sentinel(folder: Path, primary: int) -> Node:
     return sentinel
 
 
-def node(folder: Path, *lines: str) -> Node:
+def node(folder: Path, *lines: str, port: int | None = None) -> Node:
     """A server with these lines in its configuration."""
     folder.mkdir(parents=True)
-    port = free_port()
+    port = port or free_port()
     common = (f"port {port}", "bind 127.0.0.1", f"dir {folder}", f"logfile {folder}/log")
     (folder / "redis.conf").write_text("\n".join((*common, *lines)) + "\n")
     return Node(folder, port)
