@@ -53,6 +53,7 @@ class Link:
                     one.close()
                     continue
                 for pair in ((one, other), (other, one)):
+                    pair[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:

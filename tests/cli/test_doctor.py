@@ -47,7 +47,7 @@ def test_a_running_private_redis_is_found(
     redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
-    assert "the private Redis is Redis " in examined(capsys)[1]["Redis"]["found"]
+    assert "the private Redis is " in examined(capsys)[1]["Redis"]["found"]
 
 
 def test_an_external_redis_that_may_lose_data_is_reported(
