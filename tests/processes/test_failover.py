@@ -56,10 +56,12 @@ class Load:
     def running(self) -> Iterator[None]:
         for thread in self._threads:
             thread.start()
-        yield
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in self._threads:
+                thread.join()
 
 
 def events(client: httpx.Client, id: str) -> list[str]:
@@ -69,7 +71,7 @@ def events(client: httpx.Client, id: str) -> list[str]:
 
 
 def test_nothing_accepted_is_lost_when_the_primary_is_killed_under_load(short_folder: Path) -> None:
-    with sentinelled(short_folder) as redis, working(redis) as client, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, sentinelled(short_folder) as redis, working(redis) as client:
         old, new = redis.servers
         gated = client.post("/episodes", json=as_json()["json"] | {"name": "gated"}).json()["id"]
         assert old.client.blpop([STARTED], timeout=PATIENCE_S)
