@@ -26,10 +26,15 @@ NAME = "mymaster"
 PASSWORD, SENTINEL_PASSWORD = "secret", "another"
 
 
+def texts(page: str) -> list[str]:
+    """The text blocks of a page."""
+    return blocks((ROOT / "docs" / page).read_text(), "text")
+
+
 def documented(page: str, start: str) -> str:
     """The line of a text block that begins with these words, without them."""
-    text = "\n".join(blocks((ROOT / "docs" / page).read_text(), "text"))
-    (found,) = [line.removeprefix(start) for line in text.splitlines() if line.startswith(start)]
+    lines = "".join(texts(page)).splitlines()
+    (found,) = [line.removeprefix(start) for line in lines if line.startswith(start)]
     return found
 
 
@@ -181,13 +186,11 @@ def _settings(folder: Path, **values: str) -> Settings:
 
 def _server(folder: Path) -> Node:
     rights = documented("redis.md", "ACL SETUSER lamanas on >PASSWORD ")
+    (as_documented,) = [block for block in texts("redis.md") if block.startswith("appendonly yes\n")]
     return node(
         folder,
-        "appendonly yes",
-        "appendfsync always",
+        *as_documented.splitlines(),
         'save ""',
-        "maxmemory-policy noeviction",
-        "min-replicas-to-write 1",
         "repl-diskless-sync yes",
         "repl-diskless-sync-delay 0",
         f"user lamanas on >{PASSWORD} {rights}",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from redis import Redis
 
 from app.queue import ask_for_shipped, celery_app
@@ -14,7 +15,7 @@ from app.store import suitability
 from app.store.clients import SyncStore
 from app.store.suitability import UNSEEN
 from tests.chaos.waiting import until
-from tests.conftest import PrivateRedis, free_port
+from tests.conftest import ROOT, PrivateRedis, free_port
 from tests.replicated import SENTINEL_PASSWORD, documented, node, replicated, sentinelled
 from tests.store.submitting import DRAWINGS, submit
 
@@ -109,6 +110,20 @@ def test_a_server_of_a_cluster_cannot_be_used(short_folder: Path) -> None:
     try:
         server.start()
         assert findings(f"redis://127.0.0.1:{server.port}") == {"unusable": ["it is part of a cluster"]}
+    finally:
+        server.kill()
+
+
+def test_the_server_of_docker_compose_has_no_findings(short_folder: Path) -> None:
+    command = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["redis"]["command"]
+    assert command[:2] == ["redis-server", "/secrets/redis.conf"]
+    options = {name.removeprefix("--"): value for name, value in zip(command[2::2], command[3::2], strict=True)}
+    options.pop("dir")
+    options["hash-max-ziplist-value"] = options.pop("hash-max-listpack-value")  # the name that Redis 6 knows as well
+    server = node(short_folder / "server", *(f'{name} "{value}"' for name, value in options.items()))
+    try:
+        server.start()
+        assert findings(f"redis://127.0.0.1:{server.port}") == {}
     finally:
         server.kill()
 
