@@ -37,7 +37,7 @@ def blocking(settings: Settings) -> Redis:
     if settings.sentinels is None:
         return Redis.from_url(settings.store_url, **options)
     known = Sentinel(settings.sentinels.addresses, sentinel_kwargs=sentinel_options(settings))  # type: ignore[no-untyped-call]
-    return Redis.from_pool(SentinelConnectionPool(settings.primary, known, **primary_options(settings), **options))  # type: ignore[no-untyped-call]
+    return Redis.from_pool(SentinelConnectionPool(settings.primary, known, **(options | primary_options(settings))))  # type: ignore[no-untyped-call]
 
 
 def limited(settings: Settings, *, connections: int, wait_s: float | None) -> asynchronous.Redis:
@@ -58,7 +58,7 @@ def limited(settings: Settings, *, connections: int, wait_s: float | None) -> as
         sentinel_kwargs=sentinel_options(settings) | {"retry": AsyncRetry(NoBackoff(), 0)},
     )
     of_kind = asynchronous_sentinel.SentinelConnectionPool if wait_s is None else _BlockingSentinelPool
-    pool = of_kind(settings.primary, known, **primary_options(settings), **options, **waiting)  # type: ignore[no-untyped-call]
+    pool = of_kind(settings.primary, known, **(options | waiting | primary_options(settings)))  # type: ignore[no-untyped-call]
     return LimitedRedis.from_pool(pool)
 
 
