@@ -257,6 +257,11 @@ class Settings(BaseSettings):
         return self.data_dir / "datasets"
 
     @property
+    def unpacked_datasets_dir(self) -> Path:
+        """The folder in which workers unpack data sets that are in the object store."""
+        return self.data_dir / "unpacked-datasets"
+
+    @property
     def runs_dir(self) -> Path:
         return self.data_dir / "runs"
 

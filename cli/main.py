@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "save an episode's classifier as an ONNX file",
     "classify": "classify images with a downloaded classifier, without a service",
     "models": "list, switch, add and remove versions of the meta-model",
+    "datasets": "list, add and remove data sets that any worker can train on",
     "train": "meta-train a model, on this machine or on a service",
     "evaluate": "measure a model's accuracy on episodes of a data set",
     "reproduce": "reproduce the paper's table",

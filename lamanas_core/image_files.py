@@ -12,6 +12,8 @@ from itertools import product
 
 from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
+from lamanas_core import deep_samples
+
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 NAMES = "PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF"
 # The part of the limit that a format may use: decoding a WebP takes 16 bytes a pixel, twice as many as any other.
@@ -43,8 +45,9 @@ def decode(data: bytes, *, max_pixels: int, side: int | None = None) -> Image.Im
     """The first frame or page of an image file in its own mode, rotated according to its EXIF orientation.
 
     Its size is read from the header and compared with ``max_pixels`` before any pixel is decoded. With ``side``, a JPEG
-    may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps that many pixels. A file that only
-    lacks its end, or of which only metadata are damaged, is read. Raises ImageError and MemoryError.
+    may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps that many pixels. Of colours of 16
+    bits the highest 8 are read, unless the lowest 12 are all that is used, which are stretched. A file that only lacks
+    its end, or of which only metadata are damaged, is read. Raises ImageError and MemoryError.
     """
     if not data:
         raise ImageError("the file is empty")
@@ -82,7 +85,13 @@ def _read(data: bytes, max_pixels: int, side: int | None) -> Image.Image:
     try:
         if side is not None and image.format in ("JPEG", "MPO") and min(image.size) >= 2 * side:
             image.draft(None, _reduced(image.size, side))
+        tiles = deep_samples.tiles_of_low_bytes(image)
         image.load()
+        if tiles and deep_samples.is_dark(image):
+            low = Image.open(io.BytesIO(data), formats=formats)
+            low.tile = tiles
+            low.load()
+            deep_samples.stretch(image, low)
     except MemoryError:
         raise
     except Exception as error:  # as above; OSError for a truncated file

@@ -8,18 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from lamanas_core.deep_samples import grey_of_8_bits
 from lamanas_core.image_files import ImageError, decode, reason
 from lamanas_core.image_spec import ImageSpec
 
 # A JPEG whose shorter side has at least twice as many pixels is read at a fraction of its size.
 LEAST_SIDE = 512
-# What is white in files whose samples have 16 bits or more: of masks, of cameras with 8, 10 and 12 bits, and of all 16.
-# In between nothing is stretched: a dark image remains dark.
-WHITES = (1, 255, 1023, 4095, 65535)
 # Where nothing is darker than this grey, marks on white cannot be told from it.
 LIGHTEST_ON_WHITE = 192
-# Images are converted in parts of as many rows or pixels, for little memory beside the image itself.
-ROWS = 64
+# Images are converted in parts of as many pixels, for little memory beside the image itself.
 PIXELS_AT_ONCE = 2**20
 
 TWICE_GREY = 2 * np.arange(256, dtype=np.int64)
@@ -47,8 +44,8 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
     """An image of any size and mode as a uint8 array of shape ``spec.shape``.
 
     Transparent pixels are composited on white, or on black if all that is visible is too light for white. Where a
-    grey file has 16 bits a sample of which only the lowest are used, they are stretched to the whole range. Of colours
-    with 16 bits, Pillow reads the highest 8.
+    grey file has 16 bits a sample of which only the lowest are used, they are stretched to the whole range, as
+    ``decode`` does with colours.
 
     Drawings (``spec.drawings``) are scaled to fit, keeping their aspect ratio, and centred on a square of their
     background. The background (the median of the border) becomes 0 and the strokes become up to 255, whichever is
@@ -56,7 +53,7 @@ def preprocess(image: Image.Image, spec: ImageSpec) -> UInt8Array:
     middle of the longer one is kept; colours are converted to sRGB from the profile in the file.
     """
     mode = "L" if spec.channels == 1 else "RGB"
-    plain = _of_8_bits(image)
+    plain = grey_of_8_bits(image)
     if spec.drawings:
         flat = _opaque(plain, mode)
     else:
@@ -75,32 +72,6 @@ def to_png(array: UInt8Array, spec: ImageSpec) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(displayed[0] if spec.channels == 1 else displayed.transpose(1, 2, 0)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _of_8_bits(image: Image.Image) -> Image.Image:
-    """An image of integers or floats as grey with 8 bits; any other as it is.
-
-    The smallest of ``WHITES`` that no value exceeds becomes 255. If the file has a transparent value, its pixels become
-    transparent, and do not count.
-    """
-    if image.mode != "F" and not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    transparent = image.info.get("transparency")
-    hidden = values == transparent if isinstance(transparent, int) else np.zeros((len(values), 1), bool)
-    parts = [slice(top, top + ROWS) for top in range(0, len(values), ROWS)]  # copies of 64 bits are made of a few rows
-    brightest = max(float(np.nan_to_num(values[part]).max(where=~hidden[part], initial=0)) for part in parts)
-    white = next((white for white in WHITES if brightest <= white), brightest)
-    grey = np.empty(values.shape, np.uint8)
-    for part in parts:
-        if image.mode == "F":
-            grey[part] = np.clip(np.nan_to_num(values[part]) * (255 / white), 0, 255)
-        else:
-            grey[part] = (values[part].astype(np.int64).clip(0, int(white)) * 255 + int(white) // 2) // int(white)
-    found = Image.fromarray(grey)
-    if isinstance(transparent, int):
-        found.putalpha(Image.fromarray(np.where(hidden, np.uint8(0), np.uint8(255))))
-    return found
 
 
 def _opaque(image: Image.Image, mode: str) -> Image.Image:

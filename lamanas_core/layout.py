@@ -133,7 +133,7 @@ def read(paths: Iterable[str], unnamed: Collection[str] = ()) -> Layout:
         skipped=natural(set(files) - set(images)),
         empty=_empty(visible),
         splits=tuple(sorted(splits, key=lambda name: (SPLITS.index(splits[name]), natural_key(name)))),
-        joined=_joined(folder for _, folder in placed.values() if folder),
+        joined=joined(folder for _, folder in placed.values() if folder),
     )
 
 
@@ -161,6 +161,12 @@ def begins_as_image(head: bytes) -> bool:
 def label(folder: Sequence[str]) -> str:
     """The label of the class in this folder: its path in NFC, without spaces at the ends of names."""
     return "/".join(trimmed(unicodedata.normalize("NFC", part)) for part in folder)
+
+
+def joined(folders: Iterable[Parts]) -> tuple[str, ...]:
+    """The labels that several of these folders have, in natural order."""
+    labels = Counter(map(label, set(folders)))
+    return natural(name for name, spellings in labels.items() if spellings > 1)
 
 
 def trimmed(name: str) -> str:
@@ -235,7 +241,8 @@ def _as_text(path: str) -> str:
 
 
 def _folder(path: str) -> Parts:
-    return tuple(path.split("/")[:-1])
+    """The folders of a file, but for those that cannot name a class, as their names are white space."""
+    return tuple(part for part in path.split("/")[:-1] if trimmed(part))
 
 
 def _unwrapped(folders: dict[str, Parts]) -> dict[str, Parts]:
@@ -267,11 +274,6 @@ def _splits(folders: Collection[Parts]) -> dict[str, Split]:
             holders[label(folder[1:])].add(named[folder[0]])
     common = any(len(splits) > 1 for splits in holders.values())
     return named if common or (holders and len(named) == len(tops)) else {}
-
-
-def _joined(folders: Iterable[Parts]) -> tuple[str, ...]:
-    labels = Counter(map(label, set(folders)))
-    return natural(name for name, spellings in labels.items() if spellings > 1)
 
 
 def _empty(visible: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """What users of ``model.onnx`` need to know of its input and its outputs, in words that its metadata hold."""
 
+from lamanas_core.deep_samples import WHITES
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import LEAST_SIDE, LIGHTEST_ON_WHITE, WHITES
+from lamanas_core.images import LEAST_SIDE, LIGHTEST_ON_WHITE
 
 ANSWERS = (
     'For each image, logits and probabilities have a value for each class, in the order of "classes"; the label is the '
@@ -25,7 +26,8 @@ def _reading(spec: ImageSpec) -> list[str]:
     return [
         f"A JPEG whose shorter side has at least {2 * side} pixels is decoded at 1/2, 1/4 or 1/8 of its size, as long "
         f"as the shorter side keeps {side}. The image is turned upright by its EXIF orientation.",
-        f"Of grey images with more than 8 bits a pixel, the least of {whites} that no pixel exceeds becomes 255.",
+        f"Of images with more than 8 bits a sample, the least of {whites} that no sample exceeds becomes 255; of "
+        f"colours that exceed {WHITES[-2]}, the highest 8 bits are used.",
         "A transparent image is put on white; if nothing on it is then darker than grey "
         f"{LIGHTEST_ON_WHITE}, on black instead.",
     ]

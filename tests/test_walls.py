@@ -16,6 +16,7 @@ TORCH_FREE = (
     "backbones.runtime",
     "config",
     "data.sources.glyphs",
+    "deep_samples",
     "files",
     "genotype",
     "image_files",

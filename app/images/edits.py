@@ -9,8 +9,8 @@ from fastapi import Request
 
 from app.http.problems import INVALID_REQUEST, Problem
 from app.images.files import (
-    FormFiles,
     LabelledFile,
+    SentFiles,
     check_counts,
     check_label,
     check_labels,
@@ -76,7 +76,7 @@ async def _of_json(request: Request, settings: Settings) -> Correction:
     body = await read_json(request, CorrectionBody)
     options = CorrectionOptions(steps=body.steps, seed=body.seed, name=body.name)
     relabelled = [(each.image, each.label) for each in body.relabel]
-    added = FormFiles(await json_files(body.add, "add", settings))
+    added = await json_files(body.add, "add", settings)
     return _checked(body.remove, relabelled, added, options)
 
 
@@ -106,7 +106,7 @@ def _place(text: str, field: str) -> int:
 def _checked(
     removed: Sequence[int],
     relabelled: Sequence[tuple[int, str]],
-    added: FormFiles,
+    added: SentFiles,
     options: CorrectionOptions,
 ) -> Correction:
     named: set[int] = set()

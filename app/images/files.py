@@ -39,8 +39,8 @@ class LabelledFile:
 
 
 @dataclass(frozen=True)
-class FormFiles:
-    """The files of a form, and ``notes``: what is to be told about how its archive was read."""
+class SentFiles:
+    """The labelled files of a request, and ``notes``: what is to be told about how they or their labels were read."""
 
     files: tuple[LabelledFile, ...]
     notes: tuple[str, ...] = ()
@@ -83,6 +83,12 @@ def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
 def normal_label(text: str) -> str:
     """A label as it is stored: as the name of a folder in an archive would be."""
     return layout.label([text])
+
+
+def label_notes(labels: Iterable[str]) -> tuple[str, ...]:
+    """What is to be told about labels as they were sent: different ones that are one class."""
+    joined = layout.joined((label,) for label in labels)
+    return tuple(f"labels that look the same are one class: {label}" for label in joined)
 
 
 def check_number(images: int, field: str, settings: Settings) -> None:

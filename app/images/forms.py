@@ -22,13 +22,14 @@ from app.http.problems import (
 )
 from app.images import archive, base64_text
 from app.images.files import (
-    FormFiles,
     ImageFile,
     LabelledFile,
+    SentFiles,
     SupportSet,
     check_counts,
     check_labels,
     check_number,
+    label_notes,
     normal_label,
 )
 from app.schemas.requests import EpisodeBody, EpisodeOptions, PredictBody, SupportImage
@@ -98,25 +99,26 @@ def form_options(fields: dict[str, list[Part]], model: type[Body]) -> Body:
         raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
 
 
-async def form_files(fields: dict[str, list[Part]], settings: Settings) -> FormFiles:
+async def form_files(fields: dict[str, list[Part]], settings: Settings) -> SentFiles:
     """A form's labelled files, sent as ``images`` with ``labels`` or as an ``archive``. Raises Problem."""
     if "archive" not in fields:
-        return FormFiles(tuple(_pairs(fields.get("images", []), fields.get("labels", []), settings)))
+        return _pairs(fields.get("images", []), fields.get("labels", []), settings)
     if "images" in fields or "labels" in fields:
         raise Problem(INVALID_REQUEST, "send either an archive or images with labels, not both", field="archive")
     # In a thread, since inflating would block the event loop.
     return await asyncio.to_thread(_of_archive, fields["archive"][0].data, settings)
 
 
-async def json_files(support: Sequence[SupportImage], field: str, settings: Settings) -> tuple[LabelledFile, ...]:
+async def json_files(support: Sequence[SupportImage], field: str, settings: Settings) -> SentFiles:
     """The labelled files of a JSON list. Raises Problem."""
     check_number(len(support), field, settings)
 
-    def files() -> tuple[LabelledFile, ...]:
-        return tuple(
+    def files() -> SentFiles:
+        labelled = (
             LabelledFile(normal_label(item.label), _of_base64(item.image, f"{field}[{number}].image"))
             for number, item in enumerate(support)
         )
+        return SentFiles(tuple(labelled), label_notes(item.label for item in support))
 
     return await _in_thread_if_long((item.image for item in support), files)
 
@@ -150,8 +152,9 @@ def of_base64(images: Sequence[str], field: str, settings: Settings) -> list[Ima
 
 async def _support_of_json(request: Request, settings: Settings) -> SupportSet:
     body = await read_json(request, EpisodeBody)
-    files = await json_files(body.support, "support", settings)
-    return SupportSet(files, EpisodeOptions(steps=body.steps, seed=body.seed, name=body.name, model=body.model))
+    found = await json_files(body.support, "support", settings)
+    chosen = EpisodeOptions(steps=body.steps, seed=body.seed, name=body.name, model=body.model)
+    return SupportSet(found.files, chosen, found.notes)
 
 
 async def _support_of_form(request: Request, settings: Settings) -> SupportSet:
@@ -162,19 +165,20 @@ async def _support_of_form(request: Request, settings: Settings) -> SupportSet:
     return SupportSet(found.files, chosen, found.notes)
 
 
-def _of_archive(data: bytearray, settings: Settings) -> FormFiles:
+def _of_archive(data: bytearray, settings: Settings) -> SentFiles:
     found = archive.read(data, max_images=settings.max_images, max_bytes=settings.max_request_bytes)
     images = (LabelledFile(each.label, ImageFile(each.data, f"archive: {each.path}")) for each in found.images)
-    return FormFiles(tuple(images), found.notes)
+    return SentFiles(tuple(images), found.notes)
 
 
-def _pairs(images: list[Part], labels: list[Part], settings: Settings) -> Iterable[LabelledFile]:
+def _pairs(images: list[Part], labels: list[Part], settings: Settings) -> SentFiles:
     check_number(len(images), "images", settings)
     if len(images) != len(labels):
         text = f"{len(images)} images and {len(labels)} labels: there must be one label for each image"
         raise Problem(LABELS_MISMATCH, text, field="labels")
-    for label, file in zip(labels, _files(images), strict=True):
-        yield LabelledFile(normal_label(label.text()), file)
+    texts = [label.text() for label in labels]
+    labelled = (LabelledFile(normal_label(text), file) for text, file in zip(texts, _files(images), strict=True))
+    return SentFiles(tuple(labelled), label_notes(texts))
 
 
 def _files(images: list[Part]) -> list[ImageFile]:

@@ -14,8 +14,7 @@ from app.openapi import body, problems
 from app.routes.episodes import IdempotencyKey
 from app.schemas.requests import PageQuery, TrainBody
 from app.schemas.responses import Training, TrainingPage
-from app.services import CurrentServices
-from app.settings import Settings
+from app.services import CurrentServices, Services
 from app.store.records import TrainingRecord
 
 router = APIRouter(prefix="/train", tags=["training"])
@@ -39,7 +38,7 @@ async def start(
     idempotency_key: IdempotencyKey = None,
 ) -> Training:
     requested = await read_json(request, TrainBody)
-    _require_dataset(services.settings, requested.dataset)
+    await _require_dataset(services, requested.dataset)
     options = requested.model_dump(exclude={"dataset"}, exclude_none=True)
     record = await services.store.trainings.create(
         owner=key.tenant, dataset=requested.dataset, options=options, idempotency_key=idempotency_key
@@ -48,15 +47,18 @@ async def start(
     return Training.of(record)
 
 
-def _require_dataset(settings: Settings, name: str) -> None:
+async def _require_dataset(services: Services, name: str) -> None:
     """Raises Problem for a data set that the app can see is missing.
 
     If the app does not share the workers' disk, the worker finds out and the run fails.
     """
-    folder = settings.datasets_dir
+    folder = services.settings.datasets_dir
     if not folder.is_dir() or (folder / name).is_dir():
         return
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    stored = await services.store.trainings.datasets()
+    if name in stored:
+        return
+    names = sorted({path.name for path in folder.iterdir() if path.is_dir()} | stored)
     text = f"unknown data set {name!r}; available: {', '.join(names[:50]) or 'none'}"
     raise Problem(UNKNOWN_DATASET, text, field="dataset")
 

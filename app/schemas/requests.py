@@ -111,10 +111,16 @@ def _known_preset(name: str) -> str:
 Preset = Annotated[str, AfterValidator(_known_preset), Field(json_schema_extra={"enum": list(PRESETS)})]
 
 
+DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
 class TrainBody(Request):
     dataset: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="a folder in `<data directory>/datasets`: a folder of images per class, or Omniglot's layout",
+        pattern=DATASET_NAME,
+        description=(
+            "a folder in `<data directory>/datasets`, or a data set that `lamanas datasets add` stored: images in a "
+            "folder per class, or Omniglot's layout"
+        ),
     )
     preset: Preset = "serving"
     meta: Literal["reptile", "maml"] | None = None

@@ -27,7 +27,7 @@ export function read(paths, unnamed = new Set()) {
   const visible = paths.filter((path) => !isLitter(path));
   const files = visible.filter((path) => !path.endsWith("/"));
   const isAnImage = (path) => isImage(path) || unnamed.has(path);
-  const folders = unwrapped(files.filter(isAnImage).map((path) => [path, path.split("/").slice(0, -1)]));
+  const folders = unwrapped(files.filter(isAnImage).map((path) => [path, path.split("/").slice(0, -1).filter(trimmed)]));
   const splits = splitsOf(folders.map(([, folder]) => folder));
   let placed = folders.map(([path, folder]) => [path, splits.size ? folder.slice(1) : folder, splits.get(folder[0]) ?? null]);
   if (splits.size) {

@@ -167,6 +167,7 @@ class Claims:
             active=keys.ACTIVE_MODELS,
             record=keys.record("training", claim.id),
             leases=keys.leases("training"),
+            checkpoints=keys.CHECKPOINTS,
             version=version,
             kind=image_of(card).kind,
             weights=weights,
@@ -175,7 +176,9 @@ class Claims:
             fence=claim.fence,
             result=result_to_bytes({"model_version": version}),
         )
-        return bool(run(self._redis, call))
+        dropped: bytes | None = run(self._redis, call)
+        delete_dropped(self._objects, [dropped] if dropped else [])
+        return dropped is not None
 
     def fail(self, claim: Claim, error: str) -> bool:
         """The job fails at once: another attempt would end in the same way."""

@@ -13,6 +13,7 @@ from app.store.api_keys import ApiKeys, SyncApiKeys
 from app.store.claims import Claims
 from app.store.deadline import limited
 from app.store.episodes import Episodes
+from app.store.folders import Folders
 from app.store.installation import Installation
 from app.store.lookup_cache import LookupCache
 from app.store.models import Models, SyncModels
@@ -82,7 +83,8 @@ class SyncStore:
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)
-        self.trainings = SyncTrainings(client)
+        self.trainings = SyncTrainings(client, objects)
+        self.folders = Folders(client, objects)
         self.api_keys = SyncApiKeys(client)
 
     @classmethod

@@ -12,6 +12,7 @@ from app.store.records import text
 
 # How long Redis has a new id that the object store does not have yet: its writer may be killed before.
 NEW_S = 60
+_NAMING = (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS, keys.DATASETS)
 
 
 class Installation:
@@ -28,7 +29,7 @@ class Installation:
         own, found = text(self._redis.get(keys.INSTALLATION)), self._objects.installations()
         if own is not None and found == [own]:
             return
-        is_new = own is None and bool(self._redis.exists(keys.SUPPORT_SETS, keys.CLASSIFIERS))
+        is_new = own is None and bool(self._redis.exists(*_NAMING))
         if not found and (is_new or not any(self._objects.all())):
             self._mark(own)
         elif own is None and not found:

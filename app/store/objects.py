@@ -1,8 +1,8 @@
-"""Bytes in a folder or a bucket: support sets and classifiers, whose names Redis keeps.
+"""Bytes in a folder or a bucket, whose names Redis keeps: support sets and classifiers, and packed folders.
 
-A name contains the id of its episode and the digest of its bytes, and that of a classifier the fence of its claim: no
-two writers share a name, nothing is overwritten with other bytes, and a name is never used again after it was deleted.
-So nobody has to count who uses an object, and a late deletion can hit no other one.
+A name contains the id of what it belongs to and the digest of its bytes, and if a worker has made it, the fence of its
+claim: no two writers share a name, nothing is overwritten with other bytes, and a name is never used again after it was
+deleted. So nobody has to count who uses an object, and a late deletion can hit no other one.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from io import BufferedRandom
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -38,7 +39,7 @@ ANSWER_S = 10.0
 # How long the store counts as not responding after a failure, if nothing has used it since.
 FAILED_S = 10.0
 BYTES_PER_S = 2**22
-SUPPORT, CLASSIFIERS = "support", "classifiers"
+SUPPORT, CLASSIFIERS, CHECKPOINTS, DATASETS = "support", "classifiers", "checkpoints", "datasets"
 # What S3, Google Cloud Storage and Azure say if there is no such bucket. obstore reports it like a missing object.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 INSTALLATION = "installation"  # an empty object in it is named by the id of the installation (see installation.py)
@@ -56,8 +57,18 @@ def classifier_name(id: str, fence: int, data: bytes) -> str:
     return f"{CLASSIFIERS}/{id}.{fence}.{_digest(data)}"
 
 
-def episode_of(name: str) -> str:
-    """The id of the episode to which the object belongs."""
+def checkpoint_name(id: str, fence: int, epoch: int, digest: str) -> str:
+    """The name of what a run resumes from, from the claim with this fence."""
+    return f"{CHECKPOINTS}/{id}.{fence}.{epoch}.{digest}"
+
+
+def dataset_name(id: str, digest: str) -> str:
+    """The name of a data set, by an id of its own."""
+    return f"{DATASETS}/{id}.{digest}"
+
+
+def owner_of(name: str) -> str:
+    """The id of the episode, the run or the data set to which the object belongs."""
     return name.partition("/")[2].partition(".")[0]
 
 
@@ -121,6 +132,13 @@ class Objects:
             if self._folder is not None:
                 _sync(self._folder / name)
 
+    def put_file(self, name: str, file: BufferedRandom) -> None:
+        """As ``put``, of a file from where it is read; in parts, where it is large."""
+        with self._using():
+            obstore.put(self._store, name, file)
+            if self._folder is not None:
+                _sync(self._folder / name)
+
     async def put_async(self, name: str, data: bytes) -> None:
         """As ``put``."""
         with self._using():
@@ -138,6 +156,17 @@ class Objects:
         except FileNotFoundError:
             return None
         return data if name.endswith(_digest(data)) else None
+
+    def get_file(self, name: str, path: Path) -> bool:
+        """Writes it to a new file; False if it is not there, or damaged."""
+        try:
+            with self._using(may_be_missing=True), path.open("x+b") as file:
+                for part in obstore.get(self._store, name).stream():
+                    file.write(part)
+                file.seek(0)
+                return name.endswith(digest_of_file(file))
+        except FileNotFoundError:
+            return False
 
     async def get_async(self, name: str) -> bytes | None:
         """As ``get``."""
@@ -181,8 +210,8 @@ class Objects:
                 raise ObjectsUnavailableError("it is still there")
 
     def all(self) -> Iterator[list[Stored]]:
-        """All objects of episodes, in lists of limited length."""
-        for prefix in (SUPPORT, CLASSIFIERS):
+        """All objects, in lists of limited length."""
+        for prefix in (SUPPORT, CLASSIFIERS, CHECKPOINTS, DATASETS):
             yield from self._all(prefix)
 
     def _all(self, prefix: str) -> Iterator[list[Stored]]:
@@ -217,6 +246,14 @@ def delete_dropped(objects: Objects, names: Sequence[bytes]) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_file(file: BufferedRandom) -> str:
+    """The digest that names what is in the file, which is then read from its beginning again."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    return digest
 
 
 def _sync(path: Path) -> None:

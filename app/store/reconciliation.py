@@ -9,7 +9,7 @@ from app.store import keys
 from app.store.claims import MAX_ATTEMPTS
 from app.store.errors import refusals_named
 from app.store.keys import Kind
-from app.store.objects import Objects, delete_dropped, episode_of, name_in, support_name
+from app.store.objects import Objects, delete_dropped, name_in, owner_of, support_name
 from app.store.registry import run, script
 
 _ENDED = f"the worker died {MAX_ATTEMPTS} times, or was ended because it took too long,"
@@ -111,8 +111,8 @@ class Reconciliation:
     def _unnamed(self, names: list[str]) -> list[str]:
         with self._redis.pipeline(transaction=False) as reads:
             for name in names:
-                reads.hget(keys.SUPPORT_SETS, episode_of(name)).hget(keys.CLASSIFIERS, episode_of(name))
-            found = reads.execute()
-        entries = zip(found[::2], found[1::2], strict=True)
-        named = [{name_in(entry) for entry in both if entry is not None} for both in entries]
-        return [name for name, known in zip(names, named, strict=True) if name not in known]
+                for hash in (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS):
+                    reads.hget(hash, owner_of(name))
+            entries = reads.hvals(keys.DATASETS).execute()
+        named = {name_in(entry) for entry in (*entries[:-1], *entries[-1]) if entry is not None}
+        return [name for name in names if name not in named]

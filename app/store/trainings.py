@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.store import errors, keys
 from app.store.jobs import Jobs, origin, raise_if_refused
 from app.store.notifications import Notifications
+from app.store.objects import Objects, delete_dropped
 from app.store.records import TRAINING_ENDS, TrainingRecord, to_json
 from app.store.registry import run, run_async, script
 from app.store.replication import Replication
@@ -57,6 +58,10 @@ class Trainings(Jobs[TrainingRecord]):
         await self._wake(id)
         return await self._confirmed(id)
 
+    async def datasets(self) -> set[str]:
+        """The names of the data sets in the object store."""
+        return {name.decode() for name in await self._redis.hkeys(keys.DATASETS)}
+
     async def cancel(self, id: str) -> TrainingRecord:
         """A queued run is cancelled at once, a running one within about a second (``cancelling`` until then); one that
         has ended stays as it is. Raises NotFound."""
@@ -81,8 +86,9 @@ class Trainings(Jobs[TrainingRecord]):
 class SyncTrainings:
     """The blocking half. Every method may raise ``errors.UNAVAILABLE``."""
 
-    def __init__(self, redis: SyncRedis) -> None:
+    def __init__(self, redis: SyncRedis, objects: Objects) -> None:
         self._redis: Any = redis
+        self._objects = objects
 
     def ended_before(self, at: float) -> list[str]:
         """The ids of the runs that ended before this time (seconds since 1970); of those that earlier versions ended,
@@ -104,5 +110,12 @@ class SyncTrainings:
 
     def remove(self, id: str) -> bool:
         """Forgets a run; False if it has not ended."""
-        call = _REMOVE(record=keys.record("training", id), index=keys.index("training"), id=id)
-        return bool(run(self._redis, call))
+        call = _REMOVE(
+            record=keys.record("training", id),
+            index=keys.index("training"),
+            checkpoints=keys.CHECKPOINTS,
+            id=id,
+        )
+        dropped: bytes | None = run(self._redis, call)
+        delete_dropped(self._objects, [dropped] if dropped else [])
+        return dropped is not None

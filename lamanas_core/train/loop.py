@@ -53,7 +53,7 @@ class TrainingProgress:
     the epoch before; None before the first one. ``validation_accuracy``: the latest one (0..1), None before the first
     validation. ``warm_up_epochs``: how many of ``epochs`` are warm-up, the first ones. ``seconds``: the time spent on
     training, before an interruption too. ``eta_seconds``: the estimated time left, in seconds. ``notes``: what is to be
-    told about how the data set was read.
+    told about how the data set was read. ``saved``: whether the run's checkpoint is that of this epoch.
     """
 
     epoch: int
@@ -64,6 +64,7 @@ class TrainingProgress:
     seconds: float
     eta_seconds: float | None
     notes: tuple[str, ...] = ()
+    saved: bool = False
 
 
 def train(
@@ -130,10 +131,11 @@ def train(
         accuracy = run.validation if validated else None
         row = {"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy}
         curves.add(row | {"skipped_tasks": run.skipped - skipped})
-        if run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs:
+        saved_now = run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs
+        if saved_now:
             run.save(run_dir, config, recipe)
         eta = (epochs - run.epoch) * run.seconds / run.epoch
-        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta, told)
+        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta, told, saved_now)
         on_progress(TrainingProgress(run.epoch, epochs, *known))
     _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:

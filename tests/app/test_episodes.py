@@ -377,6 +377,8 @@ def test_labels_are_normalised_as_the_names_of_folders_are(client: TestClient, w
     for request in ({"json": in_json}, form):
         episode = create_episode(client, **request)
         assert episode["shots"] == {"\u00e9": 2, "b": 2}
+        told = [f"labels that look the same are one class: {label}" for label in ("b", "\u00e9")]
+        assert episode["warnings"][:2] == told
     worker.adapt(episode["id"])
     correction = {"relabel": [{"image": 1, "label": " c "}], "add": [{"label": "c\u2003", "image": b64(png(0, 9))}]}
     assert client.post(f"/episodes/{episode['id']}/support", json=correction).json()["shots"] == {

@@ -102,13 +102,20 @@ def test_an_invalid_run_is_refused(requested: dict[str, Any], problem: str, fiel
     assert admin.get("/train").json()["trainings"] == []
 
 
-def test_an_unknown_data_set_is_refused_with_the_available_ones(admin: TestClient, settings: Settings) -> None:
+def test_an_unknown_data_set_is_refused_with_the_available_ones(
+    admin: TestClient, settings: Settings, sync_store: SyncStore
+) -> None:
     (settings.datasets_dir / "shapes").mkdir(parents=True)
     try:
         answer = admin.post("/train", json=ASKED)
         assert (answer.status_code, answer.json()["type"]) == (422, "/problems/unknown-dataset")
-        assert "shapes" in answer.json()["detail"]
         started(admin, dataset="shapes")
+        (settings.data_dir / "parts" / "a").mkdir(parents=True)
+        (settings.data_dir / "parts" / "a" / "1.png").write_bytes(b"")
+        assert "available: shapes" in answer.json()["detail"]
+        sync_store.folders.put_dataset("parts", settings.data_dir / "parts")
+        assert "available: parts, shapes" in admin.post("/train", json=ASKED).json()["detail"]
+        started(admin, dataset="parts")
     finally:
         (settings.datasets_dir / "shapes").rmdir()
         settings.datasets_dir.rmdir()

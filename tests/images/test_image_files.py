@@ -3,6 +3,9 @@
 import io
 import struct
 import tracemalloc
+import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +84,35 @@ def test_a_16_bit_tiff_equals_8_bit_grey(order: str) -> None:
     assert away(load(deep, GREY, max_pixels=LIMIT), preprocess(Image.fromarray(drawing()), GREY)) == 0
 
 
-def tiff_of_16_bits(values: np.ndarray, order: str) -> bytes:
-    """Grey without compression, in either byte order: Pillow writes only one."""
-    height, width = values.shape
-    body = values.astype(f"{order}u2").tobytes()
-    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
-    tags.append((279, len(body)))
-    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+def tiff_of_16_bits(values: np.ndarray, order: str, *, deflated: bool = False) -> bytes:
+    """Grey or colours, in either byte order, and compressed: Pillow writes one order, and no colours of 16 bits."""
+    height, width, *channels = values.shape
+    (bands,) = channels or (1,)
+    samples = values.astype(f"{order}u2").tobytes()
+    body = zlib.compress(samples) if deflated else samples
+    # A list of numbers, one for each band, lies in front of the pixels unless there is only one.
+    depths = struct.pack(f"{order}{bands}H", *[16] * bands)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, bands, 8) if bands > 1 else (258, 4, 1, 16)]
+    tags += [(259, 4, 1, 8 if deflated else 1), (262, 4, 1, 2 if bands > 1 else 1), (273, 4, 1, 8 + len(depths))]
+    tags += [(277, 4, 1, bands), (278, 4, 1, height), (279, 4, 1, len(body))]
+    if bands == 4:
+        tags.append((338, 4, 1, 2))
+    entries = b"".join(struct.pack(f"{order}HHII", *tag) for tag in tags)
     mark = b"II*\0" if order == "<" else b"MM\0*"
-    return (
-        mark + struct.pack(f"{order}I", 8 + len(body)) + body + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    directory = struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    return mark + struct.pack(f"{order}I", 8 + len(depths) + len(body)) + depths + body + directory
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """Colours, with transparency if there is a fourth: Pillow writes none of 16 bits."""
+    height, width, bands = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if bands == 3 else 6, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    whole = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "TIFF", "AVIF", "HEIF", "PNG", "WEBP"])
@@ -204,6 +225,42 @@ def test_cameras_that_use_the_low_bits_of_16_are_read_in_full(bits: int, form: s
     deep = (255 - drawing().astype(np.int64)) * (2**bits - 1) // 255
     got = load(encode(Image.fromarray(deep.astype(np.uint16)), form), GREY, max_pixels=LIMIT)
     assert away(got, preprocess(Image.fromarray(255 - drawing()), GREY)) <= 1
+
+
+COLOURS_OF_16_BITS: dict[str, Callable[[np.ndarray], bytes]] = {
+    "PNG": png_of_16_bits,
+    "TIFF of Intel": partial(tiff_of_16_bits, order="<"),
+    "TIFF of Motorola": partial(tiff_of_16_bits, order=">"),
+    "TIFF of Intel, compressed": partial(tiff_of_16_bits, order="<", deflated=True),
+    "TIFF of Motorola, compressed": partial(tiff_of_16_bits, order=">", deflated=True),
+}
+
+
+@pytest.mark.parametrize("form", COLOURS_OF_16_BITS)
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_colours_in_the_low_bits_of_16_are_read_in_full(bits: int, form: str) -> None:
+    plain = photo(90, 70)  # more rows than are converted at a time
+    deep = np.asarray(plain).astype(np.int64) * (2**bits - 1) // 255
+    for bands in (deep, np.dstack([deep, np.full(deep.shape[:2], 65535)])):
+        got = load(COLOURS_OF_16_BITS[form](bands), PHOTO, max_pixels=LIMIT)
+        assert away(got, preprocess(plain, PHOTO)) <= 1
+
+
+def test_transparency_remains_where_colours_are_stretched() -> None:
+    deep = np.full((40, 40, 4), 65535)
+    deep[..., :3] = 300
+    deep[0, 39, :3] = 1023
+    deep[:, :20, 3] = 0
+    spec = ImageSpec(40, 3, normalise_polarity=False)
+    got = load(png_of_16_bits(deep), spec, max_pixels=LIMIT)
+    assert (got[:, :, :19] == 255).all()
+    assert (got[:, 1:, 21:] == (300 * 255 + 511) // 1023).all()
+
+
+def test_dark_colours_of_16_bits_remain_dark() -> None:
+    spec = ImageSpec(28, 3, normalise_polarity=False)
+    dim = np.full((28, 28, 3), 8000)
+    assert (load(png_of_16_bits(dim), spec, max_pixels=LIMIT) == 8000 >> 8).all()
 
 
 def test_a_dark_image_of_16_bits_remains_dark() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,20 @@ def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Setting
         assert [len(found) for found in worker.claims._objects.all()] == [1]
 
     with_store(settings, body)
+
+
+def test_a_data_set_is_stored_and_unpacked_from_a_bucket(settings: Settings, served: Bucket, tmp_path: Path) -> None:
+    store = SyncStore.open(settings)
+    (tmp_path / "parts" / "a").mkdir(parents=True)
+    (tmp_path / "parts" / "a" / "1.png").write_bytes(b"image")
+    store.folders.put_dataset("parts", tmp_path / "parts")
+    [name] = served.objects
+    assert name.startswith("some/prefix/datasets/")
+    folder = store.folders.dataset("parts", tmp_path / "cache")
+    assert folder is not None
+    assert (folder / "a" / "1.png").read_bytes() == b"image"
+    store.folders.remove_dataset("parts")
+    assert served.objects == {}
 
 
 def test_the_override_in_the_documentation_lets_every_container_reach_the_bucket() -> None:

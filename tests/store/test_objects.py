@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.store import keys, leftovers, objects
 from app.store.clients import Store, SyncStore
 from app.store.errors import UNAVAILABLE, NotReady, ObjectsUnavailableError, QueueFull
-from app.store.objects import Objects, classifier_name, episode_of, support_name
+from app.store.objects import Objects, classifier_name, owner_of, support_name
 from app.store.reconciliation import UNNAMED_S
 from app.store.records import support_to_bytes
 from tests.chaos.waiting import until
@@ -96,7 +96,7 @@ def test_a_probe_believes_only_what_it_sees(
 def test_names_tell_the_episode_the_claim_and_the_bytes() -> None:
     names = {NAME, classifier_name("id1", 1, DATA), classifier_name("id1", 2, DATA), classifier_name("id1", 2, b"")}
     assert len(names) == 4
-    assert {episode_of(name) for name in names} == {"id1"}
+    assert {owner_of(name) for name in names} == {"id1"}
 
 
 def test_damaged_bytes_are_as_good_as_none(folder: Objects, short_folder: Path) -> None:

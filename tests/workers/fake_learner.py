@@ -66,6 +66,7 @@ class Progress:
     seconds: float = 0.0
     eta_seconds: float | None = None
     notes: tuple[str, ...] = ("1 skipped",)
+    saved: bool = True
 
 
 class FakeLearner:

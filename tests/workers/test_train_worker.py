@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from app.settings import Settings
-from app.store.clients import Store
+from app.store import keys
+from app.store.clients import Store, SyncStore
 from app.store.records import TrainingRecord
+from lamanas_core import layout
+from lamanas_core.data.sources.glyphs import write_folders
 from tests.conftest import PrivateRedis
 from tests.waiting import PATIENCE_S
 from tests.workers.conftest import Control, StartWorker
@@ -119,10 +122,38 @@ def test_running_run_is_cancelled_and_resumed(
     until(control, redis_server, run_id, lambda run: run.state == "finished", "run finished")
 
 
-def test_dataset_is_a_folder_directly_below_datasets(tmp_path: Path) -> None:
-    (tmp_path / "sets" / "shapes").mkdir(parents=True)
-    (tmp_path / "secret").mkdir()
-    assert dataset_folder(tmp_path / "sets", "shapes") == tmp_path / "sets" / "shapes"
-    for name in ("../secret", "..", ".", "", "shapes/../shapes", str(tmp_path / "secret"), "other"):
+def test_dataset_is_a_folder_directly_below_datasets(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+    settings = redis_server.settings
+    (settings.datasets_dir / "shapes").mkdir(parents=True)
+    (settings.data_dir / "secret").mkdir()
+    assert dataset_folder(settings, sync_store, "shapes") == settings.datasets_dir / "shapes"
+    for name in ("../secret", "..", ".", "", "shapes/../shapes", str(settings.data_dir / "secret"), "other"):
         with pytest.raises(ValueError, match="available: shapes"):
-            dataset_folder(tmp_path / "sets", name)
+            dataset_folder(settings, sync_store, name)
+
+
+def test_a_worker_on_another_machine_unpacks_the_data_set_and_continues_from_the_checkpoint(
+    redis_server: PrivateRedis, start_worker: StartWorker, control: Control, sync_store: SyncStore, tmp_path: Path
+) -> None:
+    settings = redis_server.settings
+    source = tmp_path / "shapes"
+    write_folders(source, classes=2, images=2, seed=1)
+    sync_store.folders.put_dataset("shapes", source)
+    id = with_store(settings, lambda store: store.trainings.create(owner="o", dataset="shapes", options={})).id
+    first = start_worker("train")
+    control.started()
+    control.go(2)
+    checkpoints: Any = redis_server.client
+    control.until(lambda: b".2." in (checkpoints.hget(keys.CHECKPOINTS, id) or b""), "second epoch stored")
+    control.kill(first)
+    (settings.unpacked_datasets_dir).rename(tmp_path / "unpacked")
+    (settings.runs_dir / id).rename(tmp_path / "run")  # the other machine's disk is empty
+    start_worker("train")
+    control.go(EPOCHS - 2)
+    until(control, redis_server, id, lambda run: run.state == "finished", "run finished")
+    losses = get(redis_server, id).losses
+    assert (losses[0], losses[-1]) == (1, 1 / EPOCHS)
+    [folder] = settings.unpacked_datasets_dir.glob("*/shapes")
+    assert layout.listing(folder) == layout.listing(source)
+    # Nobody resumes a run that has finished.
+    assert [path.name for path in (settings.objects_dir / "checkpoints").iterdir()] == []

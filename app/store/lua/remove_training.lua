@@ -1,10 +1,13 @@
 -- include: common
--- keys: record index
+-- keys: record index checkpoints
 -- args: id
--- Removes the record of a run that has ended, or what the index has of one without a record; 0 if it has not ended.
+-- Removes the record of a run that has ended, or what the index has of one without a record. Returns the name of what it
+-- would resume from, '' if there is none; nil if it has not ended.
 local state = redis.call('HGET', record, 'state')
-if state == 'queued' or state == 'running' then return 0 end
+if state == 'queued' or state == 'running' then return nil end
 redis.call('DEL', record)
 redis.call('ZREM', index, id)
 announce('training', id)
-return 1
+local dropped = redis.call('HGET', checkpoints, id)
+redis.call('HDEL', checkpoints, id)
+return dropped or ''
