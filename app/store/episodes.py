@@ -69,7 +69,7 @@ class Episodes(Jobs[EpisodeRecord]):
 
     async def close(self) -> None:
         """Ends the deletions that are under way; those that wait are left to the sweep."""
-        await asyncio.gather(*self._withdrawals)
+        await asyncio.gather(*self._withdrawals, return_exceptions=True)
         await super().close()
         await asyncio.to_thread(self._deletions.shutdown, cancel_futures=True)
 

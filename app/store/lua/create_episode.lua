@@ -5,7 +5,7 @@
 -- Stores and enqueues an episode whose support set is in the object store, or says why not: {status, the id of the
 -- episode or how many wait, the names of dropped objects, how many replicas are connected}.
 local connected = replicas()
-if redis.call('EXISTS', record) == 1 then return {'created', id, {}, connected} end  -- the client library sent the command twice
+if redis.call('EXISTS', record) == 1 then return {'created', id, {}, connected} end  -- it was sent twice
 -- Objects that nobody names are swept when they are twice as old.
 if now - admitted_at > HALF_AN_HOUR then return {'late', 0, {}, connected} end
 -- It may have been removed since it was chosen.

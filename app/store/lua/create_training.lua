@@ -4,7 +4,7 @@
 -- Stores and enqueues a training run, or says why not: {status, the id of the run or how many wait, how many replicas
 -- are connected}.
 local connected = replicas()
-if redis.call('EXISTS', record) == 1 then return {'created', id, connected} end  -- the client library sent the command twice
+if redis.call('EXISTS', record) == 1 then return {'created', id, connected} end  -- it was sent twice
 if idempotent then
   local before = previous_use(idempotency, digest)
   if before then return {before[1], before[2], connected} end
