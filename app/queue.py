@@ -8,7 +8,8 @@ from celery import Celery
 from kombu.entity import Queue
 from redis.connection import parse_url
 
-from app.settings import Settings
+from app.settings import Sentinels, Settings
+from app.store.connections import primary_options, sentinel_options
 from app.store.keys import QUEUE_OF, Kind, broker_queue
 
 TASKS = {"episode": "lamanas.adapt", "training": "lamanas.train"}
@@ -32,13 +33,44 @@ def _socket_url(options: Mapping[str, Any]) -> str:
     return f"redis+socket://{credentials}{quote(options['path'])}?virtual_host={options.get('db', 0)}"
 
 
+def _sentinels_url(settings: Settings, sentinels: Sentinels) -> str:
+    """Each sentinel with the credentials and the database of the primary: Kombu takes them from any of them."""
+    parts = urlsplit(settings.store_url)
+    signing_in = parts.netloc.rpartition("@")[0]
+    database = primary_options(settings).get("db", 0)
+    return ";".join(
+        f"sentinel://{signing_in}{'@' if signing_in else ''}{_bracketed(host)}:{port}/{database}"
+        for host, port in sentinels.addresses
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _through_sentinels(settings: Settings, sentinels: Sentinels) -> dict[str, Any]:
+    """What Celery needs to ask them for the primary."""
+    secured = {name: value for name, value in primary_options(settings).items() if name.startswith("ssl_")}
+    return {
+        "broker_url": _sentinels_url(settings, sentinels),
+        "broker_use_ssl": settings.store_url.startswith("rediss") and {"ssl_cert_reqs": "required"} | secured,
+        "broker_transport_options": {
+            "master_name": settings.primary,
+            "sentinel_kwargs": sentinel_options(settings),
+        },
+    }
+
+
 def celery_app(settings: Settings) -> Celery:
     """A Celery application; docs/processes.md explains what these settings ensure."""
     app = Celery("lamanas", broker=broker_url(settings.store_url), backend=None, set_as_current=False)
+    if settings.sentinels is not None:
+        app.conf.update(_through_sentinels(settings, settings.sentinels))
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
+        broker_transport_options=app.conf.broker_transport_options
+        | {
             # A message is acknowledged when its task starts, so that a short timeout is enough: it only brings back the
             # messages of workers that died after fetching them and before starting the task.
             "visibility_timeout": 5,

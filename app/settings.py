@@ -5,11 +5,12 @@ import ipaddress
 import os
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -30,6 +31,7 @@ RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
 ORIGIN = re.compile(r"https?://[^\s/?#@*]+")
 BUCKET = re.compile(r"(s3|gs|az)://[^\s/?#@]+(/[^\s?#]*)?")
 SECONDS_OF = {"second": 1, "minute": 60, "hour": 3600}
+SENTINEL_PORT = 26379
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,31 @@ class Rate:
     @property
     def ms_per_request(self) -> float:
         return 1000 * self.seconds / self.requests
+
+
+@dataclass(frozen=True)
+class Sentinels:
+    """Where the sentinels are, and the user and the password that they ask for; None where they ask for none."""
+
+    addresses: tuple[tuple[str, int], ...]
+    username: str | None = None
+    password: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Sentinels":
+        """Of ``HOST:PORT,HOST:PORT,...``, with ``USER:PASSWORD@`` before the first. Raises ValueError."""
+        signing_in, _, hosts = text.rpartition("@")
+        user, _, password = signing_in.partition(":")
+        addresses = tuple(cls._address(host.strip()) for host in hosts.split(","))
+        return cls(addresses, unquote(user) or None, unquote(password) or None)
+
+    @staticmethod
+    def _address(text: str) -> tuple[str, int]:
+        parts = urlsplit(f"//{text}")
+        with suppress(ValueError):  # of the port
+            if parts.hostname and parts.netloc == text:
+                return parts.hostname, parts.port or SENTINEL_PORT
+        raise ValueError("must be like HOST:26379,HOST:26379,HOST:26379")
 
 
 class Settings(BaseSettings):
@@ -59,6 +86,10 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     redis_password_file: Path | None = None
+    # Those of a primary that REDIS_URL names by its name there.
+    redis_sentinels: str | None = None
+    # Whether to start with a Redis that may lose what was accepted; see app/store/suitability.py.
+    redis_may_lose_data: bool = False
     # The bucket of support sets and classifiers; None: a folder of the data directory.
     objects: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -111,6 +142,13 @@ class Settings(BaseSettings):
             raise ValueError("REDIS_URL must name a socket like unix:///run/redis.sock, with # as %23 and ? as %3F")
         return value
 
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _usable_sentinels(cls, value: str | None) -> str | None:
+        if value:
+            Sentinels.parse(value)
+        return value or None
+
     @field_validator("objects")
     @classmethod
     def _known_store(cls, value: str | None) -> str | None:
@@ -135,6 +173,19 @@ class Settings(BaseSettings):
             self.redis_password_file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"LAMANAS_REDIS_PASSWORD_FILE cannot be read: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _named_primary(self) -> "Settings":
+        if self.redis_sentinels is None:
+            return self
+        parts = urlsplit(self.redis_url or "")
+        host = parts.netloc.rpartition("@")[2]
+        if parts.scheme not in ("redis", "rediss") or not host or ":" in host:
+            raise ValueError(
+                "LAMANAS_REDIS_SENTINELS is set: REDIS_URL must name the primary by its name at the sentinels, without "
+                "a port, like redis://mymaster/0"
+            )
         return self
 
     @field_validator("cors_origins", mode="before")
@@ -176,6 +227,16 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether this installation runs its own private Redis."""
         return self.redis_url is None
+
+    @property
+    def sentinels(self) -> Sentinels | None:
+        """None where ``store_url`` is the address of the server itself."""
+        return Sentinels.parse(self.redis_sentinels) if self.redis_sentinels else None
+
+    @property
+    def primary(self) -> str:
+        """The name of the primary at the sentinels, in their case."""
+        return urlsplit(self.store_url).netloc.rpartition("@")[2]
 
     @property
     def loopback(self) -> bool:
@@ -226,7 +287,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def store_url(self) -> str:
-        """The URL that clients connect to Redis with. It includes the password: never print it."""
+        """The URL that clients connect to Redis with (by app/store/connections.py). It includes the password: never
+        print it."""
         if self.redis_url is None:
             return f"unix://{quote(str(self.redis_socket))}"
         if self.redis_password_file is None:

@@ -15,7 +15,7 @@ from app.settings import SHARED, Settings
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE, LaterRelease
 from app.telemetry import logs, tracing
-from cli import admin
+from cli import admin, installation
 from cli.errors import CommandError
 
 log = logging.getLogger("lamanas")
@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings()
     logs.set_up("app")
     tracing.set_up("app")
+    installation.look_at_redis(settings)
     ensure_admin(settings)
     server = uvicorn.Server(server_config(settings))
     # What exists now stays: without this, each full collection would scan it again, for milliseconds.

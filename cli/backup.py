@@ -12,6 +12,9 @@ models, keys and training runs in Redis, and everything in the object store. The
 
 example: lamanas backup lamanas-$(date +%F).zip"""
 
+# Redis hands over the lists of 100,000 episodes in seconds.
+ANSWER_S = 60
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -26,7 +29,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        with installation.store() as store:
+        with installation.store(ANSWER_S) as store:
             keys, objects = store.backup.write(args.file)
     except FileExistsError as error:
         raise CommandError(f"{args.file} exists already: name a new file") from error

@@ -19,8 +19,8 @@ from cli import admin, private_redis, remote, serve, show
 from cli.errors import CommandError, wrong_settings
 from lamanas_client import Client, LamanasError
 
-DESCRIPTION = """Check what this installation needs: Python, packages, torch, GPU, Redis, port, data, model, disk and
-the service that you are signed in to. Exit code 1 if there is a problem.
+DESCRIPTION = """Check what this installation needs: Python, packages, torch, GPU, Redis, port, data, objects, model,
+disk and the service that you are signed in to. Exit code 1 if there is a problem.
 
 example: lamanas doctor"""
 OLDEST_PYTHON = (3, 11)
@@ -75,7 +75,7 @@ def examine() -> Iterator[Check]:
     except ValidationError as error:
         yield Check("settings", "wrong", "; ".join(wrong_settings(error)), "correct it in the environment or in .env")
     else:
-        checks: tuple[Callable[[Settings], Check], ...] = (gpu, redis, port, data, disk)
+        checks: tuple[Callable[[Settings], Check], ...] = (gpu, redis, port, data, objects, disk)
         for check in checks:
             yield check(settings)
     if remote.login_file().exists():
@@ -150,24 +150,23 @@ def model() -> Check:
 
 
 def redis(settings: Settings) -> Check:
-    from redis import Redis, RedisError
+    from redis import RedisError
 
     from app.store import suitability
 
+    where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
     try:
-        with Redis.from_url(settings.store_url, socket_timeout=3, socket_connect_timeout=3) as client:
-            findings = [] if settings.embedded else suitability.examine(client, settings)
-            if findings:
-                wrong = any(each.state == "wrong" for each in findings)
-                found = "the Redis at REDIS_URL: " + "; ".join(each.found for each in findings)
-                fix = "; ".join(each.fix for each in findings)
-                return Check("Redis", "wrong" if wrong else "warning", found, fix)
-            version: Any = client.info("server")
-        where = "the private Redis" if settings.embedded else "the Redis at REDIS_URL"
-        return Check("Redis", "ok", f"{where} responds, version {version['redis_version']}")
+        examined = suitability.examine(settings)
     except RedisError as error:
         if not settings.embedded:
-            return Check("Redis", "wrong", f"REDIS_URL: {error}", "start that Redis, or correct REDIS_URL, or unset it")
+            found = "; ".join([f"REDIS_URL: {error}", *(each.found for each in suitability.sentinels(settings))])
+            return Check("Redis", "wrong", found, "start that Redis, or correct REDIS_URL, or unset it")
+    else:
+        findings = examined.findings
+        found = "; ".join([f"{where} is {examined.version}", *(each.found for each in findings)])
+        refused = any(each.refused(settings) for each in findings)
+        fix = "; ".join(dict.fromkeys(each.fix for each in findings if each.state != "unseen"))
+        return Check("Redis", "wrong" if refused else "warning" if fix else "ok", found, fix)
     try:
         return Check("Redis", "ok", f"not running; `lamanas serve` will start {private_redis.find_binary()}")
     except FileNotFoundError as error:
@@ -207,6 +206,21 @@ def data(settings: Settings) -> Check:
     if folder.stat().st_mode & 0o077:
         return Check("data", "warning", f"other users can read {folder}", f"chmod 700 {folder}")
     return Check("data", "ok", str(folder))
+
+
+def objects(settings: Settings) -> Check:
+    from app.store.errors import ObjectsUnavailableError
+    from app.store.objects import Objects
+
+    where = settings.objects or str(settings.objects_dir)
+    if settings.objects is None and not settings.objects_dir.exists():  # it must belong to the user of `lamanas serve`
+        return Check("objects", "ok", f"{where} does not exist yet; the service creates it")
+    try:
+        Objects.open(settings).probe()
+    except ObjectsUnavailableError as error:
+        fix = "correct LAMANAS_OBJECTS, or the variables or the role that its credentials are from, or the rights there"
+        return Check("objects", "wrong", f"{where}: {error}", fix if settings.objects else f"allow writing to {where}")
+    return Check("objects", "ok", f"{where}: an object was written, read and deleted")
 
 
 def disk(settings: Settings) -> Check:

@@ -15,15 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from app.settings import SHARED, Settings
-from app.store import suitability
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE, LaterRelease
 from app.telemetry import logs
-from cli import admin, private_redis
+from cli import admin, installation, private_redis
 from cli.errors import CommandError
 from cli.supervisor import Supervisor
 
@@ -82,8 +80,7 @@ def _start(settings: Settings, supervisor: Supervisor) -> bool:
     try:
         if not _until_redis(settings, supervisor, store):
             return False
-        if not settings.embedded:
-            look_at_redis(settings)
+        installation.look_at_redis(settings)
         store.installation.admit()
         admin.ensure(settings, store)
     except LaterRelease as error:
@@ -121,17 +118,6 @@ def _until_redis(settings: Settings, supervisor: Supervisor, store: SyncStore) -
                 raise CommandError(f"{where} does not respond: {error}") from error
             _watch_start(supervisor)
     return False
-
-
-def look_at_redis(settings: Settings) -> None:
-    """Warns of what may lose data at the Redis of REDIS_URL. Raises CommandError for what cannot work."""
-    with Redis.from_url(settings.store_url, socket_timeout=5) as redis:
-        findings = suitability.examine(redis, settings)
-    for finding in findings:
-        words = f"the Redis at REDIS_URL: {finding.found}; to fix it, {finding.fix}"
-        if finding.blocking:
-            raise CommandError(words)
-        log.warning("%s", words)
 
 
 def _until_ready(settings: Settings, supervisor: Supervisor) -> bool:

@@ -120,7 +120,12 @@ def free_port() -> int:
 
 
 def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
-    """``lamanas serve`` in a separate session, with these settings in its environment; its output is piped."""
+    """``lamanas serve``, as ``lamanas`` below."""
+    return lamanas("serve", data_dir, **changed)
+
+
+def lamanas(command: str, data_dir: Path, **changed: str) -> subprocess.Popen[str]:
+    """A command in a separate session, with these settings in its environment; its output is piped."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMANAS_", "REDIS_"))}
     environment = inherited | {
         "LAMANAS_DATA_DIR": str(data_dir),
@@ -129,7 +134,7 @@ def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
     }
     return subprocess.Popen(
         # Tethered, so that even a killed test run leaves no process behind.
-        tether.command(os.getpid(), [sys.executable, "-m", "cli.main", "serve"]),
+        tether.command(os.getpid(), [sys.executable, "-m", "cli.main", command]),
         cwd=ROOT,
         env=environment | changed,
         stdout=subprocess.PIPE,

@@ -48,13 +48,19 @@ class Proxy:
     certificate: Path
 
 
-@contextmanager
-def proxied(app: str, folder: Path) -> Iterator[Proxy]:
-    """nginx at https://localhost:PORT/lamanas/ in front of the app at this URL."""
+def certified(folder: Path) -> Path:
+    """The file of a new certificate for localhost, beside which is its ``key.pem``."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     request = [_program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
     subprocess.run([*request, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate
+
+
+@contextmanager
+def proxied(app: str, folder: Path) -> Iterator[Proxy]:
+    """nginx at https://localhost:PORT/lamanas/ in front of the app at this URL."""
+    certificate = certified(folder)
     (location,) = blocks((ROOT / "docs" / "operations.md").read_text(), "nginx")
     assert "http://127.0.0.1:8000/" in location
     port = free_port()

@@ -1,6 +1,7 @@
 """Sends heartbeats and due wake-ups from a worker's parent process, which otherwise only runs its pool."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +42,7 @@ class Reconciler:
         self._heartbeat_at = -HEARTBEAT_S
         self._lost: set[str | None] = set()
         self._asked_at = 0.0
+        self._unavailable_at = -math.inf
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
@@ -71,14 +73,17 @@ class Reconciler:
         while not self._ended.wait(RECONCILE_S):
             try:
                 self._send_heartbeat()
-                # After a restart of Redis, workers need time to renew their leases. (+1: the uptime is rounded down.)
-                if self._store.reconciliation.uptime() >= LEASE_S["episode"] + 1:
+                # After a restart of Redis or a failover, workers need time to renew their leases. (+1: the uptime is
+                # rounded down.)
+                up = min(self._store.reconciliation.uptime(), time.monotonic() - self._unavailable_at)
+                if up >= LEASE_S["episode"] + 1:
                     self._reconcile()
                 unavailable = False
             except (*UNAVAILABLE, OperationalError) as error:
                 if not unavailable:
                     log.warning("Redis is unavailable: %s", error)
                 unavailable = True
+                self._unavailable_at = time.monotonic()
             except Exception:
                 # This thread requeues the jobs of dead workers: it must not end.
                 log.exception("reconciling failed, trying again")

@@ -1,7 +1,7 @@
 """Chooses the meta-model of a new episode, and says why."""
 
 from app.http.problems import INVALID_REQUEST, UNAVAILABLE_NOW, Problem
-from app.store.errors import NotFound
+from app.store.errors import UnknownModel
 from app.store.models import Models
 from app.store.records import ModelRecord
 from lamanas_core.image_kinds import Judgement
@@ -19,10 +19,18 @@ async def candidates(models: Models, asked: str) -> dict[ImageKind, ModelRecord]
         return await _active(models, asked)
     try:
         model = await models.get(asked)
-    except NotFound:
-        text = f"model: {asked[:100]!r} is neither {AUTO}, drawings or photos nor a version that GET /models lists"
-        raise Problem(INVALID_REQUEST, text, field="model") from None
+    except UnknownModel:
+        raise missing(asked) from None
     return {model.kind: model}
+
+
+def missing(asked: str) -> Problem:
+    """The problem of a request whose model there is not, or no longer when its episode is stored."""
+    if asked == AUTO or asked in KINDS:
+        text = "the active meta-model was replaced and removed meanwhile"
+        return Problem(UNAVAILABLE_NOW, text, headers={"Retry-After": "1"})
+    text = f"model: {asked[:100]!r} is neither {AUTO}, drawings or photos nor a version that GET /models lists"
+    return Problem(INVALID_REQUEST, text, field="model")
 
 
 async def _active(models: Models, asked: str) -> dict[ImageKind, ModelRecord]:

@@ -24,7 +24,7 @@ from app.routes.common import not_ready
 from app.schemas.requests import CorrectionBody, EpisodeBody, PageQuery
 from app.schemas.responses import Episode, EpisodePage, Progress, StoredImage, StoredSupport
 from app.services import CurrentServices, Services
-from app.store.errors import NotReady
+from app.store.errors import NotReady, UnknownModel
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
 from lamanas_core.backbones.joined import joined
 from lamanas_core.image_spec import ImageSpec
@@ -114,23 +114,26 @@ async def _store(
     files = [file.file for file in support.files]
     decoded = await decode_support(services.decoder, key.id, files, support.labels, specs)
     model = candidates[decoded.kind]
-    return await services.store.episodes.create(
-        owner=key.tenant,
-        name=support.options.name,
-        classes=list(support.shots),
-        shots=list(support.shots.values()),
-        support=decoded.images,
-        labels=support.labels,
-        notes=support.notes,
-        steps=checked_steps(support.options.steps, model),
-        seed=support.options.seed,
-        model_version=model.version,
-        model_kind=model.kind,
-        model_reason=choice.reason(asked, candidates, decoded.judgement),
-        model_warning=await choice.warning(models, model, decoded.judgement),
-        idempotency_key=idempotency_key,
-        request_digest=await asyncio.to_thread(support.digest),
-    )
+    try:
+        return await services.store.episodes.create(
+            owner=key.tenant,
+            name=support.options.name,
+            classes=list(support.shots),
+            shots=list(support.shots.values()),
+            support=decoded.images,
+            labels=support.labels,
+            notes=support.notes,
+            steps=checked_steps(support.options.steps, model),
+            seed=support.options.seed,
+            model_version=model.version,
+            model_kind=model.kind,
+            model_reason=choice.reason(asked, candidates, decoded.judgement),
+            model_warning=await choice.warning(models, model, decoded.judgement),
+            idempotency_key=idempotency_key,
+            request_digest=await asyncio.to_thread(support.digest),
+        )
+    except UnknownModel:
+        raise choice.missing(asked) from None
 
 
 def checked_steps(requested: int | None, model: ModelRecord) -> int:

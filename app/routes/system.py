@@ -33,6 +33,7 @@ async def readyz(services: CurrentServices) -> Readiness:
 async def _checks(services: Services) -> dict[str, bool]:
     """The result of each readiness check, by name."""
     checks = {"not_draining": not services.draining.is_set(), "redis": False, "model": False, "adapt_worker": False}
+    checks["objects"] = services.store.objects.responds
     try:
         await services.store.ping()
         checks["redis"] = True

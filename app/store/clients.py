@@ -4,19 +4,15 @@ from typing import Any, Self
 
 from celery import Celery
 from redis import Redis
-from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
 from app.queue import celery_app
 from app.settings import Settings
-from app.store import errors
+from app.store import connections, errors
 from app.store.api_keys import ApiKeys, SyncApiKeys
 from app.store.backup import Backup
 from app.store.claims import Claims
-from app.store.deadline import LimitedRedis, limited
+from app.store.deadline import limited
 from app.store.episodes import Episodes
 from app.store.folders import Folders
 from app.store.installation import Installation
@@ -25,6 +21,7 @@ from app.store.models import Models, SyncModels
 from app.store.notifications import Notifications
 from app.store.objects import Objects
 from app.store.reconciliation import Reconciliation
+from app.store.replication import Replication
 from app.store.trainings import SyncTrainings, Trainings
 from app.store.workers import SyncWorkers, Workers
 
@@ -41,9 +38,11 @@ class Store:
         self._lookup_redis = lookup_client
         self._celery = celery
         self._lookups = LookupCache(lookup_client)
+        self.objects = objects
         self.changes = Notifications(client, self._lookups.invalidate)
-        self.episodes = Episodes(settings, client, objects, celery, self.changes, self._lookups)
-        self.trainings = Trainings(settings, client, celery, self.changes)
+        self._replication = Replication(client, required=settings.sentinels is not None)
+        self.episodes = Episodes(settings, client, objects, celery, self.changes, self._replication, self._lookups)
+        self.trainings = Trainings(settings, client, celery, self.changes, self._replication)
         self.models = Models(client)
         self.api_keys = ApiKeys(client, self._lookups)
         self.workers = Workers(client)
@@ -51,16 +50,9 @@ class Store:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Connects when it is first used: Redis need not be running yet."""
-        options: dict[str, Any] = {
-            "socket_timeout": 5,
-            "socket_connect_timeout": 2,
-            # Until the limit in deadline.py.
-            "retry": AsyncRetry(ExponentialBackoff(base=0.1, cap=1.0), 5),
-        }
-        pool = BlockingConnectionPool.from_url(settings.store_url, max_connections=CONNECTIONS, timeout=5, **options)
-        client = LimitedRedis.from_pool(pool)
+        client = connections.limited(settings, connections=CONNECTIONS, wait_s=5)
         # Lookups have a connection of their own: waiting for a shared one takes a third of the time of a round trip.
-        lookups = LimitedRedis.from_pool(ConnectionPool.from_url(settings.store_url, max_connections=1, **options))
+        lookups = connections.limited(settings, connections=1, wait_s=None)
         store = cls(settings, client, lookups, Objects.open(settings), celery_app(settings))
         store.changes.start()
         return store
@@ -70,6 +62,7 @@ class Store:
         await self._lookups.close()
         await self.episodes.close()
         await self.trainings.close()
+        await self._replication.close()
         await self._lookup_redis.aclose()
         await self._redis.aclose()
         self._celery.close()
@@ -97,11 +90,9 @@ class SyncStore:
         self.api_keys = SyncApiKeys(client)
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Connects when it is first used."""
-        retry = Retry(NoBackoff(), 0)
-        client = Redis.from_url(settings.store_url, retry=retry, socket_timeout=5, socket_connect_timeout=2)
-        return cls(client, Objects.open(settings), settings.max_object_bytes)
+    def open(cls, settings: Settings, answer_s: float = connections.ANSWER_S) -> Self:
+        """Connects when it is first used, and waits so long for an answer of Redis."""
+        return cls(connections.blocking(settings, answer_s), Objects.open(settings), settings.max_object_bytes)
 
     def close(self) -> None:
         self._redis.close()

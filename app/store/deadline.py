@@ -13,11 +13,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # Long enough for a restart of Redis; a longer outage is reported.
 REQUEST_S = 3.0
 TOO_LATE = "Redis did not answer in time"
+CLOSED = "the handler is closed"  # in the text of uvloop's RuntimeError
 
 
 class _Limit:
@@ -41,7 +43,8 @@ def limited(seconds: float | None = None) -> Iterator[None]:
 @asynccontextmanager
 async def waiting() -> AsyncIterator[None]:
     """Around whatever waits for Redis. Raises redis.TimeoutError when nothing is left of the limit around it; without
-    one, each block has a limit of its own."""
+    one, each block has a limit of its own. Raises redis.ConnectionError for what uvloop raises of a connection that was
+    just closed."""
     limit = _current.get() or _Limit(REQUEST_S)
     if limit.left <= 0:
         raise RedisTimeoutError(TOO_LATE)
@@ -54,6 +57,10 @@ async def waiting() -> AsyncIterator[None]:
             raise
         limit.left = 0.0  # a timer may be a little early
         raise RedisTimeoutError(TOO_LATE) from error
+    except RuntimeError as error:
+        if CLOSED not in str(error):
+            raise
+        raise RedisConnectionError(str(error)) from error
     finally:
         limit.left -= time.monotonic() - started
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -32,6 +33,7 @@ from app.store.records import (
     to_json,
 )
 from app.store.registry import run_async, script
+from app.store.replication import Replication
 from lamanas_core.image_spec import ImageKind
 
 log = logging.getLogger(__name__)
@@ -53,18 +55,21 @@ class Episodes(Jobs[EpisodeRecord]):
         objects: Objects,
         celery: Celery,
         changes: Notifications,
+        replication: Replication,
         lookups: LookupCache,
     ) -> None:
-        super().__init__("episode", EpisodeRecord.from_hash, EPISODE_ENDS, redis, celery, changes)
+        super().__init__("episode", EpisodeRecord.from_hash, EPISODE_ENDS, redis, celery, changes, replication)
         self._settings = settings
         self._objects = objects
         self._used: set[str] = set()
         self._lookups = lookups
         # Of its own: deletions that wait for a store that hangs must not take the threads that requests need.
         self._deletions = ThreadPoolExecutor(1, thread_name_prefix="deletions")
+        self._withdrawals: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Ends the deletions that are under way; those that wait are left to the sweep."""
+        await asyncio.gather(*self._withdrawals, return_exceptions=True)
         await super().close()
         await asyncio.to_thread(self._deletions.shutdown, cancel_futures=True)
 
@@ -103,8 +108,8 @@ class Episodes(Jobs[EpisodeRecord]):
         ``model_reason``: why this model, in words; ``model_warning``: what is to be told if it does not suit the
         images; ``notes``: what is to be told about how the images were read. The flag is False if
         ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of that
-        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull; NotFound if the
-        model was removed.
+        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull; UnknownModel if
+        the model was removed.
         """
         if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
             raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")
@@ -139,9 +144,9 @@ class Episodes(Jobs[EpisodeRecord]):
             "max_memory": self._settings.max_store_bytes,
         }
         # Asked before its bytes are stored, so that a flood of requests that are refused is not written to a disk.
-        status, admitted_at = await run_async(self._redis, _ADMIT(**limits))
+        status, admitted_at, replicas = await run_async(self._redis, _ADMIT(**limits))
         if status != b"admitted":
-            return await self._not_created(status, admitted_at)
+            return await self._not_created(status, admitted_at, replicas)
         name = support_name(id, images)
         await self._objects.put_async(name, images)
         call = _CREATE(
@@ -162,7 +167,7 @@ class Episodes(Jobs[EpisodeRecord]):
             **limits,
         )
         try:
-            status, id_or_waiting, dropped = await run_async(self._redis, call)
+            status, id_or_waiting, dropped, replicas = await run_async(self._redis, call)
         except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
             self._delete([name.encode()])
             raise
@@ -170,17 +175,38 @@ class Episodes(Jobs[EpisodeRecord]):
             self._delete([name.encode()])
             if status == b"no-model":
                 raise unknown_version(model_version)
-            return await self._not_created(status, id_or_waiting)
+            return await self._not_created(status, id_or_waiting, replicas)
+        try:
+            await self._replication.confirm(replicas)
+        except errors.UNAVAILABLE:
+            if idempotency_key is None:  # otherwise, whoever tries again gets this one
+                self._withdraw(id)
+            raise
         self._delete(dropped)
         await self._wake(id)
-        return await self.get(id), True
+        return await self._confirmed(id), True
 
-    async def _not_created(self, status: bytes, id_or_waiting: Any) -> tuple[EpisodeRecord, bool]:
+    async def _not_created(self, status: bytes, id_or_waiting: Any, replicas: int) -> tuple[EpisodeRecord, bool]:
         """The episode that an earlier request with the same idempotency key created. Raises what ``create`` raises."""
         raise_if_refused(status, id_or_waiting)
         if status == b"late":
             raise errors.ObjectsUnavailableError("storing the images took too long")
+        await self._replication.confirm(replicas)
         return await self.get(id_or_waiting.decode()), False
+
+    def _withdraw(self, id: str) -> None:
+        """In the background, as the time of the request may be over: deletes an episode that nobody is told of."""
+
+        async def delete() -> None:
+            with suppress(errors.NotFound, errors.Gone):
+                try:
+                    await self.delete(id)
+                except errors.UNAVAILABLE as error:
+                    log.warning("episode %s was answered with 503 and is kept: %s", id, error)
+
+        task = asyncio.create_task(delete(), context=Context())
+        self._withdrawals.add(task)
+        task.add_done_callback(self._withdrawals.discard)
 
     def _delete(self, names: Sequence[bytes]) -> None:
         """In the background: no request waits for it, since nothing names the objects any more."""
@@ -205,8 +231,10 @@ class Episodes(Jobs[EpisodeRecord]):
             id=id,
             owner=owner,
         )
-        dropped = await run_async(self._redis, call)
+        dropped, replicas = await run_async(self._redis, call)
         self._lookups.invalidate(f"episode:{id}")  # the client may ask again before the notice arrives
+        # After a failover that a replica did not know of, the episode would be there again, and need its objects.
+        await self._replication.confirm(replicas)
         self._delete(dropped)
 
     async def artifact(self, id: str) -> bytes:

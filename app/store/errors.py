@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from redis._parsers import BaseParser
 from redis.exceptions import (
     ConnectionError,
     NoPermissionError,
@@ -18,8 +19,17 @@ class NotSavedError(ResponseError):
     """Redis cannot save to its disk, and takes no writes until it can. (redis-py has no name for MISCONF.)"""
 
 
-class NotReplicatedError(ResponseError):
-    """Redis has too few replicas, and takes no writes until it has more. (Nor has it a name for NOREPLICAS.)"""
+class NotReplicatedError(ConnectionError):
+    """Redis has too few replicas, and takes no writes until it has more; or none has confirmed a write."""
+
+
+class BecameReplicaError(ConnectionError, ReadOnlyError):
+    """This server was the primary; by now, the name or the sentinels may lead to another one."""
+
+
+# As errors of the connection, they make redis-py and Celery connect again and go on, as they must after a failover: the
+# old primary may keep its connections, and the new one takes no writes until a replica has come.
+BaseParser.EXCEPTION_CLASSES |= {"NOREPLICAS": NotReplicatedError, "READONLY": BecameReplicaError}
 
 
 # Redis answers, but takes no writes: it is out of memory, it has become a replica, it cannot save or replicate them, or
@@ -68,6 +78,10 @@ class StoreError(Exception):
 
 class NotFound(StoreError):  # noqa: N818
     """There is no such record, and has been none within the last day."""
+
+
+class UnknownModel(NotFound):
+    """There is no such version of a meta-model (any more)."""
 
 
 class Gone(StoreError):  # noqa: N818

@@ -15,6 +15,7 @@ from app.store.keys import Kind
 from app.store.notifications import Notifications
 from app.store.records import EpisodeRecord, Hash, TrainingRecord, hash_of
 from app.store.registry import run_async, script
+from app.store.replication import Replication
 from app.telemetry import logs, tracing
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Jobs(Generic[Record]):
         redis: Redis,
         celery: Celery,
         changes: Notifications,
+        replication: Replication,
     ) -> None:
         # redis-py types every reply as bytes or str; ours are bytes, since nothing is decoded.
         self._redis: Any = redis
@@ -46,6 +48,7 @@ class Jobs(Generic[Record]):
         self._final_states = final_states
         self._celery = celery
         self._changes = changes
+        self._replication = replication
         self._watched: Batches[str, Hash] = Batches(self._read, most=MAX_BATCH)
 
     async def get(self, id: str) -> Record:
@@ -113,6 +116,14 @@ class Jobs(Generic[Record]):
         if owner is not None:
             raise errors.Gone(f"{self._kind} {id} expired or was deleted", owner.decode())
         raise errors.NotFound(f"there is no {self._kind} {id}")
+
+    async def _confirmed(self, id: str) -> Record:
+        """The record of a job that a replica has confirmed, if it was not written to a primary that a failover has
+        replaced. Raises NotReplicatedError."""
+        try:
+            return await self.get(id)
+        except errors.NotFound as error:
+            raise errors.NotReplicatedError(f"{self._kind} {id} was lost in a failover") from error
 
     async def _wake(self, id: str) -> None:
         # The job is stored already: if its wake-up cannot be sent now, the reconciler sends it.

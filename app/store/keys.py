@@ -27,6 +27,7 @@ FORMER_ADOPTED = PREFIX + "former-adopted"  # string, empty: no support set is a
 INSTALLATION = PREFIX + "installation"  # string: its random id, which the object store has as well
 SCHEMA = PREFIX + "schema"  # string: the number of the form that all this has, see installation.py
 LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
+REPLICATED = PREFIX + "replicated"  # string, empty: written anew to wait for a replica that has it
 CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS by the time of their last use (ms)
 WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
 # hash: the number of each owner's last turn to have an episode adapted, and how many there were

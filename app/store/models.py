@@ -9,7 +9,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from app.store import keys
-from app.store.errors import Conflict, NotFound, refusals_named
+from app.store.errors import Conflict, UnknownModel, refusals_named
 from app.store.records import ModelRecord, image_of, text, to_json
 from app.store.registry import run, script
 from lamanas_core.image_spec import KINDS, ImageKind
@@ -144,6 +144,6 @@ def _record(version: str, fields: list[bytes | None], active: dict[ImageKind, st
     return ModelRecord.from_fields(version, card, created_at, active.values())
 
 
-def unknown_version(version: str) -> NotFound:
+def unknown_version(version: str) -> UnknownModel:
     """The error for a version that is not registered (any more)."""
-    return NotFound(f"there is no model version {version}")
+    return UnknownModel(f"there is no model version {version}")

@@ -8,7 +8,9 @@ deleted. So nobody has to count who uses an object, and a late deletion can hit 
 import asyncio
 import hashlib
 import logging
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=3
 # How long a request waits for an answer, and at which rate (4 MB/s) it waits for the bytes: a bucket that is slow but
 # works is faster; one that hangs would hold the request for minutes.
 ANSWER_S = 10.0
+# How long the store counts as not responding after a failure, if nothing has used it since.
+FAILED_S = 10.0
 BYTES_PER_S = 2**22
 SUPPORT, CLASSIFIERS, CHECKPOINTS, DATASETS = "support", "classifiers", "checkpoints", "datasets"
 # What S3, Google Cloud Storage and Azure say if there is no such bucket. obstore reports it like a missing object.
@@ -88,6 +92,7 @@ class Objects:
     def __init__(self, url: str | None, folder: Path) -> None:
         self._url = url
         self._folder = folder if url is None else None
+        self._failed_at = -math.inf
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -101,33 +106,52 @@ class Objects:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return LocalStore(self._folder)
 
+    @property
+    def responds(self) -> bool:
+        """False for some seconds after a use that has failed, unless another one has succeeded since. Asks nothing."""
+        return time.monotonic() - self._failed_at > FAILED_S
+
+    @contextmanager
+    def _using(self, *, may_be_missing: bool = False) -> Iterator[None]:
+        """As ``_failures_named``; it also notes whether the store responds."""
+        try:
+            with _failures_named(may_be_missing=may_be_missing):
+                yield
+        except ObjectsUnavailableError:
+            self._failed_at = time.monotonic()
+            raise
+        except FileNotFoundError:
+            self._failed_at = -math.inf
+            raise
+        self._failed_at = -math.inf
+
     def put(self, name: str, data: bytes) -> None:
         """The bytes are durable when this returns."""
-        with _failures_named():
+        with self._using():
             obstore.put(self._store, name, data)
             if self._folder is not None:
                 _sync(self._folder / name)
 
     def put_file(self, name: str, file: BufferedRandom) -> None:
         """As ``put``, of a file from where it is read; in parts, where it is large."""
-        with _failures_named():
+        with self._using():
             obstore.put(self._store, name, file)
             if self._folder is not None:
                 _sync(self._folder / name)
 
     async def put_async(self, name: str, data: bytes) -> None:
         """As ``put``."""
-        async with _limited(len(data)):
-            if self._folder is not None:  # two syncs, which take longer than passing them to a thread
-                await asyncio.to_thread(self.put, name, data)
-                return
-            with _failures_named():
-                await obstore.put_async(self._store, name, data)
+        with self._using():
+            async with _limited(len(data)):
+                if self._folder is not None:  # two syncs, which take longer than passing them to a thread
+                    await asyncio.to_thread(self.put, name, data)
+                else:
+                    await obstore.put_async(self._store, name, data)
 
     def get(self, name: str) -> bytes | None:
         """None if it is not there, or damaged."""
         try:
-            with _failures_named(may_be_missing=True):
+            with self._using(may_be_missing=True):
                 data = bytes(obstore.get(self._store, name).bytes())
         except FileNotFoundError:
             return None
@@ -136,7 +160,7 @@ class Objects:
     def get_file(self, name: str, path: Path) -> bool:
         """Writes it to a new file; False if it is not there, or damaged."""
         try:
-            with _failures_named(may_be_missing=True), path.open("x+b") as file:
+            with self._using(may_be_missing=True), path.open("x+b") as file:
                 for part in obstore.get(self._store, name).stream():
                     file.write(part)
                 file.seek(0)
@@ -147,10 +171,11 @@ class Objects:
     async def get_async(self, name: str) -> bytes | None:
         """As ``get``."""
         if self._folder is not None:
-            async with _limited():
-                return await asyncio.to_thread(self.get, name)
+            with self._using():
+                async with _limited():
+                    return await asyncio.to_thread(self.get, name)
         try:
-            with _failures_named(may_be_missing=True):
+            with self._using(may_be_missing=True):
                 async with _limited():
                     found = await obstore.get_async(self._store, name)
                 async with _limited(found.meta["size"]):
@@ -162,12 +187,27 @@ class Objects:
     def delete(self, names: Iterable[str]) -> None:
         """Those that are not there are deleted already."""
         listed = list(names)
-        with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
+        with suppress(FileNotFoundError), self._using(may_be_missing=True):
             obstore.delete(self._store, listed)
             return
         for name in listed:  # in a folder, and in some buckets, it has stopped at one that is not there
-            with suppress(FileNotFoundError), _failures_named(may_be_missing=True):
+            with suppress(FileNotFoundError), self._using(may_be_missing=True):
                 obstore.delete(self._store, name)
+
+    def probe(self) -> None:
+        """Writes, reads and deletes a small object. (Named like a support set, it would be swept if it were left.)
+        Raises ObjectsUnavailableError, which says what cannot be done."""
+        data = os.urandom(64)
+        name = support_name(os.urandom(8).hex(), data)
+        with _named("no object can be written"):
+            self.put(name, data)
+        with _named("an object that was just written cannot be read"):
+            if self.get(name) != data:
+                raise ObjectsUnavailableError("it is not there, or has other bytes")
+        with _named("an object can be written and read, but not deleted"):
+            self.delete([name])
+            if self.get(name) is not None:
+                raise ObjectsUnavailableError("it is still there")
 
     def all(self) -> Iterator[list[Stored]]:
         """All objects, in lists of limited length."""
@@ -237,6 +277,14 @@ async def _limited(size: int = 0) -> AsyncIterator[None]:
             raise
         text = f"the object store does not respond: no answer within {seconds:.0f} s"
         raise ObjectsUnavailableError(text) from error
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ObjectsUnavailableError as error:
+        raise ObjectsUnavailableError(f"{what}: {error}") from error
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 
 from app.store import keys
 from app.store.errors import refusals_named
@@ -95,20 +95,28 @@ class Script:
 
 def run(redis: Any, call: Call) -> Any:
     """Sends the call by a blocking client. Raises ``errors.UNAVAILABLE``."""
-    with refusals_named():
-        try:
-            return redis.evalsha(*call.by_digest)
-        except NoScriptError:  # Redis was started anew, or its scripts were flushed
-            return redis.eval(*call.by_source)
+    try:
+        with refusals_named():
+            try:
+                return redis.evalsha(*call.by_digest)
+            except NoScriptError:  # Redis was started anew, or its scripts were flushed
+                return redis.eval(*call.by_source)
+    except ReadOnlyError:  # only Redis before 7 hides from the client library that it has become a replica
+        redis.connection_pool.disconnect()
+        raise
 
 
 async def run_async(redis: Any, call: Call) -> Any:
     """As ``run``, by an asynchronous client."""
-    with refusals_named():
-        try:
-            return await redis.evalsha(*call.by_digest)
-        except NoScriptError:
-            return await redis.eval(*call.by_source)
+    try:
+        with refusals_named():
+            try:
+                return await redis.evalsha(*call.by_digest)
+            except NoScriptError:
+                return await redis.eval(*call.by_source)
+    except ReadOnlyError:
+        await redis.connection_pool.disconnect(inuse_connections=False)
+        raise
 
 
 @cache

@@ -15,6 +15,7 @@ from app.store.notifications import Notifications
 from app.store.objects import Objects, delete_dropped
 from app.store.records import TRAINING_ENDS, TrainingRecord, to_json
 from app.store.registry import run, run_async, script
+from app.store.replication import Replication
 
 _CREATE = script("create_training")
 _CANCEL = script("cancel_training")
@@ -25,8 +26,10 @@ _REMOVE = script("remove_training")
 class Trainings(Jobs[TrainingRecord]):
     """Every method may raise ``errors.UNAVAILABLE``."""
 
-    def __init__(self, settings: Settings, redis: Redis, celery: Celery, changes: Notifications) -> None:
-        super().__init__("training", TrainingRecord.from_hash, TRAINING_ENDS, redis, celery, changes)
+    def __init__(
+        self, settings: Settings, redis: Redis, celery: Celery, changes: Notifications, replication: Replication
+    ) -> None:
+        super().__init__("training", TrainingRecord.from_hash, TRAINING_ENDS, redis, celery, changes, replication)
         self._max_queue = settings.max_queue
 
     async def create(
@@ -47,12 +50,13 @@ class Trainings(Jobs[TrainingRecord]):
             digest=hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
             idempotent=idempotency_key is not None,
         )
-        status, id_or_waiting = await run_async(self._redis, call)
+        status, id_or_waiting, replicas = await run_async(self._redis, call)
         raise_if_refused(status, id_or_waiting)
+        await self._replication.confirm(replicas)
         if status == b"existing":
             return await self.get(id_or_waiting.decode())
         await self._wake(id)
-        return await self.get(id)
+        return await self._confirmed(id)
 
     async def datasets(self) -> set[str]:
         """The names of the data sets in the object store."""

@@ -91,10 +91,14 @@ def live(settings: Settings, sync_store: SyncStore) -> Iterator[str]:
 def serving(settings: Settings) -> Iterator[str]:
     """The URL of an app with these settings on a real server."""
     listening = socket.create_server(("127.0.0.1", 0))
-    uvicorn_server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
+    uvicorn_server = uvicorn.Server(
+        uvicorn.Config(create_app(settings), log_level="error", timeout_graceful_shutdown=5)
+    )
     thread = threading.Thread(target=uvicorn_server.run, args=([listening],))
     thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    uvicorn_server.should_exit = True
-    thread.join()
-    listening.close()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        uvicorn_server.should_exit = True
+        thread.join()
+        listening.close()

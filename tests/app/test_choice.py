@@ -11,6 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app.images.judging import Decoded, decode_support
+from app.routes import episodes
 from app.store import keys
 from app.store.clients import SyncStore
 from lamanas_core.config import PRESETS
@@ -124,6 +126,33 @@ def test_photos_for_the_model_for_drawings_are_warned_of(
     answer = client.post(f"/episodes/{episode['id']}/support", json={"remove": [0]})
     assert chosen(answer.json()) == (OTHER, "drawings", "it is that of the episode that this one corrects")
     assert answer.json()["warnings"] == [words]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "detail"),
+    [
+        (OTHER, 422, f"model: '{OTHER}' is neither auto"),
+        ("drawings", 503, "the active meta-model was replaced and removed meanwhile"),
+    ],
+)
+def test_a_model_that_is_removed_before_its_episode_is_stored_is_as_one_that_does_not_exist(
+    asked: str,
+    status: int,
+    detail: str,
+    client: TestClient,
+    sync_store: SyncStore,
+    server: PrivateRedis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def removed(*given: Any) -> Decoded:
+        server.client.delete(keys.model(DRAWINGS), keys.model(OTHER))
+        return await decode_support(*given)
+
+    sync_store.models.register(OTHER, b"weights", card(SPEC))
+    monkeypatch.setattr(episodes, "decode_support", removed)
+    answer = client.post("/episodes", json={"support": support(), "model": asked})
+    assert (answer.status_code, answer.json().get("field")) == (status, "model" if status == 422 else None)
+    assert answer.json()["detail"].startswith(detail)
 
 
 @pytest.mark.parametrize(

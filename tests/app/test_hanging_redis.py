@@ -12,6 +12,7 @@ from unittest.mock import patch
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.http.middleware import StoreTime
 from app.inference.cache import ClassifierCache
@@ -173,6 +174,23 @@ def test_what_outlasts_a_request_has_time_of_its_own(
         finally:
             classifiers.close()
             await store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("unable to perform operation on <TCPTransport closed=True>; the handler is closed", RedisConnectionError),
+        ("dictionary changed size during iteration", RuntimeError),
+    ],
+)
+def test_a_connection_that_uvloop_has_closed_is_one_that_is_lost(told: str, expected: type[Exception]) -> None:
+    async def run() -> None:
+        with pytest.raises(expected) as met:
+            async with deadline.waiting():
+                raise RuntimeError(told)
+        assert type(met.value) is expected
 
     asyncio.run(run())
 

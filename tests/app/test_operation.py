@@ -18,7 +18,7 @@ from app.http.middleware import UnexpectedErrors
 from app.main import create_app
 from app.services import Services
 from app.settings import Settings
-from app.store import keys
+from app.store import keys, objects
 from app.store.clients import SyncStore
 from app.store.errors import ObjectsUnavailableError
 from app.store.objects import Objects
@@ -33,14 +33,35 @@ def test_ready_once_redis_a_model_and_a_worker_are_available(
 ) -> None:
     early = anonymous.get("/readyz")
     assert (early.status_code, early.headers["content-type"]) == (503, "application/problem+json")
-    assert early.json()["checks"] == {"not_draining": True, "redis": True, "model": True, "adapt_worker": False}
+    passed = {"not_draining": True, "redis": True, "model": True, "adapt_worker": True, "objects": True}
+    assert early.json()["checks"] == passed | {"adapt_worker": False}
     worker.send_heartbeat()
     assert anonymous.get("/readyz").json() == {
         "ready": True,
-        "checks": {"not_draining": True, "redis": True, "model": True, "adapt_worker": True},
+        "checks": passed,
     }
     server.client.delete(keys.ACTIVE_MODELS)
     assert anonymous.get("/readyz").json()["checks"]["model"] is False
+
+
+def test_not_ready_while_the_object_store_fails(
+    client: TestClient, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no space left")
+
+    worker.send_heartbeat()
+    for use in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("obstore.put", broken)
+            assert client.post("/episodes", json={"support": support()}).status_code == 503
+        assert client.get("/readyz").json()["checks"]["objects"] is False
+        if use:  # it has been used since
+            create_episode(client)
+        else:  # it has not been used for some time, and may work again
+            monkeypatch.setattr(objects, "FAILED_S", -1.0)
+        assert client.get("/readyz").json()["checks"]["objects"] is True
+        monkeypatch.undo()
 
 
 def test_draining_app_is_alive_and_not_ready(settings: Settings, worker: Worker) -> None:

@@ -37,7 +37,7 @@ def examined(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, dict[st
 def test_a_healthy_machine(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, checks = examined(capsys)
     assert code == 0, checks
-    assert list(checks) == ["Python", "packages", "torch", "model", "GPU", "Redis", "port", "data", "disk"]
+    assert list(checks) == ["Python", "packages", "torch", "model", "GPU", "Redis", "port", "data", "objects", "disk"]
     assert all(check["fix"] for check in checks.values() if check["state"] != "ok")
     assert main(["doctor"]) == 0
     assert f"ok       data       {machine} does not exist yet" in capsys.readouterr().out
@@ -47,7 +47,7 @@ def test_a_running_private_redis_is_found(
     redis_server: PrivateRedis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
-    assert "the private Redis responds" in examined(capsys)[1]["Redis"]["found"]
+    assert "the private Redis is " in examined(capsys)[1]["Redis"]["found"]
 
 
 def test_an_external_redis_that_may_lose_data_is_reported(
@@ -63,6 +63,32 @@ def test_an_external_redis_that_may_lose_data_is_reported(
     assert (code, checks["Redis"]["state"]) == (1, "wrong")
     assert "maxmemory-policy is allkeys-lfu" in checks["Redis"]["found"]
     assert "noeviction" in checks["Redis"]["fix"]
+    monkeypatch.setenv("LAMANAS_REDIS_MAY_LOSE_DATA", "true")
+    code, checks = examined(capsys)
+    assert (code, checks["Redis"]["state"]) == (0, "warning")
+
+
+def test_an_object_store_that_takes_no_objects_is_reported(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (machine / "objects").mkdir(parents=True)
+    assert examined(capsys)[1]["objects"]["found"].endswith("objects: an object was written, read and deleted")
+    (machine / "objects" / "support").rmdir()
+    (machine / "objects" / "support").write_text("a file where the folder should be")
+    code, checks = examined(capsys)
+    assert (code, checks["objects"]["state"]) == (1, "wrong")
+    assert "no object can be written" in checks["objects"]["found"]
+    assert checks["objects"]["fix"] == f"allow writing to {machine}/objects"
+    monkeypatch.setenv("LAMANAS_OBJECTS", "s3://nowhere/prefix")
+    monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_REGION", "c")
+    code, checks = examined(capsys)
+    assert (code, checks["objects"]["state"]) == (1, "wrong")
+    assert checks["objects"]["found"].startswith("s3://nowhere/prefix: no object can be written")
+    assert "LAMANAS_OBJECTS" in checks["objects"]["fix"]
 
 
 def test_each_problem_is_reported_with_its_fix(

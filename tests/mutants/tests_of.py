@@ -43,6 +43,7 @@ TABLE: Mapping[str, str] = {
     "app/store/jobs.py": "store/episodes store/async_store store/trainings",
     "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",
     "app/store/claims.py": "store/turns store/lease store/trainings workers/claims",
+    "app/store/connections.py": "store/connections store/replication processes/failover",
     "app/store/deadline.py": "app/hanging_redis store/async_store",
     "app/store/measures.py": "workers/telemetry app/telemetry",
     "app/store/notifications.py": "store/async_store app/episodes",
@@ -53,6 +54,7 @@ TABLE: Mapping[str, str] = {
     "app/store/objects.py": "store/objects store/bucket store/episodes",
     "app/store/reconciliation.py": "store/objects store/claims store/episodes store/lease",
     "app/store/registry.py": "store/registry store/lease",
+    "app/store/replication.py": "store/replication processes/failover",
     "app/store/suitability.py": "store/suitability cli/doctor",
     "app/store/workers.py": "workers/reconciler app/telemetry app/operation",
     "lamanas_core/adapt/adapted.py": (

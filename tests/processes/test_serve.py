@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from cli.serve import look_at_redis
-from tests.conftest import PrivateRedis, Service, serve_process, test_settings, until_serving
+from cli.errors import CommandError
+from cli.installation import look_at_redis
+from tests.conftest import PrivateRedis, Service, free_port, lamanas, serve_process, test_settings, until_serving
 from tests.waiting import PATIENCE_S, family, until_gone
 
 Serve = Callable[..., subprocess.Popen[str]]
@@ -175,13 +176,47 @@ def test_configured_redis_is_used_and_none_is_started(
         assert answer.status == 200
 
 
-def test_configured_redis_that_cannot_work_is_refused_and_one_that_may_lose_data_is_warned_of(
-    redis_server: PrivateRedis, serve: Serve, short_folder: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("command", ["serve", "app"])
+def test_configured_redis_that_would_lose_what_is_accepted_is_refused(
+    command: str, redis_server: PrivateRedis, short_folder: Path
+) -> None:
+    redis_server.client.config_set("maxmemory-policy", "volatile-ttl")
+    process = lamanas(command, short_folder / "data", REDIS_URL=redis_server.settings.store_url)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert f"lamanas {command}: the Redis at REDIS_URL: maxmemory-policy is volatile-ttl" in output
+    assert output.endswith("or set LAMANAS_REDIS_MAY_LOSE_DATA=true to start all the same\n")
+
+
+def test_configured_redis_that_may_lose_data_is_warned_of_where_that_is_allowed(
+    redis_server: PrivateRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = redis_server.settings.store_url
-    redis_server.client.config_set("maxmemory-policy", "volatile-ttl")
-    look_at_redis(Settings(_env_file=None, redis_url=url))  # type: ignore[call-arg]
-    assert "maxmemory-policy is volatile-ttl" in caplog.text
+    redis_server.client.config_set("appendonly", "no")
+    allowed = Settings(_env_file=None, redis_url=url, redis_may_lose_data=True)  # type: ignore[call-arg]
+    look_at_redis(allowed)
+    assert "appendonly is no" in caplog.text
+    with pytest.raises(CommandError, match="appendonly is no"):
+        look_at_redis(Settings(_env_file=None, redis_url=url))  # type: ignore[call-arg]
+
+
+def test_configured_redis_that_does_not_respond_is_told_with_its_sentinels(short_folder: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        redis_url="redis://mymaster",
+        redis_sentinels=",".join(f"127.0.0.1:{port}" for port in ports),
+    )
+    with pytest.raises(CommandError) as met:
+        look_at_redis(settings)
+    assert "the Redis at REDIS_URL does not respond: No master found for 'mymaster'" in str(met.value)
+    assert all(f"the sentinel at 127.0.0.1:{port} does not tell the primary" in str(met.value) for port in ports)
+
+
+def test_configured_redis_that_cannot_work_is_refused(
+    redis_server: PrivateRedis, serve: Serve, short_folder: Path
+) -> None:
+    url = redis_server.settings.store_url
     redis_server.client.acl_setuser("someone", enabled=True, nopass=True, keys=["*"], commands=["+get"])
     process = serve(REDIS_URL=url.replace("unix://", "unix://someone:x@"), LAMANAS_DATA_DIR=str(short_folder / "data"))
     output, _ = process.communicate(timeout=PATIENCE_S)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from redis.connection import parse_url
 
-from app.settings import Settings
+from app.settings import Sentinels, Settings
 from tests.conftest import test_settings
 
 
@@ -115,3 +115,39 @@ def test_unreadable_password_file_is_named(tmp_path: Path) -> None:
 def test_invalid_redis_url_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str) -> None:
     with pytest.raises(ValidationError, match=r"REDIS_URL (must|cannot)"):
         from_environment(monkeypatch, tmp_path, REDIS_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("one,two:5,[::1]:6", Sentinels((("one", 26379), ("two", 5), ("::1", 6)))),
+        ("user:p%40ss@one", Sentinels((("one", 26379),), "user", "p@ss")),
+        (":p%3Ass@one, two", Sentinels((("one", 26379), ("two", 26379)), None, "p:ss")),
+        ("", None),
+    ],
+)
+def test_sentinels_are_read_with_what_they_ask_for(
+    named: str, expected: Sentinels | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = from_environment(monkeypatch, tmp_path, REDIS_URL="redis://My_Primary/2", LAMANAS_REDIS_SENTINELS=named)
+    assert found.sentinels == expected
+    assert found.primary == "My_Primary"
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels", "words"),
+    [
+        ("redis://mymaster", "one,,two", "must be like HOST:26379,HOST:26379,HOST:26379"),
+        ("redis://mymaster", "redis://one", "must be like"),
+        ("redis://mymaster", "one:x", "must be like"),
+        ("redis://mymaster", "one:99999", "must be like"),
+        ("redis://one:6379", "one", "REDIS_URL must name the primary by its name at the sentinels, without a port"),
+        ("unix:///run/redis.sock", "one", "REDIS_URL must name the primary"),
+        ("", "one", "REDIS_URL must name the primary"),
+    ],
+)
+def test_sentinels_that_cannot_be_asked_are_refused(
+    url: str, sentinels: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        from_environment(monkeypatch, tmp_path, REDIS_URL=url, LAMANAS_REDIS_SENTINELS=sentinels)

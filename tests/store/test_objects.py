@@ -53,6 +53,46 @@ def test_all_are_deleted_although_some_are_not_there(folder: Objects) -> None:
     assert not any(folder.all())
 
 
+def test_a_probe_leaves_nothing_behind(folder: Objects) -> None:
+    folder.probe()
+    assert not any(folder.all())
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("put", "no object can be written: the object store does not respond: denied"),
+        ("get", "an object that was just written cannot be read: the object store does not respond: denied"),
+        ("delete", "an object can be written and read, but not deleted: the object store does not respond: denied"),
+    ],
+)
+def test_a_probe_tells_what_cannot_be_done(
+    broken: str, words: str, folder: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError("denied")
+
+    monkeypatch.setattr(f"obstore.{broken}", denied)
+    with pytest.raises(ObjectsUnavailableError) as met:
+        folder.probe()
+    assert str(met.value) == words
+
+
+@pytest.mark.parametrize(
+    ("broken", "answer", "words"),
+    [
+        ("get", b"others", "an object that was just written cannot be read: it is not there, or has other bytes"),
+        ("delete", None, "an object can be written and read, but not deleted: it is still there"),
+    ],
+)
+def test_a_probe_believes_only_what_it_sees(
+    broken: str, answer: object, words: str, folder: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Objects, broken, lambda *_: answer)
+    with pytest.raises(ObjectsUnavailableError, match=words):
+        folder.probe()
+
+
 def test_names_tell_the_episode_the_claim_and_the_bytes() -> None:
     names = {NAME, classifier_name("id1", 1, DATA), classifier_name("id1", 2, DATA), classifier_name("id1", 2, b"")}
     assert len(names) == 4

@@ -51,3 +51,23 @@ def test_socket_with_any_path_password_and_database_is_supported(short_folder: P
         assert Redis.from_url(url).llen(keys.broker_queue("episode")) == 1
     finally:
         server.stop()
+
+
+def test_each_sentinel_is_named_with_what_the_primary_asks_for() -> None:
+    """Kombu takes the primary's credentials from whichever it asks."""
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        redis_url="rediss://user:p%2Fq@My_Primary/3?ssl_ca_certs=/ca.pem",
+        redis_sentinels="other:secret@one,[::1]:5",
+    )
+    connection = celery_app(settings).connection_for_write()
+    assert connection.alt == ["sentinel://user:p%2Fq@one:26379/3", "sentinel://user:p%2Fq@[::1]:5/3"]
+    for _ in connection.alt:
+        assert (connection.userid, connection.password, connection.virtual_host) == ("user", "p/q", "3")
+        assert connection.ssl == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+        connection.maybe_switch_next()
+    options = connection.transport_options
+    assert options["master_name"] == "My_Primary"
+    asked_with = {"username": "other", "password": "secret", "ssl": True, "ssl_ca_certs": "/ca.pem"}
+    assert asked_with.items() <= options["sentinel_kwargs"].items()
+    assert options["visibility_timeout"] == 5  # as without sentinels

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -23,13 +23,8 @@ StartWorker = Callable[[Queue], "Worker"]
 class Worker:
     """One worker, in a separate session."""
 
-    def __init__(self, server: PrivateRedis, queue: Queue) -> None:
-        # LAMANAS_DATA_DIR makes all workers of the test use the same folder for runs.
-        environment = os.environ | {
-            "REDIS_URL": server.settings.store_url,
-            "LAMANAS_DATA_DIR": str(server.settings.data_dir),
-            "LAMANAS_DEVICE": "cpu",
-        }
+    def __init__(self, settings: Mapping[str, str], queue: Queue) -> None:
+        environment = os.environ | settings | {"LAMANAS_DEVICE": "cpu"}
         command = tether.command(os.getpid(), [sys.executable, "-m", "tests.workers.fake_worker", queue])
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
 
@@ -72,9 +67,14 @@ class Control:
 @pytest.fixture
 def start_worker(redis_server: PrivateRedis) -> Iterator[StartWorker]:
     workers: list[Worker] = []
+    # LAMANAS_DATA_DIR makes all workers of the test use the same folder for runs.
+    environment = {
+        "REDIS_URL": redis_server.settings.store_url,
+        "LAMANAS_DATA_DIR": str(redis_server.settings.data_dir),
+    }
 
     def start(queue: Queue) -> Worker:
-        workers.append(Worker(redis_server, queue))
+        workers.append(Worker(environment, queue))
         return workers[-1]
 
     yield start

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 import workers.child
 from app.settings import Settings
+from app.store import connections
 from app.store.clients import SyncStore
 from app.store.records import EpisodeRecord, TrainingRecord
 from lamanas_core.genotype import Genotype
-from workers.claims import StoppedError
+from workers.claims import StoppedError, retrying
 
 GO = "test:go"
 STARTED = "test:started"
@@ -75,8 +75,9 @@ class FakeLearner:
     def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
         self._store = store
         self._gate = settings.data_dir / GATE
-        retry = Retry(ConstantBackoff(0.02), 500)  # tests restart Redis
-        self._redis = Redis.from_url(settings.store_url, socket_timeout=None, retry=retry)
+        self._redis: Any = connections.blocking(settings)
+        self._redis.set_retry(Retry(ConstantBackoff(0.02), 500))  # tests restart Redis
+        self._redis.connection_pool.connection_kwargs["socket_timeout"] = None
 
     def register_shipped(self) -> None:
         self._store.models.register(VERSION, b"weights", {"config": {"image": {}, "steps": 3, "max_steps": 100}})
@@ -87,7 +88,7 @@ class FakeLearner:
     def adapt(
         self, record: EpisodeRecord, support: np.ndarray, labels: np.ndarray, on_step: Callable[[int, int, float], None]
     ) -> Adapted:
-        self._redis.rpush(STARTED, f"{record.id} {os.getpid()}")
+        retrying(lambda: self._redis.rpush(STARTED, f"{record.id} {os.getpid()}"))
         if record.name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
         if record.name == "stuck" and record.attempts == 1:

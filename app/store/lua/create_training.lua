@@ -1,16 +1,18 @@
--- include: common admission
+-- include: common admission replication
 -- keys: record queued index idempotency
 -- args: id spec max_queue:number digest idempotent:flag
--- Stores and enqueues a training run, or says why not: {status, the id of the run or how many wait}.
-if redis.call('EXISTS', record) == 1 then return {'created', id} end  -- the client library sent the command twice
+-- Stores and enqueues a training run, or says why not: {status, the id of the run or how many wait, how many replicas
+-- are connected}.
+local connected = replicas()
+if redis.call('EXISTS', record) == 1 then return {'created', id, connected} end  -- it was sent twice
 if idempotent then
   local before = previous_use(idempotency, digest)
-  if before then return before end
+  if before then return {before[1], before[2], connected} end
 end
 local waiting = redis.call('ZCARD', queued)
-if waiting >= max_queue then return {'full', waiting} end
+if waiting >= max_queue then return {'full', waiting, connected} end
 if idempotent then redis.call('SET', idempotency, id .. ' ' .. digest, 'PX', DAY) end
 redis.call('HSET', record, 'spec', spec, 'state', 'queued', 'attempts', 0, 'fence', 0, 'created_at', now)
 redis.call('ZADD', queued, now, id)
 redis.call('ZADD', index, 0, id)
-return {'created', id}
+return {'created', id, connected}
