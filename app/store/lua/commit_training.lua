@@ -7,5 +7,6 @@ register(model, models, active, version, kind, weights, card)
 redis.call('HSET', record, 'state', 'finished', 'result', result, 'ended_at', now)
 redis.call('HDEL', record, 'cancel')
 redis.call('ZREM', leases, id)
+count('jobs_ended:training:done')
 announce('training', id)
 return 1
