@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from tests.conftest import ROOT
 from tests.deploy.asked import unknown
 from tests.deploy.conftest import Exported
+from tests.pages import blocks
 
 FOLDER = ROOT / "deploy"
 [GROUP] = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
@@ -33,6 +35,17 @@ def test_the_rules_fire_when_they_should() -> None:
 
 def test_prometheus_accepts_its_configuration_and_the_rules() -> None:
     promtool("check", "config", "prometheus.yml")
+
+
+def test_prometheus_accepts_what_the_page_about_kubernetes_shows(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    [shown] = [block for block in blocks(page, "yaml") if "scrape_configs" in block]
+    token = tmp_path / "token"
+    token.touch()
+    file = tmp_path / "prometheus.yml"
+    file.write_text(shown.replace("/etc/prometheus/lamanas-token", str(token)))
+    assert [job["job_name"] for job in yaml.safe_load(shown)["scrape_configs"]] == ["lamanas-app", "lamanas"]
+    promtool("check", "config", str(file))
 
 
 def test_each_rule_has_a_test() -> None:
