@@ -40,27 +40,24 @@ TRAINING = {"epoch": "Epochs done", "epochs": "Total epochs", "loss": "Loss", "v
 
 async def exposition(store: Store, settings: Settings) -> bytes:
     """The metrics in Prometheus' text format; without Redis, only the limits and that it does not respond."""
-    state = State(settings)
+    queues: Mapping[Queue, QueueState] = {}
+    figures = None
     try:
         await store.ping()
-        state.queues = await store.workers.queues()
-        state.figures = await store.workers.figures()
-        state.redis = True
+        queues, figures = await store.workers.queues(), await store.workers.figures()
     except UNAVAILABLE:
-        # Not even what was read just now: nobody knows which workers are alive.
-        state = State(settings)
+        pass  # not even what was read just now is told: nobody knows which workers are alive
     registry = CollectorRegistry()
-    registry.register(state)
+    registry.register(State(settings, queues, figures))
     return generate_latest(registry)
 
 
 class State(Collector):
-    """What one request has read."""
+    """What one request has read; ``figures`` is None if Redis does not respond."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.queues: Mapping[Queue, QueueState] = {}
-        self.figures: Figures | None = None
-        self.redis = False
+    def __init__(self, settings: Settings, queues: Mapping[Queue, QueueState], figures: Figures | None) -> None:
+        self._queues = queues
+        self._figures = figures
         self._limits = {
             "queue_limit": ("Jobs that each queue may have.", settings.max_queue),
             "store_limit_bytes": ("Memory that Redis may use.", settings.max_store_bytes),
@@ -68,21 +65,21 @@ class State(Collector):
         }
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis responds.", self.redis)
+        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis responds.", self._figures is not None)
         for name, (help, limit) in self._limits.items():
             yield GaugeMetricFamily(f"lamanas_{name}", help, limit)
         for name, (help, value) in QUEUES.items():
             family = GaugeMetricFamily(f"lamanas_{name}", help, labels=["queue"])
-            for queue, state in self.queues.items():
+            for queue, state in self._queues.items():
                 if (known := value(state)) is not None:
                     family.add_metric([queue], known)
             yield family
-        training = None if self.figures is None else self.figures.training
+        training = None if self._figures is None else self._figures.training
         for name, quantity in TRAINING.items():
             help = f"{quantity} of the current training run."
             yield GaugeMetricFamily(f"lamanas_training_{name}", help, _or_nan(training, name))
-        if self.figures is not None:
-            yield from _measured(self.figures)
+        if self._figures is not None:
+            yield from _measured(self._figures)
 
 
 def _measured(figures: Figures) -> Iterator[Metric]:
