@@ -242,7 +242,9 @@ def test_workers_on_a_gpu_ask_for_one_and_the_app_for_none() -> None:
 
 def test_keda_scales_the_adapt_workers_by_metrics_that_are_exported(exported: Exported) -> None:
     spec = one(KEDA, "ScaledObject", "lamanas-adapt")["spec"]
-    query = spec["triggers"][0]["metadata"]["query"]
+    trigger = spec["triggers"][0]["metadata"]
+    query = trigger["query"]
+    assert trigger["ignoreNullValues"] == "false"  # otherwise no answer counts as an empty queue
     assert "lamanas_queue_length" in query
     assert unknown(query, exported) == []
     assert 1 <= spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
