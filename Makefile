@@ -48,6 +48,7 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m deploy.manifests
 
 install: .venv/installed
 install-dev: .venv/installed-dev .venv/installed-runtimes

@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = await Store.open(settings)
-        decoder = Decoder(max_pixels=settings.max_pixels)
+        decoder = Decoder(max_pixels=settings.max_pixels, waited=metrics.decoding_wait.observe)
         classifiers = ClassifierCache(store, metrics, capacity=settings.predictor_cache)
         services = Services(settings, store, decoder, classifiers, metrics, Streams(settings.max_streams))
         app.state.services = services
@@ -81,7 +81,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(StoreTime)
     app.add_middleware(HeadRequests)
     app.add_middleware(UnexpectedErrors)
-    in_flight = BytesInFlight(settings.max_bytes_in_flight)
+    metrics.bytes_in_flight_limit.set(settings.max_bytes_in_flight)
+    in_flight = BytesInFlight(settings.max_bytes_in_flight, metrics.bytes_in_flight.set)
     app.add_middleware(SizeLimits, max_body_bytes=settings.max_request_bytes, in_flight=in_flight)
     app.add_middleware(MeasureRequests, metrics=metrics)
     app.add_middleware(SecurityHeaders)

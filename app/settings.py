@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(default=30, ge=1)
     # Longer than proxies keep unused connections (60 s), so that none sends a request on one that is being closed.
     keep_alive_seconds: int = Field(default=75, ge=1)
-    # Whether /metrics needs no key, also beyond loopback.
+    # Whether metrics need no key, also beyond loopback.
     open_metrics: bool = False
     # Sites whose pages may call the API with a token: origins, or "*" for all.
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("app", "benchmarks", "cli", "lamanas_client", "lamanas_core", "workers")
+PACKAGES = ("app", "benchmarks", "cli", "deploy", "lamanas_client", "lamanas_core", "workers")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # Accumulators, each used in one function or by one object.
 CHANGING = {"app.images.pool._Work", "app.images.forms.Part", "lamanas_core.train.run_state.RunState"} | {

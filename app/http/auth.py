@@ -126,7 +126,7 @@ async def metrics_allowed(
 
 
 async def _counted_stream(services: CurrentServices, key: AnyKey) -> AsyncIterator[None]:
-    with services.streams.one_more(key.id):
+    with services.streams.one_more(key.id), services.metrics.open_streams.track_inprogress():
         yield
 
 

@@ -4,7 +4,7 @@ how long they take to arrive, and how many bytes of them are kept in memory, in 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from starlette.types import Message, Receive, Scope
@@ -26,8 +26,10 @@ RETRY_AFTER = {"Retry-After": "1"}
 class BytesInFlight:
     """The bytes of request bodies, and of their decoded images, that are being received or processed."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, changed: Callable[[int], object] = lambda total: None) -> None:
+        """``changed`` is told the total after each change."""
         self._max_bytes = max_bytes
+        self._changed = changed
         self._by_key: Counter[str] = Counter()
 
     @property
@@ -38,6 +40,7 @@ class BytesInFlight:
         """Raises Problem if ``size`` more bytes would exceed a limit."""
         self.check(key, size)
         self._by_key[key] += size
+        self._changed(self.total)
 
     def check(self, key: str, size: int) -> None:
         """Raises Problem if there is no room for ``size`` more bytes."""
@@ -55,6 +58,7 @@ class BytesInFlight:
         self._by_key[key] -= size
         if not self._by_key[key]:
             del self._by_key[key]
+        self._changed(self.total)
 
 
 class Upload:

@@ -8,7 +8,7 @@ import multiprocessing.forkserver
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -103,9 +103,13 @@ class Decoder:
     another key by no more than one turn, however many requests there are.
     """
 
-    def __init__(self, *, max_pixels: int, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, *, max_pixels: int, seconds: float = SECONDS, waited: Callable[[float], object] = lambda seconds: None
+    ) -> None:
+        """``waited`` is told how many seconds the images of each call have waited for a process."""
         self._max_pixels = max_pixels
         self._seconds = seconds
+        self._waited = waited
         self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="decode")
         self._turns = Turns(PROCESSES)
         self._children: set[_Child] = set()
@@ -129,13 +133,16 @@ class Decoder:
     async def arrays_for(self, key: str, files: Sequence[ImageFile], specs: Sequence[ImageSpec]) -> list[UInt8Array]:
         """As ``arrays``, for each of ``specs``; each file is decoded once."""
         work = _Work(files, specs, decoding_left=self._seconds, waiting_left=self._seconds)
-        while work.done < len(files):
-            work.queued_at = time.monotonic()
-            await self._turns.wait(key)
-            turn = asyncio.get_running_loop().run_in_executor(self._threads, self._turn, work)
-            turn.add_done_callback(lambda _: self._turns.end(key, work.turn_seconds))
-            # Shielded: if the client disconnects, the turn still ends when its process is free.
-            await asyncio.shield(turn)
+        try:
+            while work.done < len(files):
+                work.queued_at = time.monotonic()
+                await self._turns.wait(key)
+                turn = asyncio.get_running_loop().run_in_executor(self._threads, self._turn, work)
+                turn.add_done_callback(lambda _: self._turns.end(key, work.turn_seconds))
+                # Shielded: if the client disconnects, the turn still ends when its process is free.
+                await asyncio.shield(turn)
+        finally:
+            self._waited(self._seconds - work.waiting_left)
         together = [np.concatenate(turns) for turns in zip(*work.decoded, strict=True)]
         for arrays in together:
             arrays.flags.writeable = False

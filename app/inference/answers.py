@@ -2,6 +2,8 @@
 
 import hashlib
 
+import numpy as np
+
 from app.images import fast_png
 from app.images.files import ImageFile
 from app.images.pool import Decoder
@@ -42,7 +44,8 @@ def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Ar
     classes = loaded.classifier.classes
     with metrics.prediction_seconds.time():
         answers = loaded.classifier.answers(images)
-    metrics.predictions.inc(len(images))
+    unknown = None if answers.known is None else len(images) - int(np.count_nonzero(answers.known))
+    metrics.classified(loaded.classifier.model_version, len(images), unknown)
     found = []
     for number, row in enumerate(answers.probabilities.tolist()):
         best = max(range(len(classes)), key=row.__getitem__)

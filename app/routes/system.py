@@ -1,6 +1,7 @@
 """Health checks, metrics, and the state of the queues."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,6 +13,7 @@ from app.schemas.responses import Health, Queue, Queues, Readiness, Worker
 from app.services import CurrentServices, Services
 from app.store.errors import UNAVAILABLE
 from app.store.records import WorkerRecord
+from app.telemetry import installation
 
 router = APIRouter(tags=["operation"])
 
@@ -44,17 +46,25 @@ async def _checks(services: Services) -> dict[str, bool]:
     return checks
 
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    summary="Metrics for Prometheus",
-    description="Needs no key on the service's own machine, or where the operator has opened it.",
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403)},
-    dependencies=[Depends(metrics_allowed)],
-    openapi_extra={"security": [{}]},  # a key is optional
-)
+METRICS: dict[str, Any] = {
+    "response_class": Response,
+    "description": "Needs no key on the service's own machine, or where the operator has opened it.",
+    "responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403)},
+    "dependencies": [Depends(metrics_allowed)],
+    "openapi_extra": {"security": [{}]},  # a key is optional
+}
+
+
+@router.get("/metrics", summary="Metrics of this app process, or of all on its machine, for Prometheus", **METRICS)
 async def metrics(services: CurrentServices) -> Response:
-    return Response(await services.metrics.exposition(services.store), media_type=CONTENT_TYPE_LATEST)
+    return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/metrics/installation", summary="Metrics of the whole installation, for Prometheus", **METRICS)
+async def installation_metrics(services: CurrentServices) -> Response:
+    """The same from any app process: have them read once."""
+    text = await installation.exposition(services.store, services.settings)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/queues", summary="The jobs and workers of each queue", responses=problems(401, 403))

@@ -32,7 +32,7 @@ CLASSIFIERS_USED = PREFIX + "classifiers-used"  # zset: the ids in CLASSIFIERS b
 WORKER_RECORDS = PREFIX + "worker-records"  # hash: a WorkerRecord (JSON) by the name of the worker
 # hash: the number of each owner's last turn to have an episode adapted, and how many there were
 TURNS = PREFIX + "turns"
-MEASUREMENTS = PREFIX + "measures"  # hash: see measures.py
+MEASUREMENTS = PREFIX + "measures"  # hash: what workers measure and scripts count, see measures.py
 
 QUEUE_OF: dict[Kind, Literal["adapt", "train"]] = {"episode": "adapt", "training": "train"}
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -143,6 +143,7 @@ LUA_KEYS: Mapping[str, str | Callable[..., str]] = {
     "STORED_BYTES": STORED_BYTES,
     "CLASSIFIERS_USED": CLASSIFIERS_USED,
     "FORMER_ACTIVE_MODEL": FORMER_ACTIVE_MODEL,
+    "MEASUREMENTS": MEASUREMENTS,
     "record": record,
     "index": index,
     "model": model,

@@ -1,17 +1,28 @@
-"""What workers measure, added up in one hash for all of them, so that any app process can report it to Prometheus."""
+"""What workers measure and scripts count, in one hash, so that any app process can report it to Prometheus."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import product
+from typing import Any, Literal, get_args
 
 from app.store import keys
-from app.store.records import TrainingRecord
+from app.store.keys import Kind
+from app.store.records import Queue, TrainingRecord
 
 Name = Literal["queue_wait", "adapt_step", "adapt"]
 NAMES: tuple[Name, ...] = ("queue_wait", "adapt_step", "adapt")
 # Upper bounds, in seconds.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+Counter = Literal["jobs_ended", "retries", "classifiers_dropped", "readaptations"]
+# What scripts count (``count`` in lua/shared/common.lua): the labels of each counter, and which values each label has.
+COUNTERS: Mapping[Counter, Mapping[str, tuple[str, ...]]] = {
+    "jobs_ended": {"kind": get_args(Kind), "outcome": ("done", "failed", "cancelled")},
+    "retries": {"kind": get_args(Kind), "reason": ("error", "worker-lost")},
+    "classifiers_dropped": {},
+    "readaptations": {"reason": ("dropped", "lost")},
+}
+Counts = Mapping[Counter, Mapping[tuple[str, ...], int]]
 
 
 @dataclass(frozen=True)
@@ -24,9 +35,15 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Figures:
-    """``training``: a run that is active."""
+    """``counts``: of each counter, by the values of its labels; ``store_bytes``: the memory that Redis uses;
+    ``object_bytes``: of support sets and of classifiers; ``waiting_seconds``: how long the job of each queue has waited
+    that waits longest, 0 if none does; ``training``: a run that is active."""
 
     histograms: dict[Name, Histogram]
+    counts: Counts
+    store_bytes: int
+    object_bytes: Mapping[str, int]
+    waiting_seconds: Mapping[Queue, float]
     training: TrainingRecord | None
 
 
@@ -48,4 +65,15 @@ def histograms(hash: Mapping[bytes, bytes]) -> dict[Name, Histogram]:
             float(hash.get(f"{name}:sum".encode(), 0)),
         )
         for name in NAMES
+    }
+
+
+def counts(hash: Mapping[bytes, bytes]) -> Counts:
+    """Of all counters with all values of their labels, also of those that nothing was counted for yet: Prometheus sees
+    no increase from nothing to 1."""
+    return {
+        name: {
+            values: int(hash.get(":".join((name, *values)).encode(), 0)) for values in product(*COUNTERS[name].values())
+        }
+        for name in COUNTERS
     }

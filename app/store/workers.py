@@ -10,7 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from app.store import keys, measures
 from app.store.errors import refusals_named
-from app.store.records import Queue, TrainingRecord, WorkerRecord, to_json
+from app.store.records import Queue, TrainingRecord, WorkerRecord, hash_of, to_json
 from app.store.registry import run, run_async, script
 
 # How long a heartbeat is fresh.
@@ -19,6 +19,7 @@ _FRESH_MS = int(HEARTBEAT_TTL_S * 1000)
 _HEARTBEAT = script("heartbeat")
 _QUEUES = script("queues")
 _FRESH = script("fresh_workers")
+_FIGURES = script("figures")
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,22 @@ class Workers:
         }
 
     async def figures(self) -> measures.Figures:
-        """What the workers have measured, and what they do now."""
-        histograms = measures.histograms(await self._redis.hgetall(keys.MEASUREMENTS))
-        return measures.Figures(histograms, await self._training())
+        """What was measured and counted, and what is stored, waits and is trained now."""
+        call = _FIGURES(
+            measurements=keys.MEASUREMENTS,
+            queued_episodes=keys.queued("episode"),
+            queued_trainings=keys.queued("training"),
+        )
+        flat, memory, support, classifiers, episodes_ms, trainings_ms = await run_async(self._redis, call)
+        hash = hash_of(flat)
+        return measures.Figures(
+            measures.histograms(hash),
+            measures.counts(hash),
+            store_bytes=memory,
+            object_bytes={"support": int(support), "classifiers": int(classifiers)},
+            waiting_seconds={"adapt": episodes_ms / 1000, "train": trainings_ms / 1000},
+            training=await self._training(),
+        )
 
     async def _training(self) -> TrainingRecord | None:
         """The run that is being trained: of several, the one whose lease expires last."""

@@ -1,43 +1,17 @@
-"""Metrics for Prometheus. Labels contain routes and states, never ids or names of clients."""
+"""Metrics of an app process for Prometheus. Labels contain routes and states, never ids or names of clients."""
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from itertools import accumulate
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import SHARED
-from app.store.clients import Store
-from app.store.errors import UNAVAILABLE
-from app.store.measures import BUCKETS, Figures, Name
-from app.store.records import Queue, TrainingRecord
-from app.store.workers import QueueState
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-
-WORKERS: dict[Name, tuple[str, str]] = {
-    "queue_wait": ("lamanas_queue_wait_seconds", "Time from being queued to being claimed by an adapt worker."),
-    "adapt_step": ("lamanas_adapt_step_seconds", "Time of each step of an adaptation."),
-    "adapt": ("lamanas_adapt_seconds", "Time of an adaptation, including the creation of its artifact."),
-}
-QUEUES: dict[str, tuple[str, Callable[[QueueState], float | None]]] = {
-    "queue_length": ("Jobs waiting for a worker.", lambda queue: queue.waiting),
-    "running": ("Jobs claimed by a worker and not finished.", lambda queue: queue.running),
-    "workers": ("Workers with a fresh heartbeat.", lambda queue: len(queue.workers)),
-    "worker_heartbeat_age_seconds": (
-        "Age of the oldest heartbeat among the workers with a fresh one.",
-        lambda queue: queue.heartbeat_age,
-    ),
-}
-TRAINING = {"epoch": "Epochs done", "epochs": "Total epochs", "loss": "Loss", "validation_accuracy": "Accuracy"}
 
 
 class Metrics:
@@ -59,7 +33,14 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.predictions = Counter("lamanas_predictions", "Images classified.", registry=registry)
+        self.predictions = Counter(
+            "lamanas_predictions",
+            "Images classified, by meta-model and whether they are of one of the classes.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        # Looking up a metric by its labels takes longer than counting.
+        self._predicted = cache(self.predictions.labels)
         self.prediction_seconds = Histogram(
             "lamanas_prediction_seconds",
             "Time that the classifier takes for the images of one request.",
@@ -69,58 +50,54 @@ class Metrics:
         self.classifier_cache = Counter(
             "lamanas_classifier_cache", "Lookups of classifiers in the cache.", ["outcome"], registry=registry
         )
-        self._state = State()
+        self.decoding_wait = Histogram(
+            "lamanas_decoding_wait_seconds",
+            "Time that the images of one request wait for a decoding process.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.open_streams = Gauge(
+            "lamanas_open_streams", "Event streams that are open.", registry=registry, multiprocess_mode="livesum"
+        )
+        # Of several processes that serve as one, those of the fullest: each has the whole limit.
+        self.bytes_in_flight = Gauge(
+            "lamanas_in_flight_bytes",
+            "Bytes of the requests that are received or handled, in the process that has most.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.bytes_in_flight_limit = Gauge(
+            "lamanas_in_flight_limit_bytes",
+            "Bytes of requests that a process may have in hand.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         shared = os.environ.get(SHARED)
         self._exposed = CollectorRegistry() if shared else registry
         if shared:
+            _forget_ended(Path(shared))
             MultiProcessCollector(self._exposed, shared)  # type: ignore[no-untyped-call]
-        self._exposed.register(self._state)
 
-    async def exposition(self, store: Store) -> bytes:
-        """All metrics in Prometheus' text format, with the current state of the queues."""
-        try:
-            await store.ping()
-            self._state.queues = await store.workers.queues()
-            self._state.figures = await store.workers.figures()
-            self._state.redis = True
-        except UNAVAILABLE:
-            # Not what was read last: nobody knows which workers are alive now.
-            self._state.queues, self._state.figures, self._state.redis = {}, None, False
+    def classified(self, model: str, images: int, unknown: int | None) -> None:
+        """Counts images classified by a classifier of this meta-model, and how many of them are of none of its classes
+        (None: it does not tell)."""
+        if unknown is None:
+            self._predicted(model, "unjudged").inc(images)
+        else:
+            self._predicted(model, "unknown").inc(unknown)
+            self._predicted(model, "known").inc(images - unknown)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus' text format."""
         return generate_latest(self._exposed)
 
 
-class State(Collector):
-    """The state read from Redis, if that responds. It describes the whole installation: each app process exposes the
-    same."""
-
-    queues: Mapping[Queue, QueueState] = {}
-    figures: Figures | None = None
-    redis = False
-
-    def collect(self) -> Iterator[Metric]:
-        for name, (help, value) in QUEUES.items():
-            family = GaugeMetricFamily(f"lamanas_{name}", help, labels=["queue"])
-            for queue, state in self.queues.items():
-                if (known := value(state)) is not None:
-                    family.add_metric([queue], known)
-            yield family
-        training = None if self.figures is None else self.figures.training
-        for name, quantity in TRAINING.items():
-            help = f"{quantity} of the current training run."
-            yield GaugeMetricFamily(f"lamanas_training_{name}", help, _or_nan(training, name))
-        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis responds.", self.redis)
-        for measure, (metric, help) in WORKERS.items():
-            histogram = HistogramMetricFamily(metric, help)
-            if self.figures is not None:
-                measured = self.figures.histograms[measure]
-                bounds = [*(str(float(bound)) for bound in BUCKETS), "+Inf"]
-                histogram.add_metric([], list(zip(bounds, accumulate(measured.counts), strict=True)), measured.sum)
-            yield histogram
-
-
-def _or_nan(training: TrainingRecord | None, name: str) -> float:
-    value = getattr(training, name, None)
-    return math.nan if value is None else float(value)
+def _forget_ended(folder: Path) -> None:
+    """Forgets what processes had in hand that have ended: one that was killed could not say so."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 class MeasureRequests:

@@ -59,6 +59,7 @@ ROUTES = {
     "GET /healthz": Access(OPEN),
     "GET /readyz": Access(OPEN),
     "GET /metrics": Access(OPEN),
+    "GET /metrics/installation": Access(OPEN),
 }
 CLOSED = [route for route, access in ROUTES.items() if access.scopes]
 PRIVATE = [route for route, access in ROUTES.items() if access.private]

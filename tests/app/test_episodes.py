@@ -364,7 +364,7 @@ def test_unavailable_redis_is_503_with_retry_after(redis_server: PrivateRedis) -
         assert "retry-after" in answer.headers
         assert client.get("/healthz").status_code == 200
         assert client.get("/readyz").json()["checks"]["redis"] is False
-        assert "lamanas_redis_up 0.0" in client.get("/metrics").text
+        assert "lamanas_redis_up 0.0" in client.get("/metrics/installation").text
 
 
 LABELS = ["e\u0301 ", "\u00e9", "b", "\u2003b"]

@@ -29,6 +29,7 @@ from tests.store.submitting import create
 
 # Far more than the limit, and far less than what the client library takes when it tries each command again.
 LIMIT_S, HELD_S = 0.2, 10
+INSTALLATION = "/metrics/installation"
 
 
 @contextmanager
@@ -74,13 +75,13 @@ def test_no_request_is_held_while_redis_hangs(client: TestClient, worker: Worker
 def test_metrics_do_not_report_the_last_known_workers(client: TestClient, worker: Worker, server: PrivateRedis) -> None:
     worker.send_heartbeat()
     alive = 'lamanas_workers{queue="adapt"}'
-    assert f"{alive} 1.0" in client.get("/metrics").text
+    assert f"{alive} 1.0" in client.get(INSTALLATION).text
     with hanging(server), ThreadPoolExecutor(1) as pool:
-        text = pool.submit(client.get, "/metrics").result(timeout=HELD_S).text
+        text = pool.submit(client.get, INSTALLATION).result(timeout=HELD_S).text
     assert "lamanas_redis_up 0.0" in text
     assert alive not in text
     worker.send_heartbeat()
-    assert f"{alive} 1.0" in client.get("/metrics").text
+    assert f"{alive} 1.0" in client.get(INSTALLATION).text
 
 
 def test_all_commands_of_a_request_share_its_time(settings: Settings, server: PrivateRedis) -> None:

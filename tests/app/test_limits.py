@@ -136,7 +136,7 @@ def body_of(size: int) -> dict[str, Any]:
 def in_flight_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
     """The counter of an app that is created in this test."""
     in_flight = BytesInFlight(64 * 1024)
-    monkeypatch.setattr("app.main.BytesInFlight", lambda max_bytes: in_flight)
+    monkeypatch.setattr("app.main.BytesInFlight", lambda *_: in_flight)
     yield in_flight
     assert in_flight.total == 0
 
@@ -289,6 +289,17 @@ def test_what_is_announced_and_not_sent_takes_no_room() -> None:
         assert in_flight.total == 0
 
     asyncio.run(run())
+
+
+def test_the_bytes_in_flight_are_told_after_each_change() -> None:
+    told: list[int] = []
+    in_flight = BytesInFlight(1024, told.append)
+    in_flight.reserve("one", 100)
+    in_flight.reserve("other", 50)
+    with pytest.raises(Problem):
+        in_flight.reserve("one", 500)
+    in_flight.release("one", 100)
+    assert told == [100, 150, 50]
 
 
 def test_a_body_that_stops_is_refused_and_releases_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,8 @@ from tests.app.test_episodes import as_json, create_episode
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 
+METRICS = ("/metrics", "/metrics/installation")
+
 
 def test_ready_once_redis_a_model_and_a_worker_are_available(
     anonymous: TestClient, worker: Worker, server: PrivateRedis
@@ -88,7 +90,7 @@ def test_app_without_redis_or_worker_is_alive_and_not_ready(
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json()["checks"]["redis"] is False
         assert client.get("/healthz").status_code == 200
-        assert "lamanas_redis_up 0.0" in client.get("/metrics").text
+        assert "lamanas_redis_up 0.0" in client.get("/metrics/installation").text
 
 
 def test_draining_ends_a_waiting_request_with_the_current_state(
@@ -147,7 +149,7 @@ def test_metrics_count_requests_by_route_without_ids(client: TestClient, worker:
     id = create_episode(client)["id"]
     client.get(f"/episodes/{id}")
     client.get("/nothing/here")
-    text = client.get("/metrics").text
+    text = client.get("/metrics").text + client.get("/metrics/installation").text
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -167,7 +169,9 @@ def test_metrics_need_a_key_except_on_this_machine_or_where_they_are_open(
 ) -> None:
     def statuses(*requests: dict[str, str], **values: Any) -> list[int]:
         with TestClient(create_app(Settings.model_validate(settings.model_dump() | values))) as client:
-            return [client.get("/metrics", headers=headers).status_code for headers in requests]
+            asked = [[client.get(path, headers=headers) for path in METRICS] for headers in requests]
+        assert [first.status_code for first, second in asked] == [second.status_code for first, second in asked]
+        return [first.status_code for first, _ in asked]
 
     keys = [{}, *({"Authorization": f"Bearer {token(scope)}"} for scope in ("predict", "metrics", "admin"))]
     assert statuses(*keys, host="0.0.0.0") == [401, 403, 200, 200]  # noqa: S104

@@ -171,7 +171,8 @@ def test_the_cache_keeps_the_most_recently_used_classifiers(
         for number in (0, 1, 0, 2, 0, 1):
             assert predict(client, ids[number], png(0)).status_code == 200
         assert (value(client, hits), value(client, misses)) == (2, 4)
-        assert value(client, "lamanas_predictions_total") == 6
+        counted = 'lamanas_predictions_total{model="0123456789abcdef",outcome="unjudged"}'
+        assert value(client, counted) == 6
 
 
 IMAGE = url64(png(0))

@@ -1,4 +1,4 @@
-"""Logs, traces and metrics of a request in the app and, through the store, in the worker."""
+"""Logs and traces of a request in the app and, through the store, in the worker."""
 
 import io
 import json
@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.store.clients import SyncStore
 from app.telemetry import logs, tracing
-from tests.app.playing import Worker
 from tests.app.test_episodes import as_json, create_episode
 from tests.conftest import ROOT
 
@@ -92,48 +90,6 @@ def test_an_exception_is_part_of_its_log_line(lines: Lines) -> None:
     assert (line["request_id"], line["level"]) == ("r", "error")
     assert "line two" in line["error"]
     assert "episode" not in line
-
-
-# ---------------------------------------------------------------------- metrics
-
-
-def samples(client: TestClient) -> dict[tuple[str, ...], float]:
-    return {
-        (sample.name, *sorted(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(client.get("/metrics").text)
-        for sample in family.samples
-    }
-
-
-def test_the_app_exposes_the_measurements_of_workers(client: TestClient, sync_store: SyncStore, worker: Worker) -> None:
-    worker.send_heartbeat()
-    add = sync_store.workers.add_measurements
-    add({"queue_wait": [0.004, 0.2], "adapt_step": [0.03] * 3 + [1000.0], "adapt": [0.5]})
-    add({"queue_wait": [7.0], "adapt_step": [], "adapt": [0.7]})
-    exposed = samples(client)
-    assert exposed["lamanas_queue_wait_seconds_bucket", "0.005"] == 1
-    assert exposed["lamanas_queue_wait_seconds_bucket", "10.0"] == 3
-    assert exposed[("lamanas_queue_wait_seconds_count",)] == 3
-    assert exposed[("lamanas_queue_wait_seconds_sum",)] == pytest.approx(7.204)
-    assert exposed["lamanas_adapt_step_seconds_bucket", "0.05"] == 3
-    assert exposed["lamanas_adapt_step_seconds_bucket", "300.0"] == 3
-    assert exposed["lamanas_adapt_step_seconds_bucket", "+Inf"] == 4
-    assert exposed[("lamanas_adapt_seconds_sum",)] == pytest.approx(1.2)
-    assert 0 <= exposed["lamanas_worker_heartbeat_age_seconds", "adapt"] < 5
-
-
-def test_the_app_exposes_the_progress_of_a_training_run(admin: TestClient, sync_store: SyncStore) -> None:
-    assert str(samples(admin)[("lamanas_training_epoch",)]) == "nan"
-    id = admin.post("/train", json={"dataset": "symbols"}).json()["id"]
-    claim = sync_store.claims.claim("training", id, "played")
-    assert claim is not None
-    progress = {"epoch": 2, "epochs": 3, "loss": 0.5, "validation_accuracy": 0.9}
-    sync_store.claims.report_progress(claim, progress, epoch=2)
-    exposed = samples(admin)
-    names = ("epoch", "epochs", "loss", "validation_accuracy")
-    assert [exposed[(f"lamanas_training_{name}",)] for name in names] == [2, 3, 0.5, 0.9]
-    assert exposed["lamanas_running", "train"] == 1
-    assert id not in admin.get("/metrics").text
 
 
 # ---------------------------------------------------------------------- traces

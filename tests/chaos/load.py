@@ -102,9 +102,9 @@ def overload(installation: Installation, rate: float, seconds: float) -> tuple[R
 
 
 def _failed_checks(client: httpx.Client) -> int:
-    """How many of /healthz and /metrics fail."""
+    """How many of the health check and the two pages of metrics fail."""
     found = 0
-    for path in ("/healthz", "/metrics"):
+    for path in ("/healthz", "/metrics", "/metrics/installation"):
         try:
             found += client.get(path).status_code != 200
         except httpx.TransportError:

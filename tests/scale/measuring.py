@@ -77,7 +77,7 @@ def measure(installation: Installation, ready: str, queued: Sequence[str]) -> Fi
     with installation.client() as client, heartbeats(installation.store):
         asked: dict[str, Callable[[], object]] = {
             "readyz": lambda: client.get("/readyz"),
-            "metrics": lambda: client.get("/metrics"),
+            "metrics": lambda: (client.get("/metrics"), client.get("/metrics/installation")),
             "list": lambda: client.get("/episodes"),
             "predict": lambda: predict(client, ready, QUERY),
         }

@@ -181,6 +181,7 @@ def test_scripts_build_the_same_keys_as_python(redis_server: PrivateRedis, folde
         "STORED_BYTES": lambda a: keys.STORED_BYTES,
         "CLASSIFIERS_USED": lambda a: keys.CLASSIFIERS_USED,
         "FORMER_ACTIVE_MODEL": lambda a: keys.FORMER_ACTIVE_MODEL,
+        "MEASUREMENTS": lambda a: keys.MEASUREMENTS,
     }
     assert {field.split("(")[0] for field in fields} == set(keys.LUA_KEYS)
     example = loaded(folder, "-- args: a\nreturn {a, " + ", ".join(f"key.{field}" for field in fields) + "}")

@@ -11,6 +11,7 @@ local waiting = redis.call('ZCARD', queued)
 if waiting >= max_queue then return {'full', waiting} end
 local own = unfinished_at_limit(unfinished, max_unfinished)
 if own then return {'own-full', own} end
+count(entry and 'readaptations:lost' or 'readaptations:dropped')
 let_go(key.CLASSIFIERS, id, {})
 redis.call('SADD', unfinished, id)
 local left = seen[2] - now

@@ -6,6 +6,7 @@ local state = redis.call('HGET', record, 'state')
 if state == 'queued' then
   redis.call('HSET', record, 'state', 'cancelled', 'ended_at', now)
   redis.call('ZREM', queued, id)
+  count('jobs_ended:training:cancelled')
 elseif state == 'running' then
   redis.call('HSET', record, 'cancel', 1)
 else

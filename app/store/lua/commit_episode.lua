@@ -14,5 +14,6 @@ hold(key.CLASSIFIERS, id, classifier, bytes)
 redis.call('ZADD', key.CLASSIFIERS_USED, now, id)
 redis.call('HSET', record, 'state', 'ready', 'progress', progress, 'result', result)
 redis.call('ZREM', leases, id)
+count('jobs_ended:episode:done')
 announce('episode', id)
 return dropped

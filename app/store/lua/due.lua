@@ -14,10 +14,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0,
   if redis.call('EXISTS', record) == 1 then
     if redis.call('HDEL', record, 'cancel') == 1 then
       redis.call('HSET', record, 'state', 'cancelled', 'ended_at', now)
+      count('jobs_ended:' .. kind .. ':cancelled')
     elseif tonumber(redis.call('HGET', record, 'attempts')) >= max_attempts then
       redis.call('HSET', record, 'state', 'failed', 'error', reason, 'ended_at', now)
+      count('jobs_ended:' .. kind .. ':failed')
     else
       enqueue(record, queued, id, now)
+      count('retries:' .. kind .. ':worker-lost')
       ids[#ids + 1] = id
     end
     announce(kind, id)

@@ -12,8 +12,10 @@ if cancelling and outcome ~= 'failed' then outcome = 'cancelled' end
 if outcome == 'hand-back' then redis.call('HINCRBY', record, 'attempts', -1) end
 if outcome == 'hand-back' or outcome == 'retry' then
   enqueue(record, queued, id, 0)
+  if outcome == 'retry' then count('retries:' .. kind .. ':error') end
 else
   redis.call('HSET', record, 'state', outcome, 'ended_at', now)
+  count('jobs_ended:' .. kind .. ':' .. outcome)
   if outcome == 'failed' then redis.call('HSET', record, 'error', reason) end
 end
 announce(kind, id)

@@ -4,7 +4,7 @@
 local RECORD_BYTES = 8192  -- roughly what an episode takes of Redis' memory, with room for its progress
 local function has_room(bytes, max_object_bytes, max_memory)
   if total(key.SUPPORT_SETS) + bytes > SUPPORT_SHARE * max_object_bytes then return false end
-  return tonumber(string.match(redis.call('INFO', 'memory'), 'used_memory:(%d+)')) + RECORD_BYTES <= max_memory
+  return used_memory() + RECORD_BYTES <= max_memory
 end
 
 -- Why no episode is accepted now, or which one a request like this created before: {status, the id of that episode or

@@ -37,5 +37,6 @@ local function make_room(bytes, limit, dropped)
     local oldest = redis.call('ZRANGE', key.CLASSIFIERS_USED, 0, 0)[1]
     if not oldest then return end
     let_go(key.CLASSIFIERS, oldest, dropped)
+    count('classifiers_dropped')
   end
 end
