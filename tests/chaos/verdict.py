@@ -26,8 +26,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        wrong = self.lost or self.doubled or self.differing or self.half
-        return not wrong and self.accepted == self.ready and 0 < self.photos < self.ready
+        return not (self.lost or self.doubled or self.differing or self.half) and self.accepted == self.ready > 0
 
     def __str__(self) -> str:
         return (
