@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,9 @@ def _add_local_options(group: Any) -> dict[str, Any]:
         group.add_argument("--start", help="a meta-model to start from: its folder, or `shipped`"),
         group.add_argument(
             "--pretrained", metavar="FILE", help="a ResNet-18's safetensors, for the stem of paper_resnet18"
+        ),
+        group.add_argument(
+            "--backbone", metavar="timm:NAME", help="with preset photos: another backbone, downloaded with timm"
         ),
         group.add_argument(
             "--first-order", action="store_true", default=None, help="Algorithm 1 without second derivatives"
@@ -97,6 +100,15 @@ def _train_here(args: argparse.Namespace) -> int:
     return 0
 
 
+def _exported(source: str) -> str:
+    from lamanas_core.backbones.runtime import own_backbones
+    from lamanas_core.backbones.timm_models import exported
+
+    name = exported(source)
+    print(f"the backbone is {own_backbones() / name}.onnx, which services of the model need, too", file=sys.stderr)
+    return name
+
+
 def _trained(args: argparse.Namespace) -> "MetaModel | None":
     """The model, written to the run's folder; None in every process of torchrun but the first."""
     import torch
@@ -115,6 +127,8 @@ def _trained(args: argparse.Namespace) -> "MetaModel | None":
     torch.set_num_threads(args.threads)
     chosen = {f.name: value for f in fields(TrainingConfig) if (value := getattr(args, f.name, None)) is not None}
     config, device = TrainingConfig.from_request(chosen), choose_device(args.device)
+    if args.backbone is not None:
+        config = replace(config, backbone=_exported(args.backbone))
     with joined(device) as ranks:
         if ranks.first:
             show.print_notes(notes(args.data))

@@ -25,7 +25,7 @@ class NetworkConfig:
     ``train_threshold``: shares (0..1) below which operations and inputs are dropped, at adaptation and in the inner
     steps of meta-training. ``drop_path``: the probability of dropping an operation, in meta-training only.
 
-    ``backbone``: a pretrained network that stays as it is, one of the files in ``backbones/files``. With it, operations
+    ``backbone``: a pretrained network that stays as it is (see ``backbones.runtime``). With it, operations
     are names in ``search.tap_operations.TAP_OPERATIONS``, and ``channels``, ``nodes``, ``cells``, ``stem``,
     ``stem_stride`` and ``pool_to`` have no meaning.
     """
@@ -262,6 +262,8 @@ class TrainingConfig:
     start: str | None = None
     # A safetensors file with a pretrained ResNet-18, for presets with a ResNet-18 stem.
     pretrained: str | None = None
+    # A backbone in place of that of the preset, which must have one.
+    backbone: str | None = None
     # α is trained in neither stage, nor adapted: plain MAML and Reptile. Without ``start`` it remains near-uniform.
     fixed_architecture: bool = False
     # Damaged images of the data set are left out.
@@ -294,6 +296,8 @@ class TrainingConfig:
                 "meta_epochs, meta_batch, warm_up_batch and shots must be at least 1, "
                 "ways at least 2 and warm_up_epochs at least 0"
             )
+        if config.backbone is not None and PRESETS[config.preset].network.backbone is None:
+            raise ValueError(f"preset {config.preset} has no backbone: give one with preset photos")
         if config.start is not None and config.pretrained is not None:
             raise ValueError("start and pretrained are mutually exclusive: a meta-model includes its stem")
         if "meta_epochs" in options and "warm_up_epochs" not in options and preset not in PRESET_OPTIONS:
@@ -318,6 +322,8 @@ class TrainingConfig:
         network = preset.network
         if network.head == "linear" and self.ways is not None:
             network = replace(network, ways=self.ways)
+        if self.backbone is not None:
+            network = replace(network, backbone=self.backbone)
         task = replace(preset.task_learner, loss=self.loss, residual=self.residual)
         if self.meta == "maml":  # no meta-gradient flows through Adam with β₁ = 0
             task = replace(task, optimizer="sgd")

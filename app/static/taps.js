@@ -3,7 +3,7 @@
 import { change, words } from "./cells.js";
 import { h } from "./dom.js";
 
-/** `nodes`: those of an episode's genotype, a map each and last the backbone's next layer; `card`: the meta-model's, null if
+/** `nodes`: those of an episode's genotype, a map each and last the backbone's next layer if it has one; `card`: the meta-model's, null if
  * unknown. */
 export function taps(nodes, card) {
   const rows = nodes.map(({ inputs: [edge] }, at) => ({ edge, was: card?.architecture?.normal[at]?.inputs[0] }));

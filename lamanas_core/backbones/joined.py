@@ -19,7 +19,8 @@ def joined(artifact: bytes) -> bytes:
     if name is None:
         return artifact
     backbone = onnx.load_model_from_string(backbone_file(name))
-    public = {output.name for output in backbone.graph.output} | {entry.name for entry in backbone.graph.input}
+    # An empty name stands for an optional input that is not given.
+    public = {"", *(entry.name for entry in (*backbone.graph.output, *backbone.graph.input))}
     _rename(backbone.graph.node, public)
     for constant in backbone.graph.initializer:
         constant.name = f"backbone_{constant.name}"

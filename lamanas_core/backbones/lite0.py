@@ -10,7 +10,6 @@ To keep the file small, the weights of the 1 x 1 convolutions, 97 % of all, are 
 output channel; whoever runs the file computes with float32.
 """
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
+from lamanas_core.backbones.runtime import named
 from lamanas_core.files import write_whole
 from lamanas_core.onnx_writer import Array, OnnxWriter, Value, array
 
@@ -124,4 +124,4 @@ def _convolution(
 if __name__ == "__main__":
     source, folder = map(Path, sys.argv[1:])
     exported = export(read_weights(source))
-    write_whole(folder / f"lite0-{hashlib.sha256(exported).hexdigest()[:12]}.onnx", exported)
+    write_whole(folder / f"{named('lite0', exported)}.onnx", exported)

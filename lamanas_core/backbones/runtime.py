@@ -1,11 +1,17 @@
-"""Running a backbone: images in, feature maps out, without torch. Backbones are ONNX files in ``files``."""
+"""Running a backbone: images in, feature maps out, without torch.
+
+Backbones are ONNX files: the shipped one in ``files``, others in the folder ``backbones`` of the data directory.
+"""
 
 import hashlib
 import math
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +21,8 @@ from lamanas_core.onnx_runtime import open_session, ort
 Array = npt.NDArray[np.float32]
 # The outputs that do not depend on the image: the convolution behind the last map.
 HEAD = ("head_weight", "head_bias")
+# "<network>-<the first 12 hexadecimal digits of the file's SHA-256>"
+NAME = re.compile(r"[\w.-]+-[0-9a-f]{12}")
 
 
 class BackboneError(ValueError):
@@ -27,7 +35,7 @@ class Backbone:
 
     ``shapes``: of its maps for one image, (channels, side, side), by name, from the largest side to the smallest.
     ``head``: the convolution behind the last map, ``head_weight``, float (c, channels, 1, 1), and ``head_bias``, float
-    (c,); a ReLU6 and the mean over all positions follow.
+    (c,); a ReLU6 and the mean over all positions follow. Empty if the backbone has none.
     """
 
     session: ort.InferenceSession
@@ -60,26 +68,40 @@ class Backbone:
         return {name: part.reshape(1, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
-def backbone_file(name: str) -> bytes:
-    """The ONNX file of the backbone ``name``: "<network>-<the first 12 hexadecimal digits of the file's SHA-256>".
+def own_backbones() -> Path:
+    """The folder of the backbones that do not ship with the package."""
+    return Path(os.environ.get("LAMANAS_DATA_DIR", "data")).expanduser() / "backbones"
 
-    Raises BackboneError.
-    """
-    file = resources.files("lamanas_core") / "backbones" / "files" / f"{name}.onnx"
-    if not file.is_file():
-        raise BackboneError(f"there is no backbone {name!r}; the model was made with another version of LAMANAS")
-    data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest()[:12] != name.rsplit("-", 1)[-1]:
-        raise BackboneError(f"the file of the backbone {name!r} is damaged: install LAMANAS again")
-    return data
+
+def named(network: str, data: bytes) -> str:
+    """The name of the backbone with the ONNX file ``data``."""
+    return f"{network}-{hashlib.sha256(data).hexdigest()[:12]}"
+
+
+def backbone_file(name: str) -> bytes:
+    """The ONNX file of the backbone ``name``. Raises BackboneError."""
+    own = own_backbones()
+    for folder in (resources.files("lamanas_core") / "backbones" / "files", own):
+        file = folder / f"{name}.onnx"
+        if NAME.fullmatch(name) and file.is_file():
+            data = file.read_bytes()
+            if named(name.rpartition("-")[0], data) != name:
+                raise BackboneError(f"the file of the backbone {name!r} is damaged: {file}")
+            return data
+    raise BackboneError(
+        f"there is no backbone {name!r}: copy its file to {own}, or, if it shipped with another version of LAMANAS, "
+        "install that"
+    )
 
 
 @cache
 def open_backbone(name: str) -> Backbone:
     """The backbone ``name``, opened once in each process. Raises BackboneError."""
     session = open_session(backbone_file(name))
-    shapes = {output.name: tuple(output.shape[1:]) for output in session.get_outputs() if output.name not in HEAD}
+    outputs = {output.name: tuple(output.shape[1:]) for output in session.get_outputs()}
+    shapes = {output: shape for output, shape in outputs.items() if output not in HEAD}
+    if outputs.keys() == shapes.keys():
+        return Backbone(session, shapes, {})
     size = session.get_inputs()[0].shape[-1]
     blank = np.zeros((1, 3, size, size), np.uint8)
-    head = dict(zip(HEAD, session.run(list(HEAD), {"images": blank}), strict=True))
-    return Backbone(session, shapes, head)
+    return Backbone(session, shapes, dict(zip(HEAD, session.run(list(HEAD), {"images": blank}), strict=True)))

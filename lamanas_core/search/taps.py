@@ -6,9 +6,10 @@ operations o to it, weighted by α, all of which start as 0:
     x_t' = x_t + Σ_o w_{t,o} o(x_t)            w_t = softmax(α_t / τ)
 
 The features are the mean and the deviation over all positions of each x_t', and the mean of the backbone's next layer
-on the last one, relu6(H x_T' + b). Each of these blocks of numbers passes through p(v) = v / sqrt(|v| + ε), gets unit
-length, and is multiplied by its map's weight v_t, where v = (T + 1) softmax(α_in / τ). So before any step the network
-is the backbone, and α decides what of it is adapted, and which maps the head looks at.
+on the last one, relu6(H x_T' + b), if it has that layer. Each of these blocks of numbers passes through
+p(v) = v / sqrt(|v| + ε), gets unit length, and is multiplied by its map's weight v_t, where v = n softmax(α_in / τ) for
+n such weights: T, and one more for the next layer. So before any step the network is the backbone, and α decides what
+of it is adapted, and which maps the head looks at.
 """
 
 import math
@@ -47,7 +48,7 @@ class TapNetwork(Network):
         assert config.backbone is not None
         self.backbone = open_backbone(config.backbone)
         self.shapes = self.backbone.shapes
-        self._following = [torch.from_numpy(self.backbone.head[name]).to(device) for name in HEAD]
+        self._following = [torch.from_numpy(self.backbone.head[name]).to(device) for name in self.backbone.head]
         self._operations = [tap_operation(name) for name in config.operations]
         self._weights = {
             _weight(t, o): operation.shape(channels)
@@ -56,7 +57,8 @@ class TapNetwork(Network):
             if operation is not None
         }
         self.fixed = frozenset(self._weights)
-        self.features = len(self._following[0]) + 2 * sum(channels for channels, _, _ in self.shapes.values())
+        following = len(self._following[0]) if self._following else 0
+        self.features = following + 2 * sum(channels for channels, _, _ in self.shapes.values())
 
     def inputs(self, images: Tensor) -> Tensor:
         if images.is_floating_point():
@@ -89,9 +91,10 @@ class TapNetwork(Network):
             mean = x.mean((2, 3))
             deviation = ((x - mean[:, :, None, None]).square().mean((2, 3)) + EPSILON).sqrt()
             blocks += [of_inputs[t] * _unit(mean), of_inputs[t] * _unit(deviation)]
-        weight, bias = self._following
-        last = F.conv2d(x, weight.to(x), bias.to(x)).clamp(0, 6).mean((2, 3))
-        blocks.append(of_inputs[-1] * _unit(last))
+        if self._following:
+            weight, bias = self._following
+            last = F.conv2d(x, weight.to(x), bias.to(x)).clamp(0, 6).mean((2, 3))
+            blocks.append(of_inputs[-1] * _unit(last))
         return torch.cat(blocks, dim=1), ()
 
     def _kept(self, mix: EdgeWeights, t: int) -> Iterator[tuple[int, TapOperation, str]]:
@@ -115,9 +118,10 @@ class TapNetwork(Network):
         return {f"head.{name}": value.detach().clone() for name, value in own.items()}
 
     def initial_alpha(self) -> dict[str, Tensor]:
-        """``operations``: (maps, operations); ``inputs``: (maps + 1,), the last one for the backbone's next layer."""
+        """``operations``: (maps, operations); ``inputs``: one per map, and one for the backbone's next layer."""
         count = len(self.shapes)
-        return {"operations": torch.zeros(count, len(self.config.operations)), "inputs": torch.zeros(count + 1)}
+        inputs = count + 1 if self._following else count
+        return {"operations": torch.zeros(count, len(self.config.operations)), "inputs": torch.zeros(inputs)}
 
     def graph_inputs(self) -> dict[str, Value]:
         maps = {name: (TensorProto.FLOAT, ("n", *shape)) for name, shape in self.shapes.items()}
@@ -138,9 +142,10 @@ class TapNetwork(Network):
             variance = writer.node("GlobalAveragePool", [writer.node("Mul", [off, off])])
             deviation = writer.node("Sqrt", [writer.node("Add", [variance, writer.number(EPSILON)])])
             blocks += [_unit_onnx(writer, part, of_inputs[t]) for part in (mean, deviation)]
-        last = writer.node("Conv", [x, *HEAD], kernel_shape=[1, 1])
-        last = writer.node("GlobalAveragePool", [writer.relu6(last)])
-        blocks.append(_unit_onnx(writer, last, of_inputs[-1]))
+        if self._following:
+            last = writer.node("Conv", [x, *HEAD], kernel_shape=[1, 1])
+            last = writer.node("GlobalAveragePool", [writer.relu6(last)])
+            blocks.append(_unit_onnx(writer, last, of_inputs[-1]))
         return writer.node("Concat", blocks, axis=1)
 
     def stored(self, theta: Tensors) -> Tensors:
@@ -154,15 +159,18 @@ class TapNetwork(Network):
         return sum(kept) + sum(value.numel() for value in self._prior().values())
 
     def genotype(self, alpha: Mapping[str, Tensor], threshold: float | None = None) -> Genotype:
-        """A node per map, and one for the backbone's next layer. The weight of an edge is that of its features."""
+        """A node per map, and one for the backbone's next layer if it has one. The weight of an edge is that of its
+        features.
+        """
         chosen = self.pruned(alpha, threshold)
         mix, of_inputs = chosen.kinds[MAPS], chosen.kinds[INPUTS].weights.flatten().tolist()
         nodes = []
         for t, name in enumerate(self.shapes):
             kept = [ChosenOperation(self.config.operations[o], float(mix.weights[t, o])) for o in mix.kept[t]]
             nodes.append((Edge(name, of_inputs[t], tuple(kept)),))
-        following = ChosenOperation("skip", 1.0)
-        nodes.append((Edge(f"node{len(nodes) - 1}", of_inputs[-1], (following,)),))
+        if self._following:
+            following = ChosenOperation("skip", 1.0)
+            nodes.append((Edge(f"node{len(nodes) - 1}", of_inputs[-1], (following,)),))
         return Genotype(tuple(nodes), ())
 
 

@@ -11,12 +11,15 @@ import httpx
 import numpy as np
 
 from lamanas_core.data.sources.glyphs import draw, glyph_class, png
+from lamanas_core.image_spec import ImageKind
 from tests.chaos.installation import Installation
+from tests.e2e.photos import encoded, photo
 from tests.end_to_end.client import base64_of, support_json
 from tests.waiting import PATIENCE_S
 
 POLL_S = 0.1
 QUERIES = 3
+PHOTO = (320, 240)  # pixels
 STORM = "storm"  # the prefix of the names of episodes that are submitted while processes are killed
 
 
@@ -31,13 +34,25 @@ class Job:
         """5-way 1-shot for seven of ten numbers, 20-way 5-shot for the others."""
         return (20, 5) if self.number % 10 in (2, 5, 8) else (5, 1)
 
+    @property
+    def kind(self) -> ImageKind:
+        """Photos for two of ten numbers, all of them 5-way 1-shot, and drawings for the others."""
+        return "photos" if self.number % 10 in (1, 6) else "drawings"
+
     def files(self) -> tuple[list[tuple[str, bytes]], list[bytes]]:
         """The support set, and query images of its first classes."""
         ways, shots = self.ways_shots
+        if self.kind == "photos":
+            support = [(f"class {n}", _photo(self.number, n)) for n in range(ways)]
+            return support, [_photo(self.number, ways + n) for n in range(QUERIES)]
         rng = np.random.default_rng(self.number)
         classes = [(f"class {n}", glyph_class(rng)) for n in range(ways)]
         support = [(label, png(draw(strokes, rng))) for label, strokes in classes for _ in range(shots)]
         return support, [png(draw(strokes, rng)) for _, strokes in classes[:QUERIES]]
+
+
+def _photo(job: int, number: int) -> bytes:
+    return encoded(photo(100 * job + number, *PHOTO))
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """``python -m tests.chaos.load``, or ``make load``: four times the sustained load, for two minutes.
 
-Measures how many episodes per second the two workers finish, then submits four times as many. The exit code is 0 only
-if every request was accepted or refused with ``Retry-After``, all accepted episodes became ready, and health checks and
-metrics always responded.
+Measures how many episodes per second the two workers finish, then submits four times as many; two of seven are of
+photos. The exit code is 0 only if every request was accepted or refused with ``Retry-After``, all accepted episodes
+became ready, each from the model for its kind of images and some of each kind, and health checks and metrics always
+responded.
 """
 
+import itertools
 import resource
 import shutil
 import sys
@@ -14,11 +16,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 import httpx
 
+from lamanas_core.image_spec import ImageKind
 from tests.chaos.clients import Clients, Job, until_ended
 from tests.chaos.installation import Installation, installed
 from tests.end_to_end.client import support_json
@@ -34,18 +36,18 @@ REFUSALS = (429, 503)
 
 @dataclass
 class Responses:
-    """The outcomes of the requests; for accepted ones, the ids and the seconds until the response."""
+    """The outcomes of the requests; for accepted ones, the kind of images by id, and the seconds until the response."""
 
-    accepted: list[str] = field(default_factory=list)
+    accepted: dict[str, ImageKind] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     refused: int = 0
     failed: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, answer: httpx.Response | None, seconds: float, error: str = "") -> None:
+    def add(self, kind: ImageKind, answer: httpx.Response | None, seconds: float, error: str = "") -> None:
         with self.lock:
             if answer is not None and answer.status_code == 202:
-                self.accepted.append(answer.json()["id"])
+                self.accepted[answer.json()["id"]] = kind
                 self.seconds.append(seconds)
             elif answer is not None and answer.status_code in REFUSALS and "retry-after" in answer.headers:
                 self.refused += 1
@@ -68,7 +70,7 @@ def sustained(installation: Installation, seconds: float) -> float:
 
 
 def _five_way() -> "map[Job]":
-    return map(Job, (n for n in count() if Job(n).ways_shots == (5, 1)))
+    return map(Job, (n for n in itertools.count() if Job(n).ways_shots == (5, 1)))
 
 
 def overload(installation: Installation, rate: float, seconds: float) -> tuple[Responses, int]:
@@ -76,24 +78,26 @@ def overload(installation: Installation, rate: float, seconds: float) -> tuple[R
     failed."""
     responses = Responses()
     failed_checks = 0
-    body = support_json(Job(0).files()[0], name="load")
-    started = time.monotonic()
+    jobs = sorted(itertools.islice(_five_way(), 7), key=lambda job: job.kind == "drawings")
+    bodies = [(job.kind, support_json(job.files()[0], name="load")) for job in jobs]
     with installation.client() as client, ThreadPoolExecutor(SENDERS) as pool:
 
-        def post() -> None:
+        def post(number: int) -> None:
+            kind, body = bodies[number % len(bodies)]
             begun = time.monotonic()
             try:
                 answer = client.post("/episodes", json=body)
             except httpx.TransportError as error:
-                responses.add(None, 0.0, repr(error))
+                responses.add(kind, None, 0.0, repr(error))
             else:
-                responses.add(answer, time.monotonic() - begun)
+                responses.add(kind, answer, time.monotonic() - begun)
 
-        posted = 0
+        post(0)  # of photos: it cannot find the queue full
+        started, posted = time.monotonic(), 1
         while (now := time.monotonic() - started) < seconds:
             due = int(rate * now) + 1
-            for _ in range(due - posted):
-                pool.submit(post)
+            for number in range(posted, due):
+                pool.submit(post, number)
             if posted // 20 != due // 20:
                 failed_checks += _failed_checks(client)
             posted = due
@@ -128,17 +132,24 @@ def passes(installation: Installation, rate: float, seconds: float, log: Callabl
     responses, failed_checks = overload(installation, rate, seconds)
     after = memory(installation)
     with installation.client() as client:
-        states = [(until_ended(client, id) or {"state": "lost"})["state"] for id in responses.accepted]
-    unfinished = len(states) - states.count("ready")
+        episodes = {id: until_ended(client, id) or {"state": "lost"} for id in responses.accepted}
+    ready = [id for id, episode in episodes.items() if episode["state"] == "ready"]
+    unfinished = len(episodes) - len(ready)
+    photos = sum(episodes[id]["model_kind"] == "photos" for id in ready)
+    mistaken = sum(episodes[id]["model_kind"] != responses.accepted[id] for id in ready)
     grown = ", ".join(f"{name} {after[name] - before[name]:+.0f} MiB" for name in before)
     if responses.failed:
         log(f"failed: {sorted(set(responses.failed))}")
-    log(f"failed requests for health and metrics: {failed_checks}; accepted and not ready: {unfinished}")
+    log(
+        f"failed requests for health and metrics: {failed_checks}; accepted and not ready: {unfinished}, "
+        f"of the other model: {mistaken}; photos: {photos}"
+    )
     log(
         f"load: accepted {len(responses.accepted)}, refused {responses.refused}, failed {len(responses.failed)}, "
         f"p50 {responses.percentile(50) * 1000:.0f} ms, p99 {responses.percentile(99) * 1000:.0f} ms, memory {grown}"
     )
-    return not (responses.failed or failed_checks or unfinished) and responses.refused > 0
+    both = 0 < photos < len(ready)
+    return both and not (responses.failed or failed_checks or unfinished or mistaken) and responses.refused > 0
 
 
 def main() -> int:

@@ -9,11 +9,15 @@ from tests.chaos.installation import Installation
 
 @dataclass(frozen=True)
 class Verdict:
-    """``lost``: accepted and not ready. ``doubled``: committed twice, or two episodes for one request. ``differing``:
-    predictions differ from a run without faults. ``half``: received no 202, and exists but is incomplete."""
+    """``photos``: how many of the ready ones were adapted from the model for photos. ``lost``: accepted and not ready.
+    ``doubled``: committed twice, or two episodes for one request. ``differing``: predictions differ from a run without
+    faults, or adapted from the model for the other kind of images. ``half``: received no 202, and exists but is
+    incomplete.
+    """
 
     accepted: int
     ready: int
+    photos: int
     lost: list[str]
     doubled: list[str]
     differing: list[str]
@@ -27,7 +31,7 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"chaos: accepted {self.accepted}, ready {self.ready}, lost {len(self.lost)}, "
-            f"doubled {len(self.doubled)}, differing {len(self.differing)}"
+            f"doubled {len(self.doubled)}, differing {len(self.differing)}; photos {self.photos}"
         )
 
 
@@ -45,10 +49,16 @@ def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
     for episode in episodes:
         by_name.setdefault(episode["name"], set()).add(episode["id"])
     calm = _without_faults(installation, {_job(episode).number for episode in episodes})
-    differing = [e["id"] for e in episodes if stormy[e["id"]] is not None and stormy[e["id"]] != calm[_job(e).number]]
+    kinds = {episode["id"]: episode.get("model_kind") for episode in episodes}
+    differing = [
+        e["id"]
+        for e in episodes
+        if stormy[e["id"]] is not None and (stormy[e["id"]] != calm[_job(e).number] or kinds[e["id"]] != _job(e).kind)
+    ]
     return Verdict(
         accepted=len(accepted),
         ready=sum(states.get(id) == "ready" for id in accepted),
+        photos=sum(states.get(id) == "ready" and kinds[id] == "photos" for id in accepted),
         lost=sorted(id for id in accepted if states.get(id) != "ready" or stormy[id] is None),
         doubled=sorted({id for id, count in commits.items() if count != 1 and id in states})
         + sorted(name for name, ids in by_name.items() if len(ids) > 1),

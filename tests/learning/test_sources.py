@@ -9,6 +9,7 @@ from PIL import Image
 
 from lamanas_core.data.sources import omniglot
 from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.torchvision_modules import imported
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -26,6 +27,10 @@ def test_glyphs_are_dark_strokes_on_a_pale_background_in_grey_or_colour(colour: 
         assert grey != colour
 
 
+def test_torchvision_is_imported_with_any_build_of_torch() -> None:
+    assert imported("torchvision.datasets").Omniglot
+
+
 def test_a_download_writes_both_parts_to_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision writes both parts to its own subfolder; a part that already exists is kept."""
 
@@ -36,7 +41,7 @@ def test_a_download_writes_both_parts_to_the_folder(tmp_path: Path, monkeypatch:
             part.mkdir(parents=True)
             (part / "new").touch()
 
-    monkeypatch.setattr(omniglot, "import_torchvision_datasets", lambda: SimpleNamespace(Omniglot=Omniglot))
+    monkeypatch.setattr(omniglot, "imported", lambda name: SimpleNamespace(Omniglot=Omniglot))
     (tmp_path / "images_evaluation").mkdir()
     assert omniglot.download(tmp_path) == tmp_path
     assert [path.name for path in (tmp_path / "images_background").iterdir()] == ["new"]

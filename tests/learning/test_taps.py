@@ -1,8 +1,10 @@
 """The photo model's network: a backbone with cells on its maps."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.backbones.joined import joined
-from lamanas_core.backbones.runtime import BackboneError
+from lamanas_core.backbones.runtime import BackboneError, backbone_file, named, open_backbone
 from lamanas_core.config import PRESETS, Config
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel
@@ -125,6 +127,39 @@ def test_the_joined_file_needs_no_backbone_and_gives_equal_answers(inputs: Tenso
     assert (alone.classes, alone.image) == (service.classes, service.image)
     assert np.array_equal(alone.probabilities(queries), service.probabilities(queries))
     assert joined(whole) == whole
+
+
+def assert_adapts(backbone: str) -> None:
+    """A model on this backbone, which has no next layer, adapts, and all forms of the classifier give equal answers."""
+    config = replace(PHOTOS, network=replace(PHOTOS.network, backbone=backbone))
+    model = MetaModel(moved(config), {"config": config.to_json()})
+    images = photos(len(LABELS))
+    adapted = adapt(
+        model, images, LABELS.numpy(), ["a", "b", "c"], steps=2, seed=0, device="cpu", on_step=lambda *_: None
+    )
+    queries = photos(2, seed=3)
+    logits = adapted.network.logits(torch.from_numpy(queries)).detach().numpy()
+    alone, service = Classifier.from_bytes(joined(adapted.artifact)), Classifier.from_bytes(adapted.artifact)
+    assert np.abs(service.logits(queries) - logits).max() < 1e-4 * np.abs(logits).max()
+    assert np.array_equal(alone.probabilities(queries), service.probabilities(queries))
+    assert [edge.source for (edge,) in adapted.genotype.normal] == list(open_backbone(backbone).shapes)
+    assert sum(edge.weight for (edge,) in adapted.genotype.normal) == pytest.approx(len(adapted.genotype.normal))
+
+
+def test_a_backbone_of_ones_own_without_a_next_layer_is_adapted_and_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMANAS_DATA_DIR", str(tmp_path))
+    shipped = onnx.load_model_from_string(backbone_file(PHOTOS.network.backbone or ""))
+    maps = [output for output in shipped.graph.output if output.name.startswith("map")]
+    del shipped.graph.output[:]
+    shipped.graph.output.extend(maps)
+    next(node for node in shipped.graph.node if node.op_type == "Clip").input[1] = ""  # an optional input is left out
+    data = shipped.SerializeToString()
+    name = named("own", data)
+    (tmp_path / "backbones").mkdir()
+    (tmp_path / "backbones" / f"{name}.onnx").write_bytes(data)
+    assert_adapts(name)
 
 
 def test_alpha_weighs_the_maps_and_the_operations(inputs: Tensor) -> None:

@@ -70,7 +70,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
     "lamanas_core/adapt/together.py": "learning/together",
     "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
-    "lamanas_core/backbones/": "learning/taps learning/lite0",
+    "lamanas_core/backbones/": "learning/taps learning/lite0 learning/timm_models",
     "lamanas_core/config.py": (
         "goldens/documents learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
     ),
@@ -148,6 +148,7 @@ TABLE: Mapping[str, str] = {
     ),
     "lamanas_core/search/tap_operations.py": "learning/taps",
     "lamanas_core/search/taps.py": "learning/taps",
+    "lamanas_core/torchvision_modules.py": "learning/sources",
     "lamanas_core/train/card.py": "learning/training_splits learning/train_command learning/training_folder",
     "lamanas_core/train/checkpoint.py": (
         "learning/training_folder goldens/goldens learning/training learning/training_processes"

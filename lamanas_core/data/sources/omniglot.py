@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-from torch.library import Library
-
 from lamanas_core.layout import is_litter
+from lamanas_core.torchvision_modules import imported
 
 OMNIGLOT_PARTS = ("images_background", "images_evaluation")
-_declared: list[Library] = []
 
 
 def is_omniglot(path: Path) -> bool:
@@ -58,31 +55,11 @@ def _of_zip(path: Path, part: str) -> Iterator[tuple[str, ImageFile]]:
         yield name, ImageFile(f"{file}: {name}", partial(archive.read, name))
 
 
-def import_torchvision_datasets() -> object:
-    """Import ``torchvision.datasets`` and return it.
-
-    PyPI's torchvision is built against torch with CUDA. With a CPU-only torch its import fails, because it registers
-    fake kernels for two operators that are not declared; declaring them makes the import work. Raises ImportError.
-    """
-    try:
-        from torchvision import datasets
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        for operator in ("nms", "qnms"):
-            schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            library.define(schema)  # type: ignore[no-untyped-call]
-        _declared.append(library)
-        from torchvision import datasets
-    return datasets
-
-
 def download(folder: Path) -> Path:
     """Download both parts of Omniglot to ``folder`` and return it. Raises torchvision's errors, such as URLError."""
-    datasets = import_torchvision_datasets()
+    datasets = imported("torchvision.datasets")
     for background in (True, False):
-        datasets.Omniglot(str(folder), background=background, download=True)  # type: ignore[attr-defined]
+        datasets.Omniglot(str(folder), background=background, download=True)
     for part in OMNIGLOT_PARTS:
         unpacked = folder / "omniglot-py" / part
         if unpacked.is_dir() and not (folder / part).exists():
