@@ -114,12 +114,12 @@ def _failed_checks(client: httpx.Client) -> int:
 
 def memory(installation: Installation) -> dict[str, float]:
     """The resident memory of the app and of Redis, in MiB."""
-    page = resource.getpagesize()
+    return {part.name: resident(part.pid) / 2**20 for part in (installation.redis, *installation.apps)}
 
-    def resident(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
 
-    return {part.name: resident(part.pid) / 2**20 for part in (installation.redis, installation.app)}
+def resident(pid: int) -> int:
+    """The resident memory of this process, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def passes(installation: Installation, rate: float, seconds: float, log: Callable[[str], None]) -> bool:

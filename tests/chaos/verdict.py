@@ -1,10 +1,16 @@
 """Checks that every accepted episode was adapted exactly once and correctly."""
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tests.chaos.clients import STORM, Clients, Job, Ledger, listed, predictions, until_ended
-from tests.chaos.installation import Installation
+from tests.chaos.clients import STORM, Clients, Job, Ledger, Target, listed, predictions, until_ended
+
+
+class Audited(Target, Protocol):
+    """A service whose Redis tells how often each episode was given a classifier."""
+
+    def commits(self) -> Counter[str]: ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Verdict:
         )
 
 
-def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
+def reach_verdict(installation: Audited, ledger: Ledger) -> Verdict:
     """Checks all existing episodes, then compares them with the same tasks without faults."""
     with installation.client() as client:
         found = [episode for episode in listed(client) if episode["name"].startswith(STORM)]
@@ -58,7 +64,7 @@ def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
     )
 
 
-def _without_faults(installation: Installation, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
+def _without_faults(installation: Target, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
     """The predictions for the same tasks while no process is killed."""
     clients = Clients(installation, iter([Job(number) for number in sorted(numbers)]), prefix="calm", keyed_only=True)
     clients.start()
