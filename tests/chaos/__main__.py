@@ -56,7 +56,7 @@ def main() -> int:
             log(f"{verdict.unanswered} requests received no 202; {len(verdict.half)} of their episodes are incomplete")
             log(f"before the training run: {verdict}")
             kill_training(installation, storm)
-            print(verdict, flush=True)
+            print(f"chaos: {verdict}", flush=True)
             if not verdict.holds:
                 print(verdict.__dict__, file=sys.stderr)
             return 0 if verdict.holds else 1

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class Clients:
     """``count`` threads, each with one unfinished episode at a time.
 
     Every other thread sends an Idempotency-Key and retries until the request is accepted; the others do not retry a
-    request that receives no 202.
+    request that receives no 202. ``ended`` is called, with a client, for each accepted episode that has ended.
     """
 
     def __init__(
@@ -76,12 +76,14 @@ class Clients:
         count: int = 6,
         prefix: str = STORM,
         keyed_only: bool = False,
+        ended: Callable[[httpx.Client, Job, str], None] = lambda client, job, id: None,
     ) -> None:
         self.ledger = Ledger()
         self._target = target
         self._jobs = jobs
         self._prefix = prefix
         self._keyed_only = keyed_only
+        self._ended = ended
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
@@ -125,6 +127,7 @@ class Clients:
             return
         self.ledger.accept(name, id)
         until_ended(client, id)
+        self._ended(client, job, id)
 
 
 def _accepted_id(client: httpx.Client, name: str, body: dict[str, Any], keyed: bool) -> str | None:

@@ -24,8 +24,8 @@ from tests.chaos.waiting import until
 
 URL = "https://localhost"
 SERVICES = ("app", "adapt", "caddy", "redis", "train")
-EPISODES = 100
-BETWEEN = 10  # episodes that are accepted before each kill
+EPISODES = 60
+BETWEEN = 6  # episodes that are accepted before each kill
 
 
 class Project:
@@ -85,7 +85,7 @@ def main(compose: Sequence[str]) -> int:
         project.until_healthy()
         verdict = reach_verdict(project, ledger)
         print(f"{verdict.unanswered} requests received no 202; {len(verdict.half)} of their episodes are incomplete")
-        print(verdict, flush=True)
+        print(f"composed: {verdict}", flush=True)
         if not verdict.holds:
             print(verdict.__dict__, file=sys.stderr)
         return 0 if verdict.holds else 1

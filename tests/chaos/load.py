@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -57,9 +57,9 @@ class Responses:
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else float("nan")
 
 
-def sustained(installation: Installation, seconds: float) -> float:
+def sustained(installation: Installation, jobs: Iterator[Job], seconds: float) -> float:
     """Finished episodes per second with just enough clients to keep the workers busy."""
-    clients = Clients(installation, _five_way(), count=6, prefix="measure", keyed_only=True)
+    clients = Clients(installation, jobs, count=6, prefix="measure", keyed_only=True)
     started = time.monotonic()
     clients.start()
     threading.Event().wait(seconds)
@@ -145,7 +145,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lam-load-"))
     try:
         with installed(folder, trainer=False, LAMANAS_MAX_QUEUE=str(MAX_QUEUE)) as installation:
-            rate = sustained(installation, MEASURE_S)
+            rate = sustained(installation, _five_way(), MEASURE_S)
             print(f"sustained: {rate:.1f} episodes/s; now {FACTOR} times as many for {OVERLOAD_S:.0f} s", flush=True)
             return 0 if passes(installation, FACTOR * rate, OVERLOAD_S, lambda line: print(line, flush=True)) else 1
     finally:

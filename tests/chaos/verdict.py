@@ -32,7 +32,7 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"chaos: accepted {self.accepted}, ready {self.ready}, lost {len(self.lost)}, "
+            f"accepted {self.accepted}, ready {self.ready}, lost {len(self.lost)}, "
             f"doubled {len(self.doubled)}, differing {len(self.differing)}"
         )
 
@@ -50,7 +50,7 @@ def reach_verdict(installation: Audited, ledger: Ledger) -> Verdict:
     by_name: dict[str, set[str]] = {}
     for episode in episodes:
         by_name.setdefault(episode["name"], set()).add(episode["id"])
-    calm = _without_faults(installation, {_job(episode).number for episode in episodes})
+    calm = without_faults(installation, {_job(episode).number for episode in episodes})
     differing = [e["id"] for e in episodes if stormy[e["id"]] is not None and stormy[e["id"]] != calm[_job(e).number]]
     return Verdict(
         accepted=len(accepted),
@@ -64,7 +64,7 @@ def reach_verdict(installation: Audited, ledger: Ledger) -> Verdict:
     )
 
 
-def _without_faults(installation: Target, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
+def without_faults(installation: Target, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
     """The predictions for the same tasks while no process is killed."""
     clients = Clients(installation, iter([Job(number) for number in sorted(numbers)]), prefix="calm", keyed_only=True)
     clients.start()
