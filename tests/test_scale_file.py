@@ -16,14 +16,17 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Reads what Compose adds to YAML."""
 
 
-Loader.add_constructor("!reset", lambda loader, node: None)
+RESET = object()
+Loader.add_constructor("!reset", lambda loader, node: RESET)
 SCALED: dict[str, Any] = yaml.load((ROOT / "docker-compose.scale.yml").read_text(), Loader)["services"]  # noqa: S506
 CADDY = SCALED["caddy"]
 
 
 def test_only_the_proxy_publishes_ports_and_on_loopback_unless_told() -> None:
-    published = {name: service["ports"] for name, service in (SERVICES | SCALED).items() if service.get("ports")}
-    assert published == {"caddy": ["${LAMANAS_BIND:-127.0.0.1}:80:8080", "${LAMANAS_BIND:-127.0.0.1}:443:8443"]}
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"app"}
+    added = {name: service["ports"] for name, service in SCALED.items() if "ports" in service}
+    assert added.pop("app") is RESET
+    assert added == {"caddy": ["${LAMANAS_BIND:-127.0.0.1}:80:8080", "${LAMANAS_BIND:-127.0.0.1}:443:8443"]}
     assert {"http_port 8080", "https_port 8443"} <= set(map(str.strip, CADDYFILE.splitlines()))
 
 
