@@ -26,6 +26,22 @@ def browsing(apps: Sequence[str], folder: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+@contextmanager
+def dying() -> Iterator[tuple[str, threading.Event]]:
+    """The URL of an app that dies when it has received a request, and whether it has."""
+    died = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def die() -> None:
+            connection, _ = listening.accept()
+            connection.recv(1)
+            connection.close()
+            died.set()
+
+        threading.Thread(target=die, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", died
+
+
 def test_requests_go_to_the_app_that_is_left_and_without_any_are_refused_for_the_moment(
     settings: Settings, sync_store: SyncStore, short_folder: Path
 ) -> None:
@@ -42,16 +58,19 @@ def test_requests_go_to_the_app_that_is_left_and_without_any_are_refused_for_the
     assert (refused.json()["type"], refused.json()["title"]) == (UNAVAILABLE_NOW.uri, UNAVAILABLE_NOW.title)
 
 
+def test_a_get_whose_app_died_is_answered_by_another(
+    settings: Settings, sync_store: SyncStore, short_folder: Path
+) -> None:
+    with dying() as (bad, died), serving(settings) as good, browsing([bad, good], short_folder) as client:
+        for _ in range(100):
+            assert client.get("/healthz").status_code == 200
+            if died.is_set():
+                break
+    assert died.is_set()
+
+
 def test_a_request_whose_app_died_is_not_said_to_be_safe_to_send_again(short_folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as dying:
-
-        def die() -> None:
-            connection, _ = dying.accept()
-            connection.recv(1)
-            connection.close()
-
-        threading.Thread(target=die, daemon=True).start()
-        with browsing([f"http://127.0.0.1:{dying.getsockname()[1]}"], short_folder) as client:
-            answer = client.post("/episodes", json={})
+    with dying() as (bad, _), browsing([bad], short_folder) as client:
+        answer = client.post("/episodes", json={})
     assert answer.status_code == 502
     assert "retry-after" not in answer.headers
