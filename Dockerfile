@@ -22,7 +22,8 @@ RUN pip install --no-deps --no-build-isolation .
 FROM python:3.11-slim
 RUN useradd --uid 10001 --no-create-home lamanas \
     && install -d -o lamanas -g lamanas -m 700 /data \
-    && install -d -o lamanas -g lamanas -m 755 /secrets
+    && install -d -o lamanas -g lamanas -m 755 /secrets \
+    && install -d -o lamanas -g lamanas -m 700 /certificates
 COPY --from=build /opt/lamanas /opt/lamanas
 ENV PATH=/opt/lamanas/bin:$PATH \
     HOME=/tmp \

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: serve test chaos load scale lint install install-dev fuzz hostile mutants audit gpu-check
+.PHONY: serve test chaos load soak scale lint install install-dev fuzz hostile mutants audit gpu-check
 
 serve: install
 	@$(BIN)/lamanas serve
@@ -18,6 +18,10 @@ chaos: install-dev
 # Four times what the service sustains, for two minutes.
 load: install-dev
 	$(BIN)/python -m tests.chaos.load
+
+# Half of what the service sustains, for 30 minutes with a kill every minute; fails if a process grows by more than 5 %.
+soak: install-dev
+	$(BIN)/python -m tests.chaos.soak
 
 # 100,000 episodes in a real Redis: how long requests take, and what 1,000 event streams cost; minutes.
 scale: install-dev

@@ -21,6 +21,8 @@ Outcome = httpx.Response | httpx.TransportError | httpx.DecodingError | None
 NO_RESPONSE = (httpx.TransportError, httpx.DecodingError)
 
 OVERLOADED = frozenset({429, 503})
+# From a proxy: the service may have processed the request, but its answer was lost.
+LOST = frozenset({502, 504})
 # The request did not reach the service.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 # The service may have processed the request, but its answer was lost.
@@ -106,7 +108,7 @@ class Timeouts(dict[str, float]):
 def may_retry(outcome: Outcome, idempotent: bool) -> bool:
     """Whether sending the request again can help and does no harm."""
     if isinstance(outcome, httpx.Response):
-        return outcome.status_code in OVERLOADED
+        return outcome.status_code in OVERLOADED or (idempotent and outcome.status_code in LOST)
     return isinstance(outcome, NOT_SENT) or (idempotent and (outcome is None or isinstance(outcome, BROKEN)))
 
 

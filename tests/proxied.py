@@ -1,9 +1,14 @@
-"""A real nginx with TLS in front of the service, configured as docs/operations.md says."""
+"""A real proxy with TLS in front of the service: nginx, configured as docs/operations.md says, or Caddy, as in the file
+that docker-compose.scale.yml uses."""
 
 import os
+import re
 import shutil
+import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cli import tether
+from tests.chaos.waiting import until
 from tests.conftest import ROOT, free_port
 from tests.pages import blocks
 from tests.waiting import until_listening
@@ -77,9 +83,50 @@ def proxied(app: str, folder: Path) -> Iterator[Proxy]:
         process.wait()
 
 
+@contextmanager
+def balanced(apps: Sequence[str], folder: Path) -> Iterator[Proxy]:
+    """Caddy at https://localhost:PORT/, which distributes requests among the apps at these URLs."""
+    port = free_port()
+    configuration = (ROOT / "deploy" / "Caddyfile").read_text()
+    upstreams = " ".join(app.removeprefix("http://") for app in apps)
+    for pattern, ours in (
+        (r"admin off", "admin off\n\tdefault_bind 127.0.0.1"),
+        (r"http_port 8080", f"http_port {free_port()}"),
+        (r"https_port 8443", f"https_port {port}"),
+        # Containers have the same port at several addresses of one name, processes have several ports.
+        (r"dynamic a \{[^}]*name app[^}]*port 8000[^}]*\}", f"to {upstreams}"),
+    ):
+        configuration, found = re.subn(pattern, ours, configuration, count=1)
+        assert found, pattern
+    file = folder / "Caddyfile"
+    file.write_text(configuration)
+    command = [_program("caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
+    environment = os.environ | {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    process = subprocess.Popen(tether.command(os.getpid(), command), env=environment, start_new_session=True)
+    try:
+        until_listening(process, port)
+        certificate = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        until(lambda: _has_certificate(port, certificate), "Caddy has its certificate")
+        yield Proxy(f"https://localhost:{port}/", certificate)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _has_certificate(port: int, trusted: Path) -> bool:
+    """Whether what listens on this port proves that it is localhost."""
+    try:
+        context = ssl.create_default_context(cafile=trusted)
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            context.wrap_socket(plain, server_hostname="localhost").close()
+    except OSError:
+        return False
+    return True
+
+
 def _program(name: str) -> str:
-    """Its path. (Debian has servers in /usr/sbin, which is not on every user's PATH.)"""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    """Its path. (pip puts caddy beside Python; Debian has servers in /usr/sbin, which is not on every PATH.)"""
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin")
     if found is None:
-        pytest.fail(f"{name} is missing: apt-get install {name}")
+        pytest.fail(f"{name} is missing: make install-dev installs caddy, apt-get install {name} any other")
     return found

@@ -1,4 +1,4 @@
-"""The service below a prefix, behind a real nginx with TLS and buffering."""
+"""The service behind real proxies with TLS: below a prefix of nginx, which buffers, and behind Caddy."""
 
 import os
 import re
@@ -13,14 +13,14 @@ import pytest
 from lamanas_client import Client, Progress
 from tests.app.playing import Worker, png
 from tests.app.test_episodes import as_json
-from tests.proxied import Proxy, proxied
+from tests.proxied import Proxy, balanced, proxied
 
 SUPPORT = {"alpha": [png(0), png(0, 1)], "beta": [png(1), png(1, 1)]}
 
 
-@pytest.fixture
-def proxy(live: str, short_folder: Path) -> Iterator[Proxy]:
-    with proxied(live, short_folder) as running:
+@pytest.fixture(params=["nginx", "caddy"])
+def proxy(request: pytest.FixtureRequest, live: str, short_folder: Path) -> Iterator[Proxy]:
+    with proxied(live, short_folder) if request.param == "nginx" else balanced([live], short_folder) as running:
         yield running
 
 
@@ -51,7 +51,11 @@ def test_redirects_and_locations_stay_below_the_prefix(
 
 
 def test_a_session_begins_with_a_secure_cookie(proxy: Proxy, browser: httpx.Client, token: Callable[..., str]) -> None:
-    answer = browser.post(f"{proxy.url}session", headers={"Authorization": f"Bearer {token('predict')}"})
+    headers = {
+        "Authorization": f"Bearer {token('predict')}",
+        "X-Forwarded-Proto": "http",
+    }  # what a client says is ignored
+    answer = browser.post(f"{proxy.url}session", headers=headers)
     assert "secure" in answer.headers["set-cookie"].lower().split("; ")
     assert browser.get(f"{proxy.url}session").json()["scopes"] == ["predict"]
 

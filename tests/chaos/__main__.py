@@ -57,7 +57,7 @@ def main() -> int:
             log(f"{verdict.unanswered} requests received no 202; {len(verdict.half)} of their episodes are incomplete")
             log(f"before the training run: {verdict}")
             kill_training(installation, storm)
-            print(verdict, flush=True)
+            print(f"chaos: {verdict}", flush=True)
             both = 0 < verdict.photos < verdict.ready
             if not verdict.holds or not both:
                 print(verdict.__dict__, file=sys.stderr)

@@ -3,16 +3,15 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import numpy as np
 
 from lamanas_core.data.sources.glyphs import draw, glyph_class, png
 from lamanas_core.image_spec import ImageKind
-from tests.chaos.installation import Installation
 from tests.e2e.photos import encoded, photo
 from tests.end_to_end.client import base64_of, support_json
 from tests.waiting import PATIENCE_S
@@ -55,6 +54,12 @@ def _photo(job: int, number: int) -> bytes:
     return encoded(photo(100 * job + number, *PHOTO))
 
 
+class Target(Protocol):
+    """A running service, with all scopes."""
+
+    def client(self) -> httpx.Client: ...
+
+
 @dataclass
 class Ledger:
     """The responses that the clients received: accepted ids by episode name, and the names of unanswered requests."""
@@ -75,23 +80,25 @@ class Clients:
     """``count`` threads, each with one unfinished episode at a time.
 
     Every other thread sends an Idempotency-Key and retries until the request is accepted; the others do not retry a
-    request that receives no 202.
+    request that receives no 202. ``ended`` is called, with a client, for each accepted episode that has ended.
     """
 
     def __init__(
         self,
-        installation: Installation,
+        target: Target,
         jobs: Iterator[Job],
         *,
         count: int = 6,
         prefix: str = STORM,
         keyed_only: bool = False,
+        ended: Callable[[httpx.Client, Job, str], None] = lambda client, job, id: None,
     ) -> None:
         self.ledger = Ledger()
-        self._installation = installation
+        self._target = target
         self._jobs = jobs
         self._prefix = prefix
         self._keyed_only = keyed_only
+        self._ended = ended
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
@@ -116,7 +123,7 @@ class Clients:
     def _run(self, number: int) -> None:
         keyed = self._keyed_only or number % 2 == 0
         try:
-            with self._installation.client() as client:
+            with self._target.client() as client:
                 while not self._stop.is_set():
                     with self._lock:
                         job = next(self._jobs, None)
@@ -135,6 +142,7 @@ class Clients:
             return
         self.ledger.accept(name, id)
         until_ended(client, id)
+        self._ended(client, job, id)
 
 
 def _accepted_id(client: httpx.Client, name: str, body: dict[str, Any], keyed: bool) -> str | None:
@@ -145,6 +153,8 @@ def _accepted_id(client: httpx.Client, name: str, body: dict[str, Any], keyed: b
         try:
             answer = client.post("/episodes", json=body, headers=headers)
         except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code == 502:  # from a proxy, whose app was killed
             answer = None
         if answer is not None and answer.status_code == 202:
             return str(answer.json()["id"])

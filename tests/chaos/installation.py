@@ -16,7 +16,7 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from app.settings import Settings
+from app.settings import SHARED, Settings
 from app.store import keys
 from app.store.clients import SyncStore
 from app.store.errors import UNAVAILABLE
@@ -92,9 +92,10 @@ class Part:
 
 
 class Installation:
-    """Redis, the app, two adapt workers and a train worker; the active meta-model is a very small, untrained one."""
+    """Redis, app processes on one port, two adapt workers and a train worker; the active meta-model is a very small,
+    untrained one."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, apps: int = 1, **environment: str) -> None:
         self.settings: Settings = test_settings(folder / "data")
         self.faults = folder / "faults"
         self.faults.mkdir(parents=True)
@@ -108,12 +109,17 @@ class Installation:
             "LAMANAS_DEVICE": "cpu",
             faults.VARIABLE: str(self.faults),
         }
+        if apps > 1:
+            metrics = folder / "metrics"
+            metrics.mkdir()
+            self._environment[SHARED] = str(metrics)
         self._environment |= environment
         self._folder = folder
         # Commits are counted in the append-only file, which must therefore never be rewritten.
         redis = [*private_redis.prepare(self.settings), "--auto-aof-rewrite-percentage", "0"]
         self.redis = self._part("redis", redis)
-        self.app = self._part("app", self._lamanas("app"))
+        names = [f"app-{n}" for n in range(1, apps + 1)] if apps > 1 else ["app"]
+        self.apps = [self._part(name, self._lamanas("app")) for name in names]
         self.adapters = [self._part(f"adapt-{n}", self._lamanas("worker", "adapt")) for n in (1, 2)]
         self.trainer = self._part("train", self._lamanas("worker", "train"))
         self.token = admin.mint(self.settings)
@@ -129,7 +135,7 @@ class Installation:
 
     @property
     def parts(self) -> list[Part]:
-        return [self.redis, self.app, *self.adapters, self.trainer]
+        return [self.redis, *self.apps, *self.adapters, self.trainer]
 
     def client(self, timeout: float = 30.0) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token}"}
@@ -140,7 +146,7 @@ class Installation:
         until(lambda: self.redis_responds(), "Redis responds", START_S)
         model = MetaModel(initial_parameters(SMALL, 0), {"config": SMALL.to_json()})
         self.store.models.register(model.version, model.to_bytes(), model.card)
-        for part in (self.app, *self.adapters, *([self.trainer] if trainer else [])):
+        for part in (*self.apps, *self.adapters, *([self.trainer] if trainer else [])):
             part.start()
         until(self.ready, "the app is ready", START_S)
         self.until_workers(len(self.adapters))
@@ -167,17 +173,22 @@ class Installation:
         return next(part for part in self.parts if part.process is not None and part.pid == os.getsid(pid))
 
     def commits(self) -> Counter[str]:
-        """How often each episode was given a classifier, according to Redis' append-only file."""
-        found: Counter[str] = Counter()
-        for path in (self.settings.data_dir / "redis").rglob("*.aof"):
-            for words in _commands(path):
-                if words[0].upper() == b"HSET" and words[1] == keys.CLASSIFIERS.encode():
-                    found[words[2].decode()] += 1
-        return found
+        """How often each episode was given a classifier."""
+        return commits_in(self.settings.data_dir / "redis")
 
     def stop(self) -> None:
         for part in reversed(self.parts):
             part.kill()
+
+
+def commits_in(folder: Path) -> Counter[str]:
+    """How often each episode was given a classifier, according to the append-only files in this folder."""
+    found: Counter[str] = Counter()
+    for path in folder.rglob("*.aof"):
+        for words in _commands(path):
+            if words[0].upper() == b"HSET" and words[1] == keys.CLASSIFIERS.encode():
+                found[words[2].decode()] += 1
+    return found
 
 
 def _commands(path: Path) -> Iterator[list[bytes]]:
@@ -192,9 +203,9 @@ def _commands(path: Path) -> Iterator[list[bytes]]:
 
 
 @contextmanager
-def installed(folder: Path, *, trainer: bool = True, **environment: str) -> Iterator[Installation]:
+def installed(folder: Path, *, trainer: bool = True, apps: int = 1, **environment: str) -> Iterator[Installation]:
     """A running installation; all its processes end with the block."""
-    installation = Installation(folder, **environment)
+    installation = Installation(folder, apps=apps, **environment)
     try:
         installation.start(trainer=trainer)
         yield installation

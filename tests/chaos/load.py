@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,9 +59,9 @@ class Responses:
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else float("nan")
 
 
-def sustained(installation: Installation, seconds: float) -> float:
+def sustained(installation: Installation, jobs: Iterator[Job], seconds: float) -> float:
     """Finished episodes per second with just enough clients to keep the workers busy."""
-    clients = Clients(installation, _five_way(), count=6, prefix="measure", keyed_only=True)
+    clients = Clients(installation, jobs, count=6, prefix="measure", keyed_only=True)
     started = time.monotonic()
     clients.start()
     threading.Event().wait(seconds)
@@ -118,12 +118,12 @@ def _failed_checks(client: httpx.Client) -> int:
 
 def memory(installation: Installation) -> dict[str, float]:
     """The resident memory of the app and of Redis, in MiB."""
-    page = resource.getpagesize()
+    return {part.name: resident(part.pid) / 2**20 for part in (installation.redis, *installation.apps)}
 
-    def resident(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
 
-    return {part.name: resident(part.pid) / 2**20 for part in (installation.redis, installation.app)}
+def resident(pid: int) -> int:
+    """The resident memory of this process, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def passes(installation: Installation, rate: float, seconds: float, log: Callable[[str], None]) -> bool:
@@ -156,7 +156,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lam-load-"))
     try:
         with installed(folder, trainer=False, LAMANAS_MAX_QUEUE=str(MAX_QUEUE)) as installation:
-            rate = sustained(installation, MEASURE_S)
+            rate = sustained(installation, _five_way(), MEASURE_S)
             print(f"sustained: {rate:.1f} episodes/s; now {FACTOR} times as many for {OVERLOAD_S:.0f} s", flush=True)
             return 0 if passes(installation, FACTOR * rate, OVERLOAD_S, lambda line: print(line, flush=True)) else 1
     finally:

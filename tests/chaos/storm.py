@@ -34,7 +34,7 @@ class Storm:
         self.kill(part)
 
     def app(self) -> None:
-        self.kill(self.installation.app)
+        self.kill(self.installation.apps[0])
         until(self.installation.ready, "the app is ready again")
 
     def redis(self) -> None:

@@ -1,4 +1,4 @@
-"""Short runs of ``make load`` and ``make chaos`` on one installation."""
+"""Short runs of ``make load``, ``make chaos`` and ``make soak`` on one installation."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import load
+from tests.chaos import load, soak
 from tests.chaos.clients import Clients, Job
 from tests.chaos.installation import Installation, installed
 from tests.chaos.storm import Storm
@@ -44,6 +44,12 @@ def test_no_accepted_episode_is_lost_doubled_or_different_after_kills(installati
     assert verdict.holds, verdict
     kinds = [Job(int(name.rpartition(" ")[2])).kind for name in ledger.accepted]
     assert verdict.photos == kinds.count("photos")
+
+
+def test_recurring_tasks_are_adapted_as_before_while_each_part_is_killed(installation: Installation) -> None:
+    verdict, grown = soak.soak(installation, 2.0, print, seconds=8.0, every_s=2.0, settled_s=2.0)
+    assert verdict.holds, verdict
+    assert grown.keys() == {installation.adapters[-1].name}  # the only part that no kill has reached
 
 
 def test_make_targets_in_the_operations_page_exist() -> None:

@@ -1,10 +1,16 @@
 """Checks that every accepted episode was adapted exactly once and correctly."""
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from tests.chaos.clients import STORM, Clients, Job, Ledger, listed, predictions, until_ended
-from tests.chaos.installation import Installation
+from tests.chaos.clients import STORM, Clients, Job, Ledger, Target, listed, predictions, until_ended
+
+
+class Audited(Target, Protocol):
+    """A service whose Redis tells how often each episode was given a classifier."""
+
+    def commits(self) -> Counter[str]: ...
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,12 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"chaos: accepted {self.accepted}, ready {self.ready}, lost {len(self.lost)}, "
+            f"accepted {self.accepted}, ready {self.ready}, lost {len(self.lost)}, "
             f"doubled {len(self.doubled)}, differing {len(self.differing)}; photos {self.photos}"
         )
 
 
-def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
+def reach_verdict(installation: Audited, ledger: Ledger) -> Verdict:
     """Checks all existing episodes, then compares them with the same tasks without faults."""
     with installation.client() as client:
         found = [episode for episode in listed(client) if episode["name"].startswith(STORM)]
@@ -48,7 +54,7 @@ def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
     by_name: dict[str, set[str]] = {}
     for episode in episodes:
         by_name.setdefault(episode["name"], set()).add(episode["id"])
-    calm = _without_faults(installation, {_job(episode).number for episode in episodes})
+    calm = without_faults(installation, {_job(episode).number for episode in episodes})
     kinds = {episode["id"]: episode.get("model_kind") for episode in episodes}
     differing = [
         e["id"]
@@ -68,7 +74,7 @@ def reach_verdict(installation: Installation, ledger: Ledger) -> Verdict:
     )
 
 
-def _without_faults(installation: Installation, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
+def without_faults(installation: Target, numbers: set[int]) -> dict[int, list[dict[str, Any]] | None]:
     """The predictions for the same tasks while no process is killed."""
     clients = Clients(installation, iter([Job(number) for number in sorted(numbers)]), prefix="calm", keyed_only=True)
     clients.start()

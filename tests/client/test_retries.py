@@ -130,6 +130,19 @@ def test_all_attempts_at_a_submission_carry_one_key_and_the_next_submission_anot
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_whose_service_was_lost_is_asked_again_where_that_does_no_harm(
+    asking: Asking, clock: Clock, status: int
+) -> None:
+    lost = httpx.Response(status, text="<h1>nginx</h1>")
+    told = Told(lost, httpx.Response(202, json=EPISODE))
+    assert asking.ask(told, "create_episode", SUPPORT).id == EPISODE["id"]
+    again = Told(lost, httpx.Response(200))
+    with pytest.raises(NotLamanasError):
+        asking.ask(again, "activate_model", "x")
+    assert len(again.asked) == 1
+
+
 @pytest.mark.parametrize("method", ["activate_model", "cancel_training", "resume_training"])
 @pytest.mark.parametrize("error", [httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadTimeout])
 def test_a_post_without_a_key_that_may_have_been_processed_is_not_sent_again(
@@ -162,7 +175,7 @@ def test_a_refusal_is_raised_at_once_in_the_words_of_the_service(asking: Asking,
 
 
 @pytest.mark.parametrize(
-    ("status", "text"), [(404, "<h1>nginx</h1>"), (200, "[]"), (200, "hello"), (502, ""), (301, "")]
+    ("status", "text"), [(404, "<h1>nginx</h1>"), (200, "[]"), (200, "hello"), (500, ""), (301, "")]
 )
 def test_another_server_at_the_address_is_recognised(asking: Asking, status: int, text: str) -> None:
     with pytest.raises(NotLamanasError, match=r"http://stub/episodes/x .* is that a LAMANAS service"):

@@ -50,7 +50,7 @@ def start(installation: Installation) -> tuple[str, str]:
     installation.redis.start()
     until(installation.redis_responds, "Redis responds", START_S)
     worker = installation.adapters[0]
-    for part in (installation.app, worker):
+    for part in (*installation.apps, worker):
         part.start()
     until(installation.ready, "the app is ready", START_S)
     body = support_json(Job(0).files()[0], name="scale")

@@ -126,7 +126,7 @@ def _under_way(
     """Per cent of a core that the app and Redis use, and the 99th percentile of a request's time in ms, while records
     change."""
     redis = installation.redis_client
-    pids = (installation.app.pid, installation.redis.pid)
+    pids = (installation.apps[0].pid, installation.redis.pid)
     times: list[float] = []
     started, used = time.monotonic(), sum(map(_cpu_seconds, pids))
     changed = 0
