@@ -9,6 +9,7 @@ from app.settings import Settings
 from app.store import keys, leftovers
 from app.store.clients import Store, SyncStore
 from app.store.errors import Conflict, NotFound
+from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS, create
 from tests.store.test_async_store import with_store
@@ -143,7 +144,7 @@ def test_an_episode_whose_model_is_removed_while_its_images_are_stored_is_refuse
         with pytest.raises(NotFound, match="there is no model version other"):
             await create(store, model_version="other")
         assert redis_server.client.zcard(keys.index("episode")) == 0
-        assert list(settings.objects_dir.glob("*/*")) == []
+        until(lambda: list(settings.objects_dir.glob("*/*")) == [], "what was stored is deleted")
 
     with_store(settings, body)
 
