@@ -57,7 +57,7 @@ class Project:
 
     def until_healthy(self) -> None:
         """Waits until every container is as its health check wants it."""
-        until(lambda: not self._asked("ps", "--format", "{{.Health}}").replace("healthy\n", ""), "all healthy", START_S)
+        until(lambda: set(self._asked("ps", "--format", "{{.Health}}").split()) == {"healthy"}, "all healthy", START_S)
 
     def _asked(self, *arguments: str) -> str:
         return _output([*self._compose, *arguments])
