@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     redis_sentinels: str | None = None
     # Whether to start with a Redis that may lose what was accepted; see app/store/suitability.py.
     redis_may_lose_data: bool = False
-    # The bucket of support sets and classifiers; None: a folder of the data directory.
+    # The bucket of the object store; None: a folder of the data directory.
     objects: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -267,7 +267,7 @@ class Settings(BaseSettings):
 
     @property
     def objects_dir(self) -> Path:
-        """The folder of support sets and classifiers, unless they are in a bucket."""
+        """The folder of the object store, unless it is a bucket."""
         return self.data_dir / "objects"
 
     @property

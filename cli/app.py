@@ -34,6 +34,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _end)
     settings = Settings()
+    os.environ["LAMANAS_DATA_DIR"] = str(settings.data_dir)  # .env may set it; backbones are found by it
     logs.set_up("app")
     tracing.set_up("app")
     installation.look_at_redis(settings)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from app.store.errors import Conflict
 from cli import installation, show
 from cli.errors import CommandError, told
 
@@ -11,9 +12,6 @@ DESCRIPTION = """Save what the installation that uses this data directory or RED
 models, keys and training runs in Redis, and everything in the object store. The service goes on meanwhile.
 
 example: lamanas backup lamanas-$(date +%F).zip"""
-
-# Redis hands over the lists of 100,000 episodes in seconds.
-ANSWER_S = 60
 
 
 def add_parser(commands: Any) -> None:
@@ -29,8 +27,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        with installation.store(ANSWER_S) as store:
+        with installation.store(installation.PATIENT_S) as store:
             keys, objects = store.backup.write(args.file)
+    except Conflict as error:
+        raise CommandError(str(error)) from error
     except FileExistsError as error:
         raise CommandError(f"{args.file} exists already: name a new file") from error
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.schemas.requests import DATASET_NAME
+from app.settings import Settings
 from app.store.errors import NotFound
 from cli import installation, show
 from cli.errors import CommandError, told
@@ -18,7 +19,7 @@ example: lamanas datasets --json"""
 ADD = """Store a folder of images, in place of the data set that was stored by this name.
 
 example: lamanas datasets add my-images --name parts"""
-REMOVE = """Remove a stored data set. Runs that are training on it go on.
+REMOVE = """Remove a stored data set. Runs that are training on it go on where they are, but not on another machine.
 
 example: lamanas datasets remove parts"""
 
@@ -75,8 +76,10 @@ def _add(args: argparse.Namespace) -> int:
             f"{name!r} cannot name a data set: use letters, digits, dots, dashes and underscores (--name)"
         )
     try:
+        scratch = Settings().data_dir
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         with installation.store() as store:
-            files = store.folders.put_dataset(name, args.folder)
+            files = store.folders.put_dataset(name, args.folder, scratch)
     except (OSError, ValueError) as error:
         raise told(error) if isinstance(error, OSError) else CommandError(str(error)) from error
     if args.json:

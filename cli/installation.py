@@ -10,10 +10,12 @@ from app.settings import Settings
 from app.store import suitability
 from app.store.clients import SyncStore
 from app.store.connections import ANSWER_S
-from app.store.errors import UNAVAILABLE, ObjectsUnavailableError
+from app.store.errors import UNAVAILABLE, LaterRelease, ObjectsUnavailableError
 from cli.errors import CommandError
 
 log = logging.getLogger("lamanas")
+# How long a backup waits for Redis, which hands over the lists of 100,000 episodes in seconds.
+PATIENT_S = 60.0
 
 
 def look_at_redis(settings: Settings) -> None:
@@ -40,8 +42,9 @@ def store(answer_s: float = ANSWER_S) -> Iterator[SyncStore]:
     settings = Settings()
     found = SyncStore.open(settings, answer_s)
     try:
+        found.installation.schema()
         yield found
-    except ObjectsUnavailableError as error:
+    except (ObjectsUnavailableError, LaterRelease) as error:
         raise CommandError(str(error)) from error
     except UNAVAILABLE as error:
         what = "is `lamanas serve` running on this LAMANAS_DATA_DIR?" if settings.embedded else "see REDIS_URL"

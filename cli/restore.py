@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     settings = Settings()
     try:
-        with _redis(settings), installation.store() as store:
+        with _redis(settings), installation.store(installation.PATIENT_S) as store:
             keys, objects = store.backup.restore(args.file)
     except (BackupError, Conflict) as error:
         raise CommandError(str(error)) from error

@@ -1,12 +1,13 @@
 """``lamanas worker adapt|train``: run one worker with its pool."""
 
 import argparse
+import os
 import socket
 from typing import Any
 
 from app.settings import Settings
 from app.store.clients import SyncStore
-from app.store.errors import UNAVAILABLE
+from app.store.errors import UNAVAILABLE, LaterRelease
 from cli.errors import CommandError
 
 
@@ -25,10 +26,25 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings()
     if args.check:
         return _check(settings, args.queue)
+    os.environ["LAMANAS_DATA_DIR"] = str(settings.data_dir)  # .env may set it; backbones are found by it
+    _refuse_later_release(settings)
     from workers.main import run as work
     from workers.main import worker_app
 
     return work(worker_app(settings), settings, args.queue)
+
+
+def _refuse_later_release(settings: Settings) -> None:
+    """Raises CommandError. If Redis is not there yet, the pool finds out when it is."""
+    store = SyncStore.open(settings)
+    try:
+        store.installation.schema()
+    except LaterRelease as error:
+        raise CommandError(str(error)) from error
+    except UNAVAILABLE:
+        pass
+    finally:
+        store.close()
 
 
 def _check(settings: Settings, queue: str) -> int:

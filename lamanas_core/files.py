@@ -45,7 +45,7 @@ def _drafted(path: Path, data: bytes, mode: int | None) -> Iterator[Path]:
             file.flush()
             os.fsync(file.fileno())
         yield draft
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -59,7 +59,13 @@ def _clear_abandoned(path: Path) -> None:
                     draft.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make the file's content survive a power failure."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
     """Make the new name survive a power failure if the file system supports syncing folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

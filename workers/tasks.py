@@ -39,8 +39,11 @@ def _warmed_up(child: Child) -> Child:
     if child.queue == "adapt":
         retrying(child.store.reconciliation.adopt_former)
         retrying(child.learner.register_shipped)
-        for version in retrying(child.store.models.active_versions).values():
-            retrying(partial(child.learner.model, version))
+        for kind, version in retrying(child.store.models.active_versions).items():
+            try:
+                retrying(partial(child.learner.model, version))
+            except ValueError as error:  # this machine lacks its backbone, say; the other kind can be adapted to
+                log.error("the active model for %s, %s, cannot be opened: %s", kind, version, error)
         device = child.learner.device
     announce(WorkerRecord.now(child.queue, child.name, device))
     return child

@@ -14,8 +14,9 @@ import numpy as np
 
 from app.store import deadline
 from app.store.clients import Store
+from app.store.errors import ObjectsUnavailableError
 from app.telemetry.metrics import Metrics
-from lamanas_core.artifact import Classifier
+from lamanas_core.artifact import ArtifactError, Classifier
 
 T = TypeVar("T")
 
@@ -94,7 +95,10 @@ class ClassifierCache:
     async def _load(self, id: str, owner: str) -> OpenClassifier:
         with deadline.limited():  # not that of the request which began it: others wait for it too
             artifact = await self._store.episodes.artifact(id)
-        return await self.run(lambda: OpenClassifier.from_bytes(artifact, owner))
+        try:
+            return await self.run(lambda: OpenClassifier.from_bytes(artifact, owner))
+        except ArtifactError as error:  # this machine lacks the backbone of its model, say
+            raise ObjectsUnavailableError(f"the classifier of episode {id} cannot be opened: {error}") from error
 
     def _forget_if_failed(self, id: str, task: asyncio.Task[OpenClassifier]) -> None:
         if (task.cancelled() or task.exception() is not None) and self._open.get(id) is task:

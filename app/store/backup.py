@@ -10,10 +10,11 @@ valid, so that it is adapted again.
 """
 
 import json
+import logging
 import tempfile
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,19 +25,27 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from app.store import keys
 from app.store.errors import Conflict, refusals_named
-from app.store.installation import SCHEMA
+from app.store.installation import SCHEMA, Installation
 from app.store.keys import Kind
 from app.store.objects import Objects, name_in
+from app.store.records import text
 from app.store.registry import run, script
+from lamanas_core.files import sync_file, sync_folder
 
+log = logging.getLogger(__name__)
 _SNAPSHOT = script("snapshot")
 Item = TypeVar("Item")
 MANIFEST, REDIS, OBJECTS = "backup.json", "redis.jsonl", "objects/"
 FORMAT = "lamanas backup"
+EMPTY_BOTH = "name others, or empty both, if what they have is not needed"
+GONE = -2  # what PTTL says of a key that there is not
 # What is true only of the processes that run now.
 OF_PROCESSES = (keys.PREFIX + "workers:", keys.WORKER_RECORDS, keys.draining(""), keys.bucket(""))
 # What there is of each episode, which is read some at a time.
 OF_EPISODES = (keys.record("episode", ""), keys.tombstone("episode", ""), keys.PREFIX + "idempotency:")
+# What names objects that are replaced while they are in use: read again until all of them are there.
+REPLACED = (keys.CHECKPOINTS, keys.DATASETS)
+TRIES = 10
 AT_ONCE = 100
 # A name, its value as DUMP gives it, in base64, and milliseconds until it expires (-1: never).
 Entry = tuple[str, str, int]
@@ -49,31 +58,32 @@ class BackupError(ValueError):
 class Backup:
     """Blocking; every method may raise ``errors.UNAVAILABLE``, and OSError for the file."""
 
-    def __init__(self, redis: Redis, objects: Objects) -> None:
+    def __init__(self, redis: Redis, objects: Objects, installation: Installation) -> None:
         self._redis: Any = redis
         self._objects = objects
+        self._installation = installation
 
     def write(self, path: Path) -> tuple[int, int]:
-        """Writes a new file; returns how many keys and how many objects it has. Raises FileExistsError."""
-        draft = path.with_name(f".{path.name}.new")
-        try:
-            with path.open("xb"), ZipFile(draft, "w", ZIP_STORED) as archive:
-                stored = self._add_objects(archive, set())
-                count = 0
-                with archive.open(REDIS, "w", force_zip64=True) as lines:
-                    for name, value, ms in chain(self._snapshot(), self._episodes()):
-                        lines.write(json.dumps({"key": name, "value": value, "expires_in_ms": ms}).encode() + b"\n")
-                        count += 1
-                stored |= self._add_objects(archive, stored)
-                about = {"format": FORMAT, "schema": SCHEMA, "made_at": int(time.time()), "keys": count}
-                archive.writestr(MANIFEST, json.dumps(about | {"objects": len(stored)}))
-            draft.replace(path)
-        except BaseException as error:
-            draft.unlink(missing_ok=True)
-            if not isinstance(error, FileExistsError):
+        """Writes a new file, which only its owner may read; returns how many keys and how many objects it has. Raises
+        Conflict if this Redis and this object store do not belong together, FileExistsError."""
+        schema = self._installation.schema() or SCHEMA
+        self._check_that_they_belong_together()
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            draft = Path(folder, "draft")
+            path.touch(mode=0o600, exist_ok=False)
+            try:
+                draft.touch(mode=0o600)
+                with ZipFile(draft, "w", ZIP_STORED) as archive:
+                    found = self._add_all(archive, Path(folder))
+                    about = {"format": FORMAT, "schema": schema, "made_at": int(time.time())}
+                    archive.writestr(MANIFEST, json.dumps(about | dict(zip(("keys", "objects"), found, strict=True))))
+                sync_file(draft)
+                draft.replace(path)
+                sync_folder(path.parent)
+            except BaseException:
                 path.unlink(missing_ok=True)
-            raise
-        return count, len(stored)
+                raise
+        return found
 
     def restore(self, path: Path) -> tuple[int, int]:
         """Puts everything in the file into an empty Redis and an empty object store; returns how many keys and how many
@@ -81,6 +91,8 @@ class Backup:
         try:
             with ZipFile(path) as archive:
                 self._check(archive)
+                if (damaged := archive.testzip()) is not None:
+                    raise BackupError(f"{path} is damaged: {damaged}")
                 objects = self._put_objects(archive)
                 with archive.open(REDIS) as lines:
                     count = self._put_keys(json.loads(line) for line in lines)
@@ -90,7 +102,7 @@ class Backup:
 
     def _snapshot(self) -> list[Entry]:
         """What is read at one moment."""
-        apart = json.dumps([*OF_PROCESSES, *OF_EPISODES])
+        apart = json.dumps([*OF_PROCESSES, *OF_EPISODES, *REPLACED])
         return _entries(run(self._redis, _SNAPSHOT(pattern=f"{keys.PREFIX}*", apart=apart)))
 
     def _episodes(self) -> Iterator[Entry]:
@@ -105,17 +117,63 @@ class Backup:
             triples = zip(wanted, found[::2], found[1::2], strict=True)
             yield from _entries([each for triple in triples if triple[1] is not None for each in triple])
 
-    def _add_objects(self, archive: ZipFile, present: set[str]) -> set[str]:
-        """Adds the objects that are not present yet, and returns their names."""
+    def _check_that_they_belong_together(self) -> None:
+        own, found = text(self._redis.get(keys.INSTALLATION)), self._objects.installations()
+        if found != ([] if own is None else [own]):
+            raise Conflict(
+                "this Redis and this object store do not belong together (REDIS_URL, LAMANAS_OBJECTS): the "
+                f"installation in Redis is {own or 'none'}, that in the object store {', '.join(found) or 'none'}"
+            )
+
+    def _add_all(self, archive: ZipFile, scratch: Path) -> tuple[int, int]:
+        """Adds all keys and all objects; returns how many."""
+        objects = self._add_objects(archive, self._listed(), set(), scratch)
+        with tempfile.TemporaryFile("w+", dir=scratch) as lines:
+            count = 0
+            for name, value, ms in chain(self._snapshot(), self._episodes()):
+                lines.write(json.dumps({"key": name, "value": value, "expires_in_ms": ms}) + "\n")
+                count += 1
+            objects |= self._add_objects(archive, self._listed(), objects, scratch)
+            for name, value, ms in self._replaced(archive, objects, scratch):
+                lines.write(json.dumps({"key": name, "value": value, "expires_in_ms": ms}) + "\n")
+                count += 1
+            lines.seek(0)
+            with archive.open(REDIS, "w", force_zip64=True) as member:
+                for line in lines:
+                    member.write(line.encode())
+        return count, len(objects)
+
+    def _replaced(self, archive: ZipFile, present: set[str], scratch: Path) -> list[Entry]:
+        """What names the objects that are replaced while they are in use, when all that it names is in the archive;
+        missing ones are added."""
+        missing: set[str] = set()
+        for _ in range(TRIES):
+            with self._redis.pipeline(transaction=True) as reads:
+                for name in REPLACED:
+                    reads.dump(name).hvals(name)
+                found = reads.execute()
+            named = {each.decode() for names in found[1::2] for each in names}
+            present |= self._add_objects(archive, named, present, scratch)
+            before, missing = missing, named - present
+            if not missing or missing == before:  # else it was replaced once more
+                break
+        if missing:
+            log.warning("named by Redis, but not in the object store, or damaged: %s", ", ".join(sorted(missing)))
+        dumps = zip(REPLACED, found[::2], strict=True)
+        return _entries([each for name, value in dumps if value is not None for each in (name.encode(), value, -1)])
+
+    def _listed(self) -> Iterator[str]:
+        return (each.name for stored in self._objects.all() for each in stored)
+
+    def _add_objects(self, archive: ZipFile, names: Iterable[str], present: set[str], scratch: Path) -> set[str]:
+        """Adds those of the objects that are not present yet, and returns their names."""
         added = set()
-        with tempfile.TemporaryDirectory(dir=Path(str(archive.filename)).parent, prefix=".") as folder:
-            for stored in self._objects.all():
-                for name in {each.name for each in stored} - present:
-                    copy = Path(folder, "object")
-                    if self._objects.get_file(name, copy):  # else it was deleted meanwhile, or is damaged
-                        archive.write(copy, OBJECTS + name)
-                        added.add(name)
-                    copy.unlink(missing_ok=True)
+        copy = scratch / "object"
+        for name in names:
+            if name not in present and self._objects.get_file(name, copy):  # else deleted meanwhile, or damaged
+                archive.write(copy, OBJECTS + name)
+                added.add(name)
+            copy.unlink(missing_ok=True)
         return added
 
     def _check(self, archive: ZipFile) -> None:
@@ -131,18 +189,17 @@ class Backup:
                 "with that release"
             )
         if next(self._redis.scan_iter(f"{keys.PREFIX}*"), None) is not None:
-            raise Conflict("this Redis has data of an installation; a backup is restored into an empty one")
+            raise Conflict(
+                f"a backup is restored into an empty Redis, and this one has keys {keys.PREFIX}*: {EMPTY_BOTH}"
+            )
         if any(self._objects.all()) or self._objects.installations():
-            raise Conflict("the object store is not empty; a backup is restored into an empty one")
+            raise Conflict(f"a backup is restored into an empty object store, and this one is not empty: {EMPTY_BOTH}")
 
     def _put_objects(self, archive: ZipFile) -> int:
         names = [name for name in archive.namelist() if name.startswith(OBJECTS)]
         for name in names:
-            with tempfile.TemporaryFile("w+b") as copy, archive.open(name) as packed:
-                while part := packed.read(2**20):
-                    copy.write(part)
-                copy.seek(0)
-                self._objects.put_file(name.removeprefix(OBJECTS), copy)
+            with archive.open(name) as packed:
+                self._objects.put_file(name.removeprefix(OBJECTS), packed)
         return len(names)
 
     def _put_keys(self, lines: Iterator[dict[str, Any]]) -> int:
@@ -205,8 +262,8 @@ class Backup:
                 if missing:
                     self._redis.zadd(keys.EXPIRY, {entry: 0})
         for names in _batches(self._redis.scan_iter(f"{keys.PREFIX}idempotency:*")):
-            values = self._redis.mget(names)
-            for name, missing in zip(names, self._missing([name_in(value) for value in values]), strict=True):
+            ids = [name_in(value or b"") for value in self._redis.mget(names)]
+            for name, missing in zip(names, self._missing(ids), strict=True):
                 if missing:
                     self._redis.delete(name)
 
@@ -219,7 +276,8 @@ class Backup:
 
 def _entries(flat: list[Any]) -> list[Entry]:
     triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-    return [(name.decode(), b64encode(value).decode(), int(ms)) for name, value, ms in triples]
+    # What expires within a millisecond has not expired yet; what has expired since it was listed is gone.
+    return [(name.decode(), b64encode(value).decode(), int(ms) or 1) for name, value, ms in triples if ms != GONE]
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

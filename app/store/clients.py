@@ -81,7 +81,7 @@ class SyncStore:
         self._redis: Any = client
         self.claims = Claims(client, objects, max_object_bytes)
         self.installation = Installation(client, objects)
-        self.backup = Backup(client, objects)
+        self.backup = Backup(client, objects, self.installation)
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
         self.models = SyncModels(client)

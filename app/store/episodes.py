@@ -202,7 +202,7 @@ class Episodes(Jobs[EpisodeRecord]):
                 try:
                     await self.delete(id)
                 except errors.UNAVAILABLE as error:
-                    log.warning("episode %s was answered with 503 and is kept: %s", id, error)
+                    log.warning("episode %s was answered with 503, and may be kept: %s", id, error)
 
         task = asyncio.create_task(delete(), context=Context())
         self._withdrawals.add(task)

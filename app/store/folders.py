@@ -1,6 +1,7 @@
 """Folders in the object store, packed into one object each: the operator's data sets, and what unfinished training runs
 resume from. So workers on any machine have them, though each trains in folders of its own disk."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from app.store.objects import Objects, checkpoint_name, dataset_name, delete_dro
 from app.store.registry import run, script
 from lamanas_core import layout
 
+log = logging.getLogger(__name__)
 _KEEP = script("keep_checkpoint")
 # In the folder of a run: the name of the object that it was last packed into or unpacked from.
 STORED_AS = ".stored-as"
@@ -58,16 +60,22 @@ class Folders:
         """Makes ``folder`` what the run resumes from, unless another worker has not got further than this folder is."""
         name = _text(self._redis.hget(keys.CHECKPOINTS, id))
         mark = folder / STORED_AS
-        if name is not None and not (mark.is_file() and mark.read_text() == name):
-            self._unpack(name, folder)
+        if name is None or (mark.is_file() and mark.read_text() == name):
+            return
+        try:
+            self._unpack(name, folder, replace=True)
+        except NotFound as error:
+            log.warning("run %s goes on from what this machine has of it: %s", id, error)
+        else:
+            mark.write_text(name)
 
-    def put_dataset(self, name: str, folder: Path) -> int:
-        """Stores a folder of images by this name, in place of what was stored by it; returns how many files it has.
-        Raises ValueError if there are none."""
+    def put_dataset(self, name: str, folder: Path, scratch: Path) -> int:
+        """Stores a folder of images by this name, in place of what was stored by it; returns how many files it has. It
+        is packed in the folder ``scratch``. Raises ValueError if there are no files."""
         files = [Path(path) for path in layout.listing(folder) if not (path.endswith("/") or layout.is_litter(path))]
         if not files:
             raise ValueError(f"{folder} has no files")
-        with tempfile.TemporaryFile() as packed:
+        with tempfile.TemporaryFile("w+b", dir=scratch) as packed:
             _pack(folder, files, packed)
             stored = dataset_name(keys.new_id(), digest_of_file(packed))
             self._objects.put_file(stored, packed)
@@ -98,11 +106,11 @@ class Folders:
         if not folder.is_dir():
             for former in cache.glob(f"*/{name}"):
                 shutil.rmtree(former.parent, ignore_errors=True)
-            self._unpack(stored, folder)
+            self._unpack(stored, folder, replace=False)
         return folder
 
-    def _unpack(self, name: str, folder: Path) -> None:
-        """Puts what was stored by this name in the place of ``folder``. Raises NotFound."""
+    def _unpack(self, name: str, folder: Path, *, replace: bool) -> None:
+        """Unpacks what was stored by this name, in place of ``folder`` or where there is none. Raises NotFound."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as draft:
             packed, whole = Path(draft, "packed"), Path(draft, "whole")
@@ -112,9 +120,13 @@ class Folders:
                 )
             with ZipFile(packed) as archive:
                 archive.extractall(whole)
-            (whole / STORED_AS).write_text(name)
-            shutil.rmtree(folder, ignore_errors=True)
-            whole.rename(folder)
+            if replace:
+                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                whole.rename(folder)
+            except OSError:
+                if replace or not folder.is_dir():  # otherwise, another worker has unpacked the same
+                    raise
 
 
 def _files(folder: Path) -> list[Path]:
@@ -123,7 +135,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _pack(folder: Path, files: Iterable[Path], into: Any) -> None:
     """Writes the files as a zip. Images and weights are compressed already, or cannot be."""
-    with ZipFile(into, "w", ZIP_STORED) as archive:
+    with ZipFile(into, "w", ZIP_STORED, strict_timestamps=False) as archive:
         for path in files:
             archive.write(folder / path, path.as_posix())
     into.seek(0)

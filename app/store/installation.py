@@ -27,13 +27,19 @@ class Installation:
 
     @refusals_named()
     def admit(self) -> None:
-        """To be called by each process at its start. Raises LaterRelease if a release that this one does not understand
-        has used this Redis. May raise ``errors.UNAVAILABLE``."""
+        """To be called by each process at its start: ``schema``, and what it returns is this release's afterwards. May
+        raise ``errors.UNAVAILABLE``."""
+        if self.schema() < SCHEMA:
+            self._redis.set(keys.SCHEMA, SCHEMA)
+
+    @refusals_named()
+    def schema(self) -> int:
+        """The form of what is kept; 0 if nothing is. Raises LaterRelease if this release does not understand it. May
+        raise ``errors.UNAVAILABLE``."""
         found = int(self._redis.get(keys.SCHEMA) or 0)
         if found > SCHEMA:
             raise LaterRelease(found, SCHEMA)
-        if found < SCHEMA:
-            self._redis.set(keys.SCHEMA, SCHEMA)
+        return found
 
     @refusals_named()
     def check(self) -> None:

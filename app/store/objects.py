@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from io import BufferedRandom
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 import obstore
 from obstore.exceptions import BaseError
@@ -132,7 +132,7 @@ class Objects:
             if self._folder is not None:
                 _sync(self._folder / name)
 
-    def put_file(self, name: str, file: BufferedRandom) -> None:
+    def put_file(self, name: str, file: IO[bytes]) -> None:
         """As ``put``, of a file from where it is read; in parts, where it is large."""
         with self._using():
             obstore.put(self._store, name, file)
@@ -159,14 +159,24 @@ class Objects:
 
     def get_file(self, name: str, path: Path) -> bool:
         """Writes it to a new file; False if it is not there, or damaged."""
-        try:
-            with self._using(may_be_missing=True), path.open("x+b") as file:
-                for part in obstore.get(self._store, name).stream():
+        with path.open("x+b") as file:
+            try:
+                for part in self._parts(name):
                     file.write(part)
-                file.seek(0)
-                return name.endswith(digest_of_file(file))
-        except FileNotFoundError:
-            return False
+            except FileNotFoundError:
+                return False
+            return name.endswith(digest_of_file(file))
+
+    def _parts(self, name: str) -> Iterator[bytes]:
+        """Its bytes, in parts. Raises FileNotFoundError."""
+        with self._using(may_be_missing=True):
+            parts = iter(obstore.get(self._store, name).stream())
+        while True:
+            with self._using():
+                part = next(parts, None)
+            if part is None:
+                return
+            yield bytes(part)
 
     async def get_async(self, name: str) -> bytes | None:
         """As ``get``."""

@@ -22,6 +22,7 @@ from tests.app.test_episodes import create_episode, when_queued
 from tests.conftest import PrivateRedis
 from tests.images.test_images import encode
 from tests.store.observing import drop_classifier
+from tests.store.submitting import committed
 from tests.waiting import changes
 
 
@@ -273,3 +274,12 @@ def test_a_prediction_can_wait_for_a_dropped_classifier(
         worker.adapt(when_queued(server))
         answer = asking.result()
     assert answer.status_code == 200, answer.text
+
+
+def test_a_classifier_that_cannot_be_opened_here_is_answered_with_503(client: TestClient, worker: Worker) -> None:
+    id = create_episode(client)["id"]
+    claim = worker.claim(id)
+    assert committed(worker.store.claims, claim, {"step": 1, "losses": [0.5]}, {}, b"of a backbone that is not here")
+    answer = client.post("/predict", json={"episode_id": id, "images": [b64(png(0))]})
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+    assert "backbone" not in answer.text

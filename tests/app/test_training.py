@@ -113,7 +113,7 @@ def test_an_unknown_data_set_is_refused_with_the_available_ones(
         (settings.data_dir / "parts" / "a").mkdir(parents=True)
         (settings.data_dir / "parts" / "a" / "1.png").write_bytes(b"")
         assert "available: shapes" in answer.json()["detail"]
-        sync_store.folders.put_dataset("parts", settings.data_dir / "parts")
+        sync_store.folders.put_dataset("parts", settings.data_dir / "parts", settings.data_dir)
         assert "available: parts, shapes" in admin.post("/train", json=ASKED).json()["detail"]
         started(admin, dataset="parts")
     finally:

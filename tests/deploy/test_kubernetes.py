@@ -236,6 +236,7 @@ def test_workers_on_a_gpu_ask_for_one_and_the_app_for_none() -> None:
         assert device == ("cuda" if gpus else None)
         assert ("tolerations" in pod(part, GPU)) is bool(gpus)
     assert deployment("adapt", GPU)["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+    assert deployment("train", GPU)["spec"]["strategy"] == {"type": "Recreate"}
 
 
 def test_keda_scales_the_adapt_workers_by_metrics_that_are_exported(exported: Exported) -> None:

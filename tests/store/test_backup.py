@@ -1,7 +1,9 @@
 """A backup holds everything that Redis names, and is restored as it was or not at all."""
 
+import itertools
 import json
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
 from tests.store.test_async_store import with_store
 from tests.store.test_episodes import commit
+from tests.store.test_folders import claimed, run_folder
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def fill(settings: Settings, store: SyncStore) -> list[str]:
     with_store(settings, body)
     (settings.data_dir / "parts" / "a").mkdir(parents=True)
     (settings.data_dir / "parts" / "a" / "1.png").write_bytes(b"image")
-    store.folders.put_dataset("parts", settings.data_dir / "parts")
+    store.folders.put_dataset("parts", settings.data_dir / "parts", settings.data_dir)
     return ids
 
 
@@ -164,7 +167,7 @@ def test_a_backup_is_restored_into_nothing_but_an_empty_installation(
     else:
         Objects.open(empty.settings).put_installation("other")
     before, objects = kept(empty), files(empty.settings)
-    with pytest.raises(Conflict, match="into an empty one"):
+    with pytest.raises(Conflict, match="is restored into an empty"):
         other.backup.restore(file)
     assert kept(empty) == before
     assert files(empty.settings) == objects
@@ -182,6 +185,94 @@ def test_nothing_is_left_of_a_backup_that_fails(redis_server: PrivateRedis, sync
     with pytest.raises(ConnectionError):
         sync_store.backup.write(file)
     assert list(file.parent.iterdir()) == []
+
+
+def test_what_is_replaced_meanwhile_is_the_latest_in_the_backup(
+    redis_server: PrivateRedis,
+    sync_store: SyncStore,
+    empty: PrivateRedis,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = redis_server.settings
+    fill(settings, sync_store)
+    claim = claimed(settings, sync_store)
+    epochs = itertools.count(1)
+
+    def keep() -> None:
+        """The run goes on: its checkpoint, and the data set, replace those before."""
+        epoch = next(epochs)
+        (settings.data_dir / "parts" / "a" / "1.png").write_bytes(b"%d" % epoch)
+        sync_store.folders.put_dataset("parts", settings.data_dir / "parts", settings.data_dir)
+        sync_store.folders.keep_checkpoint(claim, epoch, run_folder(settings, claim.id, b"%d" % epoch))
+
+    keep()
+    add, snapshot, calls = sync_store.backup._add_objects, sync_store.backup._snapshot, itertools.count(1)
+
+    def add_and_keep(*arguments: Any) -> Any:
+        if next(calls) == 3:  # between what names them and the objects themselves
+            keep()
+        added = add(*arguments)
+        keep()
+        return added
+
+    def keep_and_snapshot() -> Any:
+        keep()
+        return snapshot()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sync_store.backup, "_snapshot", keep_and_snapshot)
+        patched.setattr(sync_store.backup, "_add_objects", add_and_keep)
+        patched.setattr(backup, "TRIES", 3)
+        sync_store.backup.write(file)
+    other = SyncStore.open(empty.settings)
+    other.backup.restore(file)
+    parts = other.folders.dataset("parts", empty.settings.unpacked_datasets_dir)
+    assert parts is not None
+    other.folders.fetch_checkpoint(claim.id, empty.settings.runs_dir / claim.id)
+    checkpoint = (empty.settings.runs_dir / claim.id / "checkpoint.safetensors").read_bytes()
+    assert (parts / "a" / "1.png").read_bytes() == checkpoint != b"1"
+
+
+def test_a_redis_without_its_object_store_is_not_backed_up(
+    redis_server: PrivateRedis, sync_store: SyncStore, file: Path
+) -> None:
+    fill(redis_server.settings, sync_store)
+    shutil.rmtree(redis_server.settings.objects_dir)
+    with pytest.raises(Conflict, match="do not belong together"):
+        sync_store.backup.write(file)
+    assert list(file.parent.iterdir()) == []
+
+
+def test_a_backup_under_way_is_not_disturbed_by_another_to_the_same_file(
+    sync_store: SyncStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    episodes = sync_store.backup._episodes
+
+    def meanwhile() -> Any:
+        monkeypatch.setattr(sync_store.backup, "_episodes", episodes)
+        with pytest.raises(FileExistsError):
+            sync_store.backup.write(file)
+        return episodes()
+
+    monkeypatch.setattr(sync_store.backup, "_episodes", meanwhile)
+    sync_store.backup.write(file)
+    assert ZipFile(file).testzip() is None
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_damaged_backup_is_told_before_anything_is_restored(
+    redis_server: PrivateRedis, sync_store: SyncStore, empty: PrivateRedis, file: Path
+) -> None:
+    fill(redis_server.settings, sync_store)
+    sync_store.backup.write(file)
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"onnx", b"xnno", 1))
+    with pytest.raises(BackupError, match="damaged: objects/classifiers/"):
+        SyncStore.open(empty.settings).backup.restore(file)
+    assert kept(empty) == {}
+    assert files(empty.settings) == {}
 
 
 def write_zip(file: Path, **members: str) -> None:
@@ -224,6 +315,7 @@ def test_a_release_refuses_what_a_later_one_has_written(redis_server: PrivateRed
     assert int(client.get(keys.SCHEMA)) == SCHEMA
     sync_store.installation.admit()
     client.set(keys.SCHEMA, SCHEMA + 1)
-    with pytest.raises(LaterRelease, match=f"schema {SCHEMA + 1}; this one knows {SCHEMA}"):
-        sync_store.installation.admit()
+    for look in (sync_store.installation.admit, sync_store.installation.schema):
+        with pytest.raises(LaterRelease, match=f"schema {SCHEMA + 1}; this one knows {SCHEMA}"):
+            look()
     assert int(client.get(keys.SCHEMA)) == SCHEMA + 1

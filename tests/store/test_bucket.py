@@ -141,7 +141,7 @@ def test_a_data_set_is_stored_and_unpacked_from_a_bucket(settings: Settings, ser
     store = SyncStore.open(settings)
     (tmp_path / "parts" / "a").mkdir(parents=True)
     (tmp_path / "parts" / "a" / "1.png").write_bytes(b"image")
-    store.folders.put_dataset("parts", tmp_path / "parts")
+    store.folders.put_dataset("parts", tmp_path / "parts", tmp_path)
     [name] = served.objects
     assert name.startswith("some/prefix/datasets/")
     folder = store.folders.dataset("parts", tmp_path / "cache")

@@ -125,7 +125,7 @@ def test_a_data_set_is_unpacked_once_and_replaced_as_a_whole(
     cache = settings.unpacked_datasets_dir
     assert sync_store.folders.dataset("parts", cache) is None
     first = images(tmp_path / "first", "a/1.png", "b/größe 2.png", "b/.DS_Store", ".git/config")
-    assert sync_store.folders.put_dataset("parts", first) == 2
+    assert sync_store.folders.put_dataset("parts", first, tmp_path) == 2
     folder = sync_store.folders.dataset("parts", cache)
     assert folder is not None
     assert folder.name == "parts"
@@ -133,8 +133,8 @@ def test_a_data_set_is_unpacked_once_and_replaced_as_a_whole(
     at = (folder / "a").stat().st_mtime_ns
     assert sync_store.folders.dataset("parts", cache) == folder
     assert (folder / "a").stat().st_mtime_ns == at
-    sync_store.folders.put_dataset("parts", images(tmp_path / "second", "c/1.png"))
-    sync_store.folders.put_dataset("others", first)
+    sync_store.folders.put_dataset("parts", images(tmp_path / "second", "c/1.png"), tmp_path)
+    sync_store.folders.put_dataset("others", first, tmp_path)
     assert sync_store.folders.datasets() == ["others", "parts"]
     assert len(stored(settings)) == 2
     again = sync_store.folders.dataset("parts", cache)
@@ -151,14 +151,14 @@ def test_a_data_set_is_unpacked_once_and_replaced_as_a_whole(
 def test_a_folder_without_files_is_no_data_set(sync_store: SyncStore, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no files"):
-        sync_store.folders.put_dataset("parts", tmp_path)
+        sync_store.folders.put_dataset("parts", tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_a_damaged_data_set_is_told_and_leaves_nothing_behind(
     settings: Settings, sync_store: SyncStore, tmp_path: Path, damage: str
 ) -> None:
-    sync_store.folders.put_dataset("parts", images(tmp_path / "parts", "a/1.png"))
+    sync_store.folders.put_dataset("parts", images(tmp_path / "parts", "a/1.png"), tmp_path)
     [path] = (settings.objects_dir / "datasets").iterdir()
     if damage == "gone":
         path.unlink()
@@ -174,7 +174,7 @@ def test_packed_folders_are_no_leftovers_while_they_are_named(
 ) -> None:
     client: Any = redis_server.client
     claim = claimed(settings, sync_store)
-    sync_store.folders.put_dataset("parts", images(tmp_path / "parts", "a/1.png"))
+    sync_store.folders.put_dataset("parts", images(tmp_path / "parts", "a/1.png"), tmp_path)
     sync_store.folders.keep_checkpoint(claim, 1, run_folder(settings, claim.id, b"1"))
     names = stored(settings)
     for name in names:

@@ -12,7 +12,11 @@ from redis import Redis
 from app.settings import Settings
 from app.store.clients import SyncStore
 from app.store.errors import NotFound
+from app.store.records import WorkerRecord
 from tests.conftest import test_settings as settings_in
+from tests.store.submitting import DRAWINGS, PHOTOS
+from workers import tasks
+from workers.child import Child
 from workers.learner import Learner
 from workers.main import _connect, pool_processes
 from workers.reconciler import Reconciler
@@ -92,3 +96,31 @@ def test_a_worker_registers_the_shipped_model_where_redis_lost_it(settings: Sett
     assert sync_store.models.active_versions() == active
     with pytest.raises(NotFound, match="there is no model version none"):
         learner.model("none")
+
+
+def test_a_model_that_cannot_be_opened_does_not_keep_a_worker_from_starting(
+    sync_store: SyncStore, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The backbone of a model for photos is missing on this machine, say: drawings can be adapted to."""
+    opened: list[str] = []
+
+    class Opening:
+        device = "cpu"
+
+        def register_shipped(self) -> None:
+            sync_store.models.register("lacking", b"", PHOTOS)
+            sync_store.models.register("whole", b"", DRAWINGS)
+
+        def model(self, version: str) -> None:
+            if version == "lacking":
+                raise ValueError("there is no backbone")
+            opened.append(version)
+
+    announced: list[WorkerRecord] = []
+    monkeypatch.setattr(tasks, "announce", announced.append)
+    child = Child(settings, sync_store, "adapt", "one")
+    child.__dict__["learner"] = Opening()
+    assert tasks._warmed_up(child) is child
+    assert opened == ["whole"]
+    assert len(announced) == 1
+    assert "the active model for photos, lacking, cannot be opened: there is no backbone" in caplog.text

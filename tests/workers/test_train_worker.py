@@ -138,7 +138,7 @@ def test_a_worker_on_another_machine_unpacks_the_data_set_and_continues_from_the
     settings = redis_server.settings
     source = tmp_path / "shapes"
     write_folders(source, classes=2, images=2, seed=1)
-    sync_store.folders.put_dataset("shapes", source)
+    sync_store.folders.put_dataset("shapes", source, tmp_path)
     id = with_store(settings, lambda store: store.trainings.create(owner="o", dataset="shapes", options={})).id
     first = start_worker("train")
     control.started()

@@ -1,4 +1,5 @@
--- How many replicas are connected, one of which may have to take over.
+-- How many replicas have what the server has, one of which may have to take over: not those that are still being filled.
 local function replicas()
-  return tonumber(string.match(redis.call('INFO', 'replication'), 'connected_slaves:(%d+)') or 0)
+  local _, online = string.gsub(redis.call('INFO', 'replication'), 'state=online', '')
+  return online
 end
