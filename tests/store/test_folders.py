@@ -11,6 +11,7 @@ from app.store import keys, leftovers
 from app.store.claims import Claim
 from app.store.clients import Store, SyncStore
 from app.store.errors import NotFound
+from app.store.folders import STORED_AS
 from app.store.reconciliation import UNNAMED_S
 from tests.conftest import PrivateRedis
 from tests.store.submitting import DRAWINGS
@@ -183,3 +184,43 @@ def test_packed_folders_are_no_leftovers_while_they_are_named(
     assert list(leftovers.remove(settings, sync_store)) == []
     client.delete(keys.DATASETS, keys.CHECKPOINTS)
     assert set(leftovers.remove(settings, sync_store)) == {f"object {name}" for name in names}
+
+
+def test_a_run_whose_stored_checkpoint_is_gone_goes_on_from_what_the_machine_has(
+    settings: Settings, sync_store: SyncStore
+) -> None:
+    claim = claimed(settings, sync_store)
+    folder = run_folder(settings, claim.id, b"1")
+    sync_store.folders.keep_checkpoint(claim, 1, folder)
+    [name] = stored(settings)
+    (settings.objects_dir / name).unlink()
+    (folder / STORED_AS).unlink()
+    sync_store.folders.fetch_checkpoint(claim.id, folder)
+    assert contents(folder)["checkpoint.safetensors"] == b"1"
+
+
+def test_files_from_before_there_were_zips_are_stored(
+    settings: Settings, sync_store: SyncStore, tmp_path: Path
+) -> None:
+    os.utime(images(tmp_path / "parts", "a/1.png") / "a" / "1.png", (0, 0))
+    assert sync_store.folders.put_dataset("parts", tmp_path / "parts", tmp_path) == 1
+
+
+def test_two_workers_that_share_a_disk_unpack_a_data_set_at_once(
+    settings: Settings, sync_store: SyncStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_store.folders.put_dataset("parts", images(tmp_path / "parts", "a/1.png"), tmp_path)
+    other = SyncStore.open(settings)
+    get_file = sync_store.folders._objects.get_file
+    first: list[Path | None] = []
+
+    def after_the_other(name: str, path: Path) -> bool:
+        first.append(other.folders.dataset("parts", tmp_path / "cache"))
+        return get_file(name, path)
+
+    monkeypatch.setattr(sync_store.folders._objects, "get_file", after_the_other)
+    monkeypatch.setattr(other.folders._objects, "get_file", get_file)
+    second = sync_store.folders.dataset("parts", tmp_path / "cache")
+    assert first == [second]
+    assert second is not None
+    assert set(contents(second)) == {"a/1.png"}
