@@ -73,8 +73,9 @@ def test_how_the_data_set_was_read_is_told_and_recorded(
     original = training.TrainingProgress
 
     def progress(*fields: Any) -> training.TrainingProgress:
-        told.append(fields[-1])
-        return original(*fields)
+        made = original(*fields)
+        told.append(made.notes)
+        return made
 
     monkeypatch.setattr(training, "TrainingProgress", progress)
     assert train() == 0

@@ -1,6 +1,7 @@
 """``lamanas backup`` of a running service, restored into another one, gives the same answers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,9 +53,9 @@ def test_a_restored_service_gives_the_same_answers(service: Service, short_folde
     assert lamanas(short_folder, "restore", str(tmp_path / "backup.zip")) == {
         name: saved[name] for name in ("keys", "objects")
     }
+    shutil.copy(service.data_dir / "admin-token", short_folder)
     process = serve_process(short_folder)
     try:
-        # The keys are restored too, so that the former token is valid.
         assert answers(asker(until_serving(process, short_folder).url)) == before
     finally:
         process.terminate()
