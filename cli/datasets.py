@@ -55,17 +55,27 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.action == "add":
         return _add(args)
+    if args.action == "remove":
+        return _remove(args)
     with installation.store() as store:
-        if args.action == "remove":
-            try:
-                store.folders.remove_dataset(args.name)
-            except NotFound as error:
-                raise CommandError(str(error)) from error
-        names = [args.name] if args.action == "remove" else store.folders.datasets()
+        names = store.folders.datasets()
     if args.json:
-        show.print_json({"name": args.name} if args.action == "remove" else names)
+        show.print_json(names)
     else:
-        print(f"removed {args.name}" if args.action == "remove" else "\n".join(names) or "no data set is stored")
+        print("\n".join(names) or "no data set is stored")
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    with installation.store() as store:
+        try:
+            store.folders.remove_dataset(args.name)
+        except NotFound as error:
+            raise CommandError(str(error)) from error
+    if args.json:
+        show.print_json({"name": args.name})
+    else:
+        print(f"removed {args.name}")
     return 0
 
 

@@ -27,7 +27,7 @@ class BytesInFlight:
     """The bytes of request bodies, and of their decoded images, that are being received or processed."""
 
     def __init__(self, max_bytes: int, changed: Callable[[int], object] = lambda total: None) -> None:
-        """``changed`` is told the total after each change."""
+        """``changed`` is called with the total after each change."""
         self._max_bytes = max_bytes
         self._changed = changed
         self._by_key: Counter[str] = Counter()

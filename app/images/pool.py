@@ -106,7 +106,7 @@ class Decoder:
     def __init__(
         self, *, max_pixels: int, seconds: float = SECONDS, waited: Callable[[float], object] = lambda seconds: None
     ) -> None:
-        """``waited`` is told how many seconds the images of each call have waited for a process."""
+        """``waited`` is called with the seconds that the images of each call have waited for a process."""
         self._max_pixels = max_pixels
         self._seconds = seconds
         self._waited = waited

@@ -17,7 +17,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from redis import Redis
@@ -25,10 +25,9 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from app.store import keys
 from app.store.errors import Conflict, refusals_named
-from app.store.installation import SCHEMA, Installation
+from app.store.installation import SCHEMA, Installation, differing
 from app.store.keys import Kind
 from app.store.objects import Objects, name_in
-from app.store.records import text
 from app.store.registry import run, script
 from lamanas_core.files import sync_file, sync_folder
 
@@ -40,9 +39,9 @@ FORMAT = "lamanas backup"
 EMPTY_BOTH = "name others, or empty both, if what they have is not needed"
 GONE = -2  # what PTTL says of a key that there is not
 # What is true only of the processes that run now.
-OF_PROCESSES = (keys.PREFIX + "workers:", keys.WORKER_RECORDS, keys.draining(""), keys.bucket(""))
+OF_PROCESSES = (keys.workers(""), keys.WORKER_RECORDS, keys.draining(""), keys.bucket(""))
 # What there is of each episode, which is read some at a time.
-OF_EPISODES = (keys.record("episode", ""), keys.tombstone("episode", ""), keys.PREFIX + "idempotency:")
+OF_EPISODES = (keys.record("episode", ""), keys.tombstone("episode", ""), keys.IDEMPOTENCY)
 # What names objects that are replaced while they are in use: read again until all of them are there.
 REPLACED = (keys.CHECKPOINTS, keys.DATASETS)
 TRIES = 10
@@ -118,25 +117,20 @@ class Backup:
             yield from _entries([each for triple in triples if triple[1] is not None for each in triple])
 
     def _check_that_they_belong_together(self) -> None:
-        own, found = text(self._redis.get(keys.INSTALLATION)), self._objects.installations()
+        own, found = self._installation.ids()
         if found != ([] if own is None else [own]):
             raise Conflict(
-                "this Redis and this object store do not belong together (REDIS_URL, LAMANAS_OBJECTS): the "
-                f"installation in Redis is {own or 'none'}, that in the object store {', '.join(found) or 'none'}"
+                "this Redis and this object store do not belong together (REDIS_URL, LAMANAS_OBJECTS): "
+                + differing(own, found)
             )
 
     def _add_all(self, archive: ZipFile, scratch: Path) -> tuple[int, int]:
         """Adds all keys and all objects; returns how many."""
         objects = self._add_objects(archive, self._listed(), set(), scratch)
         with tempfile.TemporaryFile("w+", dir=scratch) as lines:
-            count = 0
-            for name, value, ms in chain(self._snapshot(), self._episodes()):
-                lines.write(json.dumps({"key": name, "value": value, "expires_in_ms": ms}) + "\n")
-                count += 1
+            count = _write(lines, chain(self._snapshot(), self._episodes()))
             objects |= self._add_objects(archive, self._listed(), objects, scratch)
-            for name, value, ms in self._replaced(archive, objects, scratch):
-                lines.write(json.dumps({"key": name, "value": value, "expires_in_ms": ms}) + "\n")
-                count += 1
+            count += _write(lines, self._replaced(archive, objects, scratch))
             lines.seek(0)
             with archive.open(REDIS, "w", force_zip64=True) as member:
                 for line in lines:
@@ -261,7 +255,7 @@ class Backup:
             for entry, missing in zip(entries, self._missing(ids), strict=True):
                 if missing:
                     self._redis.zadd(keys.EXPIRY, {entry: 0})
-        for names in _batches(self._redis.scan_iter(f"{keys.PREFIX}idempotency:*")):
+        for names in _batches(self._redis.scan_iter(f"{keys.IDEMPOTENCY}*")):
             ids = [name_in(value or b"") for value in self._redis.mget(names)]
             for name, missing in zip(names, self._missing(ids), strict=True):
                 if missing:
@@ -278,6 +272,15 @@ def _entries(flat: list[Any]) -> list[Entry]:
     triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
     # What expires within a millisecond has not expired yet; what has expired since it was listed is gone.
     return [(name.decode(), b64encode(value).decode(), int(ms) or 1) for name, value, ms in triples if ms != GONE]
+
+
+def _write(lines: IO[str], entries: Iterable[Entry]) -> int:
+    """Writes a line for each; returns how many."""
+    count = 0
+    for name, value, ms in entries:
+        lines.write(json.dumps({"key": name, "value": value, "expires_in_ms": ms}) + "\n")
+        count += 1
+    return count
 
 
 def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:

@@ -195,7 +195,7 @@ class Episodes(Jobs[EpisodeRecord]):
         return await self.get(id_or_waiting.decode()), False
 
     def _withdraw(self, id: str) -> None:
-        """In the background, as the time of the request may be over: deletes an episode that nobody is told of."""
+        """In the background, as the time of the request may be over: deletes an episode whose client got an error."""
 
         async def delete() -> None:
             with suppress(errors.NotFound, errors.Gone):

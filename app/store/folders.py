@@ -15,6 +15,7 @@ from app.store import keys
 from app.store.claims import Claim
 from app.store.errors import NotFound, refusals_named
 from app.store.objects import Objects, checkpoint_name, dataset_name, delete_dropped, digest_of_file
+from app.store.records import text
 from app.store.registry import run, script
 from lamanas_core import layout
 
@@ -58,7 +59,7 @@ class Folders:
 
     def fetch_checkpoint(self, id: str, folder: Path) -> None:
         """Makes ``folder`` what the run resumes from, unless another worker has not got further than this folder is."""
-        name = _text(self._redis.hget(keys.CHECKPOINTS, id))
+        name = text(self._redis.hget(keys.CHECKPOINTS, id))
         mark = folder / STORED_AS
         if name is None or (mark.is_file() and mark.read_text() == name):
             return
@@ -99,7 +100,7 @@ class Folders:
     def dataset(self, name: str, cache: Path) -> Path | None:
         """A folder of the data set's name within ``cache``, unpacked if it is not there yet; None if none is stored by
         this name. What was unpacked before of other data sets by this name is removed."""
-        stored = _text(self._redis.hget(keys.DATASETS, name))
+        stored = text(self._redis.hget(keys.DATASETS, name))
         if stored is None:
             return None
         folder = cache / stored.partition("/")[2] / name
@@ -139,7 +140,3 @@ def _pack(folder: Path, files: Iterable[Path], into: Any) -> None:
         for path in files:
             archive.write(folder / path, path.as_posix())
     into.seek(0)
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()

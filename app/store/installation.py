@@ -45,7 +45,7 @@ class Installation:
     def check(self) -> None:
         """Raises ForeignObjects unless Redis and the object store have the same id. They get one here where neither has
         one and Redis names objects or there are none. May raise ``errors.UNAVAILABLE``."""
-        own, found = text(self._redis.get(keys.INSTALLATION)), self._objects.installations()
+        own, found = self.ids()
         if own is not None and found == [own]:
             return
         is_new = own is None and bool(self._redis.exists(*_NAMING))
@@ -54,10 +54,11 @@ class Installation:
         elif own is None and not found:
             raise ForeignObjects("Redis names none of the objects that the object store has")
         else:
-            raise ForeignObjects(
-                f"the installation in Redis ({keys.INSTALLATION}) is {own or 'none'}, "
-                f"that in the object store (installation/) {', '.join(found) or 'none'}"
-            )
+            raise ForeignObjects(differing(own, found))
+
+    def ids(self) -> tuple[str | None, list[str]]:
+        """The id that Redis has, and those in the object store: one, if all is well."""
+        return text(self._redis.get(keys.INSTALLATION)), self._objects.installations()
 
     def _mark(self, own: str | None) -> None:
         if own is None:
@@ -65,3 +66,11 @@ class Installation:
             own = self._redis.get(keys.INSTALLATION).decode()  # perhaps that of another worker
         self._objects.put_installation(own)
         self._redis.set(keys.INSTALLATION, own)
+
+
+def differing(own: str | None, found: list[str]) -> str:
+    """What is wrong where ``ids`` differ, in words."""
+    return (
+        f"the installation in Redis ({keys.INSTALLATION}) is {own or 'none'}, "
+        f"that in the object store (installation/) {', '.join(found) or 'none'}"
+    )

@@ -25,6 +25,7 @@ DATASETS = PREFIX + "datasets"  # hash by the name of a data set: the name of th
 STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
 FORMER_ADOPTED = PREFIX + "former-adopted"  # string, empty: no support set is a former_support any more
 INSTALLATION = PREFIX + "installation"  # string: its random id, which the object store has as well
+IDEMPOTENCY = PREFIX + "idempotency:"  # how the names of ``idempotency`` begin
 SCHEMA = PREFIX + "schema"  # string: the number of the form that all this has, see installation.py
 LEFTOVERS_REMOVED = PREFIX + "leftovers-removed"  # string, empty: it exists for an hour after a worker did so
 REPLICATED = PREFIX + "replicated"  # string, empty: written anew to wait for a replica that has it
@@ -100,7 +101,7 @@ def tombstone(kind: Kind, id: str) -> str:
 
 def idempotency(owner: str, key: str) -> str:
     """string: "<id> <digest of the request>" that the idempotency key was first used for."""
-    return f"{PREFIX}idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"{IDEMPOTENCY}{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def model(version: str) -> str:
