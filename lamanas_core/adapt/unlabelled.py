@@ -36,11 +36,12 @@ SMALLEST = 1e-6
 @dataclass(frozen=True)
 class HeadAndShare:
     """``head``: fitted to labelled and unlabelled images. ``belonging``: the estimated fraction (0..1) of the
-    unlabelled images that belongs to the classes; they were not used if it is below ``FEWEST``.
+    unlabelled images that belongs to the classes; they were not used if it is below ``FEWEST``. None if the head is not
+    fitted to the support set, and so ignores them.
     """
 
     head: FittedHead
-    belonging: float
+    belonging: float | None
 
 
 def fit_with(
@@ -54,12 +55,11 @@ def fit_with(
 ) -> HeadAndShare:
     """The head fitted to ``features`` (n, d) with ``labels``, int64 (n,), and to ``unlabelled`` features (m, d), m > 0.
 
-    Without calibrated novelty all unlabelled images are taken to belong to the classes. A head that is not fitted to
-    the support set ignores them.
+    Without calibrated novelty all unlabelled images are taken to belong to the classes.
     """
     head = learner.fitted_head(theta, log_scale, features, labels, ways)
     if not isinstance(head, DistanceHead):
-        return HeadAndShare(head, 0.0)
+        return HeadAndShare(head, None)
     weights, belonging = _belonging(learner, head, unlabelled)
     if belonging < FEWEST:
         return HeadAndShare(head, belonging)
