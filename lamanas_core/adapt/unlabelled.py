@@ -5,9 +5,14 @@ others; if the fraction π of the images belongs to the classes, an image with t
 
     w = π (1 - v) / (π (1 - v) + (1 - π) v)
 
-and π is the mean of w, found by repeating both (expectation maximisation). Then, in rounds, each image is shared among
-the classes by their probabilities p under the head that was fitted before, w p_c each, and the head is fitted again to
-the labelled images and these shares (soft k-means). What comes of it is one fixed classifier.
+and π is the mean of w, found by repeating both (expectation maximisation). Then each image is shared among the classes,
+w p_c each, by its logits z under the head that was fitted to the labelled images alone:
+
+    p_c ∝ exp(z_c) / √m_c          m_c = 1 + Σ w p_c
+
+where m_c is about the number of images of the class, also found by repetition. Without it, a class whose few images lie
+in the middle of the others would get too many; the root leaves room for classes of which there are more. In the end the
+head is fitted to the labelled images and these shares. What comes of it is one fixed classifier.
 """
 
 from collections.abc import Mapping
@@ -21,13 +26,10 @@ from lamanas_core.heads.base import FittedHead, Unlabelled
 from lamanas_core.heads.distances import DistanceHead
 
 UNLABELLED = -1  # in place of the label of an image that has none
-# Chosen on Omniglot's validation characters and their restyled ones, 1-shot: with two rounds and with five the gain is
-# the same within 0.2 points.
-ROUNDS = 3
 # If a smaller fraction of the unlabelled images seems to belong to the classes, none is used. Of 100 images of other
 # classes, no more than a twentieth seemed to in 19 of 20 episodes.
 FEWEST = 0.2
-# More repetitions change π by less than a hundredth.
+# More repetitions change π and m_c by less than a hundredth.
 REPETITIONS = 50
 # Bounds on probabilities of which the logarithm is taken.
 SMALLEST = 1e-6
@@ -63,10 +65,18 @@ def fit_with(
     weights, belonging = _belonging(learner, head, unlabelled)
     if belonging < FEWEST:
         return HeadAndShare(head, belonging)
-    for _ in range(ROUNDS):
-        shares = weights[:, None] * head.logits(unlabelled).softmax(1)
-        head = learner.fitted_head(theta, log_scale, features, labels, ways, Unlabelled(unlabelled, shares))
-    return HeadAndShare(head, belonging)
+    shares = _shares(head.logits(unlabelled), weights)
+    together = learner.fitted_head(theta, log_scale, features, labels, ways, Unlabelled(unlabelled, shares))
+    return HeadAndShare(together, belonging)
+
+
+def _shares(logits: Tensor, weights: Tensor) -> Tensor:
+    """w p_c of each image, (m, ways), from ``logits`` (m, ways) and ``weights`` w, (m,)."""
+    shares = weights[:, None] * logits.softmax(1)
+    for _ in range(REPETITIONS):
+        images = 1 + shares.sum(0)
+        shares = weights[:, None] * (logits - images.log() / 2).softmax(1)
+    return shares
 
 
 def _belonging(learner: TaskLearner, head: DistanceHead, features: Tensor) -> tuple[Tensor, float]:

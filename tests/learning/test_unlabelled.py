@@ -126,6 +126,20 @@ def test_the_more_images_belong_the_more_a_doubtful_one_counts() -> None:
     assert moved[0] > 1.05 * moved[1] > 0
 
 
+def test_a_class_that_would_get_most_images_gets_fewer_of_those_that_may_be_of_others() -> None:
+    """Three images lie between each of the other two classes and the first, and a little nearer to the first."""
+    features, labels = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]), torch.arange(3)
+    between = torch.tensor([[1.9, 0.0], [0.0, 1.9]]).repeat(3, 1)
+    found = fit_with(learner_with(None), {}, torch.tensor(2.0).log(), features, labels, 3, between).head
+    assert isinstance(found, FittedPrototypes)
+    assert float(found.sizes.sum()) == pytest.approx(9, abs=1e-4)
+    logits = -torch.cdist(between, features).square()
+    alone = 1 + logits.softmax(1).sum(0)
+    assert alone[0] > found.sizes[0] > 3.0
+    expected = 1 + (logits - found.sizes.log() / 2).softmax(1).sum(0)
+    torch.testing.assert_close(found.sizes, expected, rtol=0, atol=1e-3)
+
+
 def test_where_too_few_seem_to_belong_none_is_used() -> None:
     features, labels = torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1])
     one, others = torch.tensor([[0.0, 0.5]]), torch.full((9, 2), 5.0)
