@@ -109,12 +109,14 @@ def adapt(
     """Adapt ``meta_model`` to a support set in ``steps`` inner steps (None: the meta-model's K).
 
     ``support``: uint8 (n, c, h, w), or the ``Network.inputs`` of such images, which are not checked for warnings;
-    ``labels``: int64 (n,) in 0..len(classes)-1. ``on_step`` is called after each step with its number from 1, the
+    ``labels``: int64 (n,) in 0..len(classes)-1, or -1 for an image without a label, after all others; these are not
+    used yet. ``on_step`` is called after each step with its number from 1, the
     number of steps, and its loss. ``judged``: also estimate the accuracy and look for suspects, which costs about half
     as much again. On the same type of device with the same number of threads, equal arguments give equal results.
     Raises ValueError if the images do not have the meta-model's shape, or if there are more classes than its head
     supports.
     """
+    support, labels = support[labels >= 0], labels[labels >= 0]
     config, learner = meta_model.config, meta_model.learner
     are_images = support.dtype == np.uint8
     if are_images and support.shape[1:] != config.network.image.shape:
