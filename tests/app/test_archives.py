@@ -77,6 +77,15 @@ def test_names_that_no_system_has_are_refused(name: str) -> None:
     assert len(read(zipped("a/1.png", "b/" * 100 + "1.png")).images) == 2
 
 
+def test_images_without_a_label_come_last_and_count() -> None:
+    data = zipped("_unlabelled/1.png", "a/1.png", "b/1.png")
+    assert [image.label for image in read(data).images] == ["a", "b", None]
+    with pytest.raises(Problem, match="archive: 3 images, at most 2 are accepted"):
+        archive.read(data, max_images=2, max_bytes=10_000)
+    with pytest.raises(Problem, match="expand to more than"):
+        archive.read(data, max_images=3, max_bytes=11)
+
+
 def test_backslashes_separate() -> None:
     found = read(zipped("symbols\\ring\\1.png", "symbols\\cross\\1.png", "symbols\\Thumbs.db"))
     assert [(image.label, image.path) for image in found.images] == [
