@@ -49,8 +49,8 @@ def attack(target: Target, files: Iterable[Hostile], zips: Iterable[Hostile]) ->
 
 
 def _requests(file: Hostile, episode: str, number: int) -> list[dict[str, Any]]:
-    """As one of a support set, by turns in JSON and in a form, with a label and without; to be predicted; and in the URL
-    where it is short."""
+    """As one of a support set, by turns in JSON and in a form, with a label and without; to be predicted; and in the
+    URL where it is short."""
     to_episodes: dict[str, Any] = {"method": "POST", "url": "/episodes"}
     labelled = number % 4 < 2
     if number % 2:
