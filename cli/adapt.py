@@ -96,7 +96,7 @@ def print_episode(episode: Episode) -> None:
         ("name", episode.name or "-"),
         ("state", episode.state + took),
         ("classes", ", ".join(f"{name} ({episode.shots[name]})" for name in natural(episode.shots))),
-        *([("unlabelled", f"{episode.unlabelled} images without a label")] if episode.unlabelled else []),
+        *([("unlabelled", _unlabelled(episode))] if episode.unlabelled else []),
         ("new images", f"about {show.percent(episode.leave_one_out_accuracy)} classified correctly (estimate)"),
         ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
         ("model", " ".join(filter(None, (episode.model_version, _why(episode))))),
@@ -112,6 +112,12 @@ def print_episode(episode: Episode) -> None:
     if episode.genotype is not None:
         print()
         print_genotype(episode.genotype)
+
+
+def _unlabelled(episode: Episode) -> str:
+    belonging = episode.unlabelled_belonging
+    told = "" if belonging is None else f", of which about {show.percent(belonging)} seem to belong to the classes"
+    return f"{episode.unlabelled} images without a label{told}"
 
 
 def _why(episode: Episode) -> str:

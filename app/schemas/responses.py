@@ -81,6 +81,10 @@ class Episode(BaseModel):
         description="an estimate of the accuracy on new images, from images that the adaptation did not see; "
         "null if every class has only one image"
     )
+    unlabelled_belonging: Probability | None = Field(
+        description="an estimate of the fraction of the images without a label that belongs to the classes; below 0.2, "
+        "they were not used; null without such images"
+    )
     suspects: list[Suspect] = Field(description="images whose label may be wrong, the most doubtful first")
     adapt_seconds: float | None
     created_at: AwareDatetime
@@ -109,6 +113,7 @@ class Episode(BaseModel):
             parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
             support_accuracy=record.support_accuracy,
             leave_one_out_accuracy=record.leave_one_out_accuracy,
+            unlabelled_belonging=record.unlabelled_belonging,
             suspects=[
                 Suspect(image=row, label=record.classes[label], likelier=record.classes[likelier], times=times)
                 for row, label, likelier, times in record.suspects

@@ -62,6 +62,7 @@ class EpisodeRecord:
     parameters_total: int | None = None
     support_accuracy: float | None = None
     leave_one_out_accuracy: float | None = None
+    unlabelled_belonging: float | None = None
     suspects: tuple[tuple[int, int, int, float], ...] = ()
     adapt_seconds: float | None = None
     error: str | None = None

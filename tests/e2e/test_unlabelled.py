@@ -94,7 +94,11 @@ def test_those_of_an_episode_are_labelled_removed_and_joined_by_others(page: Pag
     old = made_episode(service, [first[:2], second[:2]], unlabelled=[first[2], second[2], second[3]])
     open_episode(page, service, old)
     until_ready(page)
-    expect(page.get_by_text("2 classes, 4 images, 3 without a label")).to_be_visible()
+    share = episode(service, old)["unlabelled_belonging"]
+    belonging = (
+        f"of which about {100 * share:.0f}\u00a0% seem to belong to the classes" if share > 0.1 else "of which about"
+    )
+    expect(page.get_by_text(f"2 classes, 4 images, 3 without a label, {belonging}")).to_be_visible()
     page.get_by_role("link", name="Correct and grow").click()
     thumb(page, NAME, 1).click()
     page.get_by_label(f"Move {NAME}, image 1 to").select_option("class 0")

@@ -115,6 +115,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
     "lamanas_core/measure/table1.py": "goldens/documents learning/figures learning/reproduction",
     "lamanas_core/measure/told_and_true.py": "learning/told_and_true",
+    "lamanas_core/measure/unlabelled.py": "learning/unlabelled learning/evaluation",
     "lamanas_core/meta/gradient.py": "learning/gradients learning/algorithm_2 learning/paper goldens/goldens",
     "lamanas_core/meta/maml.py": (
         "benchmarks/plain_training learning/gradients learning/training_stages learning/paper goldens/goldens"

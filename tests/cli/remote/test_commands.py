@@ -192,7 +192,7 @@ def test_how_a_folder_or_zip_was_read_is_told(signed_in: Lamanas, folder: Path, 
 
 
 def test_images_without_a_label_are_sent_from_the_folder_and_beside_it(
-    signed_in: Lamanas, folder: Path, tmp_path: Path
+    signed_in: Lamanas, worker: Worker, folder: Path, tmp_path: Path
 ) -> None:
     for path in (folder / "_unlabelled" / "1.png", tmp_path / "more" / "deep" / "2.png", tmp_path / "3.png"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,6 +202,9 @@ def test_images_without_a_label_are_sent_from_the_folder_and_beside_it(
     [id] = [one["id"] for one in signed_in.json("episodes")]
     fields = [line.split(maxsplit=1) for line in signed_in("episodes", "show", id).splitlines()]
     assert ["unlabelled", "3 images without a label"] in fields
+    worker.adapt(id)
+    fields = [line.split(maxsplit=1) for line in signed_in("episodes", "show", id).splitlines()]
+    assert ["unlabelled", "3 images without a label, of which about 25.0 % seem to belong to the classes"] in fields
     assert signed_in.json("episodes", "show", id)["unlabelled"] == 3
     signed_in("adapt", folder, "--unlabelled", tmp_path / "config", fails=True)
     assert signed_in.error == f"lamanas adapt: {tmp_path / 'config'} has no images\n"
