@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
 _PAGE = script("page")
-# A watcher reads the record at least this often, in case a notice was lost.
-POLL_S = 2.0
+# A watcher reads the record at least this often: of how many wait before it, there are no notices, and one may be lost.
+# It takes 0.1 ms of the app's processor time, and there may be thousands of watchers.
+POLL_S = 5.0
 # How long after a failure a job is withdrawn again.
 WITHDRAW_S = 1.0
 # How many records watchers read in one round trip: it takes this process some milliseconds.
