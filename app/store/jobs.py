@@ -27,8 +27,8 @@ _PAGE = script("page")
 # A watcher reads the record at least this often: of how many wait before it, there are no notices, and one may be lost.
 # It takes 0.1 ms of the app's processor time, and there may be thousands of watchers.
 POLL_S = 5.0
-# How long after a failure a job is withdrawn again.
-WITHDRAW_S = 1.0
+# How long after a failure a job is withdrawn again: at first, and at most.
+WITHDRAW_S, WITHDRAW_MOST_S = 1.0, 60.0
 # How many records watchers read in one round trip: it takes this process some milliseconds.
 MAX_BATCH = 64
 
@@ -75,7 +75,7 @@ class Jobs(Generic[Record]):
         return [self._decode(hash_of(flat)) for flat in found], last.decode() or None
 
     async def close(self) -> None:
-        """Each withdrawal that is under way is tried to its end, but not again."""
+        """Each withdrawal that is under way is tried a last time."""
         self._closing.set()
         await asyncio.gather(*self._withdrawals, return_exceptions=True)
         await self._watched.close()
@@ -144,6 +144,7 @@ class Jobs(Generic[Record]):
         Redis lets it."""
 
         async def forget() -> None:
+            pause = WITHDRAW_S
             while True:
                 try:
                     return await self._forget(id)
@@ -152,8 +153,9 @@ class Jobs(Generic[Record]):
                 if self._closing.is_set():
                     return
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(WITHDRAW_S):
+                    async with asyncio.timeout(pause):
                         await self._closing.wait()
+                pause = min(2 * pause, WITHDRAW_MOST_S)
 
         task = asyncio.create_task(forget(), context=Context())
         self._withdrawals.add(task)
