@@ -70,7 +70,8 @@ class Suspect(Answer):
 class Episode(Answer):
     """A task and its classifier, once ``state`` is ``ready``; ``parent``: the episode that it is a correction of.
 
-    ``model_kind``, ``model_reason``: the kind of the meta-model, and why it was chosen.
+    ``shots``: the number of images of each class; ``unlabelled``: that of images without a label. ``model_kind``,
+    ``model_reason``: the kind of the meta-model, and why it was chosen.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Episode(Answer):
     state: Literal["queued", "adapting", "ready", "failed"]
     classes: tuple[str, ...]
     shots: dict[str, int]
+    unlabelled: int = 0
     steps: int
     seed: int
     progress: Progress

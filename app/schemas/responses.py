@@ -68,6 +68,7 @@ class Episode(BaseModel):
     state: EpisodeState
     classes: list[str] = Field(description="in the order in which they were first sent")
     shots: dict[str, int]
+    unlabelled: int = Field(description="number of images without a label")
     steps: int
     seed: int
     progress: Progress
@@ -101,6 +102,7 @@ class Episode(BaseModel):
             state=record.state,
             classes=list(record.classes),
             shots=dict(zip(record.classes, record.shots, strict=True)),
+            unlabelled=record.unlabelled,
             steps=record.steps,
             seed=record.seed,
             progress=Progress.of(record),
@@ -124,7 +126,7 @@ class Episode(BaseModel):
 
 
 class StoredImage(BaseModel):
-    label: str
+    label: str | None = Field(description="null for an image without a label; these follow all others")
     image: str = Field(description="a PNG file in base64: the image as it is stored, preprocessed for the network")
 
 
@@ -250,7 +252,7 @@ class Queues(BaseModel):
 class Limits(BaseModel):
     """What the service accepts at most."""
 
-    images: int = Field(description="images of an episode")
+    images: int = Field(description="images of an episode, with those without a label")
     classes: int = Field(description="classes of an episode")
     shots: int = Field(description="images of a class")
     bytes: int = Field(description="bytes of a request")

@@ -24,11 +24,11 @@ AREAS: Mapping[str, tuple[str, ...]] = {
 # specific and fastest first. One string a row: names of files under ``tests/``, without ``test_`` and ``.py``.
 TABLE: Mapping[str, str] = {
     EVERY_MODULE: "conventions",
-    "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
-    "app/images/archive.py": "app/archives app/parsing app/bad_input app/episodes",
+    "app/images/": "app/parsing app/unlabelled app/bad_input app/support app/episodes app/predict",
+    "app/images/archive.py": "app/archives app/parsing app/unlabelled app/bad_input app/episodes",
     "app/images/base64_text.py": "app/parsing app/protocol app/bad_input",
-    "app/images/edits.py": "app/support",
-    "app/images/judging.py": "app/choice",
+    "app/images/edits.py": "app/support app/unlabelled",
+    "app/images/judging.py": "app/choice app/unlabelled",
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input app/metrics",
     "app/images/sandbox.py": "app/pool app/bad_input",
@@ -63,6 +63,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks learning/artifact goldens/goldens",
     "lamanas_core/adapt/foreign.py": "learning/foreign learning/artifact",
     "lamanas_core/adapt/held_out.py": "learning/held_out",
+    "lamanas_core/adapt/unlabelled.py": "learning/unlabelled",
     "lamanas_core/adapt/inner.py": (
         "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),

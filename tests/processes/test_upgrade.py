@@ -1,9 +1,9 @@
-"""An upgrade and a roll back: this release goes on with what the one before has stored, and that one with what this one
-has."""
+"""Upgrades and roll backs: this release goes on with what an earlier one has stored, and that one with what this one
+has, or it refuses to."""
 
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from app.store.installation import SCHEMA
 from tests.conftest import ROOT, serve_process, until_serving
 from tests.e2e.journey import pngs
 from tests.waiting import PATIENCE_S
 
-# The release before this one: its tag, or, as long as none is published, the first commit that numbers the form of what
-# is stored (SCHEMA in app/store/installation.py).
-BEFORE = "47e724f"
+# As long as no release is published, commits stand for them: the first one whose form of what is stored has this number
+# (SCHEMA in app/store/installation.py). When it grows, add its commit.
+FIRST_OF_FORM = {1: "47e724f", 2: "2c4cb5c"}
 IMAGES = pngs(3, 3)
 FILES = [("images", ("x.png", image)) for each in IMAGES for image in each[:2]]
 LABELS = {"labels": [str(number) for number in range(3) for _ in range(2)]}
@@ -26,15 +27,22 @@ ASKED = [("images", ("x.png", each[2])) for each in IMAGES]
 
 
 @pytest.fixture
-def before(tmp_path: Path) -> Path:
-    """The folder of the release before."""
-    shallow = subprocess.run(["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True)
-    if shallow.stdout != "false\n":
-        pytest.skip(f"without the history, there is no release before: {shallow.stderr or 'the clone is shallow'}")
-    archive = subprocess.run(["git", "archive", "--format=tar", BEFORE], cwd=ROOT, capture_output=True, check=True)
-    with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
-        files.extractall(tmp_path / "before", filter="data")
-    return tmp_path / "before"
+def release(tmp_path: Path) -> Callable[[int], Path]:
+    """The folder of the first release with this form of what is stored."""
+
+    def folder(form: int) -> Path:
+        shallow = subprocess.run(
+            ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True
+        )
+        if shallow.stdout != "false\n":
+            pytest.skip(f"without the history, there is no release before: {shallow.stderr or 'the clone is shallow'}")
+        command = ["git", "archive", "--format=tar", FIRST_OF_FORM[form]]
+        archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+            files.extractall(tmp_path / str(form), filter="data")
+        return tmp_path / str(form)
+
+    return folder
 
 
 @contextmanager
@@ -75,7 +83,10 @@ def ended_run(client: httpx.Client) -> dict[str, Any]:
     return run
 
 
-def test_each_of_two_releases_goes_on_with_what_the_other_has_stored(before: Path, short_folder: Path) -> None:
+def test_an_earlier_release_with_the_same_form_is_upgraded_and_rolled_back_to(
+    release: Callable[[int], Path], short_folder: Path
+) -> None:
+    before = release(SCHEMA)
     with serving(short_folder, before) as old:
         first = submit(old)
         by_old = told(old, first)
@@ -92,3 +103,22 @@ def test_each_of_two_releases_goes_on_with_what_the_other_has_stored(before: Pat
         assert told(old, waiting).items() <= by_new.items()
         assert told(old, unfinished)["state"] == "ready"
         assert old.get("/train").json()["trainings"] == [run_of_new, run_of_old]
+
+
+def test_a_release_with_the_form_before_is_upgraded_and_refuses_to_be_rolled_back_to(
+    release: Callable[[int], Path], short_folder: Path
+) -> None:
+    before = release(SCHEMA - 1)
+    with serving(short_folder, before) as old:
+        first = submit(old)
+        by_old = told(old, first)
+        waiting = submit(old)
+    with serving(short_folder, ROOT) as new:
+        assert told(new, first).items() >= by_old.items()
+        by_new = told(new, waiting)
+    refused = serve_process(short_folder, before)
+    output, _ = refused.communicate(timeout=PATIENCE_S)
+    assert refused.returncode != 0
+    assert f"a later release has used this Redis (schema {SCHEMA}" in output
+    with serving(short_folder, ROOT) as new:
+        assert told(new, waiting) == by_new
