@@ -117,7 +117,10 @@ def test_a_release_with_the_form_before_is_upgraded_and_refuses_to_be_rolled_bac
         assert told(new, first).items() >= by_old.items()
         by_new = told(new, waiting)
     refused = serve_process(short_folder, before)
-    output, _ = refused.communicate(timeout=PATIENCE_S)
+    try:
+        output, _ = refused.communicate(timeout=PATIENCE_S)
+    finally:
+        refused.kill()
     assert refused.returncode != 0
     assert f"a later release has used this Redis (schema {SCHEMA}" in output
     with serving(short_folder, ROOT) as new:
