@@ -119,23 +119,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve_process(data_dir: Path, **changed: str) -> subprocess.Popen[str]:
+def serve_process(data_dir: Path, code: Path = ROOT, /, **changed: str) -> subprocess.Popen[str]:
     """``lamanas serve``, as ``lamanas`` below."""
-    return lamanas("serve", data_dir, **changed)
+    return lamanas("serve", data_dir, code, **changed)
 
 
-def lamanas(command: str, data_dir: Path, **changed: str) -> subprocess.Popen[str]:
-    """A command in a separate session, with these settings in its environment; its output is piped."""
+def lamanas(command: str, data_dir: Path, code: Path = ROOT, /, **changed: str) -> subprocess.Popen[str]:
+    """A command in a separate session, with these settings in its environment; its output is piped. ``code``: the
+    folder of the release whose command it is."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAMANAS_", "REDIS_"))}
     environment = inherited | {
         "LAMANAS_DATA_DIR": str(data_dir),
         "LAMANAS_PORT": str(free_port()),
         "LAMANAS_DEVICE": "cpu",
+        "PYTHONPATH": str(code),
     }
     return subprocess.Popen(
         # Tethered, so that even a killed test run leaves no process behind.
         tether.command(os.getpid(), [sys.executable, "-m", "cli.main", command]),
-        cwd=ROOT,
+        cwd=code,
         env=environment | changed,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

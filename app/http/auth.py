@@ -9,7 +9,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from app.http.problems import INVALID_TOKEN, MISSING_HEADER, MISSING_SCOPE, MISSING_TOKEN, RATE_LIMITED, Problem
 from app.services import CurrentServices, Services
-from app.store.errors import Gone, NotFound
+from app.store.errors import UNAVAILABLE, Gone, NotFound
 from app.store.records import EpisodeRecord, KeyRecord, Scope
 
 bearer = HTTPBearer(
@@ -123,6 +123,17 @@ async def metrics_allowed(
     local = settings.loopback and not any(name in request.headers for name in FORWARDED)
     if not local and not settings.open_metrics:
         _require_scope(await _key(request, services, credentials, cookie), "metrics")
+
+
+async def metrics_allowed_by_redis(
+    request: Request, services: CurrentServices, credentials: Bearer, cookie: SessionCookie
+) -> bool:
+    """As ``metrics_allowed``; False if a key is needed, and Redis does not respond, which has the keys."""
+    try:
+        await metrics_allowed(request, services, credentials, cookie)
+    except UNAVAILABLE:
+        return False
+    return True
 
 
 async def _counted_stream(services: CurrentServices, key: AnyKey) -> AsyncIterator[None]:

@@ -106,10 +106,10 @@ class Upload:
         self._in_flight.reserve(self._key, size)
         self._reserved += size
 
-    def let_go(self) -> None:
-        """Its bytes are no longer needed."""
-        self._in_flight.release(self._key, self._reserved)
-        self._reserved = 0
+    def let_go(self, *, kept: int = 0) -> None:
+        """No more than ``kept`` of its bytes are still needed."""
+        self._in_flight.release(self._key, self._reserved - kept)
+        self._reserved = kept
 
     def _know_key(self) -> None:
         self._key = self._scope.get("state", {}).get("key", "")

@@ -28,16 +28,21 @@ async def predictions(
 ) -> str:
     """The body of the response, in JSON, for a request of this key. Raises Problem, which names the image, for one that
     cannot be read."""
+    spec = loaded.classifier.image
+    small = fast_png.decoded(files, spec) if len(files) * loaded.seconds <= EVENT_LOOP_S else None
+    images = await decoder.arrays(key, files, spec) if small is None else small
+    return await predictions_of(classifiers, metrics, id, loaded, images)
 
-    def classify(images: UInt8Array) -> str:
+
+async def predictions_of(
+    classifiers: ClassifierCache, metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array
+) -> str:
+    """As ``predictions``, of images that are decoded: uint8 (n, *shape of the classifier's images)."""
+
+    def classify() -> str:
         return _classify(metrics, id, loaded, images).model_dump_json()
 
-    spec = loaded.classifier.image
-    if len(files) * loaded.seconds > EVENT_LOOP_S:
-        images = await decoder.arrays(key, files, spec)
-        return await classifiers.run(lambda: classify(images))
-    small = fast_png.decoded(files, spec)
-    return classify(await decoder.arrays(key, files, spec) if small is None else small)
+    return classify() if len(images) * loaded.seconds <= EVENT_LOOP_S else await classifiers.run(classify)
 
 
 def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:

@@ -169,13 +169,9 @@ async def one(episode: VisibleEpisode, response: Response) -> Episode:
 )
 async def events(services: CurrentServices, episode: VisibleEpisode) -> AsyncIterator[ServerSentEvent]:
     records = services.store.episodes.watch(episode.id)
-    stream = sse.events(records, services.draining, running=RUNNING, progress=_progress, finished=Episode.of)
+    stream = sse.events(records, services.draining, running=RUNNING, progress=Progress.of, finished=Episode.of)
     async for event in stream:
         yield event
-
-
-def _progress(record: EpisodeRecord) -> Progress:
-    return Episode.of(record).progress
 
 
 @router.get(

@@ -1,5 +1,7 @@
 """Predictions with the classifiers of finished episodes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -7,17 +9,19 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app.http import sse
 from app.http.auth import PredictKey, owner_filter, predict_key, visible_episode
 from app.http.direct import DirectRoute, arguments_from, read_query
+from app.http.limits import Upload
 from app.images.files import ImageFile
 from app.images.forms import of_base64, read_queries
-from app.inference.answers import etag_of, predictions
+from app.inference.answers import etag_of, predictions, predictions_of
 from app.inference.cache import OpenClassifier
 from app.openapi import PREDICT_EXAMPLE, PREDICT_FORM, body, problems
 from app.routes.common import not_ready
+from app.routes.episodes import RUNNING
 from app.schemas.requests import PredictBody, PredictQuery, WaitQuery
 from app.schemas.responses import Predictions
 from app.services import CurrentServices, Services, current_services
 from app.store.errors import Gone, NotReady
-from app.store.records import KeyRecord
+from app.store.records import EpisodeRecord, KeyRecord
 
 JSON = "application/json"
 router = APIRouter(tags=["predict"], route_class=DirectRoute)
@@ -60,7 +64,8 @@ async def in_url(
 ) -> Response:
     # In a query, a plus sign that is not escaped means a space.
     files = of_base64([text.replace(" ", "+") for text in query.image], "image", services.settings)
-    loaded = await _ready(services, key, query.episode_id, query.wait, request.state.episode_state)
+    found = await _found(services, key, query.episode_id, request.state.episode_state)
+    loaded = await _opened(services, found, query.wait)
     etag = etag_of(query.episode_id, loaded, files)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie"}
     if _matches(if_none_match, etag):
@@ -81,10 +86,24 @@ async def in_url(
 async def in_body(
     request: Request, services: CurrentServices, key: PredictKey, query: Annotated[WaitQuery, Query()]
 ) -> Response:
+    upload: Upload = request.state.upload
     episode_id, files = await read_queries(request, services.settings)
-    loaded = await _ready(services, key, episode_id, query.wait, await services.store.episodes.state(episode_id))
-    request.state.upload.hold(len(files) * loaded.classifier.image.bytes)
-    return Response(await _predictions(services, key, episode_id, loaded, files), media_type=JSON)
+    found = await _found(services, key, episode_id, await services.store.episodes.state(episode_id))
+    if query.wait and isinstance(found, EpisodeRecord) and found.state in RUNNING:
+        # Decoded now, so that the body is not kept while the response waits.
+        spec = (await services.store.models.get(found.model_version)).image
+        size = len(files) * spec.bytes
+        upload.hold(size)
+        images = await services.decoder.arrays(key.id, files, spec)
+        del files
+        upload.let_go(kept=size)
+        loaded = await _opened(services, found, query.wait)
+        answer = await predictions_of(services.classifiers, services.metrics, episode_id, loaded, images)
+    else:
+        loaded = await _opened(services, found, query.wait)
+        upload.hold(len(files) * loaded.classifier.image.bytes)
+        answer = await _predictions(services, key, episode_id, loaded, files)
+    return Response(answer, media_type=JSON)
 
 
 async def _predictions(
@@ -93,31 +112,47 @@ async def _predictions(
     return await predictions(services.decoder, services.classifiers, services.metrics, key.id, id, loaded, files)
 
 
-async def _ready(services: Services, key: KeyRecord, id: str, wait: int, state: str | None) -> OpenClassifier:
-    """The episode's classifier. Raises Problem, Gone or NotFound.
+async def _found(services: Services, key: KeyRecord, id: str, state: str | None) -> OpenClassifier | EpisodeRecord:
+    """The episode's classifier; the episode, if it is not ready. Raises Gone or NotFound.
 
     ``state``: the episode's state, looked up during this request, since an episode may expire while its classifier is
     still open. If the classifier is open, the record is not read; and it answers while it is being made again, since it
     was dropped from the object store: adaptation gives the same one.
     """
-    if state in ("ready", "queued", "adapting"):
+    if state == "ready" or state in RUNNING:
         opened = services.classifiers.opened(id)
         if opened is not None and owner_filter(key) in (None, opened.owner):
             return opened
-    try:
+    with _forgotten_if_gone(services, id):
         episode = await visible_episode(id, services, key)
-        if episode.state == "ready":
-            try:
-                return await services.classifiers.loaded(id, episode.owner)
-            except NotReady:  # dropped to make room; it is being adapted again
-                episode = await services.store.episodes.get(id)
-        if wait and episode.state in ("queued", "adapting"):
+        if episode.state != "ready":
+            return episode
+        try:
+            return await services.classifiers.loaded(id, episode.owner)
+        except NotReady:  # dropped to make room; it is being adapted again
+            return await services.store.episodes.get(id)
+
+
+async def _opened(services: Services, found: OpenClassifier | EpisodeRecord, wait: int) -> OpenClassifier:
+    """The classifier, that of the episode if it is ready within this many seconds. Raises Problem, Gone."""
+    if isinstance(found, OpenClassifier):
+        return found
+    episode, id = found, found.id
+    with _forgotten_if_gone(services, id):
+        if wait and episode.state in RUNNING:
             episode = await sse.last_within(services.store.episodes.watch(id), wait, services.draining) or episode
         if episode.state != "ready":
             raise not_ready(episode)
-        return await services.classifiers.loaded(id, episode.owner)
-    except NotReady:
-        raise not_ready(await services.store.episodes.get(id)) from None
+        try:
+            return await services.classifiers.loaded(id, episode.owner)
+        except NotReady:
+            raise not_ready(await services.store.episodes.get(id)) from None
+
+
+@contextmanager
+def _forgotten_if_gone(services: Services, id: str) -> Iterator[None]:
+    try:
+        yield
     except Gone:
         services.classifiers.forget(id)
         raise

@@ -1,12 +1,12 @@
 """Health checks, metrics, and the state of the queues."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.http.auth import AdminKey, metrics_allowed
+from app.http.auth import AdminKey, metrics_allowed, metrics_allowed_by_redis
 from app.http.problems import UNAVAILABLE_NOW, Problem
 from app.openapi import problems
 from app.schemas.responses import Health, Queue, Queues, Readiness, Worker
@@ -50,20 +50,26 @@ METRICS: dict[str, Any] = {
     "response_class": Response,
     "description": "Needs no key on the service's own machine, or where the operator has opened it.",
     "responses": {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems(401, 403)},
-    "dependencies": [Depends(metrics_allowed)],
     "openapi_extra": {"security": [{}]},  # a key is optional
 }
 
 
-@router.get("/metrics", summary="Metrics of this app process, or of all on its machine, for Prometheus", **METRICS)
+@router.get(
+    "/metrics",
+    summary="Metrics of this app process, or of all on its machine, for Prometheus",
+    dependencies=[Depends(metrics_allowed)],
+    **METRICS,
+)
 async def metrics(services: CurrentServices) -> Response:
     return Response(services.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/metrics/installation", summary="Metrics of the whole installation, for Prometheus", **METRICS)
-async def installation_metrics(services: CurrentServices) -> Response:
+async def installation_metrics(
+    services: CurrentServices, allowed: Annotated[bool, Depends(metrics_allowed_by_redis)]
+) -> Response:
     """The same from any app process: have them read once."""
-    text = await installation.exposition(services.store, services.settings)
+    text = await installation.exposition(services.store, services.settings) if allowed else installation.without_redis()
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

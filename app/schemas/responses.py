@@ -1,9 +1,9 @@
 """The JSON of responses."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SerializeAsAny, SkipValidation
 
 from app.store.records import EpisodeRecord, EpisodeState, ModelRecord, Scope, TrainingRecord, TrainingState
 from lamanas_core.image_spec import ImageKind
@@ -19,6 +19,10 @@ class Progress(BaseModel):
         description="while the episode waits for a worker: how many that arrived before it wait too; since tenants "
         "take turns, it may come sooner or later; null otherwise, and in lists"
     )
+
+    @classmethod
+    def of(cls, record: EpisodeRecord) -> "Progress":
+        return cls(step=record.step, steps=record.steps, loss=list(record.losses), ahead=record.ahead)
 
 
 class Operation(BaseModel):
@@ -74,7 +78,8 @@ class Episode(BaseModel):
     warnings: list[str] = Field(
         description="what to know about the images: how an archive was read, and whether the model suits them"
     )
-    genotype: Genotype | None
+    # As a worker has stored it: to check and rebuild it would take longer than all the rest.
+    genotype: SerializeAsAny[SkipValidation[Genotype]] | None
     parameters: Parameters | None
     support_accuracy: Probability | None
     leave_one_out_accuracy: Probability | None = Field(
@@ -104,12 +109,12 @@ class Episode(BaseModel):
             unlabelled=record.unlabelled,
             steps=record.steps,
             seed=record.seed,
-            progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses), ahead=record.ahead),
+            progress=Progress.of(record),
             model_version=record.model_version,
             model_kind=record.model_kind,
             model_reason=record.model_reason,
             warnings=[*record.notes, *([record.model_warning] if record.model_warning else []), *record.warnings],
-            genotype=None if record.genotype is None else Genotype.model_validate(record.genotype),
+            genotype=cast(Genotype | None, record.genotype),
             parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
             support_accuracy=record.support_accuracy,
             leave_one_out_accuracy=record.leave_one_out_accuracy,

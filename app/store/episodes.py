@@ -65,11 +65,9 @@ class Episodes(Jobs[EpisodeRecord]):
         self._lookups = lookups
         # Of its own: deletions that wait for a store that hangs must not take the threads that requests need.
         self._deletions = ThreadPoolExecutor(1, thread_name_prefix="deletions")
-        self._withdrawals: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Ends the deletions that are under way; those that wait are left to the sweep."""
-        await asyncio.gather(*self._withdrawals, return_exceptions=True)
         await super().close()
         await asyncio.to_thread(self._deletions.shutdown, cancel_futures=True)
 
@@ -194,19 +192,9 @@ class Episodes(Jobs[EpisodeRecord]):
         await self._replication.confirm(replicas)
         return await self.get(id_or_waiting.decode()), False
 
-    def _withdraw(self, id: str) -> None:
-        """In the background, as the time of the request may be over: deletes an episode whose client got an error."""
-
-        async def delete() -> None:
-            with suppress(errors.NotFound, errors.Gone):
-                try:
-                    await self.delete(id)
-                except errors.UNAVAILABLE as error:
-                    log.warning("episode %s was answered with 503, and may be kept: %s", id, error)
-
-        task = asyncio.create_task(delete(), context=Context())
-        self._withdrawals.add(task)
-        task.add_done_callback(self._withdrawals.discard)
+    async def _forget(self, id: str) -> None:
+        with suppress(errors.NotFound, errors.Gone):
+            await self.delete(id)
 
     def _delete(self, names: Sequence[bytes]) -> None:
         """In the background: no request waits for it, since nothing names the objects any more."""

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from celery import Celery
@@ -22,8 +24,11 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
 _PAGE = script("page")
-# A watcher reads the record at least this often, in case a notice was lost.
-POLL_S = 2.0
+# A watcher reads the record at least this often: of how many wait before it, there are no notices, and one may be lost.
+# It takes 0.1 ms of the app's processor time, and there may be thousands of watchers.
+POLL_S = 5.0
+# How long after a failure a job is withdrawn again: at first, and at most.
+WITHDRAW_S, WITHDRAW_MOST_S = 1.0, 60.0
 # How many records watchers read in one round trip: it takes this process some milliseconds.
 MAX_BATCH = 64
 
@@ -50,6 +55,8 @@ class Jobs(Generic[Record]):
         self._changes = changes
         self._replication = replication
         self._watched: Batches[str, Hash] = Batches(self._read, most=MAX_BATCH)
+        self._withdrawals: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     async def get(self, id: str) -> Record:
         """Raises NotFound; Gone for an episode."""
@@ -68,6 +75,9 @@ class Jobs(Generic[Record]):
         return [self._decode(hash_of(flat)) for flat in found], last.decode() or None
 
     async def close(self) -> None:
+        """Each withdrawal that is under way is tried a last time."""
+        self._closing.set()
+        await asyncio.gather(*self._withdrawals, return_exceptions=True)
         await self._watched.close()
 
     async def watch(self, id: str) -> AsyncIterator[Record]:
@@ -124,6 +134,32 @@ class Jobs(Generic[Record]):
             return await self.get(id)
         except errors.NotFound as error:
             raise errors.NotReplicatedError(f"{self._kind} {id} was lost in a failover") from error
+
+    async def _forget(self, id: str) -> None:
+        """Removes a job in whatever state, if it is there; what a worker makes of it will be refused."""
+        raise NotImplementedError
+
+    def _withdraw(self, id: str) -> None:
+        """In the background, as the time of the request may be over: removes a job whose client got an error, once
+        Redis lets it."""
+
+        async def forget() -> None:
+            pause = WITHDRAW_S
+            while True:
+                try:
+                    return await self._forget(id)
+                except errors.UNAVAILABLE as error:
+                    log.warning("%s %s was answered with 503, and is not removed yet: %s", self._kind, id, error)
+                if self._closing.is_set():
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._closing.wait()
+                pause = min(2 * pause, WITHDRAW_MOST_S)
+
+        task = asyncio.create_task(forget(), context=Context())
+        self._withdrawals.add(task)
+        task.add_done_callback(self._withdrawals.discard)
 
     async def _wake(self, id: str) -> None:
         # The job is stored already: if its wake-up cannot be sent now, the reconciler sends it.

@@ -78,10 +78,10 @@ class EpisodeRecord:
         for name in _EPISODE_TUPLES:
             if name in fields:
                 fields[name] = tuple(fields[name])
-        fields["unlabelled"] = fields.pop("labels", []).count(UNLABELLED)
+        fields["unlabelled"] = fields.get("labels", []).count(UNLABELLED)
         if b"ahead" in hash:
             fields["ahead"] = int(hash[b"ahead"])
-        return cls(**fields)
+        return cls(**_known(cls, fields))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class TrainingRecord:
         for name in ("losses", "warnings"):
             if name in fields:
                 fields[name] = tuple(fields[name])
-        return cls(**fields, cancelling=hash.get(b"cancel") == b"1")
+        return cls(**_known(cls, fields), cancelling=hash.get(b"cancel") == b"1")
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,12 @@ def text(value: bytes | None) -> str | None:
 def _result(stored: bytes) -> dict[str, Any]:
     # Earlier versions did not compress it.
     return dict(json.loads(stored if stored.startswith(b"{") else zlib.decompress(stored)))
+
+
+def _known(record: type[EpisodeRecord | TrainingRecord], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the labels of an episode's images, and without what a later release has added: this one may have been
+    rolled back to."""
+    return {name: value for name, value in fields.items() if name in record.__dataclass_fields__}
 
 
 def _job_fields(hash: Hash) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from app.store.jobs import Jobs, origin, raise_if_refused
 from app.store.notifications import Notifications
 from app.store.objects import Objects, delete_dropped
 from app.store.records import TRAINING_ENDS, TrainingRecord, to_json
-from app.store.registry import run, run_async, script
+from app.store.registry import Call, run, run_async, script
 from app.store.replication import Replication
 
 _CREATE = script("create_training")
@@ -36,7 +36,8 @@ class Trainings(Jobs[TrainingRecord]):
         self, *, owner: str, dataset: str, options: dict[str, Any], idempotency_key: str | None = None
     ) -> TrainingRecord:
         """Stores and enqueues a training run: durable when this returns. If ``idempotency_key`` was used by this owner
-        for the same run before, that run is returned. Raises IdempotencyConflict, QueueFull."""
+        for the same run before, that run is returned. Without one, nobody would ask again for a run of which its client
+        was not told: none is left then. Raises IdempotencyConflict, QueueFull."""
         id = keys.new_id()
         spec = {"id": id, "owner": owner, "dataset": dataset, "options": options} | origin()
         call = _CREATE(
@@ -50,13 +51,21 @@ class Trainings(Jobs[TrainingRecord]):
             digest=hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
             idempotent=idempotency_key is not None,
         )
-        status, id_or_waiting, replicas = await run_async(self._redis, call)
-        raise_if_refused(status, id_or_waiting)
-        await self._replication.confirm(replicas)
-        if status == b"existing":
-            return await self.get(id_or_waiting.decode())
-        await self._wake(id)
-        return await self._confirmed(id)
+        try:
+            status, id_or_waiting, replicas = await run_async(self._redis, call)
+            raise_if_refused(status, id_or_waiting)
+            await self._replication.confirm(replicas)
+            if status == b"existing":
+                return await self.get(id_or_waiting.decode())
+            await self._wake(id)
+            return await self._confirmed(id)
+        except errors.UNAVAILABLE:
+            if idempotency_key is None:
+                self._withdraw(id)
+            raise
+
+    async def _forget(self, id: str) -> None:
+        await run_async(self._redis, _removal(id, unfinished=True))
 
     async def datasets(self) -> set[str]:
         """The names of the data sets in the object store."""
@@ -110,12 +119,19 @@ class SyncTrainings:
 
     def remove(self, id: str) -> bool:
         """Forgets a run; False if it has not ended."""
-        call = _REMOVE(
-            record=keys.record("training", id),
-            index=keys.index("training"),
-            checkpoints=keys.CHECKPOINTS,
-            id=id,
-        )
-        dropped: bytes | None = run(self._redis, call)
+        dropped: bytes | None = run(self._redis, _removal(id, unfinished=False))
         delete_dropped(self._objects, [dropped] if dropped else [])
         return dropped is not None
+
+
+def _removal(id: str, *, unfinished: bool) -> Call:
+    """``unfinished``: also if it has not ended."""
+    return _REMOVE(
+        record=keys.record("training", id),
+        queued=keys.queued("training"),
+        leases=keys.leases("training"),
+        index=keys.index("training"),
+        checkpoints=keys.CHECKPOINTS,
+        id=id,
+        unfinished=unfinished,
+    )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,7 @@ from app.store.measures import BUCKETS, COUNTERS, Counter, Figures, Name
 from app.store.records import Queue, TrainingRecord
 from app.store.workers import QueueState
 
+REDIS_UP = ("lamanas_redis_up", "Whether Redis responds.")
 HISTOGRAMS: dict[Name, tuple[str, str]] = {
     "queue_wait": ("lamanas_queue_wait_seconds", "Time from being queued to being claimed by an adapt worker."),
     "adapt_step": ("lamanas_adapt_step_seconds", "Time of each step of an adaptation."),
@@ -52,6 +53,13 @@ async def exposition(store: Store, settings: Settings) -> bytes:
     return generate_latest(registry)
 
 
+def without_redis() -> bytes:
+    """What everybody may know while Redis, which has the keys, does not respond: that, as ``/readyz`` says it too."""
+    registry = CollectorRegistry()
+    Gauge(*REDIS_UP, registry=registry)
+    return generate_latest(registry)
+
+
 class State(Collector):
     """What one request has read; ``figures`` is None if Redis does not respond."""
 
@@ -65,7 +73,7 @@ class State(Collector):
         }
 
     def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("lamanas_redis_up", "Whether Redis responds.", self._figures is not None)
+        yield GaugeMetricFamily(*REDIS_UP, self._figures is not None)
         for name, (help, limit) in self._limits.items():
             yield GaugeMetricFamily(f"lamanas_{name}", help, limit)
         for name, (help, value) in QUEUES.items():

@@ -16,9 +16,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.http.middleware import StoreTime
 from app.inference.cache import ClassifierCache
+from app.main import create_app
 from app.settings import Settings
 from app.store import deadline, episodes, keys
-from app.store.clients import Store
+from app.store.clients import Store, SyncStore
 from app.store.errors import UNAVAILABLE
 from app.telemetry.metrics import Metrics
 from lamanas_core.image_spec import ImageKind
@@ -82,6 +83,20 @@ def test_metrics_do_not_report_the_last_known_workers(client: TestClient, worker
     assert alive not in text
     worker.send_heartbeat()
     assert f"{alive} 1.0" in client.get(INSTALLATION).text
+
+
+def test_that_redis_is_down_can_be_read_where_metrics_need_a_key(
+    settings: Settings, sync_store: SyncStore, token: Callable[..., str], server: PrivateRedis
+) -> None:
+    """The keys are in Redis: nothing else is told, whatever token is sent."""
+    headers = {"Authorization": f"Bearer {token('metrics')}", "X-Forwarded-Proto": "https"}
+    with TestClient(create_app(settings), headers=headers) as client, hanging(server), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.get, INSTALLATION).result(timeout=HELD_S)
+        told = [line for line in answer.text.splitlines() if not line.startswith("#")]
+        assert (answer.status_code, told) == (200, ["lamanas_redis_up 0.0"])
+        answers_unavailable(lambda: client.get("/metrics"))
+        del client.headers["Authorization"]
+        assert client.get(INSTALLATION).status_code == 401
 
 
 def test_all_commands_of_a_request_share_its_time(settings: Settings, server: PrivateRedis) -> None:

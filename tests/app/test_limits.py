@@ -18,13 +18,13 @@ from app.http import limits, sse
 from app.http.limits import BytesInFlight, Upload
 from app.http.middleware import SizeLimits
 from app.http.problems import Problem
-from app.images import edits
-from app.routes import episodes
+from app.images import edits, forms
+from app.routes import episodes, predict
 from app.settings import PHOTO_BYTES, Settings
 from app.store import keys
 from lamanas_core.image_spec import ImageSpec
 from tests.app.conftest import Limited, serving
-from tests.app.playing import Worker, b64, png, support
+from tests.app.playing import SPEC, Worker, b64, png, support
 from tests.app.test_episodes import as_form, as_json, create_episode
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
@@ -350,6 +350,48 @@ def test_an_upload_is_let_go_before_the_response_waits(
         (id,) = [each["id"] for each in client.get("/episodes").json()["episodes"] if each["state"] == "queued"]
         worker.adapt(id)
         assert answer.result(PATIENCE_S).status_code == 201
+
+
+@pytest.mark.parametrize("form", [True, False])
+def test_images_to_be_predicted_are_decoded_before_the_response_waits(
+    form: bool, in_flight_bytes: BytesInFlight, limited: Limited, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = limited()
+    id = create_episode(client)["id"]
+    files: list[weakref.ref[Any]] = []
+    waiting, let_wait = Event(), sse.last_within
+
+    async def noted(*given: Any) -> Any:
+        found = await forms.read_queries(*given)
+        files.extend(weakref.ref(file) for file in found[1])
+        return found
+
+    async def last_within(*given: Any) -> Any:
+        waiting.set()
+        return await let_wait(*given)
+
+    monkeypatch.setattr(predict, "read_queries", noted)
+    monkeypatch.setattr(sse, "last_within", last_within)
+    images = [png(1), png(0), png(1)]
+    body: dict[str, Any] = {"json": {"episode_id": id, "images": [b64(image) for image in images]}}
+    if form:
+        body = {"files": [("images", image) for image in images], "data": {"episode_id": id}}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, "/predict?wait=60", **body)
+        assert waiting.wait(PATIENCE_S)
+        assert [each() for each in files] == [None] * 3
+        assert in_flight_bytes.total == 3 * SPEC.bytes
+        worker.adapt(id)
+        found = answer.result(PATIENCE_S)
+    assert found.status_code == 200, found.text
+    assert [one["label"] for one in found.json()["predictions"]] == ["alpha", "beta", "alpha"]
+
+
+def test_an_image_that_cannot_be_read_is_told_before_the_response_waits(limited: Limited) -> None:
+    client = limited()
+    body = {"episode_id": create_episode(client)["id"], "images": [b64(png(0)), b64(b"no image")]}
+    answer = client.post("/predict?wait=60", json=body)
+    assert (answer.status_code, answer.json()["image"]) == (422, "images[1]")
 
 
 # ---------------------------------------------------------------------- event streams

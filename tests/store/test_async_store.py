@@ -1,6 +1,7 @@
 """The app's interface to the store, with a real Redis."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,22 @@ def with_store(settings: Settings, body: Callable[[Store], Awaitable[object]]) -
             await store.close()
 
     asyncio.run(run())
+
+
+def test_what_a_later_release_has_added_to_a_record_is_left_out(redis_server: PrivateRedis, settings: Settings) -> None:
+    """As after a roll back."""
+
+    async def body(store: Store) -> None:
+        episode = (await create(store))[0]
+        run = await store.trainings.create(owner="owner1", dataset="shapes", options={})
+        for record in (keys.record("episode", episode.id), keys.record("training", run.id)):
+            for name in ("spec", "progress"):
+                fields = json.loads(redis_server.client.hget(record, name) or "{}")
+                redis_server.client.hset(record, name, json.dumps(fields | {f"later_{name}": 1}))
+        assert await store.episodes.get(episode.id) == episode
+        assert await store.trainings.get(run.id) == run
+
+    with_store(settings, body)
 
 
 def test_cached_keys_and_episodes_are_dropped_at_notifications(

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+from redis._parsers import _AsyncHiredisParser
 from redis.exceptions import ReadOnlyError
 
 from app.store.clients import Store, SyncStore
@@ -13,6 +14,15 @@ from tests.conftest import test_settings as settings_in
 from tests.replicated import sentinelled
 from tests.store.submitting import create
 from tests.store.test_async_store import with_store
+
+
+def test_replies_are_read_by_hiredis(redis_server: PrivateRedis) -> None:
+    """The redis package reads them in Python where it is not installed, which takes several times as long."""
+
+    async def body(store: Store) -> None:
+        assert isinstance((await store._redis.connection_pool.get_connection())._parser, _AsyncHiredisParser)
+
+    with_store(redis_server.settings, body)
 
 
 def test_a_server_that_has_become_a_replica_is_left_for_the_one_that_has_its_address_now(

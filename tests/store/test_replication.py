@@ -82,6 +82,21 @@ def test_an_episode_with_an_idempotency_key_is_kept_for_whoever_tries_again(cut:
     with_store(cut.settings, body)
 
 
+@pytest.mark.parametrize("idempotency_key", [None, "k"])
+def test_a_run_that_nobody_was_told_of_is_kept_only_for_whoever_tries_again(
+    idempotency_key: str | None, cut: Replicated
+) -> None:
+    async def body(store: Store) -> None:
+        with pytest.raises(NotReplicatedError):
+            await store.trainings.create(owner="o", dataset="d", options={}, idempotency_key=idempotency_key)
+
+    with_store(cut.settings, body)
+    kept = 0 if idempotency_key is None else 1
+    for each in (keys.index("training"), keys.queued("training")):
+        assert cut.servers[0].client.zcard(each) == kept
+    assert len(cut.servers[0].client.keys(keys.record("training", "*"))) == kept
+
+
 def test_a_deleted_episode_keeps_its_images_until_a_replica_knows_that_it_is_deleted(redis: Replicated) -> None:
     """After a failover, it would be there again."""
 

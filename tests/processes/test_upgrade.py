@@ -1,0 +1,127 @@
+"""Upgrades and roll backs: this release goes on with what an earlier one has stored, and that one with what this one
+has, or it refuses to."""
+
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.store.installation import SCHEMA
+from tests.conftest import ROOT, serve_process, until_serving
+from tests.e2e.journey import pngs
+from tests.waiting import PATIENCE_S
+
+# As long as no release is published, commits stand for them: the first one whose form of what is stored has this number
+# (SCHEMA in app/store/installation.py). When it grows, add its commit.
+FIRST_OF_FORM = {1: "47e724f", 2: "2c4cb5c"}
+IMAGES = pngs(3, 3)
+FILES = [("images", ("x.png", image)) for each in IMAGES for image in each[:2]]
+LABELS = {"labels": [str(number) for number in range(3) for _ in range(2)]}
+ASKED = [("images", ("x.png", each[2])) for each in IMAGES]
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Callable[[int], Path]:
+    """The folder of the first release with this form of what is stored."""
+
+    def folder(form: int) -> Path:
+        shallow = subprocess.run(
+            ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True
+        )
+        if shallow.stdout != "false\n":
+            pytest.skip(f"without the history, there is no release before: {shallow.stderr or 'the clone is shallow'}")
+        command = ["git", "archive", "--format=tar", FIRST_OF_FORM[form]]
+        archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+            files.extractall(tmp_path / str(form), filter="data")
+        return tmp_path / str(form)
+
+    return folder
+
+
+@contextmanager
+def serving(data_dir: Path, code: Path) -> Iterator[httpx.Client]:
+    process = serve_process(data_dir, code, LAMANAS_APP_PROCESSES="1")
+    try:
+        service = until_serving(process, data_dir)
+        with httpx.Client(base_url=service.url, headers=service.headers, timeout=PATIENCE_S) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+def submit(client: httpx.Client) -> str:
+    """A new episode."""
+    answer = client.post("/episodes", files=FILES, data=LABELS)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def told(client: httpx.Client, id: str) -> dict[str, Any]:
+    """All that it tells of an episode, once that is ready."""
+    predicted = client.post("/predict?wait=60", files=ASKED, data={"episode_id": id})
+    assert predicted.status_code == 200, predicted.text
+    found: dict[str, Any] = {"predicted": predicted.json()["predictions"]}
+    for path in (f"/episodes/{id}", f"/episodes/{id}/support"):
+        found |= client.get(path).json()
+    return found
+
+
+def ended_run(client: httpx.Client) -> dict[str, Any]:
+    """A training run on a data set that there is not, which its worker has found out."""
+    id = client.post("/train", json={"dataset": "missing"}).json()["id"]
+    client.get(f"/train/{id}/events")  # until it ends
+    run: dict[str, Any] = client.get(f"/train/{id}").json()
+    assert run["state"] == "failed"
+    return run
+
+
+def test_an_earlier_release_with_the_same_form_is_upgraded_and_rolled_back_to(
+    release: Callable[[int], Path], short_folder: Path
+) -> None:
+    before = release(SCHEMA)
+    with serving(short_folder, before) as old:
+        first = submit(old)
+        by_old = told(old, first)
+        run_of_old = ended_run(old)
+        waiting = submit(old)
+    with serving(short_folder, ROOT) as new:
+        assert told(new, first).items() >= by_old.items()
+        by_new = told(new, waiting)
+        run_of_new = ended_run(new)
+        assert new.get("/train").json()["trainings"] == [run_of_new, run_of_old]
+        unfinished = submit(new)
+    with serving(short_folder, before) as old:
+        assert told(old, first) == by_old
+        assert told(old, waiting).items() <= by_new.items()
+        assert told(old, unfinished)["state"] == "ready"
+        assert old.get("/train").json()["trainings"] == [run_of_new, run_of_old]
+
+
+def test_a_release_with_the_form_before_is_upgraded_and_refuses_to_be_rolled_back_to(
+    release: Callable[[int], Path], short_folder: Path
+) -> None:
+    before = release(SCHEMA - 1)
+    with serving(short_folder, before) as old:
+        first = submit(old)
+        by_old = told(old, first)
+        waiting = submit(old)
+    with serving(short_folder, ROOT) as new:
+        assert told(new, first).items() >= by_old.items()
+        by_new = told(new, waiting)
+    refused = serve_process(short_folder, before)
+    try:
+        output, _ = refused.communicate(timeout=PATIENCE_S)
+    finally:
+        refused.kill()
+    assert refused.returncode != 0
+    assert f"a later release has used this Redis (schema {SCHEMA}" in output
+    with serving(short_folder, ROOT) as new:
+        assert told(new, waiting) == by_new
