@@ -88,8 +88,25 @@ def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels
 
     ``support``: its ``Network.inputs``; ``labels``: int64 (n,) in 0..``ways``-1.
     """
-    parameters = replace(parameters, theta=learner.head.stored(learner.network.stored(parameters.theta)))
+    parameters = as_stored(learner, parameters)
     features, moments = learner.embed(parameters.theta, parameters.alpha, support)
+    return with_head(learner, parameters, moments, features, labels, ways)
+
+
+def as_stored(learner: TaskLearner, parameters: Parameters) -> Parameters:
+    """The parameters as the artifact has them, if it stores some of them with fewer bits."""
+    return replace(parameters, theta=learner.head.stored(learner.network.stored(parameters.theta)))
+
+
+def with_head(
+    learner: TaskLearner,
+    parameters: Parameters,
+    moments: NetworkMoments,
+    features: Tensor,
+    labels: Tensor,
+    ways: int,
+) -> AdaptedNetwork:
+    """The network under ``parameters`` and ``moments``, with the head fitted to the support set's features (n, d)."""
     head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
     return AdaptedNetwork(learner, parameters, moments, features, head.stored())
 
@@ -116,38 +133,66 @@ def adapt(
     supports.
     """
     config, learner = meta_model.config, meta_model.learner
-    are_images = support.dtype == np.uint8
-    if are_images and support.shape[1:] != config.network.image.shape:
-        raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {config.network.image.shape}")
-    max_classes = learner.head.classes()
-    if max_classes is not None and len(classes) > max_classes:
-        raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
+    images, targets = checked(meta_model, support, labels, classes, device)
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
-    images = learner.network.inputs(torch.from_numpy(np.ascontiguousarray(support))).to(device)
-    targets = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
     count = config.task_learner.steps if steps is None else steps
     ways = len(classes)
     batches = minibatches(config, targets.cpu(), ways, count, torch.Generator().manual_seed(seed))
     after, losses, first = _run(learner, parameters, images, targets, ways, batches, on_step)
     network = finish(learner, after, images, targets, ways)
-    fitted = network.head.logits(network.features)
     accuracy, doubtful = None, []
     if judged and learner.head.leaves_one_out:
         generator = torch.Generator().manual_seed(seed)
         embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
         accuracy = held_out_accuracy(embed, targets, ways, generator)
-        doubtful = suspects(_logits_before(learner, parameters, images, targets, ways, first), targets)
+        doubtful = suspects(logits_before(learner, parameters, images, targets, ways, first), targets)
+    return result(meta_model, network, support, labels, classes, losses, accuracy, doubtful)
+
+
+def checked(
+    meta_model: MetaModel,
+    support: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    device: str,
+) -> tuple[Tensor, Tensor]:
+    """The network's inputs for a support set, float (n, ...), and its labels, int64 (n,); see ``adapt``, also for
+    errors.
+    """
+    image, max_classes = meta_model.config.network.image, meta_model.learner.head.classes()
+    if support.dtype == np.uint8 and support.shape[1:] != image.shape:
+        raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {image.shape}")
+    if max_classes is not None and len(classes) > max_classes:
+        raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
+    images = meta_model.learner.network.inputs(torch.from_numpy(np.ascontiguousarray(support))).to(device)
+    return images, torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+
+
+def result(
+    meta_model: MetaModel,
+    network: AdaptedNetwork,
+    support: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    losses: Sequence[float],
+    accuracy: float | None,
+    doubtful: Sequence[Suspect],
+) -> Adapted:
+    """What there is to say of an adapted network; the other arguments as in ``adapt`` and ``Adapted``."""
+    targets = torch.from_numpy(labels).to(network.features.device)
+    image = meta_model.config.network.image
+    given = support.dtype == np.uint8
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
-        genotype=learner.network.genotype(network.parameters.alpha),
+        genotype=network.learner.network.genotype(network.parameters.alpha),
         parameters_kept=network.parameters_kept(),
-        parameters_total=sum(value.numel() for value in parameters.theta.values()),
-        support_accuracy=_accuracy(fitted, targets),
+        parameters_total=sum(value.numel() for value in network.parameters.theta.values()),
+        support_accuracy=_accuracy(network.head.logits(network.features), targets),
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
         losses=tuple(losses),
-        warnings=warnings_of(config.network.image, meta_model.card, support, labels, classes) if are_images else (),
+        warnings=warnings_of(image, meta_model.card, support, labels, classes) if given else (),
     )
 
 
@@ -212,7 +257,7 @@ def _embed_by(
 
 
 @torch.no_grad()
-def _logits_before(
+def logits_before(
     learner: TaskLearner, parameters: Parameters, images: Tensor, labels: Tensor, ways: int, first: Tensor | None
 ) -> Tensor:
     """The leave-one-out logits (n, ways) of all images before the first step, at the calibrated scale.
