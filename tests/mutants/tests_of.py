@@ -42,7 +42,7 @@ TABLE: Mapping[str, str] = {
     "app/store/episodes.py": "store/episodes store/async_store store/memory app/support app/episodes",
     "app/store/jobs.py": "store/episodes store/async_store store/trainings",
     "app/store/api_keys.py": "app/auth app/limits store/async_store app/session",
-    "app/store/claims.py": "store/turns store/lease store/trainings workers/claims",
+    "app/store/claims.py": "store/turns store/alike store/lease store/trainings workers/claims",
     "app/store/connections.py": "store/connections store/replication processes/failover",
     "app/store/deadline.py": "app/hanging_redis store/async_store",
     "app/store/measures.py": "workers/telemetry app/metrics",
