@@ -177,10 +177,11 @@ def _held_out(
         found, _ = _embedded(learner, stepped, images, moments)
         for place, number in enumerate(numbers):
             features[number] = learner.head.compared(stepped.parameters(parameters, place).theta, found[place])
-    return [
-        held_out_accuracy(lambda rows, number=number: features[number], own, ways, generator(number))  # type: ignore[misc]
-        for number, own in enumerate(labels)
-    ]
+
+    def accuracy(number: int) -> float | None:
+        return held_out_accuracy(lambda half: features[number], labels[number], ways, generator(number))
+
+    return [accuracy(number) for number in range(len(labels))]
 
 
 @torch.no_grad()
