@@ -63,6 +63,11 @@ class Stepped:
         """Those of one episode; ``meta``: the parameters that all started from."""
         return replace(meta, theta=_of(self.theta, number), alpha=_of(self.alpha, number))
 
+    def on_cpu(self) -> "Stepped":
+        """The same on the CPU."""
+        first = None if self.first is None else self.first.cpu()
+        return Stepped(_on_cpu(self.theta), _on_cpu(self.alpha), self.losses.cpu(), first)
+
 
 def can_adapt_together(config: Config, images: int) -> bool:
     """Whether support sets of so many images can be adapted in one batch: each step must use all of them, and the
@@ -83,30 +88,34 @@ def adapt_together(
     """``adapted.adapt`` on each of E episodes with equal numbers of images and classes, in one batch.
 
     ``on_step`` is called after each step with its number from 1, the number of steps, and the losses of all episodes.
-    The steps are taken when the first result is asked for. Raises ValueError as ``adapt``, and if the episodes are not
-    of equal shape or ``can_adapt_together`` says no.
+    The steps are taken when the first result is asked for. The networks in the results are on the CPU. Raises
+    ValueError as ``adapt``, and if the episodes are not of equal shape or ``can_adapt_together`` says no.
     """
     learner, ways, n = meta_model.learner, len(episodes[0].classes), len(episodes[0].labels)
     if any((len(one.classes), len(one.labels)) != (ways, n) for one in episodes):
         raise ValueError("only episodes with equal numbers of images and of classes can be adapted together")
     if not can_adapt_together(meta_model.config, n):
         raise ValueError("this meta-model adapts to so many images only one episode at a time")
-    prepared = [checked(meta_model, one.support, one.labels, one.classes, device) for one in episodes]
+    prepared = [checked(meta_model, one.support, one.labels, one.classes, "cpu") for one in episodes]
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     support, labels = (torch.stack(part) for part in zip(*prepared, strict=True))
     count = meta_model.config.task_learner.steps if steps is None else steps
-    stepped = steps_together(learner, parameters, support, labels, ways, count, on_step)
-    features, moments = _embedded(learner, stepped, support)
-    held_out = None
+    images = support.to(device)
+    stepped = steps_together(learner, parameters, images, labels.to(device), ways, count, on_step)
+    embedded = _embedded(learner, stepped, images)
+    accuracies = None
     if judged and learner.head.leaves_one_out:
-        held_out = _held_out(learner, parameters, support, labels, ways, count, [one.seed for one in episodes])
+        accuracies = _held_out(learner, parameters, images, labels, ways, count, [one.seed for one in episodes])
+    # What is left of each episode is much small work, during which a GPU would be waited for again and again.
+    stepped, (features, moments) = stepped.on_cpu(), _mapped(embedded, torch.Tensor.cpu)
+    parameters = meta_model.parameters.map(lambda tensor: tensor.detach().cpu())
     for number, one in enumerate(episodes):
         own = as_stored(learner, stepped.parameters(parameters, number))
         targets = labels[number]
         network = with_head(learner, own, _mapped(moments, _pick(number)), features[number], targets, ways)
         accuracy, doubtful = None, []
-        if held_out is not None:
-            accuracy = held_out[number]
+        if accuracies is not None:
+            accuracy = accuracies[number]
             first = None if stepped.first is None else stepped.first[number]
             doubtful = suspects(logits_before(learner, parameters, support[number], targets, ways, first), targets)
         losses = stepped.losses[:, number].tolist()
@@ -159,7 +168,7 @@ def _held_out(
     count: int,
     seeds: Sequence[int],
 ) -> list[float | None]:
-    """``held_out_accuracy`` of each episode."""
+    """``held_out_accuracy`` of each episode; ``labels`` are on the CPU."""
 
     def generator(number: int) -> torch.Generator:
         return torch.Generator().manual_seed(seeds[number])
@@ -169,14 +178,15 @@ def _held_out(
     features: dict[int, Tensor] = {}
     for size in sorted({len(half) for half in halves} - {labels.shape[1]}):
         numbers = [number for number, half in enumerate(halves) if len(half) == size]
-        rows, chosen = torch.stack([halves[number] for number in numbers]), torch.tensor(numbers, device=labels.device)
-        images = support[chosen]
-        seen, own = torch.stack([image[row] for image, row in zip(images, rows, strict=True)]), labels[chosen]
-        stepped = steps_together(learner, parameters, seen, own.gather(1, rows), ways, count)
+        rows, images = torch.stack([halves[number] for number in numbers]), support[numbers]
+        seen = images[torch.arange(len(numbers))[:, None], rows]
+        own = labels[numbers].gather(1, rows).to(support.device)
+        stepped = steps_together(learner, parameters, seen, own, ways, count)
         _, moments = _embedded(learner, stepped, seen)
         found, _ = _embedded(learner, stepped, images, moments)
         for place, number in enumerate(numbers):
-            features[number] = learner.head.compared(stepped.parameters(parameters, place).theta, found[place])
+            theta = _of(stepped.theta, place)
+            features[number] = learner.head.compared(theta, found[place]).cpu()
 
     def accuracy(number: int) -> float | None:
         return held_out_accuracy(lambda half: features[number], labels[number], ways, generator(number))
@@ -208,7 +218,7 @@ def _embedded(
 
 def _for_all(learner: TaskLearner, alpha: Tensors, mixing: Mixing) -> Mixing:
     """``mixing`` of a pass that computes every operation which some episode keeps. ``alpha``: each tensor (E, ...)."""
-    on_cpu = {name: value.detach().cpu() for name, value in alpha.items()}  # read once: on a GPU, each reading waits
+    on_cpu = _on_cpu(alpha)  # read once: on a GPU, each reading waits
     episodes = len(next(iter(on_cpu.values())))
     kept = [learner.network.weights(_of(on_cpu, number), mixing).kinds for number in range(episodes)]
     by_any = {
@@ -234,6 +244,10 @@ def _stacked(tensors: Tensors, episodes: int) -> Tensors:
 
 def _of(stacked: Tensors, number: int) -> Tensors:
     return {name: value[number].detach() for name, value in stacked.items()}
+
+
+def _on_cpu(tensors: Tensors) -> Tensors:
+    return {name: value.detach().cpu() for name, value in tensors.items()}
 
 
 def _pick(number: int) -> Callable[[Tensor], Tensor]:
