@@ -168,11 +168,11 @@ TABLE: Mapping[str, str] = {
         "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
     ),
     "lamanas_core/train/trained_classes.py": "learning/training_splits cli/models",
-    "workers/adapt.py": "workers/telemetry workers/claims workers/adapt_worker",
+    "workers/adapt.py": "workers/telemetry workers/claims workers/adapt_worker workers/adapt_together",
     "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/faults.py": "workers/faults",
-    "workers/learner.py": "workers/main cli/models workers/telemetry processes/commands",
+    "workers/learner.py": "workers/main cli/models workers/telemetry workers/adapt_together processes/commands",
     "workers/logs.py": "app/telemetry workers/telemetry",
     "workers/main.py": "workers/main workers/telemetry workers/adapt_worker processes/commands",
     "workers/readiness.py": "workers/reconciler workers/main workers/adapt_worker",
