@@ -26,7 +26,6 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.adapt.together import TOLERANCE as TOGETHER
 from lamanas_core.adapt.together import SupportSet, adapt_together
-from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Config, TrainingConfig
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.devices import choose_device, half_precision
@@ -103,12 +102,11 @@ def _checked(name: str, check: Callable[[], str]) -> bool:
 
 def against_the_cpu(device: str, size: Size) -> str:
     """One inner step on ``device`` and on the CPU: logits within ``TOLERANCE``, and equal predictions."""
-    queries = _task(size)[2]
-    expected, found = (_adapted(on, size, 1).network.logits(queries.to(on)).cpu() for on in ("cpu", device))
+    expected, found = (_logits(_adapted(on, size, 1), size) for on in ("cpu", device))
     difference = float((found - expected).abs().max() / expected.abs().max())
     same = int((found.argmax(1) == expected.argmax(1)).sum())
-    result = f"logits differ by {difference:.1e} (at most {TOLERANCE:.0e}), {same} of {len(queries)} predictions equal"
-    if not difference <= TOLERANCE or same < len(queries):
+    result = f"logits differ by {difference:.1e} (at most {TOLERANCE:.0e}), {same} of {len(found)} predictions equal"
+    if not difference <= TOLERANCE or same < len(found):
         raise CheckFailed(result)
     return result
 
@@ -153,18 +151,11 @@ def adaptation_speed(device: str, size: Size) -> str:
 
 
 def together_against_alone(device: str, size: Size) -> str:
-    """K steps on several episodes in one batch, and on each alone: logits of the artifacts within their tolerance."""
+    """K steps on several episodes in one batch, and on each alone: logits within their tolerance."""
     count = min(size.batches[-1], 8)
-    queries = (_task(size)[2] * 255).byte().numpy()
-    found, expected = (
-        [Classifier.from_bytes(one.artifact).logits(queries) for one in results]
-        for results in (
-            _adapted_together(device, size, count),
-            [_adapted(device, size, None, seed) for seed in range(count)],
-        )
-    )
-    pairs = zip(found, expected, strict=True)
-    difference = max(float(np.abs(got - alone).max() / np.abs(alone).max()) for got, alone in pairs)
+    found = [_logits(one, size) for one in _adapted_together(device, size, count)]
+    alone = [_logits(_adapted(device, size, None, seed), size) for seed in range(count)]
+    difference = max(float((got - own).abs().max() / own.abs().max()) for got, own in zip(found, alone, strict=True))
     result = f"logits of {count} episodes differ by {difference:.1e} (at most {TOGETHER:.0e})"
     if not difference <= TOGETHER:
         raise CheckFailed(result)
@@ -234,6 +225,10 @@ def _adapted_together(device: str, size: Size, count: int) -> list[Adapted]:
     """The results of ``_adapted`` for as many seeds, in one batch."""
     episodes = [_support_set(size, seed) for seed in range(count)]
     return list(adapt_together(_model(), episodes, steps=None, device=device, on_step=lambda *_: None))
+
+
+def _logits(adapted: Adapted, size: Size) -> torch.Tensor:
+    return adapted.network.logits(_task(size)[2].to(adapted.network.features.device)).cpu()
 
 
 @cache

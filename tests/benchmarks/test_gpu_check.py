@@ -69,3 +69,4 @@ def test_other_results_are_reported_and_the_remaining_checks_run(
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED  ")]
     assert [line.split(": ")[0].removeprefix("FAILED  ") for line in failed] == NAMES[:5]
     assert "artifacts differ" in failed[1]
+    assert "logits of 2 episodes differ" in failed[2]
