@@ -60,6 +60,18 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="how often the service takes the images of an episode for photos; always prints JSON",
     )
+    comparison.add_argument(
+        "--unlabelled",
+        type=numbers.count,
+        metavar="N",
+        help="what N further images of each class without a label add, on the same episodes; always prints JSON",
+    )
+    parser.add_argument(
+        "--others",
+        type=numbers.count,
+        metavar="M",
+        help="with --unlabelled: also with M images of other classes, and with these alone",
+    )
     parser.add_argument(
         "--restyled",
         action="store_true",
@@ -81,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
     from lamanas_core.measure.kinds import judged_kinds
     from lamanas_core.measure.told_and_true import told_and_true
+    from lamanas_core.measure.unlabelled import compare_unlabelled
     from lamanas_core.meta_model import MetaModel, read, shipped
     from lamanas_core.train.trained_classes import recognised, split_of_run, trained_digests
 
@@ -90,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"--steps has no effect on {'--ablate' if args.ablate else '--compare-steps'}: leave it out")
     if args.restyled and not args.compare_steps:
         raise CommandError("--restyled is for --compare-steps only")
+    if args.others and not args.unlabelled:
+        raise CommandError("--others is for --unlabelled only")
     torch.set_num_threads(args.threads)
     try:
         model = MetaModel.from_bytes(*shipped()) if args.model is None else read(args.model)
@@ -122,13 +137,16 @@ def run(args: argparse.Namespace) -> int:
         if trained:
             _say_trained(trained, len(classes), args)
         about: dict[str, Any] = {"split": args.split, "trained_classes": len(trained) if digests else None}
-        if args.ablate or args.told or args.compare_steps:
+        if args.ablate or args.told or args.compare_steps or args.unlabelled:
             compare: Callable[..., dict[str, Any]] = ablate
             if args.told:
                 compare = partial(told_and_true, looked_at=loaded(JUDGED))
             if args.compare_steps:
                 compare = partial(compare_steps, counts=args.compare_steps, restyle=args.restyled)
                 about["restyled"] = args.restyled
+            if args.unlabelled:
+                added = {"per_class": args.unlabelled, "others": args.others or 0}
+                compare, about = partial(compare_unlabelled, **added), about | added
             compared = compare(model, classes, config, lambda n: _show(n, args.episodes))
             print(json.dumps(asdict(config) | about | {"model_version": model.version} | compared))
             return 0

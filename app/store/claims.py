@@ -107,7 +107,8 @@ class Claims:
 
     def claim_alike(self, first: Claim, most: int, woken_by: str) -> list[Claim]:
         """Up to ``most`` further episodes to be adapted together with ``first``: those whose turn it is next, as long
-        as they have the same model and numbers of images, classes and steps, and none of them was attempted before."""
+        as they have the same model and numbers of images, classes and steps. Episodes that were attempted before, or
+        have images without a label, are adapted alone."""
         call = _CLAIM_ALIKE(
             record=keys.record("episode", first.id),
             queued=keys.queued("episode"),

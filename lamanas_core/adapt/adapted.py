@@ -16,10 +16,12 @@ from lamanas_core.adapt.foreign import warnings_of
 from lamanas_core.adapt.held_out import Suspect, held_out_accuracy, suspects
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
+from lamanas_core.adapt.unlabelled import UNLABELLED, fit_with, warnings_of_unlabelled
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import Episode
 from lamanas_core.genotype import Genotype
 from lamanas_core.heads.base import FittedHead
+from lamanas_core.heads.prototypes import class_sizes
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.network import NetworkMoments
 from lamanas_core.search.normalisation import Batch
@@ -32,7 +34,8 @@ LARGEST_BATCH = 250
 class AdaptedNetwork:
     """The adapted and pruned network: the parameters after K inner steps, with the support set's moments and head.
 
-    ``features``: those of the support images, float (n, d).
+    ``features``: those of the labelled images, float (n, d). ``belonging``: the estimated fraction (0..1) of the
+    unlabelled images that belongs to the classes, see ``adapt.unlabelled``; None without such images.
     """
 
     learner: TaskLearner
@@ -40,6 +43,7 @@ class AdaptedNetwork:
     moments: NetworkMoments
     features: Tensor
     head: FittedHead
+    belonging: float | None
 
     def embed(self, images: Tensor) -> Tensor:
         """Images, uint8 (n, c, size, size) -> features, float (n, d)."""
@@ -67,7 +71,8 @@ class Adapted:
     ``parameters_kept`` of ``parameters_total`` parameters in θ remain after pruning. ``support_accuracy`` (0..1): on
     the support set. ``leave_one_out_accuracy`` (0..1): an estimate of the accuracy on new images, see
     ``held_out_accuracy``; None if every class has one image or the head is not fitted to the support set.
-    ``suspects``: support images whose label is doubtful. ``losses``: L_φ before each step.
+    ``suspects``: support images whose label is doubtful. ``losses``: L_φ before each step. All but ``network`` and
+    ``artifact`` are about the labelled images alone.
     """
 
     network: AdaptedNetwork
@@ -83,14 +88,28 @@ class Adapted:
 
 
 @torch.no_grad()
-def finish(learner: TaskLearner, parameters: Parameters, support: Tensor, labels: Tensor, ways: int) -> AdaptedNetwork:
+def finish(
+    learner: TaskLearner,
+    parameters: Parameters,
+    support: Tensor,
+    labels: Tensor,
+    ways: int,
+    unlabelled: Tensor | None = None,
+) -> AdaptedNetwork:
     """The pruned network under ``parameters``, with moments and head recomputed on the whole support set.
 
-    ``support``: its ``Network.inputs``; ``labels``: int64 (n,) in 0..``ways``-1.
+    ``support``: the ``Network.inputs`` of the labelled images, whose moments are used; ``labels``: int64 (n,) in
+    0..``ways``-1. ``unlabelled``: the inputs of images without a label (m, ...), to which the head is fitted as well.
     """
     parameters = as_stored(learner, parameters)
-    features, moments = learner.embed(parameters.theta, parameters.alpha, support)
-    return with_head(learner, parameters, moments, features, labels, ways)
+    theta, alpha, scale = parameters.theta, parameters.alpha, parameters.log_scale
+    features, moments = learner.embed(theta, alpha, support)
+    if unlabelled is None:
+        return with_head(learner, parameters, moments, features, labels, ways)
+    parts = torch.split(unlabelled, LARGEST_BATCH)
+    others = torch.cat([learner.embed(theta, alpha, part, moments)[0] for part in parts])
+    found = fit_with(learner, theta, scale, features, labels, ways, others)
+    return AdaptedNetwork(learner, parameters, moments, features, found.head.stored(), found.belonging)
 
 
 def as_stored(learner: TaskLearner, parameters: Parameters) -> Parameters:
@@ -108,7 +127,7 @@ def with_head(
 ) -> AdaptedNetwork:
     """The network under ``parameters`` and ``moments``, with the head fitted to the support set's features (n, d)."""
     head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
-    return AdaptedNetwork(learner, parameters, moments, features, head.stored())
+    return AdaptedNetwork(learner, parameters, moments, features, head.stored(), None)
 
 
 def adapt(
@@ -125,28 +144,32 @@ def adapt(
 ) -> Adapted:
     """Adapt ``meta_model`` to a support set in ``steps`` inner steps (None: the meta-model's K).
 
+    A label of -1 (``UNLABELLED``) is that of an image without one, which the steps do not use, but the head.
+
     ``support``: uint8 (n, c, h, w), or the ``Network.inputs`` of such images, which are not checked for warnings;
-    ``labels``: int64 (n,) in 0..len(classes)-1. ``on_step`` is called after each step with its number from 1, the
-    number of steps, and its loss. ``judged``: also estimate the accuracy and look for suspects, which costs about half
-    as much again. On the same type of device with the same number of threads, equal arguments give equal results.
-    Raises ValueError if the images do not have the meta-model's shape, or if there are more classes than its head
-    supports.
+    ``labels``: int64 (n,) in 0..len(classes)-1 or ``UNLABELLED``. ``on_step`` is called after each step with its number
+    from 1, the number of steps, and its loss. ``judged``: also estimate the accuracy and look for suspects, which costs
+    about half as much again. On the same type of device with the same number of threads, equal arguments give equal
+    results. Raises ValueError if the images do not have the meta-model's shape, or if there are more classes than its
+    head supports.
     """
     config, learner = meta_model.config, meta_model.learner
-    images, targets = checked(meta_model, support, labels, classes, device)
+    labelled = labels != UNLABELLED
+    images, targets = checked(meta_model, support[labelled], labels[labelled], classes, device)
+    others = None if labelled.all() else _inputs(learner, support[~labelled], device)
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     count = config.task_learner.steps if steps is None else steps
     ways = len(classes)
     batches = minibatches(config, targets.cpu(), ways, count, torch.Generator().manual_seed(seed))
     after, losses, first = _run(learner, parameters, images, targets, ways, batches, on_step)
-    network = finish(learner, after, images, targets, ways)
+    network = finish(learner, after, images, targets, ways, others)
     accuracy, doubtful = None, []
     if judged and learner.head.leaves_one_out:
         generator = torch.Generator().manual_seed(seed)
         embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
         accuracy = held_out_accuracy(embed, targets, ways, generator)
         doubtful = suspects(logits_before(learner, parameters, images, targets, ways, first), targets)
-    return result(meta_model, network, support, labels, classes, losses, accuracy, doubtful)
+    return result(meta_model, network, support[labelled], labels[labelled], classes, losses, accuracy, doubtful)
 
 
 def checked(
@@ -156,7 +179,7 @@ def checked(
     classes: Sequence[str],
     device: str,
 ) -> tuple[Tensor, Tensor]:
-    """The network's inputs for a support set, float (n, ...), and its labels, int64 (n,); see ``adapt``, also for
+    """The network's inputs for labelled images, float (n, ...), and their labels, int64 (n,); see ``adapt``, also for
     errors.
     """
     image, max_classes = meta_model.config.network.image, meta_model.learner.head.classes()
@@ -164,8 +187,7 @@ def checked(
         raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {image.shape}")
     if max_classes is not None and len(classes) > max_classes:
         raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
-    images = meta_model.learner.network.inputs(torch.from_numpy(np.ascontiguousarray(support))).to(device)
-    return images, torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+    return _inputs(meta_model.learner, support, device), torch.from_numpy(np.ascontiguousarray(labels)).to(device)
 
 
 def result(
@@ -178,9 +200,10 @@ def result(
     accuracy: float | None,
     doubtful: Sequence[Suspect],
 ) -> Adapted:
-    """What there is to say of an adapted network; the other arguments as in ``adapt`` and ``Adapted``."""
+    """What there is to say of an adapted network. ``support`` and ``labels``: of the labelled images; the other
+    arguments as in ``adapt`` and ``Adapted``.
+    """
     targets = torch.from_numpy(labels).to(network.features.device)
-    image = meta_model.config.network.image
     given = support.dtype == np.uint8
     return Adapted(
         network=network,
@@ -192,8 +215,23 @@ def result(
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
         losses=tuple(losses),
-        warnings=warnings_of(image, meta_model.card, support, labels, classes) if given else (),
+        warnings=_warnings(meta_model, support, labels, classes, network) if given else (),
     )
+
+
+def _inputs(learner: TaskLearner, images: npt.NDArray[Any], device: str) -> Tensor:
+    return learner.network.inputs(torch.from_numpy(np.ascontiguousarray(images))).to(device)
+
+
+def _warnings(
+    meta_model: MetaModel,
+    support: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    network: AdaptedNetwork,
+) -> tuple[str, ...]:
+    found = warnings_of(meta_model.config.network.image, meta_model.card, support, labels, classes)
+    return found + (() if network.belonging is None else warnings_of_unlabelled(network.belonging))
 
 
 def adapt_to(
@@ -264,7 +302,7 @@ def logits_before(
 
     ``first``: the logits of the first step, which are those if it used all images; None without steps.
     """
-    temperature = learner.temperature(labels, ways)
+    temperature = learner.temperature(class_sizes(labels, ways))
     if first is not None and len(first) == len(labels):
         return first / (learner.config.task_learner.logit_scale * temperature)
     features, _ = learner.embed(parameters.theta, parameters.alpha, images)

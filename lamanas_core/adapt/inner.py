@@ -11,7 +11,7 @@ from torch.func import functional_call
 from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
-from lamanas_core.heads.base import FittedHead, Head, LossNetwork
+from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
 from lamanas_core.heads.prototypes import class_sizes
 from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
@@ -84,17 +84,29 @@ class TaskLearner:
         return self.head.support_logits(theta, features, labels, ways, scale)
 
     def fitted_head(
-        self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
+        self,
+        theta: Mapping[str, Tensor],
+        log_scale: Tensor,
+        features: Tensor,
+        labels: Tensor,
+        ways: int,
+        unlabelled: Unlabelled | None = None,
     ) -> FittedHead:
-        """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature."""
-        return self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(labels, ways))
+        """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature.
 
-    def temperature(self, labels: Tensor, ways: int) -> Tensor:
-        """The calibrated temperature for a support set with these labels, int64 (n,), a scalar; m is the harmonic mean
-        of the numbers of images in the classes.
+        ``unlabelled``: see ``Head.fit``.
+        """
+        sizes = class_sizes(labels, ways)
+        if unlabelled is not None:
+            sizes = sizes + unlabelled.shares.sum(0)
+        return self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(sizes), unlabelled)
+
+    def temperature(self, sizes: Tensor) -> Tensor:
+        """The calibrated temperature for classes of these numbers of images, (ways,), a scalar; m is their harmonic
+        mean.
         """
         calibration = self.config.calibration
-        usual = 1 + class_sizes(labels, ways).reciprocal().mean()
+        usual = 1 + sizes.reciprocal().mean()
         return calibration.temperature * usual**calibration.temperature_spread
 
     def learned_loss(

@@ -25,6 +25,7 @@ from lamanas_core.adapt.adapted import (
 from lamanas_core.adapt.held_out import half_of_each, held_out_accuracy, suspects
 from lamanas_core.adapt.inner import Evaluate, TaskLearner, adam, in_a_row, leaves, loss_at, moved_along
 from lamanas_core.adapt.parameters import Parameters, Tensors
+from lamanas_core.adapt.unlabelled import UNLABELLED
 from lamanas_core.config import Config
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.mixing import Mixing
@@ -94,6 +95,8 @@ def adapt_together(
     learner, ways, n = meta_model.learner, len(episodes[0].classes), len(episodes[0].labels)
     if any((len(one.classes), len(one.labels)) != (ways, n) for one in episodes):
         raise ValueError("only episodes with equal numbers of images and of classes can be adapted together")
+    if any((one.labels == UNLABELLED).any() for one in episodes):
+        raise ValueError("an episode that has images without a label can only be adapted alone")
     if not can_adapt_together(meta_model.config, n):
         raise ValueError("this meta-model adapts to so many images only one episode at a time")
     prepared = [checked(meta_model, one.support, one.labels, one.classes, "cpu") for one in episodes]

@@ -22,6 +22,18 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Images without a label, for a head that is fitted with them as well.
+
+    ``features``: float (m, d). ``shares``: float (m, ways), how much of each image counts for each class; a row's sum
+    is at most 1, and less for an image that may belong to none of them.
+    """
+
+    features: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True)
 class FittedHead:
     """A linear layer fitted to one episode: ``weight`` (ways, d), ``bias`` (ways,)."""
 
@@ -100,9 +112,18 @@ class Head(ABC):
 
     @abstractmethod
     def fit(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+        self,
+        theta: Mapping[str, Tensor],
+        features: Tensor,
+        labels: Tensor,
+        ways: int,
+        scale: Tensor,
+        unlabelled: Unlabelled | None = None,
     ) -> FittedHead:
-        """The head for ``ways`` classes, fitted to a support set's features (n, d) and labels int64 (n,)."""
+        """The head for ``ways`` classes, fitted to a support set's features (n, d) and labels int64 (n,).
+
+        ``unlabelled``: what counts besides, if the head is fitted to the support set at all.
+        """
 
     @abstractmethod
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:

@@ -22,12 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import Head, LossNetwork, Tensors
+from lamanas_core.heads.base import Head, LossNetwork, Tensors, Unlabelled
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.heads.metric import DIRECTIONS, Metric, centre_and_directions
-from lamanas_core.heads.prototypes import class_sizes, prototypes
+from lamanas_core.heads.prototypes import class_means
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.onnx_writer import OnnxWriter, array, rounded
+
+LEAST = 1e-12  # a lower bound on the sum of an image's shares, by which they are divided
 
 
 class GaussianPrior(nn.Module):
@@ -113,26 +115,48 @@ class GaussianHead(Head):
         return scale * logits.to(z)
 
     def fit(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+        self,
+        theta: Mapping[str, Tensor],
+        features: Tensor,
+        labels: Tensor,
+        ways: int,
+        scale: Tensor,
+        unlabelled: Unlabelled | None = None,
     ) -> FittedGaussian:
         z = self.compared(theta, features)
+        if unlabelled is not None:
+            unlabelled = replace(unlabelled, features=self.compared(theta, unlabelled.features))
         pull, weight, variance = _prior(theta)
-        sizes = class_sizes(labels, ways)
-        means = prototypes(z, labels, ways)
+        means, sizes = class_means(z, labels, ways, unlabelled)
         middle = means.mean(0)
         pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
-        deviations = z - means[labels]
+        deviations = _deviations(z, labels, means, unlabelled)
         # (ρI + RᵀR)⁻¹ = (I - Rᵀ(ρI + RRᵀ)⁻¹R) / ρ with ρ = νσ² and the rows r_i of R.
         spread = weight * variance
-        inner = deviations @ deviations.T + spread * torch.eye(len(z), dtype=z.dtype, device=z.device)
+        inner = deviations @ deviations.T + spread * torch.eye(len(deviations), dtype=z.dtype, device=z.device)
         turned = pulled - torch.linalg.solve(inner, deviations @ pulled.T).T @ deviations
-        certainty = scale * (weight + len(z) - ways) / spread
+        images = len(z) if unlabelled is None else len(z) + unlabelled.shares.sum()
+        certainty = scale * (weight + images - ways) / spread
         layer = certainty * turned
         bias = -layer @ middle - (layer * pulled).sum(1) / 2
         return FittedGaussian(layer, bias, sizes, Metric.of(theta), means)
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         return LearnedLoss(task.loss, task.residual, task.hidden, generator)
+
+
+def _deviations(z: Tensor, labels: Tensor, means: Tensor, unlabelled: Unlabelled | None) -> Tensor:
+    """The rows r_i, (n, d), or (n + m, d) with unlabelled images: an image's deviation from the mean of its class.
+
+    That of an unlabelled image is from the mean of the classes weighted by its shares, times the root of their sum s,
+    so that it counts in the scatter as s images.
+    """
+    own = z - means[labels]
+    if unlabelled is None:
+        return own
+    counted = unlabelled.shares.sum(1, keepdim=True)
+    nearest = (unlabelled.shares / counted.clamp(min=LEAST)) @ means
+    return torch.cat([own, counted.sqrt() * (unlabelled.features - nearest)])
 
 
 def _prior(theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import FittedHead, Head, LossNetwork
+from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.losses.paper import PaperLoss
 
@@ -32,7 +32,13 @@ class LinearHead(Head):
         return FittedHead(theta[WEIGHT], theta[BIAS]).logits(features)
 
     def fit(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+        self,
+        theta: Mapping[str, Tensor],
+        features: Tensor,
+        labels: Tensor,
+        ways: int,
+        scale: Tensor,
+        unlabelled: Unlabelled | None = None,
     ) -> FittedHead:
         return FittedHead(theta[WEIGHT][:ways], theta[BIAS][:ways])
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import Head, LossNetwork
+from lamanas_core.heads.base import Head, LossNetwork, Unlabelled
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.onnx_writer import OnnxWriter
@@ -50,15 +50,21 @@ class PrototypeHead(Head):
         return leave_one_out_logits(features, labels, ways, scale)
 
     def fit(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+        self,
+        theta: Mapping[str, Tensor],
+        features: Tensor,
+        labels: Tensor,
+        ways: int,
+        scale: Tensor,
+        unlabelled: Unlabelled | None = None,
     ) -> FittedPrototypes:
         """-scale * ‖f - c‖² / d, up to a term common to all classes, as a linear layer: weight 2c * scale / d and bias
         -‖c‖² * scale / d for features f and prototypes c.
         """
-        centres = prototypes(features, labels, ways)
+        centres, sizes = class_means(features, labels, ways, unlabelled)
         per_feature = scale / features.shape[1]
         weight, bias = 2 * per_feature * centres, -per_feature * centres.square().sum(1)
-        return FittedPrototypes(weight, bias, class_sizes(labels, ways), scale)
+        return FittedPrototypes(weight, bias, sizes, scale)
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         return LearnedLoss(task.loss, task.residual, task.hidden, generator)
@@ -69,6 +75,22 @@ def prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
     counts = class_sizes(labels, ways).to(features)
     sums = features.new_zeros(ways, features.shape[1]).index_add(0, labels, features)
     return sums / counts[:, None]
+
+
+def class_means(
+    features: Tensor, labels: Tensor, ways: int, unlabelled: Unlabelled | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mean feature vector of each class, (ways, d), and the number of images in it, (ways,), in which each
+    unlabelled image counts by its shares: an integer without them, otherwise float.
+
+    ``features``: (n, d); ``labels``: int64 (n,).
+    """
+    means, sizes = prototypes(features, labels, ways), class_sizes(labels, ways)
+    if unlabelled is None:
+        return means, sizes
+    together = sizes + unlabelled.shares.sum(0)
+    sums = sizes[:, None] * means + unlabelled.shares.T @ unlabelled.features
+    return sums / together[:, None], together
 
 
 def class_sizes(labels: Tensor, ways: int) -> Tensor:

@@ -130,9 +130,9 @@ def steps_compared(
     first = next(iter(accuracies.values()))
     return {
         str(count): {
-            "accuracy": _rounded_interval(values),
-            "query_cross_entropy": _rounded_interval(entropies[count]),
-            "over_first": _rounded_interval([a - b for a, b in zip(values, first, strict=True)]),
+            "accuracy": interval(values),
+            "query_cross_entropy": interval(entropies[count]),
+            "over_first": interval([a - b for a, b in zip(values, first, strict=True)]),
         }
         for count, values in accuracies.items()
     }
@@ -162,9 +162,9 @@ def compared(accuracies: Mapping[str, list[float]], entropies: Mapping[str, list
     best = max(CROSS_ENTROPY_RATES, key=lambda name: sum(accuracies[name]))
     rows = {}
     for name, values in accuracies.items():
-        row = {"accuracy": _rounded_interval(values), "query_cross_entropy": _rounded_interval(entropies[name])}
+        row = {"accuracy": interval(values), "query_cross_entropy": interval(entropies[name])}
         for against, label in (("none", "over_none"), (best, "over_best_cross_entropy")):
-            row[label] = _rounded_interval([a - b for a, b in zip(values, accuracies[against], strict=True)])
+            row[label] = interval([a - b for a, b in zip(values, accuracies[against], strict=True)])
         rows[name] = row
     lowest = min(CROSS_ENTROPY_RATES, key=lambda name: sum(entropies[name]))
     return {"variants": rows, "best_cross_entropy": {"by_accuracy": best, "by_query_cross_entropy": lowest}}
@@ -186,5 +186,6 @@ def operations(cells: Genotype) -> Hashable:
     )
 
 
-def _rounded_interval(values: list[float]) -> list[float]:
+def interval(values: list[float]) -> list[float]:
+    """The mean and the half-width of its 95 % confidence interval, rounded."""
     return [round(number, 5) for number in mean_and_interval(values)]

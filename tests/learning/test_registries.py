@@ -15,7 +15,7 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Config, NetworkConfig, TaskLearnerConfig
 from lamanas_core.data.sources.glyphs import write_folders
-from lamanas_core.heads.base import FittedHead, Head
+from lamanas_core.heads.base import FittedHead, Head, Unlabelled
 from lamanas_core.heads.registry import HEADS, make_head
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.meta_model import MetaModel
@@ -67,7 +67,13 @@ class NearestDirection(Head):
         return F.normalize(self._turned(theta, features)) @ self._means(theta, features, labels, ways).T
 
     def fit(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor
+        self,
+        theta: Mapping[str, Tensor],
+        features: Tensor,
+        labels: Tensor,
+        ways: int,
+        scale: Tensor,
+        unlabelled: Unlabelled | None = None,
     ) -> FittedHead:
         means = self._means(theta, features, labels, ways)
         return FittedHead(means @ theta["head.weight"], means @ theta["head.bias"])

@@ -14,6 +14,7 @@ from lamanas_core.adapt.held_out import Embed, half_of_each
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.adapt.together import TOLERANCE, SupportSet, adapt_together, can_adapt_together, steps_together
+from lamanas_core.adapt.unlabelled import UNLABELLED
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import to_float
@@ -174,6 +175,14 @@ def test_only_episodes_of_equal_shape_are_adapted_together() -> None:
     unlike = [glyph_episode(0, [2, 2, 2]), glyph_episode(1, [2, 2])]
     with pytest.raises(ValueError, match="equal numbers of images"):
         list(adapt_together(model, unlike, steps=None, device="cpu", on_step=lambda *_: None))
+
+
+def test_an_episode_that_has_images_without_a_label_is_not_adapted_with_others() -> None:
+    model = MetaModel.from_bytes(*shipped())
+    one = glyph_episode(0, [2, 2])
+    one.labels[0] = UNLABELLED
+    with pytest.raises(ValueError, match="only be adapted alone"):
+        list(adapt_together(model, [one, one], steps=None, device="cpu", on_step=lambda *_: None))
 
 
 def test_a_backbone_or_minibatches_keep_episodes_apart() -> None:

@@ -63,6 +63,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks learning/artifact goldens/goldens",
     "lamanas_core/adapt/foreign.py": "learning/foreign learning/artifact",
     "lamanas_core/adapt/held_out.py": "learning/held_out",
+    "lamanas_core/adapt/unlabelled.py": "learning/unlabelled",
     "lamanas_core/adapt/inner.py": (
         "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),

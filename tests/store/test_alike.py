@@ -24,6 +24,9 @@ UNLIKE: list[dict[str, Any]] = [
 ]
 
 
+UNLABELLED = {"labels": [0, 0, 1, -1], "shots": [2, 1]}
+
+
 def submit_one(settings: Settings, **changed: Any) -> str:
     ids: list[str] = []
 
@@ -67,6 +70,11 @@ def test_an_episode_of_another_shape_is_not_claimed_with_others(
     assert ids_of(together(sync_store)) == [first]
     assert ids_of(together(sync_store)) == [unlike]
     assert ids_of(together(sync_store)) == [third]
+
+
+def test_an_episode_that_has_images_without_a_label_is_claimed_alone(settings: Settings, sync_store: SyncStore) -> None:
+    ids = [submit_one(settings, **UNLABELLED), submit_one(settings, **UNLABELLED), submit_one(settings)]
+    assert [ids_of(together(sync_store)) for _ in ids] == [[id] for id in ids]
 
 
 def test_owners_take_turns_as_if_their_episodes_were_claimed_one_by_one(

@@ -5,11 +5,15 @@
 -- and returns their records: those whose turn it is next, as long as they are of the same shape and none of them was
 -- attempted before, at most so many.
 
--- What episodes that are adapted together have in common; nil of one that is adapted alone.
+-- What episodes that are adapted together have in common; nil of one that is adapted alone, as is one that has images
+-- without a label.
 local function likeness(own, attempts)
   local seen = redis.call('HMGET', own, 'attempts', 'alone', 'shape', 'spec')
   if seen[1] ~= attempts or seen[2] then return nil end
   local spec = cjson.decode(seen[4])
+  for _, label in ipairs(spec.labels) do
+    if label < 0 then return nil end
+  end
   return cjson.encode({seen[3], spec.model_version, spec.steps, #spec.classes})
 end
 
