@@ -11,7 +11,7 @@ from app.http.problems import MEDIA_TYPE
 from app.schemas.requests import CorrectionBody, EpisodeBody, PredictBody, TrainBody
 from app.schemas.responses import ProblemDetails
 
-# A T and an L of 16 x 16 pixels.
+# A T and two Ls of 16 x 16 pixels.
 EXAMPLE_T = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAIElEQVR42mP8z8DEwMDEwMDwgZ+JgYGJrwDCRUOMMG"
     "UAbr0DmB2X2WwAAAAASUVORK5CYII="
@@ -19,6 +19,10 @@ EXAMPLE_T = (
 EXAMPLE_L = (
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAHklEQVR42mP8z8DEwMDEwMD0BcZAQ38FmBgYGGHKAG"
     "zOBB4sq90ZAAAAAElFTkSuQmCC"
+)
+EXAMPLE_OTHER_L = (
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQAAAAA3iMLMAAAAIElEQVR42mP8z8DEwMD0hYGJATf6y8HEwMD4n4GJgQEA"
+    "aTkEFmJ5tpMAAAAASUVORK5CYII="
 )
 DESCRIPTION = """
 Few-shot image classification: send a few labelled images, receive a classifier whose weights and architecture are
@@ -30,12 +34,14 @@ _FILES = {"type": "array", "items": _FILE}
 
 EPISODE_FORM: dict[str, Any] = {
     "type": "object",
-    "description": "Either `images` with as many `labels`, in the same order, or `archive`.",
+    "description": "Either `images` with as many `labels`, in the same order, or `archive`; and `unlabelled`.",
     "additionalProperties": False,
     "properties": {
         "images": _FILES,
         "labels": {"type": "array", "items": {"type": "string"}},
-        "archive": _FILE | {"description": "a zip file with a folder of images for each class"},
+        "archive": _FILE
+        | {"description": "a zip file with a folder of images for each class; those in `_unlabelled` have no label"},
+        "unlabelled": _FILES | {"description": "images without a label"},
         "steps": {"type": "integer", "minimum": 0},
         "seed": {"type": "integer", "minimum": 0},
         "name": {"type": "string", "maxLength": 200},
@@ -44,7 +50,8 @@ EPISODE_FORM: dict[str, Any] = {
 }
 CORRECTION_FORM: dict[str, Any] = {
     "type": "object",
-    "description": "Images are added as `images` with as many `labels`, in the same order, or as `archive`.",
+    "description": "Images are added as `images` with as many `labels`, in the same order, or as `archive`, and as "
+    "`unlabelled`.",
     "additionalProperties": False,
     "properties": {name: schema for name, schema in EPISODE_FORM["properties"].items() if name != "model"}
     | {
@@ -60,12 +67,14 @@ PREDICT_FORM: dict[str, Any] = {
 }
 EPISODE_EXAMPLE = {
     "support": [{"label": "T", "image": EXAMPLE_T}, {"label": "L", "image": EXAMPLE_L}],
+    "unlabelled": [EXAMPLE_OTHER_L],
     "name": "two letters",
 }
 CORRECTION_EXAMPLE = {
     "remove": [1],
     "relabel": [{"image": 0, "label": "L"}],
     "add": [{"label": "T", "image": EXAMPLE_T}],
+    "unlabelled": [EXAMPLE_OTHER_L],
 }
 PREDICT_EXAMPLE = {"episode_id": "01k8d9w3v4q2x6y7z8a9b0c1d2", "images": [EXAMPLE_T]}
 

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cli import remote, show
+from cli.predictions import image_files
 from lamanas_client import Client, Edge, Episode, Genotype
 from lamanas_core.layout import natural
 
 DESCRIPTION = """Send a folder with a folder of images for each class (or a zip of one) and adapt a classifier to it.
+
+Images in a folder named _unlabelled among them have no label; the classifier learns from them as well.
 
 Without --watch it returns once the images are stored; `lamanas predict` waits for the classifier if necessary.
 
@@ -26,6 +29,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="a folder with a folder of images for each class, or a zip of one"
     )
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="IMAGE",
+        help="image files without a label, or folders of them, besides those in a folder named _unlabelled",
+    )
     parser.add_argument("--watch", action="store_true", help="show each step, then the result")
     parser.add_argument("--steps", type=int, metavar="K", help="gradient steps (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0, help="another seed adapts a little differently (default: 0)")
@@ -38,9 +49,11 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    unlabelled = image_files(args.unlabelled)
     with remote.service() as client:
         name = args.folder.resolve().stem
-        episode = client.create_episode(args.folder, steps=args.steps, seed=args.seed, name=name, model=args.model)
+        options = {"steps": args.steps, "seed": args.seed, "name": name, "model": args.model}
+        episode = client.create_episode(args.folder, unlabelled=unlabelled, **options)
         show.print_notes(episode.warnings)
         if args.watch:
             episode = watch(client, episode.id)
@@ -50,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
         print_episode(episode)
         print(f"\nuse it:  lamanas predict {episode.id} IMAGE...")
     else:
-        print(f"episode {episode.id}: {len(episode.classes)} classes, {sum(episode.shots.values())} images, stored")
+        without = f", {episode.unlabelled} without a label" if episode.unlabelled else ""
+        images = sum(episode.shots.values())
+        print(f"episode {episode.id}: {len(episode.classes)} classes, {images} images{without}, stored")
         print(f"use it:  lamanas predict {episode.id} IMAGE...")
     return 0
 
@@ -81,6 +96,7 @@ def print_episode(episode: Episode) -> None:
         ("name", episode.name or "-"),
         ("state", episode.state + took),
         ("classes", ", ".join(f"{name} ({episode.shots[name]})" for name in natural(episode.shots))),
+        *([("unlabelled", _unlabelled(episode))] if episode.unlabelled else []),
         ("new images", f"about {show.percent(episode.leave_one_out_accuracy)} classified correctly (estimate)"),
         ("parameters", "-" if kept is None else f"{kept.kept:,} of {kept.total:,} kept"),
         ("model", " ".join(filter(None, (episode.model_version, _why(episode))))),
@@ -96,6 +112,12 @@ def print_episode(episode: Episode) -> None:
     if episode.genotype is not None:
         print()
         print_genotype(episode.genotype)
+
+
+def _unlabelled(episode: Episode) -> str:
+    belonging = episode.unlabelled_belonging
+    told = "" if belonging is None else f", of which about {show.percent(belonging)} seem to belong to the classes"
+    return f"{episode.unlabelled} images without a label{told}"
 
 
 def _why(episode: Episode) -> str:

@@ -43,7 +43,7 @@ def _inside(folder: Path) -> list[Path]:
         found = layout.read_folder(folder)
     except (OSError, ValueError) as error:
         raise told(error) from error
-    names = layout.natural([*found.loose, *(image.path for image in found.images)])
+    names = layout.natural([*found.loose, *found.unlabelled, *(image.path for image in found.images)])
     if not names:
         raise CommandError(f"{folder} has no images")
     if found.skipped:

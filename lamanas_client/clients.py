@@ -1,7 +1,7 @@
 """The two clients, blocking and asynchronous: they send what the operations yield, with retries."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from lamanas_client import operations
 from lamanas_client.calls import Call, Calls, Content, Done, advance, error_of
 from lamanas_client.connecting import invalid_token, on_this_machine
 from lamanas_client.following import Following, News, Stream, episode_events, finished, training_events
-from lamanas_client.images import Support
+from lamanas_client.images import Image, Support
 from lamanas_client.retries import NO_RESPONSE, ONCE, Deadline, Outcome, Retries, asynchronous, blocking
 from lamanas_client.types import Episode, Progress, Training
 
@@ -110,9 +110,17 @@ class Client(Operations[httpx.Client]):
     def close(self) -> None:
         self._http.close()
 
-    def adapt(self, support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None) -> Episode:
+    def adapt(
+        self,
+        support: Support,
+        *,
+        unlabelled: Iterable[Image] = (),
+        steps: int | None = None,
+        seed: int = 0,
+        name: str | None = None,
+    ) -> Episode:
         """``create_episode``, then ``wait`` for it."""
-        return self.wait(self.create_episode(support, steps=steps, seed=seed, name=name).id)
+        return self.wait(self.create_episode(support, unlabelled=unlabelled, steps=steps, seed=seed, name=name).id)
 
     def wait(self, episode_id: str) -> Episode:
         """The finished episode. Raises EpisodeFailedError."""
@@ -183,10 +191,17 @@ class AsyncClient(Operations[httpx.AsyncClient]):
         await self._http.aclose()
 
     async def adapt(
-        self, support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None
+        self,
+        support: Support,
+        *,
+        unlabelled: Iterable[Image] = (),
+        steps: int | None = None,
+        seed: int = 0,
+        name: str | None = None,
     ) -> Episode:
         """``create_episode``, then ``wait`` for it."""
-        return await self.wait((await self.create_episode(support, steps=steps, seed=seed, name=name)).id)
+        created = await self.create_episode(support, unlabelled=unlabelled, steps=steps, seed=seed, name=name)
+        return await self.wait(created.id)
 
     async def wait(self, episode_id: str) -> Episode:
         """The finished episode. Raises EpisodeFailedError."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lamanas_core import layout
@@ -15,15 +15,26 @@ Part = tuple[str, tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Sent:
-    """The files of a support set, the label of each unless they are one zip, and how a folder was read, in words."""
+    """The files of a support set, those with a label first, their labels unless they are one zip, and how a folder was
+    read, in words."""
 
     files: list[Part]
     labels: list[str]
     notes: tuple[str, ...] = ()
 
 
-def support_parts(support: Support) -> Sent:
-    """What is sent of a support set. Raises ValueError, OSError."""
+def support_parts(support: Support, unlabelled: Iterable[Image]) -> Sent:
+    """What is sent of a support set and of further images without a label. Raises ValueError, OSError."""
+    sent = _labelled(support)
+    return replace(sent, files=[*sent.files, *unlabelled_parts(unlabelled)])
+
+
+def unlabelled_parts(images: Iterable[Image]) -> list[Part]:
+    """What is sent of images without a label. Raises ValueError, OSError."""
+    return [("unlabelled", file(image)) for image in several("unlabelled", images)]
+
+
+def _labelled(support: Support) -> Sent:
     if isinstance(support, Mapping):
         pairs = [(label, image) for label, images in support.items() for image in several(f"class {label!r}", images)]
         if not pairs:
@@ -48,10 +59,12 @@ def several(what: str, images: Iterable[Image]) -> Iterable[Image]:
 
 
 def _folder(folder: Path) -> Sent:
-    """The images of the class folders, in the order of their names; each is called by its path."""
+    """The images of the class folders and those without a label, in the order of their names; each is called by its
+    path."""
     found = layout.read_folder(folder)
     if not found.images:
         words = "; ".join(["put the images of each class into a folder named after it", *found.notes("adapt")])
         raise ValueError(f"{folder} has no folders of images: {words}")
-    files = [("images", (image.path, (folder / image.path).read_bytes())) for image in found.images]
+    paths = [("images", image.path) for image in found.images] + [("unlabelled", path) for path in found.unlabelled]
+    files = [(field, (path, (folder / path).read_bytes())) for field, path in paths]
     return Sent(files, [image.label for image in found.images], found.notes("adapt"))

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 from lamanas_client.calls import IDEMPOTENCY_KEY, Call, Calls, parse
-from lamanas_client.images import Image, Support, file, several, support_parts
+from lamanas_client.images import Image, Sent, Support, file, several, support_parts, unlabelled_parts
 from lamanas_client.types import (
     Episode,
     EpisodePage,
@@ -52,15 +52,22 @@ def session() -> Calls[Session]:
 
 
 def create_episode(
-    support: Support, *, steps: int | None = None, seed: int = 0, name: str | None = None, model: str = "auto"
+    support: Support,
+    *,
+    unlabelled: Iterable[Image] = (),
+    steps: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    model: str = "auto",
 ) -> Calls[Episode]:
     """Send a support set: a mapping of classes to images, a folder of class folders, or a zip of one.
 
-    It is stored when this returns; a worker adapts it afterwards. The episode's warnings begin with how the folder or
-    zip was read. ``model``: the meta-model to adapt, "drawings" or "photos" for the active one of that kind, a version,
-    or "auto" for the kind that the images seem to be.
+    It is stored when this returns; a worker adapts it afterwards. ``unlabelled``: images without a label, from which
+    the classifier learns as well, besides those in a folder ``_unlabelled`` of the folder or zip. The episode's
+    warnings begin with how the folder or zip was read. ``model``: the meta-model to adapt, "drawings" or "photos" for
+    the active one of that kind, a version, or "auto" for the kind that the images seem to be.
     """
-    support_set = support_parts(support)
+    support_set = support_parts(support, unlabelled)
     options = {"steps": steps, "name": name}
     fields = {"seed": str(seed), "model": model}
     fields |= {field: str(value) for field, value in options.items() if value is not None}
@@ -74,20 +81,21 @@ def correct_episode(
     remove: Iterable[int] = (),
     relabel: Mapping[int, str] | None = None,
     add: Support | None = None,
+    unlabelled: Iterable[Image] = (),
 ) -> Calls[Episode]:
-    """Create an episode from this one's images, some removed or relabelled (by index from 0), and others added."""
+    """Create an episode from this one's images, some removed or relabelled (by index from 0), and others added, some of
+    them ``unlabelled``. An image without a label gets one by being relabelled."""
     renamed = relabel or {}
     sent: dict[str, Any] = {"headers": _idempotency_key()}
-    notes: tuple[str, ...] = ()
-    if add is None:
-        named = [{"image": image, "label": label} for image, label in renamed.items()]
-        sent["json"] = {"remove": list(remove), "relabel": named}
-    else:
-        added = support_parts(add)
-        sent["files"], notes = added.files, added.notes
+    added = Sent(unlabelled_parts(unlabelled), []) if add is None else support_parts(add, unlabelled)
+    if added.files:
         fields = {"remove": [str(image) for image in remove], "labels": added.labels}
         sent["data"] = fields | {"relabel": [f"{image}={label}" for image, label in renamed.items()]}
-    return _noted(parse(Episode, (yield Call("POST", f"{_path('episodes', id)}/support", sent))), notes)
+        sent["files"] = added.files
+    else:
+        named = [{"image": image, "label": label} for image, label in renamed.items()]
+        sent["json"] = {"remove": list(remove), "relabel": named}
+    return _noted(parse(Episode, (yield Call("POST", f"{_path('episodes', id)}/support", sent))), added.notes)
 
 
 def get_episode(id: str) -> Calls[Episode]:

@@ -70,7 +70,9 @@ class Suspect(Answer):
 class Episode(Answer):
     """A task and its classifier, once ``state`` is ``ready``; ``parent``: the episode that it is a correction of.
 
-    ``model_kind``, ``model_reason``: the kind of the meta-model, and why it was chosen.
+    ``shots``: the number of images of each class; ``unlabelled``: that of images without a label, of which the fraction
+    ``unlabelled_belonging`` seems to belong to the classes. ``model_kind``, ``model_reason``: the kind of the
+    meta-model, and why it was chosen.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Episode(Answer):
     state: Literal["queued", "adapting", "ready", "failed"]
     classes: tuple[str, ...]
     shots: dict[str, int]
+    unlabelled: int = 0
     steps: int
     seed: int
     progress: Progress
@@ -90,6 +93,7 @@ class Episode(Answer):
     parameters: Parameters | None
     support_accuracy: float | None
     leave_one_out_accuracy: float | None
+    unlabelled_belonging: float | None = None
     suspects: tuple[Suspect, ...] = ()
     adapt_seconds: float | None
     created_at: AwareDatetime

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lamanas_core.image_spec import ImageKind, ImageSpec
+from lamanas_core.image_spec import UNLABELLED, ImageKind, ImageSpec
 from lamanas_core.images import UInt8Array
 
 # Images are judged at this size, whatever the meta-models take.
@@ -46,10 +46,11 @@ class Judgement:
 
 def sample(labels: Sequence[int]) -> list[int]:
     """The rows of a support set that are judged, in order: the first image of each class, then the second of each, up
-    to ``MOST_JUDGED``."""
+    to ``MOST_JUDGED``. Images without a label may show anything, and are not judged."""
     rows: dict[int, list[int]] = {}
     for row, label in enumerate(labels):
-        rows.setdefault(label, []).append(row)
+        if label != UNLABELLED:
+            rows.setdefault(label, []).append(row)
     turns = zip_longest(*rows.values())
     return sorted([row for turn in turns for row in turn if row is not None][:MOST_JUDGED])
 

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 # The default limit for an image file: what the main cameras of phones take at most.
 MAX_PIXELS = 50_000_000
+# The label number of a support image that has no label. In a support set, such images follow all others.
+UNLABELLED = -1
 
 ImageKind = Literal["drawings", "photos"]
 KINDS: tuple[ImageKind, ...] = get_args(ImageKind)

@@ -43,6 +43,8 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
+# A folder of this name, in any case and at any depth, has images without a label; it is never a class.
+UNLABELLED_FOLDER = "_unlabelled"
 # A note lists at most this many names.
 LISTED = 10
 # The same in the page's copy: the white space of Unicode and the byte order mark.
@@ -67,13 +69,15 @@ class Image:
 class Layout:
     """A folder as it was read.
 
-    ``images``: in the order of the paths given. ``loose``: images that lie in no class folder. ``skipped``: files that
-    are no images. ``empty``: folders without files. ``splits``: the names of the folders that are splits, if there are
-    any, training first. ``joined``: labels of several folders, whose names differ only in spaces at their ends and in
-    how they are encoded. All but the images and the splits are in natural order.
+    ``images`` and ``unlabelled``, the images without a label: in the order of the paths given. ``loose``: images that
+    lie in no class folder. ``skipped``: files that are no images. ``empty``: folders without files. ``splits``: the
+    names of the folders that are splits, if there are any, training first. ``joined``: labels of several folders, whose
+    names differ only in spaces at their ends and in how they are encoded. All but the images and the splits are in
+    natural order.
     """
 
     images: tuple[Image, ...]
+    unlabelled: tuple[str, ...]
     loose: tuple[str, ...]
     skipped: tuple[str, ...]
     empty: tuple[str, ...]
@@ -85,11 +89,16 @@ class Layout:
 
         ``loose_added``: the loose images are not skipped, since they have been given a class in some other way.
         """
-        added = len(self.images) + (len(self.loose) if loose_added else 0)
+        unlabelled = len(self.unlabelled)
+        added = len(self.images) + (unlabelled if use == "adapt" else 0) + (len(self.loose) if loose_added else 0)
         skipped = natural([*self.skipped, *(() if loose_added else self.loose)])
         notes = [f"{added} added, {len(skipped)} skipped: {listed(skipped)}"] if skipped else []
         if self.loose and not loose_added:
             notes.append(f"images outside class folders were skipped: {listed(self.loose)}")
+        if unlabelled and use == "train":
+            notes.append(
+                f"{unlabelled} images in folders named {UNLABELLED_FOLDER} belong to no class and were not used"
+            )
         if self.empty:
             notes.append(f"folders without images: {listed(self.empty)}")
         if self.splits:
@@ -115,7 +124,8 @@ def read(paths: Iterable[str], unnamed: Collection[str] = ()) -> Layout:
     visible = [path for path in paths if not is_litter(path)]
     files = [path for path in visible if not path.endswith("/")]
     images = [path for path in files if is_image(path) or path in unnamed]
-    folders = _unwrapped({path: _folder(path) for path in images})
+    unlabelled = tuple(path for path in images if _is_unlabelled(path))
+    folders = _unwrapped({path: _folder(path) for path in images if not _is_unlabelled(path)})
     splits = _splits(folders.values())
     placed: dict[str, tuple[Split | None, Parts]] = {}
     for path, folder in folders.items():
@@ -129,6 +139,7 @@ def read(paths: Iterable[str], unnamed: Collection[str] = ()) -> Layout:
     found = tuple(Image(path, label(folder), split) for path, (split, folder) in placed.items() if folder)
     return Layout(
         images=found,
+        unlabelled=unlabelled,
         loose=natural(path for path, (_, folder) in placed.items() if not folder),
         skipped=natural(set(files) - set(images)),
         empty=_empty(visible),
@@ -243,6 +254,10 @@ def _as_text(path: str) -> str:
 def _folder(path: str) -> Parts:
     """The folders of a file, but for those that cannot name a class, as their names are white space."""
     return tuple(part for part in path.split("/")[:-1] if trimmed(part))
+
+
+def _is_unlabelled(path: str) -> bool:
+    return any(trimmed(part).lower() == UNLABELLED_FOLDER for part in path.split("/")[:-1])
 
 
 def _unwrapped(folders: dict[str, Parts]) -> dict[str, Parts]:

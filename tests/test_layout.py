@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 CASES: list[dict[str, Any]] = json.loads((ROOT / "tests" / "layouts.json").read_text("utf-8"))
 # Names as people and programs give them: few, so that they meet again at other places.
-FOLDERS = ["a", "b", "é", "e\u0301", " a", "a\u3000", "train", "Valid", "TEST", "10", "9", "👩\u200d🚀"]
+FOLDERS = ["a", "b", "é", "e\u0301", " a", "a\u3000", "train", "Valid", "TEST", "10", "9", "👩\u200d🚀", "_unlabelled"]
 NAMES = st.sampled_from([*FOLDERS, ".git", "__MACOSX", "Thumbs.db", "Icon\r"])
 FILES = st.sampled_from(["1.png", "2.JPG", "10.tif", "notes.txt", "._1.png", "README", ".DS_Store", "desktop.ini"])
 PATHS = st.builds(lambda folders, file: "/".join([*folders, file]), st.lists(NAMES, max_size=4), FILES)
@@ -32,14 +32,18 @@ def as_table(found: layout.Layout) -> dict[str, Any]:
         classes.setdefault(image.label, []).append(image.path)
         if image.split is not None:
             splits.setdefault(image.split, []).append(image.path)
-    lists = {name: list(getattr(found, name)) for name in ("loose", "skipped", "empty", "splits", "joined")}
+    lists = {
+        name: list(getattr(found, name)) for name in ("unlabelled", "loose", "skipped", "empty", "splits", "joined")
+    }
     notes = {"adapt": list(found.notes("adapt")), "train": list(found.notes("train"))}
     return {"classes": classes, "split_of": splits} | lists | notes
 
 
 def expected(case: dict[str, Any]) -> dict[str, Any]:
     """A row with what is left out: nothing, and notes of training only where they differ from those of adapting."""
-    lists: dict[str, Any] = {name: [] for name in ("loose", "skipped", "empty", "splits", "joined", "adapt")}
+    lists: dict[str, Any] = {
+        name: [] for name in ("unlabelled", "loose", "skipped", "empty", "splits", "joined", "adapt")
+    }
     row = lists | {"split_of": {}} | {name: value for name, value in case.items() if name not in ("name", "paths")}
     if "train" in case and "adapt" not in case:
         row["adapt"] = None
@@ -63,10 +67,10 @@ def test_folders_are_read_as_the_table_says(case: dict[str, Any]) -> None:
 def test_each_visible_file_is_an_image_of_a_class_or_told(paths: list[str]) -> None:
     found = layout.read(paths)
     placed = [image.path for image in found.images]
-    assert sorted([*placed, *found.loose, *found.skipped]) == sorted(
+    assert sorted([*placed, *found.unlabelled, *found.loose, *found.skipped]) == sorted(
         path for path in paths if not layout.is_litter(path)
     )
-    assert all(layout.is_image(path) for path in (*placed, *found.loose))
+    assert all(layout.is_image(path) for path in (*placed, *found.unlabelled, *found.loose))
     assert not any(layout.is_image(path) for path in found.skipped)
     assert placed == [path for path in paths if path in set(placed)]
 
@@ -78,6 +82,7 @@ def test_labels_are_nfc_and_trimmed_and_never_hidden(paths: list[str]) -> None:
         for part in image.label.split("/"):
             assert part == layout.trimmed(part) != ""
             assert not layout.is_litter(part)
+            assert part.lower() != layout.UNLABELLED_FOLDER
 
 
 @given(LISTS, st.sampled_from(["symbols", "a", "train", "x/y"]))

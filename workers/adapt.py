@@ -184,6 +184,7 @@ def _result(adapted: "Adapted", seconds: float) -> dict[str, Any]:
         "parameters_total": adapted.parameters_total,
         "support_accuracy": adapted.support_accuracy,
         "leave_one_out_accuracy": adapted.leave_one_out_accuracy,
+        "unlabelled_belonging": adapted.unlabelled_belonging,
         "suspects": [astuple(suspect) for suspect in adapted.suspects],
         "warnings": list(adapted.warnings),
         "adapt_seconds": seconds,

@@ -23,23 +23,23 @@ MAX_DEPTH = 100
 
 @dataclass(frozen=True)
 class Archived:
-    """An image in an archive: its label, its path, and its bytes."""
+    """An image in an archive: its label, None if it has none, its path, and its bytes."""
 
-    label: str
+    label: str | None
     path: str
     data: bytes
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The images of an archive in its order, and what is to be told about how it was read."""
+    """The images of an archive in its order, those without a label last, and what is to be told about the reading."""
 
     images: tuple[Archived, ...]
     notes: tuple[str, ...]
 
 
 def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Archive:
-    """The images in the class folders of a zip file.
+    """The images in the class folders of a zip file, and those without a label.
 
     Their expanded size is counted while they are inflated; other files are not inflated. Raises Problem.
     """
@@ -60,19 +60,21 @@ def _read(archive: zipfile.ZipFile, size: int, max_images: int, max_bytes: int) 
     names = names_of(archive.infolist())
     entries = _entries(archive.infolist(), names)
     found = layout.read(entries, {name for name in entries if _is_unnamed_image(archive, name, entries[name])})
-    if len(found.images) > max_images:
-        text = f"archive: {len(found.images)} images, at most {max_images} are accepted"
+    labelled: list[tuple[str | None, str]] = [(image.label, image.path) for image in found.images]
+    every = [*labelled, *((None, path) for path in found.unlabelled)]
+    if len(every) > max_images:
+        text = f"archive: {len(every)} images, at most {max_images} are accepted"
         raise Problem(TOO_MANY_IMAGES, text, field="archive")
     images = []
     left = max_bytes
-    for image in found.images:
-        content = _inflate(archive, _readable(entries[image.path], image.path), left)
+    for label, path in every:
+        content = _inflate(archive, _readable(entries[path], path), left)
         left -= len(content)
         if left < 0:
             text = f"archive: its {megabytes(size)} expand to more than {megabytes(max_bytes)}, "
             text += "which is the most that is accepted: send fewer or smaller images"
-            raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {image.path}")
-        images.append(Archived(image.label, image.path, content))
+            raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {path}")
+        images.append(Archived(label, path, content))
     guessed = (f"the names say no encoding and were read as {names.encoding}",) if names.encoding else ()
     return Archive(tuple(images), found.notes("adapt") + guessed)
 

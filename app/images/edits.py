@@ -8,33 +8,24 @@ from typing import Any
 from fastapi import Request
 
 from app.http.problems import INVALID_REQUEST, Problem
-from app.images.files import (
-    LabelledFile,
-    SentFiles,
-    check_counts,
-    check_label,
-    check_labels,
-    check_number,
-    digest,
-    normal_label,
-)
+from app.images.files import SentFiles, check_counts, check_label, check_labels, check_number, normal_label, numbered
 from app.images.forms import Part, form_files, form_options, json_files, read_form, read_json, require
 from app.schemas.requests import CorrectionBody, CorrectionOptions
 from app.settings import Settings
+from lamanas_core.image_spec import UNLABELLED
 
 
 @dataclass(frozen=True)
 class Correction:
     """Images are identified by their indices among the parent's; each index occurs at most once.
 
-    ``notes``: what is to be told about the added images.
+    An image without a label gets one by being relabelled.
     """
 
     removed: tuple[int, ...]
     relabelled: dict[int, str]
-    added: tuple[LabelledFile, ...]
+    added: SentFiles
     options: CorrectionOptions
-    notes: tuple[str, ...] = ()
 
     def digest(self, parent: str) -> str:
         """Equal for equal corrections of the same episode, in JSON or as a form."""
@@ -44,17 +35,18 @@ class Correction:
             "relabel": sorted(self.relabelled.items()),
             "options": self.options.model_dump(),
         }
-        return digest(asked, self.added)
+        return self.added.digest(asked)
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """The corrected support set: the images ``kept`` from the parent, by their indices, followed by the added ones.
+    """The corrected support set: those with a label first, and in each part the images kept from the parent first.
 
-    ``shots``: the number of images per class, the parent's classes first. ``labels``: the class index of each image.
+    ``rows``: the indices of the images among the parent's followed by the added ones. ``shots``: the number of images
+    per class, the parent's classes first. ``labels``: the class index of each image, UNLABELLED for one without.
     """
 
-    kept: tuple[int, ...]
+    rows: list[int]
     shots: dict[str, int]
     labels: list[int]
 
@@ -68,7 +60,7 @@ async def read(request: Request, settings: Settings) -> Correction:
         correction = await _of_json(request, settings)
     else:
         correction = await _of_form(request, settings)
-    check_labels(correction.added)
+    check_labels(correction.added.labelled)
     return correction
 
 
@@ -76,13 +68,13 @@ async def _of_json(request: Request, settings: Settings) -> Correction:
     body = await read_json(request, CorrectionBody)
     options = CorrectionOptions(steps=body.steps, seed=body.seed, name=body.name)
     relabelled = [(each.image, each.label) for each in body.relabel]
-    added = await json_files(body.add, "add", settings)
+    added = await json_files(body.add, "add", body.unlabelled, settings)
     return _checked(body.remove, relabelled, added, options)
 
 
 async def _of_form(request: Request, settings: Settings) -> Correction:
     options = set(CorrectionOptions.model_fields)
-    many = {"images", "labels", "remove", "relabel"}
+    many = {"images", "labels", "unlabelled", "remove", "relabel"}
     fields = await read_form(request, settings, many=many, one={"archive", *options})
     chosen = form_options(fields, CorrectionOptions)
     removed = [_place(part.text(), f"remove[{at}]") for at, part in enumerate(fields.get("remove", []))]
@@ -118,7 +110,7 @@ def _checked(
     labels = {place: normal_label(label) for place, label in relabelled}
     for at, label in enumerate(labels.values()):
         check_label(label, f"relabel[{at}]")
-    return Correction(tuple(removed), labels, added.files, options, added.notes)
+    return Correction(tuple(removed), labels, added, options)
 
 
 def _named(removed: Iterable[int], relabelled: Iterable[int]) -> Iterator[tuple[int, str]]:
@@ -135,16 +127,17 @@ def corrected(correction: Correction, classes: Sequence[str], labels: Sequence[i
     """The corrected version of a support set with these ``classes`` and ``labels``. Raises Problem."""
     _check_places(correction, len(labels))
     removed = set(correction.removed)
-    kept = tuple(place for place in range(len(labels)) if place not in removed)
-    now = [correction.relabelled.get(place, classes[labels[place]]) for place in kept]
-    now += [file.label for file in correction.added]
-    counted = Counter(now)
+    before = [None if label == UNLABELLED else classes[label] for label in labels]
+    now = [(place, correction.relabelled.get(place, label)) for place, label in enumerate(before)]
+    now = [(place, label) for place, label in now if place not in removed]
+    now += enumerate(correction.added.labels, start=len(labels))
+    now.sort(key=lambda each: each[1] is None)
+    counted = Counter(label for _, label in now if label is not None)
     # The parent's classes that still have images keep their order.
-    shots = {label: counted[label] for label in dict.fromkeys([*classes, *now]) if counted[label]}
+    shots = {label: counted[label] for label in dict.fromkeys([*classes, *counted]) if counted[label]}
     check_number(len(now), "support", settings)
-    check_counts(shots, settings, correction.notes)
-    number = {label: at for at, label in enumerate(shots)}
-    return Corrected(kept, shots, [number[label] for label in now])
+    check_counts(shots, settings, len(now) - counted.total(), correction.added.notes)
+    return Corrected([row for row, _ in now], shots, numbered((label for _, label in now), shots))
 
 
 def _check_places(correction: Correction, images: int) -> None:

@@ -20,8 +20,11 @@ from app.http.problems import (
 from app.schemas.requests import EpisodeOptions
 from app.settings import Settings
 from lamanas_core import layout
+from lamanas_core.image_spec import UNLABELLED
 
 MAX_LABEL = 200
+# In a digest in place of the length of a label.
+NO_LABEL = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -40,44 +43,65 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class SentFiles:
-    """The labelled files of a request, and ``notes``: what is to be told about how they or their labels were read."""
+    """The files of a request, and ``notes``: what is to be told about how they or their labels were read."""
 
-    files: tuple[LabelledFile, ...]
+    labelled: tuple[LabelledFile, ...]
+    unlabelled: tuple[ImageFile, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[ImageFile]:
+        """All of them, the labelled ones first."""
+        return [*(each.file for each in self.labelled), *self.unlabelled]
+
+    @property
+    def labels(self) -> list[str | None]:
+        """Those of ``files``, None for one without."""
+        return [*(each.label for each in self.labelled), *(None for _ in self.unlabelled)]
+
+    def digest(self, asked: dict[str, Any]) -> str:
+        """The SHA-256 of these options and the files with their labels, in hexadecimal."""
+        total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+        for each in self.labelled:
+            label = each.label.encode()
+            total.update(_length(len(label)) + label + _length(len(each.file.data)))
+            total.update(each.file.data)
+        for file in self.unlabelled:
+            total.update(_length(NO_LABEL) + _length(len(file.data)))
+            total.update(file.data)
+        return total.hexdigest()
 
 
 @dataclass(frozen=True)
 class SupportSet:
-    """The support set of one request: its files in the order sent, the options, and what is to be told about it."""
+    """The support set of one request: the files in the order sent, and the options."""
 
-    files: tuple[LabelledFile, ...]
+    sent: SentFiles
     options: EpisodeOptions
-    notes: tuple[str, ...] = ()
 
     @property
     def shots(self) -> dict[str, int]:
         """The number of images of each class; classes in the order in which they were first sent."""
-        return Counter(file.label for file in self.files)
+        return Counter(each.label for each in self.sent.labelled)
 
     @property
     def labels(self) -> list[int]:
-        """The class index of each file."""
-        number = {label: at for at, label in enumerate(self.shots)}
-        return [number[file.label] for file in self.files]
+        """The class index of each file, UNLABELLED for those without a label."""
+        return numbered(self.sent.labels, self.shots)
 
     def digest(self) -> str:
         """Equal for equal requests, in JSON or as a form."""
-        return digest(self.options.model_dump(), self.files)
+        return self.sent.digest(self.options.model_dump())
 
 
-def digest(asked: dict[str, Any], files: Iterable[LabelledFile]) -> str:
-    """The SHA-256 of the options and the labelled files, in hexadecimal."""
-    total = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
-    for file in files:
-        label = file.label.encode()
-        total.update(len(label).to_bytes(8, "big") + label + len(file.file.data).to_bytes(8, "big"))
-        total.update(file.file.data)
-    return total.hexdigest()
+def numbered(labels: Iterable[str | None], classes: Iterable[str]) -> list[int]:
+    """The index of each label among the classes, UNLABELLED for None."""
+    number = {label: at for at, label in enumerate(classes)}
+    return [UNLABELLED if label is None else number[label] for label in labels]
+
+
+def _length(number: int) -> bytes:
+    return number.to_bytes(8, "big")
 
 
 def normal_label(text: str) -> str:
@@ -119,13 +143,15 @@ def check_label(label: str, where: str) -> None:
         raise Problem(INVALID_REQUEST, text, field="label", image=where)
 
 
-def check_counts(shots: Mapping[str, int], settings: Settings, notes: Sequence[str] = ()) -> None:
+def check_counts(shots: Mapping[str, int], settings: Settings, unlabelled: int, notes: Sequence[str]) -> None:
     """Raises Problem if there are too few or too many classes, or too many images of one class.
 
-    ``notes``: what there is to be told about the images, in case there are too few classes.
+    ``unlabelled``, the number of images without a label, and ``notes``, what there is to be told about the images, are
+    stated if there are too few classes.
     """
     if len(shots) < 2:
-        text = f"{len(shots)} classes in {sum(shots.values())} images: at least 2 classes are needed"
+        without = f" and {unlabelled} without a label" if unlabelled else ""
+        text = f"{len(shots)} classes in {sum(shots.values())} images{without}: at least 2 classes are needed"
         text = "; ".join([text, *notes])
         raise Problem(TOO_FEW_CLASSES, text, field="support")
     if len(shots) > settings.max_classes:

@@ -1,4 +1,4 @@
-"""Parses images sent as JSON or multipart forms into labelled files, within the limits of the settings."""
+"""Parses images sent as JSON or multipart forms, with labels or without, within the limits of the settings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -78,8 +78,9 @@ async def read_support(request: Request, settings: Settings) -> SupportSet:
         support = await _support_of_json(request, settings)
     else:
         support = await _support_of_form(request, settings)
-    check_labels(support.files)
-    check_counts(support.shots, settings, support.notes)
+    check_number(len(support.sent.files), "support", settings)
+    check_labels(support.sent.labelled)
+    check_counts(support.shots, settings, len(support.sent.unlabelled), support.sent.notes)
     return support
 
 
@@ -100,17 +101,20 @@ def form_options(fields: dict[str, list[Part]], model: type[Body]) -> Body:
 
 
 async def form_files(fields: dict[str, list[Part]], settings: Settings) -> SentFiles:
-    """A form's labelled files, sent as ``images`` with ``labels`` or as an ``archive``. Raises Problem."""
+    """A form's files: ``images`` with ``labels`` or an ``archive``, and ``unlabelled`` ones. Raises Problem."""
+    unlabelled = _files(fields.get("unlabelled", []), "unlabelled")
     if "archive" not in fields:
-        return _pairs(fields.get("images", []), fields.get("labels", []), settings)
+        return _pairs(fields.get("images", []), fields.get("labels", []), unlabelled, settings)
     if "images" in fields or "labels" in fields:
         raise Problem(INVALID_REQUEST, "send either an archive or images with labels, not both", field="archive")
     # In a thread, since inflating would block the event loop.
-    return await asyncio.to_thread(_of_archive, fields["archive"][0].data, settings)
+    return await asyncio.to_thread(_of_archive, fields["archive"][0].data, unlabelled, settings)
 
 
-async def json_files(support: Sequence[SupportImage], field: str, settings: Settings) -> SentFiles:
-    """The labelled files of a JSON list. Raises Problem."""
+async def json_files(
+    support: Sequence[SupportImage], field: str, unlabelled: Sequence[str], settings: Settings
+) -> SentFiles:
+    """The files of two JSON lists, that of this ``field`` and ``unlabelled``. Raises Problem."""
     check_number(len(support), field, settings)
 
     def files() -> SentFiles:
@@ -118,9 +122,10 @@ async def json_files(support: Sequence[SupportImage], field: str, settings: Sett
             LabelledFile(normal_label(item.label), _of_base64(item.image, f"{field}[{number}].image"))
             for number, item in enumerate(support)
         )
-        return SentFiles(tuple(labelled), label_notes(item.label for item in support))
+        without = of_base64(unlabelled, "unlabelled", settings)
+        return SentFiles(tuple(labelled), tuple(without), label_notes(item.label for item in support))
 
-    return await _in_thread_if_long((item.image for item in support), files)
+    return await _in_thread_if_long((*(item.image for item in support), *unlabelled), files)
 
 
 async def read_queries(request: Request, settings: Settings) -> tuple[str, list[ImageFile]]:
@@ -134,7 +139,7 @@ async def read_queries(request: Request, settings: Settings) -> tuple[str, list[
         fields = _by_field(parts, many={"images"}, one={"episode_id"})
         if "episode_id" not in fields:
             raise Problem(INVALID_REQUEST, "episode_id: Field required", field="episode_id")
-        episode_id, files = fields["episode_id"][0].text(), _files(fields.get("images", []))
+        episode_id, files = fields["episode_id"][0].text(), _files(fields.get("images", []), "images")
     if not files:
         raise Problem(INVALID_REQUEST, "images: at least one is needed", field="images")
     check_number(len(files), "images", settings)
@@ -152,41 +157,43 @@ def of_base64(images: Sequence[str], field: str, settings: Settings) -> list[Ima
 
 async def _support_of_json(request: Request, settings: Settings) -> SupportSet:
     body = await read_json(request, EpisodeBody)
-    found = await json_files(body.support, "support", settings)
     chosen = EpisodeOptions(steps=body.steps, seed=body.seed, name=body.name, model=body.model)
-    return SupportSet(found.files, chosen, found.notes)
+    return SupportSet(await json_files(body.support, "support", body.unlabelled, settings), chosen)
 
 
 async def _support_of_form(request: Request, settings: Settings) -> SupportSet:
     options = set(EpisodeOptions.model_fields)
-    fields = await read_form(request, settings, many={"images", "labels"}, one={"archive", *options})
+    fields = await read_form(request, settings, many={"images", "labels", "unlabelled"}, one={"archive", *options})
     chosen = form_options(fields, EpisodeOptions)
-    found = await form_files(fields, settings)
-    return SupportSet(found.files, chosen, found.notes)
+    return SupportSet(await form_files(fields, settings), chosen)
 
 
-def _of_archive(data: bytearray, settings: Settings) -> SentFiles:
+def _of_archive(data: bytearray, unlabelled: list[ImageFile], settings: Settings) -> SentFiles:
     found = archive.read(data, max_images=settings.max_images, max_bytes=settings.max_request_bytes)
-    images = (LabelledFile(each.label, ImageFile(each.data, f"archive: {each.path}")) for each in found.images)
-    return SentFiles(tuple(images), found.notes)
+    files = [(each.label, ImageFile(each.data, f"archive: {each.path}")) for each in found.images]
+    labelled = (LabelledFile(label, file) for label, file in files if label is not None)
+    without = (file for label, file in files if label is None)
+    return SentFiles(tuple(labelled), (*without, *unlabelled), found.notes)
 
 
-def _pairs(images: list[Part], labels: list[Part], settings: Settings) -> SentFiles:
+def _pairs(images: list[Part], labels: list[Part], unlabelled: list[ImageFile], settings: Settings) -> SentFiles:
     check_number(len(images), "images", settings)
     if len(images) != len(labels):
         text = f"{len(images)} images and {len(labels)} labels: there must be one label for each image"
         raise Problem(LABELS_MISMATCH, text, field="labels")
     texts = [label.text() for label in labels]
-    labelled = (LabelledFile(normal_label(text), file) for text, file in zip(texts, _files(images), strict=True))
-    return SentFiles(tuple(labelled), label_notes(texts))
+    labelled = (
+        LabelledFile(normal_label(text), file) for text, file in zip(texts, _files(images, "images"), strict=True)
+    )
+    return SentFiles(tuple(labelled), tuple(unlabelled), label_notes(texts))
 
 
-def _files(images: list[Part]) -> list[ImageFile]:
-    return [ImageFile(part.data, _where(number, part)) for number, part in enumerate(images)]
+def _files(parts: list[Part], field: str) -> list[ImageFile]:
+    return [ImageFile(part.data, _where(f"{field}[{number}]", part)) for number, part in enumerate(parts)]
 
 
-def _where(number: int, part: Part) -> str:
-    return f"images[{number}] ({part.filename[: archive.MAX_PATH]})" if part.filename else f"images[{number}]"
+def _where(place: str, part: Part) -> str:
+    return f"{place} ({part.filename[: archive.MAX_PATH]})" if part.filename else place
 
 
 def _by_field(parts: list[Part], *, many: set[str], one: set[str]) -> dict[str, list[Part]]:

@@ -27,7 +27,7 @@ from app.services import CurrentServices, Services
 from app.store.errors import NotReady, UnknownModel
 from app.store.records import EpisodeRecord, KeyRecord, ModelRecord
 from lamanas_core.backbones.joined import joined
-from lamanas_core.image_spec import ImageSpec
+from lamanas_core.image_spec import UNLABELLED, ImageSpec
 from lamanas_core.images import UInt8Array, to_png
 
 router = APIRouter(tags=["episodes"])
@@ -110,8 +110,8 @@ async def _store(
     models, asked = services.store.models, support.options.model
     candidates = await choice.candidates(models, asked)
     specs = {kind: model.image for kind, model in candidates.items()}
-    upload.hold(len(support.files) * max(spec.bytes for spec in specs.values()))
-    files = [file.file for file in support.files]
+    files = support.sent.files
+    upload.hold(len(files) * max(spec.bytes for spec in specs.values()))
     decoded = await decode_support(services.decoder, key.id, files, support.labels, specs)
     model = candidates[decoded.kind]
     try:
@@ -122,7 +122,7 @@ async def _store(
             shots=list(support.shots.values()),
             support=decoded.images,
             labels=support.labels,
-            notes=support.notes,
+            notes=support.sent.notes,
             steps=checked_steps(support.options.steps, model),
             seed=support.options.seed,
             model_version=model.version,
@@ -214,10 +214,11 @@ async def delete(services: CurrentServices, episode: VisibleEpisode) -> None:
 )
 async def stored(request: Request, services: CurrentServices, episode: VisibleEpisode) -> StoredSupport:
     images, labels, spec = await _support(request, services, episode)
-    return await asyncio.to_thread(_stored_support, images, [episode.classes[label] for label in labels], spec)
+    names = [None if label == UNLABELLED else episode.classes[label] for label in labels]
+    return await asyncio.to_thread(_stored_support, images, names, spec)
 
 
-def _stored_support(images: UInt8Array, labels: list[str], spec: ImageSpec) -> StoredSupport:
+def _stored_support(images: UInt8Array, labels: list[str | None], spec: ImageSpec) -> StoredSupport:
     files = [base64.b64encode(to_png(image, spec)).decode() for image in images]
     return StoredSupport(
         images=[StoredImage(label=label, image=file) for label, file in zip(labels, files, strict=True)]
@@ -246,7 +247,7 @@ async def _support(
     Raises Problem if there is no room for them."""
     spec = (await services.store.models.get(episode.model_version)).image
     upload: Upload = request.state.upload
-    upload.hold(sum(episode.shots) * spec.bytes)
+    upload.hold((sum(episode.shots) + episode.unlabelled) * spec.bytes)
     return *await services.store.episodes.support(episode.id), spec
 
 
@@ -297,7 +298,7 @@ async def _store_corrected(
     steps = parent.steps if options.steps is None else checked_steps(options.steps, model)
     labels = await services.store.episodes.labels(parent.id)
     support = edits.corrected(correction, parent.classes, labels, services.settings)
-    upload.hold((len(labels) + len(correction.added)) * model.image.bytes)
+    upload.hold((len(labels) + len(correction.added.files)) * model.image.bytes)
     images, _ = await services.store.episodes.support(parent.id)
     return await services.store.episodes.create(
         owner=key.tenant,
@@ -306,7 +307,7 @@ async def _store_corrected(
         shots=list(support.shots.values()),
         support=await _images(services, key, images, support, correction, model.image),
         labels=support.labels,
-        notes=correction.notes,
+        notes=correction.added.notes,
         steps=steps,
         seed=parent.seed if options.seed is None else options.seed,
         model_version=parent.model_version,
@@ -327,8 +328,6 @@ async def _images(
     correction: Correction,
     spec: ImageSpec,
 ) -> UInt8Array:
-    kept = before[list(support.kept)]
-    if not correction.added:
-        return kept
-    added = await services.decoder.arrays(key.id, [file.file for file in correction.added], spec)
-    return np.concatenate([kept, added])
+    if added := correction.added.files:
+        before = np.concatenate([before, await services.decoder.arrays(key.id, added, spec)])
+    return before[support.rows]

@@ -55,8 +55,12 @@ class SupportImage(Request):
     image: str = Field(description="a PNG, JPEG, WebP, GIF, HEIC, AVIF, BMP or TIFF file in base64")
 
 
+Unlabelled = Annotated[list[str], Field(max_length=MAX_ITEMS, description="images without a label, in base64")]
+
+
 class EpisodeBody(EpisodeOptions):
     support: list[SupportImage] = Field(max_length=MAX_ITEMS)
+    unlabelled: Unlabelled = []
 
 
 class CorrectionOptions(Request):
@@ -73,11 +77,15 @@ class Relabel(Request):
 
 
 class CorrectionBody(CorrectionOptions):
-    """Images are identified by their indices, from 0, in the list that `GET /episodes/{id}/support` returns."""
+    """Images are identified by their indices, from 0, in the list that `GET /episodes/{id}/support` returns.
+
+    An image without a label gets one by `relabel`.
+    """
 
     remove: list[Annotated[int, Field(ge=0), WHOLE]] = Field([], max_length=MAX_ITEMS)
     relabel: list[Relabel] = Field([], max_length=MAX_ITEMS)
     add: list[SupportImage] = Field([], max_length=MAX_ITEMS)
+    unlabelled: Unlabelled = []
 
 
 class PredictBody(Request):

@@ -64,6 +64,7 @@ class Episode(BaseModel):
     state: EpisodeState
     classes: list[str] = Field(description="in the order in which they were first sent")
     shots: dict[str, int]
+    unlabelled: int = Field(description="number of images without a label")
     steps: int
     seed: int
     progress: Progress
@@ -79,6 +80,10 @@ class Episode(BaseModel):
     leave_one_out_accuracy: Probability | None = Field(
         description="an estimate of the accuracy on new images, from images that the adaptation did not see; "
         "null if every class has only one image"
+    )
+    unlabelled_belonging: Probability | None = Field(
+        description="an estimate of the fraction of the images without a label that belongs to the classes; below 0.2, "
+        "they were not used; null without such images"
     )
     suspects: list[Suspect] = Field(description="images whose label may be wrong, the most doubtful first")
     adapt_seconds: float | None
@@ -96,6 +101,7 @@ class Episode(BaseModel):
             state=record.state,
             classes=list(record.classes),
             shots=dict(zip(record.classes, record.shots, strict=True)),
+            unlabelled=record.unlabelled,
             steps=record.steps,
             seed=record.seed,
             progress=Progress(step=record.step, steps=record.steps, loss=list(record.losses), ahead=record.ahead),
@@ -107,6 +113,7 @@ class Episode(BaseModel):
             parameters=None if kept is None or total is None else Parameters(kept=kept, total=total),
             support_accuracy=record.support_accuracy,
             leave_one_out_accuracy=record.leave_one_out_accuracy,
+            unlabelled_belonging=record.unlabelled_belonging,
             suspects=[
                 Suspect(image=row, label=record.classes[label], likelier=record.classes[likelier], times=times)
                 for row, label, likelier, times in record.suspects
@@ -119,7 +126,7 @@ class Episode(BaseModel):
 
 
 class StoredImage(BaseModel):
-    label: str
+    label: str | None = Field(description="null for an image without a label; these follow all others")
     image: str = Field(description="a PNG file in base64: the image as it is stored, preprocessed for the network")
 
 
@@ -245,7 +252,7 @@ class Queues(BaseModel):
 class Limits(BaseModel):
     """What the service accepts at most."""
 
-    images: int = Field(description="images of an episode")
+    images: int = Field(description="images of an episode, with those without a label")
     classes: int = Field(description="classes of an episode")
     shots: int = Field(description="images of a class")
     bytes: int = Field(description="bytes of a request")

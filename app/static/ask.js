@@ -191,16 +191,17 @@ export class Ask {
   // ------------------------------------------------------------------ many files
 
   async #read(files) {
-    this.#take(await sorted(files, (done, count) => (this.progress.textContent = done < count ? `Read ${done} of ${count} images.` : "")));
+    const reading = (done, count) => (this.progress.textContent = done < count ? `Read ${done} of ${count} images.` : "");
+    this.#take(await sorted(files, { reading }));
   }
 
-  #take({ archives: [archive], loose, labelled, told }) {
+  #take({ archives: [archive], loose, labelled, unlabelled, told }) {
     const notes = told(true);
     this.manyTold.replaceChildren(notes.length ? h("ul", { class: "notice" }, notes.map((words) => h("li", {}, words))) : "");
     const known = new Set(this.episode.classes);
-    if ([...loose, ...labelled].some(({ photo }) => photo)) this.source.photos = true;
+    if ([...loose, ...labelled, ...unlabelled].some(({ photo }) => photo)) this.source.photos = true;
     const queries = [
-      ...loose.map((image) => ({ ...image, truth: null })),
+      ...[...loose, ...unlabelled].map((image) => ({ ...image, truth: null })),
       ...labelled.map(({ label, ...image }) => ({ ...image, truth: known.has(label) ? label : null })),
     ];
     showError(this.manyError, archive && new Error(onlyByTheService(archive)));

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Classes } from "./classes.js";
-import { h, key, say, showError, time, titleOf } from "./dom.js";
+import { h, key, say, showError, time, titleOf, withoutLabel } from "./dom.js";
 import { examples } from "./examples.js";
 import { ACCEPTED, chosen, dropTarget, fromBase64, onlyByTheService, pasted, sorted } from "./files.js";
 import { holdButton } from "./holding.js";
@@ -87,7 +87,7 @@ export class Builder {
     event.preventDefault();
   }
 
-  /** Adds the images in the clipboard to the class that has the focus. */
+  /** Adds the images in the clipboard to the class that has the focus, or to those without a label. */
   paste(event) {
     const files = pasted(event);
     if (!files.length) return;
@@ -190,7 +190,7 @@ export class Builder {
   async #addShot(again) {
     const to = this.#selectedClass();
     if (!to || !this.source.viewfinder.live) return;
-    if (to.images.length >= api.limits.shots) return say(`${to.name} is full: a class may have ${api.limits.shots} images`);
+    if (to.id !== tasks.UNLABELLED && to.images.length >= api.limits.shots) return say(`${to.name} is full: a class may have ${api.limits.shots} images`);
     const file = await this.source.viewfinder.shot(`${to.name} ${to.images.length + 1}.jpg`);
     const task = tasks.addImages(this.history.now, to.id, [{ file, photo: true }]);
     this.#refuse(null);
@@ -207,29 +207,34 @@ export class Builder {
     this.#read(files);
   }
 
-  /** Reads files, which takes a while for many photos, and adds them to their classes or, loose ones, to this class. */
+  /** Reads files, which takes a while for many photos, and adds them to their classes or, loose ones, to this class. All of
+   * those that are given to the images without a label have none, whatever folders they are in. */
   async #read(files, classId = null) {
     const to = classId ?? this.#selectedClass()?.id;
     this.#reading += 1;
     try {
       this.#showSending();
-      this.#take(await sorted(files, (done, count) => (this.hint.textContent = `Read ${done} of ${count} images.`)), to);
+      const reading = (done, count) => (this.hint.textContent = `Read ${done} of ${count} images.`);
+      const noLabels = classId === tasks.UNLABELLED;
+      this.#take(await sorted(files, { reading, noLabels }), to, noLabels);
     } finally {
       this.#reading -= 1;
       this.#showSending();
     }
   }
 
-  #take({ archives: [archive], loose, labelled, told }, to) {
+  #take({ archives: [archive], loose, labelled, unlabelled, told }, to, noLabels) {
     this.#tell([]);
-    if (archive && !loose.length && !labelled.length && !this.parent && !tasks.imageCount(this.history.now)) {
+    const found = loose.length + labelled.length + unlabelled.length;
+    if (archive && !found && !noLabels && !this.parent && !tasks.imageCount(this.history.now)) {
       return this.#change({ ...this.history.now, archive, queries: [], name: null });
     }
     if (archive) this.#refuse(new Error(onlyByTheService(archive)));
     let task = { ...this.history.now, archive: null };
     if (labelled.length) task = tasks.addLabelled(task, labelled);
     if (loose.length && to) task = tasks.addImages(task, to, loose);
-    if (loose.length || labelled.length) this.#change(task);
+    if (unlabelled.length) task = tasks.addImages(task, tasks.UNLABELLED, unlabelled);
+    if (found) this.#change(task);
     this.#tell(told(Boolean(to)));
   }
 
@@ -261,7 +266,8 @@ export class Builder {
         (this.parent ? api.correct(this.parent.id, request.body, key) : api.adapt(request.body, key)));
       this.sent(this, episode, task);
     } catch (error) {
-      this.#refuse(error, request.sent[/^images\[(\d+)\]/.exec(error.problem?.image)?.[1]]);
+      const [, field, number] = /^(images|unlabelled)\[(\d+)\]/.exec(error.problem?.image) ?? [];
+      this.#refuse(error, request.sent[field]?.[number]);
     } finally {
       this.#posting = false;
       this.#showSending();
@@ -280,8 +286,8 @@ export class Builder {
   // ------------------------------------------------------------------ rendering
 
   #selectedClass() {
-    const { classes, archive } = this.history.now;
-    return archive ? null : (classes.find((each) => each.id === this.#selected) ?? classes[0] ?? null);
+    const task = this.history.now;
+    return task.archive ? null : (tasks.groups(task).find((each) => each.id === this.#selected) ?? task.classes[0] ?? null);
   }
 
   #render() {
@@ -301,9 +307,10 @@ export class Builder {
   #showSending() {
     const task = this.history.now;
     const lack = tasks.missing(task) ?? tasks.tooMuch(task, api.limits);
-    const [images, classes] = [tasks.imageCount(task), task.classes.filter((each) => each.images.length).length];
+    const [images, without] = [tasks.imageCount(task), task.unlabelled.length];
+    const classes = task.classes.filter((each) => each.images.length).length;
     this.hint.replaceChildren(...(task.archive ? ["Ready to send."]
-      : [h("strong", {}, `${counted(images, "image")}, ${counted(classes, "class", "classes")}`), lack ? h("span", { class: "quiet" }, `. ${lack}`) : ""]));
+      : [h("strong", {}, `${counted(images - without, "image")}, ${counted(classes, "class", "classes")}${withoutLabel(without)}`), lack ? h("span", { class: "quiet" }, `. ${lack}`) : ""]));
     this.save.disabled = !images;
     this.adapt.disabled = this.#posting || this.#reading > 0;
   }
@@ -320,7 +327,7 @@ export class Builder {
     this.add.replaceChildren(to ? `Add to ${to.name}` : "Add", key("Enter"));
     this.add.disabled = this.pad.empty || !to;
     this.back.disabled = this.clear.disabled = this.pad.empty;
-    this.shoot.textContent = to ? `Hold to take photos of ${to.name}` : "Hold to take photos";
+    this.shoot.textContent = to && to.id !== tasks.UNLABELLED ? `Hold to take photos of ${to.name}` : "Hold to take photos";
     this.shoot.disabled = !to;
   }
 
@@ -346,11 +353,11 @@ export class Builder {
   }
 }
 
-function recentEpisode({ id, name, classes, shots, state, created_at: created }) {
+function recentEpisode({ id, name, classes, shots, unlabelled, state, created_at: created }) {
   const images = Object.values(shots).reduce((sum, each) => sum + each, 0);
   const picture = h("img", { src: api.thumbnailAddress(id), alt: "", loading: "lazy", height: 40, onerror: () => picture.remove() });
   return h("li", {}, h("a", { href: `#/episodes/${id}` }, picture, titleOf({ name, classes: natural(classes) })),
-    h("span", { class: "quiet" }, `${counted(classes.length, "class", "classes")}, ${counted(images, "image")}, ${state}, ${time(created)}`));
+    h("span", { class: "quiet" }, `${counted(classes.length, "class", "classes")}, ${counted(images, "image")}${withoutLabel(unlabelled)}, ${state}, ${time(created)}`));
 }
 
 const counted = (count, one, many = `${one}s`) => `${count.toLocaleString()} ${count === 1 ? one : many}`;

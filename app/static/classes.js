@@ -1,7 +1,7 @@
-// The classes of a task, which the user can name, fill, order and correct.
+// The classes of a task, which the user can name, fill, order and correct, and its images without a label.
 
 import { h, key, picture, showError } from "./dom.js";
-import { dropTarget } from "./files.js";
+import { ACCEPTED, chosen, dropTarget } from "./files.js";
 import * as tasks from "./task.js";
 
 const NEW = "new";
@@ -17,11 +17,11 @@ const FILL = { pad: ["Draw", "Drawing"], camera: ["Camera", "Camera"], none: ["S
 const imageLabel = (name, number) => `${name}, image ${number + 1}`;
 
 const onlyNamesDiffer = (before, after) =>
-  before !== after && before?.classes.length === after.classes.length &&
+  before !== after && before?.classes.length === after.classes.length && before.unlabelled === after.unlabelled &&
   before.classes.every(({ id, images }, at) => id === after.classes[at].id && images === after.classes[at].images);
 
 /** `change` is called with each new task, `select` with the id of a class and whether it is to be filled, `take` with dropped
- * files and the id of a class. */
+ * files and the id of a class; the images without a label have an id, too. */
 export class Classes {
   #pictures = new WeakMap();
   #picked = new Set();
@@ -41,8 +41,11 @@ export class Classes {
     this.task = task;
     if (renamed) return this.#relabel();
     this.refused = refused;
+    const scrolled = this.element.querySelector(".many")?.scrollTop ?? 0;
     this.element.replaceChildren(...task.classes.map((each, at) => this.#class(each, at, each.id === selected)),
-      h("button", { type: "button", id: "add-class", class: "add", "aria-keyshortcuts": "n", onclick: () => this.add() }, "+ Add a class", key("N")));
+      h("button", { type: "button", id: "add-class", class: "add", "aria-keyshortcuts": "n", onclick: () => this.add() }, "+ Add a class", key("N")),
+      this.#unlabelled(tasks.unlabelledOf(task), selected === tasks.UNLABELLED));
+    if (scrolled) this.element.querySelector(".many")?.scrollTo(0, scrolled);
     if (focused && document.activeElement?.id !== focused) this.#focusAgain(focused);
   }
 
@@ -76,7 +79,7 @@ export class Classes {
   /** Says what the selected class is filled with: "pad", "camera" or "none". */
   fillBy(mode) {
     this.#by = mode;
-    for (const { id, name } of this.task?.classes ?? []) {
+    for (const { id, name } of this.task ? tasks.groups(this.task) : []) {
       const chip = document.getElementById(`${id}-here`);
       chip?.setAttribute("aria-label", this.#fillLabel(name));
       if (chip) chip.textContent = FILL[mode][Number(chip.ariaPressed === "true")];
@@ -113,16 +116,40 @@ export class Classes {
       down: { disabled: at === last, onclick: () => step(1) },
       delete: { onclick: () => this.change(tasks.removeClass(this.task, id)) },
     };
-    const wrong = h("div");
     const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, select") ? null : this.select(id)) },
       h("div", { class: "row between" }, at < 9 ? key(String(at + 1)) : "", input, h("div", { class: "row tight" },
-        h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": this.#fillLabel(name), onclick: () => this.select(id, true) }, FILL[this.#by][Number(selected)]),
-        TOOLS.map(({ what, sign, words }) => h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: words, "aria-label": `${words}: ${name}`, ...acts[what] }, sign)))),
+        this.#chip(each, selected), TOOLS.map(({ what, sign, words }) => h("button", { type: "button", class: "icon", id: `${id}-${what}`, title: words, "aria-label": `${words}: ${name}`, ...acts[what] }, sign)))),
       h("div", { class: "thumbs" }, images.length ? images.map((image, number) => this.#thumb(each, image, number)) : h("p", { class: "quiet" }, selected ? "Draw it, or drop or paste images here." : "No images yet.")),
-      this.#tools(each), wrong);
-    if (images.includes(this.refused?.image)) showError(wrong, this.refused.error);
+      this.#tools(each), this.#refusal(images));
     dropTarget(element, (files) => this.take(files, id));
     this.#takeDragged(element, id);
+    return element;
+  }
+
+  #chip({ id, name }, selected) {
+    return h("button", { type: "button", class: "chip", id: `${id}-here`, "aria-pressed": String(selected), "aria-label": this.#fillLabel(name), onclick: () => this.select(id, true) }, FILL[this.#by][Number(selected)]);
+  }
+
+  /** What the service said of one of these images. */
+  #refusal(images) {
+    const place = h("div");
+    if (images.includes(this.refused?.image)) showError(place, this.refused.error);
+    return place;
+  }
+
+  /** The images without a label: however many, dropped all at once; they get one by being moved to a class. */
+  #unlabelled(group, selected) {
+    const { id, name, images } = group;
+    const files = h("input", { type: "file", multiple: true, id: `${id}-files`, class: "unseen", accept: `${ACCEPTED},.zip`, onchange: () => this.take(chosen(files), id) });
+    const element = h("div", { class: selected ? "class selected" : "class", role: "group", "aria-label": name, "data-class": id, onclick: (event) => (event.target.closest("button, select, label, input") ? null : this.select(id)) },
+      h("div", { class: "row between" }, h("h3", { class: "name" }, images.length ? `${name}: ${images.length.toLocaleString()}` : name), h("div", { class: "row tight" },
+        this.#chip(group, selected),
+        images.length ? h("button", { type: "button", class: "icon", id: `${id}-remove-all`, title: "Remove all", "aria-label": `Remove all: ${name}`, onclick: () => this.change({ ...this.task, unlabelled: [] }) }, "×") : "")),
+      h("p", { class: "quiet" }, "Photos or drawings without a label: drop everything you have. It learns from them, too."),
+      images.length ? h("div", { class: "thumbs many" }, images.map((image, number) => this.#thumb(group, image, number))) : "",
+      h("div", { class: "row tools" }, h("label", { class: "button", for: `${id}-files` }, "Unlabelled images…"), files),
+      this.#tools(group), this.#refusal(images));
+    dropTarget(element, (dropped) => this.take(dropped, id));
     return element;
   }
 
@@ -170,7 +197,7 @@ export class Classes {
   }
 
   #allPicked() {
-    return this.task.classes.flatMap((each) => each.images.filter((image) => this.#picked.has(image)));
+    return tasks.groups(this.task).flatMap((each) => each.images.filter((image) => this.#picked.has(image)));
   }
 
   /** The controls for the images that are picked, in the class of the last one. */

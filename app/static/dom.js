@@ -65,6 +65,9 @@ export const titleOf = ({ name, classes }) => name || (classes.length > 4
   ? `${classes.length} classes: ${classes.slice(0, 2).join(", ")}, +${classes.length - 2}`
   : classes.join(", "));
 
+/** How many images of a task have no label, after how many have one; nothing if none. */
+export const withoutLabel = (count) => (count ? `, ${count.toLocaleString()} without a label` : "");
+
 /** One decimal below 10 % and just below 100 %, so that 100 % means at least 99.95 %. */
 export function percent(share) {
   const digits = share >= 0.0995 && (share < 0.9945 || share >= 0.9995) ? 0 : 1;

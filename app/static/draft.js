@@ -88,6 +88,7 @@ function mapFiles(task, change) {
     ...task,
     archive: task.archive && change(task.archive),
     queries: each(task.queries),
+    unlabelled: each(task.unlabelled ?? []),  // there were none when an earlier release kept the task
     classes: task.classes.map((one) => ({ ...one, images: each(one.images) })),
   };
 }

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Ask } from "./ask.js";
 import { cell, changes, key } from "./cells.js";
 import { lossCurve } from "./charts.js";
-import { h, percent, say, showError, term, time, titleOf } from "./dom.js";
+import { h, percent, say, showError, term, time, titleOf, withoutLabel } from "./dom.js";
 import { doubts } from "./doubts.js";
 import { follow } from "./events.js";
 import { natural } from "./layout.js";
@@ -81,7 +81,7 @@ export class EpisodePage {
     const images = Object.values(episode.shots).reduce((sum, shots) => sum + shots, 0);
     if (episode.model_kind) this.#asked = { ...this.#asked, photos: episode.model_kind === "photos" };
     this.title.textContent = titleOf({ name: episode.name, classes: natural(episode.classes) });
-    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images`, episode.model_kind ? h("span", { title: episode.model_reason }, `, read as ${episode.model_kind}`) : "",
+    this.about.replaceChildren(`${episode.classes.length} classes, ${images} images${withoutLabel(episode.unlabelled)}${belonging(episode)}`, episode.model_kind ? h("span", { title: episode.model_reason }, `, read as ${episode.model_kind}`) : "",
       ...(episode.parent ? [", corrected from ", h("a", { href: `#/episodes/${episode.parent}` }, "an earlier episode")] : []), `, kept until ${time(episode.expires_at)}`);
     document.title = `${this.title.textContent} · LAMANAS`;
   }
@@ -175,6 +175,8 @@ function checked({ classes, leave_one_out_accuracy: accuracy }) {
   const words = `Checked on your own images, each set aside in turn: ${percent(accuracy)} right; guessing would be ${percent(guess)}.`;
   return h("p", { class: poor ? "notice" : "checked" }, words, poor ? " Add images of each class, or correct their labels." : "");
 }
+
+const belonging = ({ unlabelled_belonging: share }) => ((share ?? null) === null ? "" : `, of which about ${percent(share)} seem to belong to the classes`);
 
 function disarm(button) {
   delete button.dataset.armed;

@@ -1,7 +1,7 @@
 // Files and folders that the user chooses or drops.
 
 import { limits } from "./api.js";
-import { isLitter, naturally, notes, read, unnamedImages } from "./layout.js";
+import { isLitter, natural, naturally, notes, read, unnamedImages } from "./layout.js";
 import { imagesOf } from "./photo.js";
 
 /** For file inputs: not every system counts the endings after the first one as images. */
@@ -12,30 +12,35 @@ const isZip = ({ file, path }) => !path.includes("/") && (/\.zip$/i.test(file.na
 // A zip's photos are shrunk before they are sent: it may have more bytes than a request.
 const UNPACKED = 20;
 
-/** {archives: zips that only the service can open, loose: [{file, photo}], labelled: [{label, file, photo}]} by the rule for
- * folders, of each zip and of all else, in natural order, photos shrunk. `told`: what there is to know about the reading,
- * with whether loose images are added to a class. `reading` is called with how many of how many images have been read. */
-export async function sorted(entries, reading = () => {}) {
+/** {archives: zips that only the service can open, loose: [{file, photo}], unlabelled: [{file, photo}], labelled: [{label,
+ * file, photo}]} by the rule for folders, of each zip and of all else, in natural order, photos shrunk. `told`: what there is
+ * to know about the reading, with whether loose images are added to a class. `reading` is called with how many of how many
+ * images have been read; `noLabels`: none has a label, whatever folder it is in. */
+export async function sorted(entries, { reading = () => {}, noLabels = false } = {}) {
   const zips = entries.filter((entry) => entry.file && isZip(entry) && !isLitter(entry.path));
   const opened = await Promise.all(zips.map(async ({ file }) => (await import("./zip.js")).unpacked(file, UNPACKED * limits.bytes)));
   const archives = zips.filter((_, at) => !opened[at]).map(({ file }) => file);
   const others = entries.filter((entry) => !zips.includes(entry)).map(({ file, path }) => ({ path, open: async () => file }));
-  const found = await Promise.all([others, ...opened.filter(Boolean)].filter((each) => each.length).map(ruled));
-  const wanted = found.flatMap(({ loose, labelled }) => [...loose, ...labelled]);
+  const found = await Promise.all([others, ...opened.filter(Boolean)].filter((each) => each.length).map((each) => ruled(each, noLabels)));
+  const wanted = found.flatMap(({ loose, labelled, unlabelled }) => [...loose, ...labelled, ...unlabelled]);
   const images = await imagesOf(wanted.map(({ open }) => open), (done) => reading(done, wanted.length));
   const all = wanted.map(({ label }, at) => ({ ...images[at], label }));
+  const without = (no) => all.filter(({ label }) => label === no).map(({ label, ...image }) => image);
   return {
     archives,
-    loose: all.filter(({ label }) => label === undefined).map(({ label, ...image }) => image),
-    labelled: all.filter(({ label }) => label !== undefined),
+    loose: without(undefined),
+    unlabelled: without(null),
+    labelled: all.filter(({ label }) => typeof label === "string"),
     told: (looseAdded) => found.flatMap(({ layout }) => notes(layout, looseAdded)),
   };
 }
 
-/** {layout, loose: [{open}], labelled: [{open, label}]} for files in folders: [{path, open}]. */
-async function ruled(entries) {
+/** {layout, loose: [{open}], labelled: [{open, label}], unlabelled: [{open, label: null}]} for files in folders: [{path,
+ * open}]. */
+async function ruled(entries, noLabels) {
   const visible = entries.filter(({ path }) => !isLitter(path)).sort((one, other) => naturally(one.path, other.path));
-  const layout = read(visible.map(({ path }) => path), await unnamedImages(visible));
+  const byRule = read(visible.map(({ path }) => path), await unnamedImages(visible));
+  const layout = noLabels ? withoutLabels(byRule) : byRule;
   const files = new Map();
   for (const { open, path } of visible) files.set(path, [...(files.get(path) ?? []), open]);
   const next = (path) => files.get(path).shift();  // files of several folders may have one name
@@ -46,8 +51,13 @@ async function ruled(entries) {
     layout,
     loose: loose.filter(({ label }) => label === undefined),
     labelled: [...loose.filter(({ label }) => label !== undefined), ...layout.images.map(({ path, label }) => ({ open: next(path), label }))],
+    unlabelled: layout.unlabelled.map((path) => ({ open: next(path), label: null })),
   };
 }
+
+/** A layout as it is if none of its images has a label. */
+const withoutLabels = ({ images, loose, unlabelled, ...rest }) =>
+  ({ ...rest, images: [], loose: [], splits: [], joined: [], unlabelled: natural([...images.map(({ path }) => path), ...loose, ...unlabelled]) });
 
 /** What to say of a zip in `archives` where it cannot be sent as it is. */
 export const onlyByTheService = ({ name }) => `${name}: the browser cannot open this zip; drop its images or folders instead`;

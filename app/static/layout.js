@@ -14,6 +14,8 @@ const SPLIT_NAMES = new Map([
   ["val", "val"], ["valid", "val"], ["validation", "val"],
   ["test", "test"], ["testing", "test"],
 ]);
+/** A folder of this name, in any case and at any depth, has images without a label; it is never a class. */
+export const UNLABELLED_FOLDER = "_unlabelled";
 const LISTED = 10;
 const SPACES = "\\t\\n\\v\\f\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\ufeff";
 const ENDS = new RegExp(`^[${SPACES}]+|[${SPACES}]+$`, "g");
@@ -21,13 +23,14 @@ const SIGNATURES = [[0, "\x89PNG\r\n"], [0, "\xff\xd8\xff"], [0, "GIF8"], [0, "B
   [4, "ftypheic"], [4, "ftypmif1"], [4, "ftypavif"], [8, "WEBP"]];
 const HEAD = 16;
 
-/** {images: [{path, label, split}], loose, skipped, empty, splits, joined} for paths separated by "/"; a folder's ends
+/** {images: [{path, label, split}], unlabelled, loose, skipped, empty, splits, joined} for paths separated by "/"; a folder's ends
  * with "/". `unnamed`: the set of files without a suffix that are images by their first bytes. */
 export function read(paths, unnamed = new Set()) {
   const visible = paths.filter((path) => !isLitter(path));
   const files = visible.filter((path) => !path.endsWith("/"));
   const isAnImage = (path) => isImage(path) || unnamed.has(path);
-  const folders = unwrapped(files.filter(isAnImage).map((path) => [path, path.split("/").slice(0, -1).filter(trimmed)]));
+  const images = files.filter(isAnImage);
+  const folders = unwrapped(images.filter((path) => !isUnlabelled(path)).map((path) => [path, path.split("/").slice(0, -1).filter(trimmed)]));
   const splits = splitsOf(folders.map(([, folder]) => folder));
   let placed = folders.map(([path, folder]) => [path, splits.size ? folder.slice(1) : folder, splits.get(folder[0]) ?? null]);
   if (splits.size) {
@@ -37,6 +40,7 @@ export function read(paths, unnamed = new Set()) {
   }
   return {
     images: placed.filter(([, folder]) => folder.length).map(([path, folder, split]) => ({ path, label: label(folder), split })),
+    unlabelled: images.filter(isUnlabelled),
     loose: natural(placed.filter(([, folder]) => !folder.length).map(([path]) => path)),
     skipped: natural([...new Set(files.filter((path) => !isAnImage(path)))]),
     empty: empty(visible),
@@ -48,7 +52,7 @@ export function read(paths, unnamed = new Set()) {
 /** What is to be told about how a folder was read for adapting, a sentence each. `looseAdded`: loose images have got a
  * class in some other way. */
 export function notes(found, looseAdded = false) {
-  const added = found.images.length + (looseAdded ? found.loose.length : 0);
+  const added = found.images.length + found.unlabelled.length + (looseAdded ? found.loose.length : 0);
   const skipped = natural([...found.skipped, ...(looseAdded ? [] : found.loose)]);
   const told = skipped.length ? [`${added} added, ${skipped.length} skipped: ${listed(skipped)}`] : [];
   if (found.loose.length && !looseAdded) told.push(`images outside class folders were skipped: ${listed(found.loose)}`);
@@ -70,6 +74,8 @@ function isImage(path) {
   const name = path.split("/").at(-1);
   return name.includes(".") && IMAGE_SUFFIXES.has(trimmed(name.split(".").at(-1)).toLowerCase());
 }
+
+const isUnlabelled = (path) => path.split("/").slice(0, -1).some((part) => trimmed(part).toLowerCase() === UNLABELLED_FOLDER);
 
 /** The paths of those files without a suffix that begin as images do. `entries`: [{path, open}], folders among them. */
 export async function unnamedImages(entries) {

@@ -82,7 +82,7 @@ async function correct(id) {
   try {
     const [parent, { images }] = await Promise.all([api.episode(id), api.support(id)]);
     if (location.hash !== address) return;
-    const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`) }));
+    const stored = images.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label ?? "unlabelled"} ${at + 1}.png`) }));
     const { queries, photos } = askedOf(id);
     const task = ofSupport(parent, stored, parent.model_kind ? parent.model_kind === "photos" : photos);
     const draft = await drafts.load(id);

@@ -1,4 +1,10 @@
-// A task before it is sent: classes with images, or an archive. Tasks are immutable: each change creates a new one.
+// A task before it is sent: classes with images and images without a label, or an archive. Tasks are immutable: each change
+// creates a new one.
+
+import { UNLABELLED_FOLDER } from "./layout.js";
+
+/** The id of the images without a label, where others are those of classes. */
+export const UNLABELLED = "unlabelled";
 
 let created = 0;
 const id = () => `c${++created}`;
@@ -7,13 +13,19 @@ export const emptyTask = () => ({
   name: null,
   archive: null,
   queries: [],
+  unlabelled: [],
   classes: ["Symbol A", "Symbol B", "Symbol C"].map((name) => ({ id: id(), name, images: [] })),
 });
 
-export const imageCount = (task) => task.classes.reduce((sum, each) => sum + each.images.length, 0);
+/** The images without a label, as if they were a class. */
+export const unlabelledOf = ({ unlabelled: images }) => ({ id: UNLABELLED, name: "Unlabelled", images });
+/** The classes and the images without a label. */
+export const groups = (task) => [...task.classes, unlabelledOf(task)];
+
+export const imageCount = (task) => groups(task).reduce((sum, each) => sum + each.images.length, 0);
 
 /** Whether it is about photos, not drawings. */
-export const isPhotos = (task) => task.classes.some((each) => each.images.some(({ photo }) => photo));
+export const isPhotos = (task) => groups(task).some((each) => each.images.some(({ photo }) => photo));
 
 /** A message about what the task still lacks; null if it can be sent. */
 export function missing(task) {
@@ -31,11 +43,11 @@ export function tooMuch(task, limits) {
   if (classes.length > limits.classes) return most(limits.classes, "classes");
   if (full) return `${full.name} has ${full.images.length} images: ${most(limits.shots, "of a class")}`;
   if (imageCount(task) > limits.images) return most(limits.images, "images");
-  const bytes = classes.flatMap((each) => each.images).reduce((sum, { file, at }) => sum + (at === undefined ? file.size : 0), 0);
+  const bytes = groups(task).flatMap((each) => each.images).reduce((sum, { file, at }) => sum + (at === undefined ? file.size : 0), 0);
   return bytes > limits.bytes ? `The images have ${Math.ceil(bytes / 2 ** 20)} MB: ${most(Math.floor(limits.bytes / 2 ** 20), "MB")}` : null;
 }
 
-const withClass = (task, classId, change) => ({
+const withClass = (task, classId, change) => (classId === UNLABELLED ? { ...task, unlabelled: change(unlabelledOf(task)).images } : {
   ...task,
   classes: task.classes.map((each) => (each.id === classId ? change(each) : each)),
 });
@@ -45,11 +57,13 @@ const withClass = (task, classId, change) => ({
 export const addImages = (task, classId, images) =>
   withClass(task, classId, (each) => ({ ...each, images: [...each.images, ...images] }));
 /** Without these images: a set. */
-export const removeImages = (task, images) =>
-  ({ ...task, classes: task.classes.map((each) => ({ ...each, images: each.images.filter((image) => !images.has(image)) })) });
+export function removeImages(task, images) {
+  const left = (all) => all.filter((image) => !images.has(image));
+  return { ...task, unlabelled: left(task.unlabelled), classes: task.classes.map((each) => ({ ...each, images: left(each.images) })) };
+}
 /** These images go to the end of the class, unless they are in it already. */
 export function moveImages(task, images, to) {
-  const moved = task.classes.filter(({ id }) => id !== to).flatMap((each) => each.images.filter((image) => images.has(image)));
+  const moved = groups(task).filter(({ id }) => id !== to).flatMap((each) => each.images.filter((image) => images.has(image)));
   return moved.length ? addImages(removeImages(task, new Set(moved)), to, moved) : task;
 }
 export const rename = (task, classId, name) => withClass(task, classId, (each) => ({ ...each, name }));
@@ -88,39 +102,38 @@ export function addLabelled(task, labelled) {
 
 /** The images of an episode, as `GET /episodes/{id}/support` lists them, as a task. `photo`: whether they are photos. */
 export function ofSupport(episode, images, photo) {
-  const classes = episode.classes.map((name) => ({
-    id: id(), name, images: images.flatMap(({ label, file }, at) => (label === name ? [{ file, drawn: !photo, photo, at }] : [])),
-  }));
-  return { name: episode.name, archive: null, queries: [], classes };
+  const of = (name) => images.flatMap(({ label, file }, at) => (label === name ? [{ file, drawn: !photo, photo, at }] : []));
+  const classes = episode.classes.map((name) => ({ id: id(), name, images: of(name) }));
+  return { name: episode.name, archive: null, queries: [], unlabelled: of(null), classes };
 }
 
-/** The images in the folders of their classes: [{path, file}]. */
-export const paths = (task) => task.classes.flatMap(({ name, images }) => images.map(({ file }, at) => ({
-  path: `${name.split("/").map(folder).join("/")}/${String(at + 1).padStart(3, "0")}${/\.[a-z0-9]+$/i.exec(file.name ?? "")?.[0] ?? ".png"}`, file,
+/** The images in the folders of their classes, or in that of images without a label: [{path, file}]. */
+export const paths = (task) => groups(task).flatMap(({ id: group, name, images }) => images.map(({ file }, at) => ({
+  path: `${group === UNLABELLED ? UNLABELLED_FOLDER : name.split("/").map(folder).join("/")}/${String(at + 1).padStart(3, "0")}${/\.[a-z0-9]+$/i.exec(file.name ?? "")?.[0] ?? ".png"}`, file,
 })));
 
-/** The name of a folder, neither hidden nor with what no zip may have in it. */
-const folder = (name) => name.replace(/[\x00-\x1f\x7f\\]/g, "_").replace(/^(\.|$)/, "_").replace(/^([A-Za-z]):/, "$1_");
+/** The name of a folder of a class, neither hidden nor with what no zip may have in it. */
+const folder = (name) => name.replace(/[\x00-\x1f\x7f\\]/g, "_").replace(/^(\.|$)/, "_").replace(/^([A-Za-z]):/, "$1_").replace(/^\s*_unlabelled\s*$/i, "_$&");
 
-/** The body of POST /episodes, and its images in order. Classes without images are omitted. */
+/** The body of POST /episodes, and its images by their field and in order. Classes without images are omitted. */
 export function form(task) {
-  const [body, sent] = [new FormData(), []];
+  const [body, sent] = [new FormData(), newSent()];
   if (task.name) body.append("name", task.name);
   if (task.archive) body.append("archive", task.archive, task.archive.name);
-  else for (const each of task.classes) for (const image of each.images) append(body, sent, each.name, image);
+  else for (const each of groups(task)) for (const image of each.images) append(body, sent, each, image);
   return { body, sent };
 }
 
-/** The body of POST /episodes/{id}/support, and the added images in order; null if nothing has changed.
- * `parent`: the corrected episode, whose images have these `labels`. */
+/** The body of POST /episodes/{id}/support, and the added images by their field and in order; null if nothing has changed.
+ * `parent`: the corrected episode, whose images have these `labels`, null for those without. */
 export function correction(task, parent, labels) {
-  const [body, sent, left] = [new FormData(), [], new Set()];
-  for (const each of task.classes) {
+  const [body, sent, left] = [new FormData(), newSent(), new Set()];
+  for (const each of groups(task)) {
     for (const image of each.images) {
-      if (image.at === undefined) append(body, sent, each.name, image);
+      if (image.at === undefined) append(body, sent, each, image);
       else {
         left.add(image.at);
-        if (labels[image.at] !== each.name) body.append("relabel", `${image.at}=${each.name}`);
+        if (each.id !== UNLABELLED && labels[image.at] !== each.name) body.append("relabel", `${image.at}=${each.name}`);
       }
     }
   }
@@ -129,10 +142,13 @@ export function correction(task, parent, labels) {
   return [...body.keys()].length ? { body, sent } : null;
 }
 
-function append(body, sent, label, image) {
-  body.append("images", image.file, image.file.name || `${label} ${sent.length + 1}.png`);
-  body.append("labels", label);
-  sent.push(image);
+const newSent = () => ({ images: [], unlabelled: [] });
+
+function append(body, sent, { id: group, name }, image) {
+  const field = group === UNLABELLED ? "unlabelled" : "images";
+  body.append(field, image.file, image.file.name || `${name} ${sent[field].length + 1}.png`);
+  if (field === "images") body.append("labels", name);
+  sent[field].push(image);
 }
 
 /** A task from the browser's database, whose ids another visit has given. */

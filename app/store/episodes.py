@@ -104,12 +104,12 @@ class Episodes(Jobs[EpisodeRecord]):
     ) -> tuple[EpisodeRecord, bool]:
         """Stores and enqueues an episode at once: durable when this returns.
 
-        ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``;
-        ``model_reason``: why this model, in words; ``model_warning``: what is to be told if it does not suit the
-        images; ``notes``: what is to be told about how the images were read. The flag is False if
-        ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of that
-        request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull; UnknownModel if
-        the model was removed.
+        ``support``: uint8 (n, channels, height, width); ``labels``: n numbers into ``classes``, or UNLABELLED for those
+        without a label, which come last; ``model_reason``: why this model, in words; ``model_warning``: what is to be
+        told if it does not suit the images; ``notes``: what is to be told about how the images were read. The flag is
+        False if ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of
+        that request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull;
+        UnknownModel if the model was removed.
         """
         if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
             raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")
@@ -293,11 +293,11 @@ class Episodes(Jobs[EpisodeRecord]):
         return entry
 
     async def labels(self, id: str) -> list[int]:
-        """The label number of each image. Raises NotFound, Gone."""
+        """As ``episode_labels``. Raises NotFound, Gone."""
         return episode_labels(await self._hash(id))
 
     async def support(self, id: str) -> tuple[np.ndarray, list[int]]:
-        """uint8 (n, channels, height, width), and the label number of each image. Raises NotFound, Gone."""
+        """uint8 (n, channels, height, width), and ``labels`` of it. Raises NotFound, Gone."""
         hash = await self._hash(id)
         entry: bytes | None = await self._redis.hget(keys.SUPPORT_SETS, id)
         data = None if entry is None else await self._objects.get_async(name_in(entry))

@@ -11,8 +11,9 @@ from app.store.objects import Objects
 from app.store.records import text
 
 # The form of what is kept in Redis and in the object store. It grows with a change that the release before cannot live
-# with: that one then refuses to start, instead of damaging what it does not understand.
-SCHEMA = 1
+# with: that one then refuses to start, instead of damaging what it does not understand. 2: support sets may have images
+# without a label, which a release that knows 1 would take for images of the last class.
+SCHEMA = 2
 # How long Redis has a new id that the object store does not have yet: its writer may be killed before.
 NEW_S = 60
 _NAMING = (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS, keys.DATASETS)

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from lamanas_core.image_spec import ImageKind, ImageSpec
+from lamanas_core.image_spec import UNLABELLED, ImageKind, ImageSpec
 from lamanas_core.images import UInt8Array
 
 EpisodeState = Literal["queued", "adapting", "ready", "failed"]
@@ -32,8 +32,9 @@ class EpisodeRecord:
 
     ``model_reason``: why this model, in words, and ``model_warning``: that it does not suit the images; both None for
     episodes from before there were kinds. ``notes``: what there was to be told when the images were read. ``suspects``:
-    of each its row in the support set, its label, the likelier label, and how many times likelier. ``ahead``: how many
-    episodes wait before this one; None unless it waits, and where nobody asked.
+    of each its row in the support set, its label, the likelier label, and how many times likelier. ``unlabelled``: the
+    number of images without a label. ``ahead``: how many episodes wait before this one; None unless it waits, and where
+    nobody asked.
     """
 
     id: str
@@ -50,6 +51,7 @@ class EpisodeRecord:
     model_kind: ImageKind | None = None
     model_reason: str | None = None
     model_warning: str | None = None
+    unlabelled: int = 0
     ahead: int | None = None
     step: int = 0
     losses: tuple[float, ...] = ()
@@ -60,6 +62,7 @@ class EpisodeRecord:
     parameters_total: int | None = None
     support_accuracy: float | None = None
     leave_one_out_accuracy: float | None = None
+    unlabelled_belonging: float | None = None
     suspects: tuple[tuple[int, int, int, float], ...] = ()
     adapt_seconds: float | None = None
     error: str | None = None
@@ -75,7 +78,7 @@ class EpisodeRecord:
         for name in _EPISODE_TUPLES:
             if name in fields:
                 fields[name] = tuple(fields[name])
-        fields.pop("labels", None)
+        fields["unlabelled"] = fields.pop("labels", []).count(UNLABELLED)
         if b"ahead" in hash:
             fields["ahead"] = int(hash[b"ahead"])
         return cls(**fields)
@@ -182,7 +185,7 @@ class WorkerRecord:
 
 
 def episode_labels(hash: Hash) -> list[int]:
-    """The label number of each support image, in the order of the images."""
+    """The label number of each support image, in the order of the images; UNLABELLED for one without a label."""
     return list(json.loads(hash[b"spec"])["labels"])
 
 

@@ -16,12 +16,13 @@ from lamanas_core.adapt.foreign import warnings_of
 from lamanas_core.adapt.held_out import Suspect, held_out_accuracy, suspects
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
-from lamanas_core.adapt.unlabelled import UNLABELLED, fit_with, warnings_of_unlabelled
+from lamanas_core.adapt.unlabelled import fit_with, warnings_of_unlabelled
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import Episode
 from lamanas_core.genotype import Genotype
 from lamanas_core.heads.base import FittedHead
 from lamanas_core.heads.prototypes import class_sizes
+from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.network import NetworkMoments
 from lamanas_core.search.normalisation import Batch
@@ -34,8 +35,7 @@ LARGEST_BATCH = 250
 class AdaptedNetwork:
     """The adapted and pruned network: the parameters after K inner steps, with the support set's moments and head.
 
-    ``features``: those of the labelled images, float (n, d). ``belonging``: the estimated fraction (0..1) of the
-    unlabelled images that belongs to the classes, see ``adapt.unlabelled``; None without such images.
+    ``features``: those of the labelled images, float (n, d). ``belonging``: ``Adapted.unlabelled_belonging``.
     """
 
     learner: TaskLearner
@@ -71,8 +71,9 @@ class Adapted:
     ``parameters_kept`` of ``parameters_total`` parameters in θ remain after pruning. ``support_accuracy`` (0..1): on
     the support set. ``leave_one_out_accuracy`` (0..1): an estimate of the accuracy on new images, see
     ``held_out_accuracy``; None if every class has one image or the head is not fitted to the support set.
-    ``suspects``: support images whose label is doubtful. ``losses``: L_φ before each step. All but ``network`` and
-    ``artifact`` are about the labelled images alone.
+    ``suspects``: support images whose label is doubtful. ``unlabelled_belonging``: the estimated fraction (0..1) of the
+    unlabelled images that belongs to the classes, see ``adapt.unlabelled``; None without such images. ``losses``: L_φ
+    before each step. Accuracies, suspects and losses are of the labelled images alone.
     """
 
     network: AdaptedNetwork
@@ -83,6 +84,7 @@ class Adapted:
     support_accuracy: float
     leave_one_out_accuracy: float | None
     suspects: tuple[Suspect, ...]
+    unlabelled_belonging: float | None
     losses: tuple[float, ...]
     warnings: tuple[str, ...]
 
@@ -214,6 +216,7 @@ def result(
         support_accuracy=_accuracy(network.head.logits(network.features), targets),
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
+        unlabelled_belonging=network.belonging,
         losses=tuple(losses),
         warnings=_warnings(meta_model, support, labels, classes, network) if given else (),
     )

@@ -25,8 +25,8 @@ from lamanas_core.adapt.adapted import (
 from lamanas_core.adapt.held_out import half_of_each, held_out_accuracy, suspects
 from lamanas_core.adapt.inner import Evaluate, TaskLearner, adam, in_a_row, leaves, loss_at, moved_along
 from lamanas_core.adapt.parameters import Parameters, Tensors
-from lamanas_core.adapt.unlabelled import UNLABELLED
 from lamanas_core.config import Config
+from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.mixing import Mixing
 from lamanas_core.search.network import NetworkMoments

@@ -25,7 +25,6 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.heads.base import FittedHead, Unlabelled
 from lamanas_core.heads.distances import DistanceHead
 
-UNLABELLED = -1  # in place of the label of an image that has none
 # If a smaller fraction of the unlabelled images seems to belong to the classes, none is used. Of 100 images of other
 # classes, no more than a twentieth seemed to in 19 of 20 episodes.
 FEWEST = 0.2

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lamanas_core.adapt.adapted import adapt_to
-from lamanas_core.adapt.unlabelled import UNLABELLED
 from lamanas_core.data.episodes import Episode, out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.data.maps import with_inputs
+from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.measure.ablate import interval
 from lamanas_core.measure.evaluate import EvaluationConfig, measured_on, sampled
 from lamanas_core.meta_model import MetaModel
@@ -32,7 +32,7 @@ def compare_unlabelled(
 
     For each of these, and "none", the accuracy, the query cross-entropy, and the paired difference of the accuracy from
     "none" (``over_none``), each as mean and half-width of the 95 % confidence interval; and ``belonging``, the mean of
-    ``AdaptedNetwork.belonging``, None for "none".
+    ``Adapted.unlabelled_belonging``, None for "none".
     """
     classes = with_inputs(classes, model.learner.network)
     found: dict[str, list[tuple[float, float, float | None]]] = {}
@@ -41,7 +41,7 @@ def compare_unlabelled(
         for name, images in added.items():
             if name == "none" or (len(images) and (len(foreign) or name == "own")):
                 adapted = adapt_to(model, _with(episode, images), steps=config.steps, seed=number, device=config.device)
-                result = (*measured_on(adapted, episode), adapted.network.belonging)
+                result = (*measured_on(adapted, episode), adapted.unlabelled_belonging)
                 found.setdefault(name, []).append(result)
         on_episode(number + 1)
     none = [accuracy for accuracy, _, _ in found["none"]]

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from app.http.limits import BytesInFlight
 from app.main import create_app
 from app.settings import Settings
 from app.store.clients import SyncStore
@@ -19,6 +21,8 @@ from app.store.records import Scope
 from cli import private_redis
 from tests.app.playing import CARD, Worker
 from tests.conftest import PrivateRedis, test_settings
+
+Limited = Callable[..., TestClient]
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +82,31 @@ def client(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
 def admin(anonymous: TestClient, token: Callable[..., str]) -> TestClient:
     anonymous.headers["Authorization"] = f"Bearer {token('admin')}"
     return anonymous
+
+
+@pytest.fixture
+def limited(settings: Settings, token: Callable[..., str]) -> Iterator[Limited]:
+    """A client with a new key, for an app with these settings."""
+    opened: list[TestClient] = []
+
+    def make(**values: Any) -> TestClient:
+        changed = Settings.model_validate(settings.model_dump() | values)
+        client = TestClient(create_app(changed), headers={"Authorization": f"Bearer {token('episodes', 'predict')}"})
+        opened.append(client.__enter__())
+        return client
+
+    yield make
+    for client in opened:
+        client.__exit__()
+
+
+@pytest.fixture
+def in_flight_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
+    """The counter of an app that is created in this test."""
+    in_flight = BytesInFlight(64 * 1024)
+    monkeypatch.setattr("app.main.BytesInFlight", lambda *_: in_flight)
+    yield in_flight
+    assert in_flight.total == 0
 
 
 @pytest.fixture

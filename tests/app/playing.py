@@ -133,6 +133,7 @@ class Worker:
             "parameters_total": 40,
             "support_accuracy": 1.0,
             "leave_one_out_accuracy": 0.75,
+            "unlabelled_belonging": 0.25,
             "suspects": [[0, 0, 1, 40.5]],
             "adapt_seconds": 0.5,
             "warnings": ["unlike what the model knows"],

@@ -44,11 +44,12 @@ def read(data: bytes) -> archive.Archive:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_an_archive_is_read_by_the_rule_for_folders(case: dict[str, Any]) -> None:
     found = read(zipped(*case["paths"]))
-    classes: dict[str, list[str]] = {}
+    classes: dict[str | None, list[str]] = {}
     for image in found.images:
         classes.setdefault(image.label, []).append(image.path)
-    assert classes == case["classes"]
-    assert list(classes) == list(case["classes"])
+    without = {None: case["unlabelled"]} if "unlabelled" in case else {}
+    assert classes == case["classes"] | without
+    assert list(classes) == [*case["classes"], *without]
     if (notes := expected(case)["adapt"]) is not None:
         assert list(found.notes) == notes
 
@@ -74,6 +75,15 @@ def test_names_that_no_system_has_are_refused(name: str) -> None:
     with pytest.raises(Problem, match="longer than 4096 characters, or more than 100 folders deep"):
         read(zipped("a/1.png", name))
     assert len(read(zipped("a/1.png", "b/" * 100 + "1.png")).images) == 2
+
+
+def test_images_without_a_label_come_last_and_count() -> None:
+    data = zipped("_unlabelled/1.png", "a/1.png", "b/1.png")
+    assert [image.label for image in read(data).images] == ["a", "b", None]
+    with pytest.raises(Problem, match="archive: 3 images, at most 2 are accepted"):
+        archive.read(data, max_images=2, max_bytes=10_000)
+    with pytest.raises(Problem, match="expand to more than"):
+        archive.read(data, max_images=3, max_bytes=11)
 
 
 def test_backslashes_separate() -> None:
@@ -170,14 +180,14 @@ def test_the_encoding_of_a_megabyte_of_names_is_soon_found(monkeypatch: pytest.M
 
 def test_a_guessed_encoding_is_told() -> None:
     found = read(encoded(["кот", "собака"], "cp866"))
-    assert [image.label[:-4] for image in found.images] == ["кот", "собака"]
+    assert [image.label and image.label[:-4] for image in found.images] == ["кот", "собака"]
     assert found.notes == ("the names say no encoding and were read as cp866",)
 
 
 def test_utf_8_needs_no_flag() -> None:
     names = ["Gro\u0308ße", "犬", "кот", "👨\u200d👩\u200d👧"]
     found = read(encoded(names, "utf-8"))
-    assert [image.label[:-4] for image in found.images] == ["Größe", *names[1:]]
+    assert [image.label and image.label[:-4] for image in found.images] == ["Größe", *names[1:]]
     assert found.notes == ()
 
 

@@ -94,7 +94,15 @@ def test_a_new_episode_contains_the_requested_options(client: TestClient) -> Non
     assert (episode["steps"], episode["seed"], episode["name"]) == (5, 9, "two symbols")
     assert episode["progress"] == {"step": 0, "steps": 5, "loss": [], "ahead": 0}
     assert episode["model_version"] == "0123456789abcdef"
-    empty = ("genotype", "parameters", "support_accuracy", "leave_one_out_accuracy", "adapt_seconds", "error")
+    empty = (
+        "genotype",
+        "parameters",
+        "support_accuracy",
+        "leave_one_out_accuracy",
+        "unlabelled_belonging",
+        "adapt_seconds",
+        "error",
+    )
     assert [episode[name] for name in empty] == [None] * len(empty)
     created, expires = (datetime.fromisoformat(episode[name]) for name in ("created_at", "expires_at"))
     assert episode["created_at"].endswith("Z")
@@ -129,6 +137,7 @@ def test_a_finished_episode_contains_its_results(client: TestClient, worker: Wor
     assert episode["parameters"] == {"kept": 10, "total": 40}
     assert episode["genotype"]["normal"][0]["inputs"][0]["operations"] == [{"name": "skip", "weight": 1.0}]
     assert (episode["support_accuracy"], episode["leave_one_out_accuracy"]) == (1.0, 0.75)
+    assert episode["unlabelled_belonging"] == 0.25
     assert episode["warnings"] == ["unlike what the model knows"]
     first, second = episode["classes"][:2]
     assert episode["suspects"] == [{"image": 0, "label": first, "likelier": second, "times": 40.5}]

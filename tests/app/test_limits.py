@@ -2,7 +2,7 @@
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event
@@ -19,35 +19,16 @@ from app.http.limits import BytesInFlight, Upload
 from app.http.middleware import SizeLimits
 from app.http.problems import Problem
 from app.images import edits
-from app.main import create_app
 from app.routes import episodes
 from app.settings import PHOTO_BYTES, Settings
 from app.store import keys
 from lamanas_core.image_spec import ImageSpec
-from tests.app.conftest import serving
+from tests.app.conftest import Limited, serving
 from tests.app.playing import Worker, b64, png, support
 from tests.app.test_episodes import as_form, as_json, create_episode
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis, test_settings
 from tests.waiting import PATIENCE_S
-
-Limited = Callable[..., TestClient]
-
-
-@pytest.fixture
-def limited(settings: Settings, token: Callable[..., str]) -> Iterator[Limited]:
-    """A client with a new key, for an app with these settings."""
-    opened: list[TestClient] = []
-
-    def make(**values: Any) -> TestClient:
-        changed = Settings.model_validate(settings.model_dump() | values)
-        client = TestClient(create_app(changed), headers={"Authorization": f"Bearer {token('episodes', 'predict')}"})
-        opened.append(client.__enter__())
-        return client
-
-    yield make
-    for client in opened:
-        client.__exit__()
 
 
 def refused(answer: Any, status: int, problem: str) -> None:
@@ -130,15 +111,6 @@ def test_a_repeated_request_is_answered_although_the_share_is_used_up(limited: L
 
 def body_of(size: int) -> dict[str, Any]:
     return {"content": b" " * size, "headers": {"content-type": "application/json"}}
-
-
-@pytest.fixture
-def in_flight_bytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[BytesInFlight]:
-    """The counter of an app that is created in this test."""
-    in_flight = BytesInFlight(64 * 1024)
-    monkeypatch.setattr("app.main.BytesInFlight", lambda *_: in_flight)
-    yield in_flight
-    assert in_flight.total == 0
 
 
 def test_a_request_over_the_total_of_bytes_in_flight_is_503(in_flight_bytes: BytesInFlight, limited: Limited) -> None:

@@ -30,7 +30,9 @@ def zip_of(entries: Entries) -> bytes:
     return buffer.getvalue()
 
 
-def unzipped(data: bytes, max_images: int = 100, max_bytes: int = 100_000) -> list[tuple[str, str, bytes]] | None:
+def unzipped(
+    data: bytes, max_images: int = 100, max_bytes: int = 100_000
+) -> list[tuple[str | None, str, bytes]] | None:
     try:
         found = archive.read(data, max_images=max_images, max_bytes=max_bytes)
         return [(image.label, image.path, image.data) for image in found.images]

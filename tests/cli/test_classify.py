@@ -88,7 +88,7 @@ def test_the_images_of_a_folder_are_classified_in_natural_order(
     model: Path, drawings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "asked"
-    for number, place in ((2, "10.png"), (1, "2.png"), (0, "deep/er/1.png"), (0, ".hidden.png")):
+    for number, place in ((2, "10.png"), (1, "2.png"), (1, "_unlabelled/1.png"), (0, "deep/er/1.png"), (0, ".x.png")):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(drawings[number], folder / place)
     (folder / "notes.txt").write_text("of these")
@@ -99,6 +99,7 @@ def test_the_images_of_a_folder_are_classified_in_natural_order(
         (drawings[0], "upper left"),
         (folder / "2.png", "upper right"),
         (folder / "10.png", "lower left"),
+        (folder / "_unlabelled/1.png", "upper right"),
         (folder / "deep/er/1.png", "upper left"),
     ]
     assert printed.err == f"note: {folder}: 1 skipped: notes.txt\n"

@@ -26,6 +26,7 @@ EPISODE: dict[str, Any] = {
     "parameters": None,
     "support_accuracy": 1.0,
     "leave_one_out_accuracy": None,
+    "unlabelled_belonging": 0.5,
     "suspects": [{"image": 1, "label": "b", "likelier": "a", "times": 12.5}],
     "adapt_seconds": 0.5,
     "created_at": "2026-01-01T00:00:00Z",

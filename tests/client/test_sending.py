@@ -68,6 +68,34 @@ def test_a_mapping_may_hold_paths_and_bytes(asking: Asking, folder: Path) -> Non
     assert 'name="steps"\r\n\r\n2\r\n' in sent
 
 
+def test_images_without_a_label_are_sent_from_the_folder_and_beside_it(asking: Asking, folder: Path) -> None:
+    (folder / "_unlabelled").mkdir()
+    (folder / "_unlabelled" / "3.png").write_bytes(b"three")
+    (folder / "4.png").write_bytes(b"four")
+    sent = created(asking, {"a": [b"zero"], "b": [b"one"]}, unlabelled=[b"two", folder / "4.png"])
+    parts = [part for part in sent.split("--") if 'name="unlabelled"' in part]
+    assert [part.split("\r\n\r\n")[1].strip() for part in parts] == ["two", "four"]
+    assert 'filename="4.png"' in parts[1]
+    sent = created(asking, folder, unlabelled=[b"two"])
+    parts = [part for part in sent.split("--") if 'name="unlabelled"' in part]
+    assert [part.split("\r\n\r\n")[1].strip() for part in parts] == ["three", "two"]
+    assert 'filename="_unlabelled/3.png"' in parts[0]
+    assert sent.count('name="labels"') == 3
+    with pytest.raises(ValueError, match="unlabelled: a list of images"):
+        asking.ask(Told(), "create_episode", folder, unlabelled="a/0.png")
+
+
+def test_a_correction_adds_images_without_a_label_alone_or_beside_others(asking: Asking) -> None:
+    for options, labels in (({}, 0), ({"add": {"a": [b"zero"]}}, 1)):
+        told = Told(httpx.Response(202, json=EPISODE))
+        arguments: dict[str, Any] = options | {"remove": [3], "relabel": {5: "b"}, "unlabelled": [b"two"]}
+        asking.ask(told, "correct_episode", "x", **arguments)
+        sent = told.asked[0].content.decode()
+        assert 'name="unlabelled"; filename="image"' in sent
+        assert ('name="remove"\r\n\r\n3' in sent, 'name="relabel"\r\n\r\n5=b' in sent) == (True, True)
+        assert (sent.count('name="labels"'), sent.count('name="images"')) == (labels, labels)
+
+
 def test_a_zip_is_sent_as_it_is(asking: Asking, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "task.zip", "w") as archive:
         archive.writestr("a/0.png", "zero")

@@ -1,6 +1,6 @@
 """What a user does on the page, in the tests' own words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
@@ -95,9 +95,12 @@ def open_episode(page: Page, service: Service, id: str) -> None:
     page.goto(f"{service.url}/#/episodes/{id}")
 
 
-def made_episode(service: Service, images: list[list[bytes]], **fields: Any) -> str:
+def made_episode(
+    service: Service, images: list[list[bytes]], *, unlabelled: Sequence[bytes] = (), **fields: Any
+) -> str:
     """The id of a finished episode of these classes, made beside the page."""
     files = [("images", ("image.png", data)) for each in images for data in each]
+    files += [("unlabelled", ("image.png", data)) for data in unlabelled]
     labels = [f"class {number}" for number, each in enumerate(images) for _ in each]
     headers = service.headers | {"Prefer": "wait=60"}
     data = {"labels": labels} | fields

@@ -49,15 +49,19 @@ def attack(target: Target, files: Iterable[Hostile], zips: Iterable[Hostile]) ->
 
 
 def _requests(file: Hostile, episode: str, number: int) -> list[dict[str, Any]]:
-    """As one of a support set, by turns in JSON and in a form; to be predicted; and in the URL where it is short."""
+    """As one of a support set, by turns in JSON and in a form, with a label and without; to be predicted; and in the
+    URL where it is short."""
     to_episodes: dict[str, Any] = {"method": "POST", "url": "/episodes"}
+    labelled = number % 4 < 2
     if number % 2:
         items = support()
-        items[2]["image"] = b64(file.data)
-        adapting = to_episodes | {"json": {"support": items}}
+        if labelled:
+            items[2]["image"] = b64(file.data)
+        adapting = to_episodes | {"json": {"support": items, "unlabelled": [] if labelled else [b64(file.data)]}}
     else:
-        parts = [("images", ("x.png", data)) for data in (png(0), png(1), file.data)]
-        adapting = to_episodes | {"files": parts, "data": {"labels": ["a", "b", "a"]}}
+        parts = [("images", ("x.png", data)) for data in (png(0), png(1))]
+        parts.append(("images" if labelled else "unlabelled", ("x.png", file.data)))
+        adapting = to_episodes | {"files": parts, "data": {"labels": ["a", "b", "a"][: 3 if labelled else 2]}}
     asking: dict[str, Any] = {
         "method": "POST",
         "url": "/predict",

@@ -14,6 +14,8 @@ DOCS = ROOT / "docs"
 EVALUATIONS = sorted((DOCS / "evaluation").glob("*.json"))
 PHOTOS = (DOCS / "photos.md").read_text("utf-8")
 TOLD = (DOCS / "told.md").read_text("utf-8")
+UNLABELLED = (DOCS / "unlabelled.md").read_text("utf-8")
+OF_UNLABELLED = sorted((DOCS / "evaluation" / "unlabelled").glob("*.json"))
 TRAINING = (DOCS / "training.md").read_text("utf-8")
 
 
@@ -172,6 +174,32 @@ def test_what_clients_are_told_of_photos_in_the_document_is_that_of_the_runs(pat
     found = read(path)
     assert_model_had_not_seen(path.stem, found)
     assert f"5-way 5-shot: {path.stem} | {' | '.join(told_cells(found))} |" in TOLD
+
+
+@pytest.mark.parametrize("path", OF_UNLABELLED, ids=lambda path: path.stem)
+def test_what_unlabelled_images_add_in_the_document_is_that_of_the_runs(path: Path) -> None:
+    run = read(path)
+    if run["ways"] == 5:
+        assert_model_had_not_seen(path.stem, run)
+    else:
+        assert run["model_version"] == read(ROOT / "lamanas_core" / "shipped" / "drawings" / "model.json")["version"]
+    found, cases = run["unlabelled"], ("own", "mixed", "others")
+    seem = ", ".join(f"{found[case]['belonging']:.2f}" for case in cases if case in found)
+    added = [points(found[case]["over_none"]) if case in found else "-" for case in cases]
+    cells = (f"{run['episodes']} episodes", f"{100 * found['none']['accuracy'][0]:.2f} %", *added, f"{seem} |")
+    named = f"({path.stem}), " if run["ways"] == 5 else f"{path.stem.partition('_')[0]}, "
+    setting = f"{named}{run['ways']}-way {run['shots']}-shot | "
+    [row] = [line for line in UNLABELLED.splitlines() if setting in line]
+    assert row.split(" | ")[1:] == list(cells)
+
+
+def test_the_mean_of_what_unlabelled_photos_add_in_the_document_is_that_of_the_runs() -> None:
+    runs = [run for run in map(read, OF_UNLABELLED) if run["ways"] == 5]
+    means = [
+        f"{100 * sum(run['unlabelled'][case]['over_none'][0] for run in runs) / len(runs):+.2f}"
+        for case in ("own", "mixed", "others")
+    ]
+    assert f"| mean of the {len(runs)} sets of photos | | | {' | '.join(means)} | |" in UNLABELLED
 
 
 def test_the_table_in_the_document_is_generated_from_the_runs() -> None:

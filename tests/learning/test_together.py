@@ -14,10 +14,10 @@ from lamanas_core.adapt.held_out import Embed, half_of_each
 from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.adapt.together import TOLERANCE, SupportSet, adapt_together, can_adapt_together, steps_together
-from lamanas_core.adapt.unlabelled import UNLABELLED
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Config
 from lamanas_core.data.episodes import to_float
+from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.meta_model import MetaModel, shipped
 from lamanas_core.search.alpha import KINDS, edges
 from lamanas_core.search.mixing import Mixing

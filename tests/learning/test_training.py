@@ -277,6 +277,13 @@ def test_splits_are_one_set_of_classes_where_there_is_no_training(tmp_path: Path
     assert [len(members) for members in classes.members] == 6 * [6]
 
 
+def test_images_without_a_label_belong_to_no_class_and_are_told(tmp_path: Path) -> None:
+    write_folders(tmp_path, classes=7, images=2, seed=0)
+    (tmp_path / "glyph006").rename(tmp_path / "_unlabelled")
+    assert load_all(tmp_path, ImageSpec()).names == tuple(f"glyph{number:03}" for number in range(6))
+    assert notes(tmp_path) == ("2 images in folders named _unlabelled belong to no class and were not used",)
+
+
 def test_files_that_are_no_images_are_skipped_and_told(tmp_path: Path) -> None:
     write_folders(tmp_path, classes=6, images=2, seed=0)
     for name in ("plan.pdf", "glyph001/notes.txt", "docs/read.md"):

@@ -11,13 +11,14 @@ from torch import Tensor
 from cli.main import main
 from lamanas_core.adapt.adapted import Adapted, adapt
 from lamanas_core.adapt.inner import TaskLearner
-from lamanas_core.adapt.unlabelled import FEWEST, UNLABELLED, fit_with
+from lamanas_core.adapt.unlabelled import FEWEST, fit_with
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Calibration, Config, Novelty
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.heads.base import Unlabelled
 from lamanas_core.heads.gaussian import GaussianHead
 from lamanas_core.heads.prototypes import FittedPrototypes, PrototypeHead, class_means
+from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.images import UInt8Array
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.learning.helpers import glyph_support
@@ -183,8 +184,9 @@ def test_the_artifact_has_what_unlabelled_images_add_and_each_query_is_judged_al
     labels = np.where(np.arange(35) % 7 == 0, truth, UNLABELLED)
     with_them, without = adapted(model, images, labels), adapted(model, images[labels >= 0], labels[labels >= 0])
     network = with_them.network
-    assert network.belonging is not None
-    assert network.belonging > 0.9
+    assert without.unlabelled_belonging is None
+    assert with_them.unlabelled_belonging is not None
+    assert with_them.unlabelled_belonging > 0.9
     queries, _ = glyph_support(5, [2] * 5, seed=1)
     answers = Classifier.from_bytes(with_them.artifact)
     logits = answers.logits(queries)

@@ -24,11 +24,11 @@ AREAS: Mapping[str, tuple[str, ...]] = {
 # specific and fastest first. One string a row: names of files under ``tests/``, without ``test_`` and ``.py``.
 TABLE: Mapping[str, str] = {
     EVERY_MODULE: "conventions",
-    "app/images/": "app/parsing app/bad_input app/support app/episodes app/predict",
-    "app/images/archive.py": "app/archives app/parsing app/bad_input app/episodes",
+    "app/images/": "app/parsing app/unlabelled app/bad_input app/support app/episodes app/predict",
+    "app/images/archive.py": "app/archives app/parsing app/unlabelled app/bad_input app/episodes",
     "app/images/base64_text.py": "app/parsing app/protocol app/bad_input",
-    "app/images/edits.py": "app/support",
-    "app/images/judging.py": "app/choice",
+    "app/images/edits.py": "app/support app/unlabelled",
+    "app/images/judging.py": "app/choice app/unlabelled",
     "app/images/fast_png.py": "app/fast_png app/predict",
     "app/images/pool.py": "app/pool app/bad_input app/metrics",
     "app/images/sandbox.py": "app/pool app/bad_input",
@@ -115,6 +115,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
     "lamanas_core/measure/table1.py": "goldens/documents learning/figures learning/reproduction",
     "lamanas_core/measure/told_and_true.py": "learning/told_and_true",
+    "lamanas_core/measure/unlabelled.py": "learning/unlabelled learning/evaluation",
     "lamanas_core/meta/gradient.py": "learning/gradients learning/algorithm_2 learning/paper goldens/goldens",
     "lamanas_core/meta/maml.py": (
         "benchmarks/plain_training learning/gradients learning/training_stages learning/paper goldens/goldens"

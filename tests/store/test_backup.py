@@ -309,6 +309,13 @@ def test_a_value_that_an_older_redis_cannot_read_is_told(sync_store: SyncStore, 
         sync_store.backup.restore(file)
 
 
+def test_a_release_makes_the_form_of_an_earlier_one_its_own(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
+    client: Any = redis_server.client
+    client.set(keys.SCHEMA, SCHEMA - 1)
+    sync_store.installation.admit()
+    assert int(client.get(keys.SCHEMA)) == SCHEMA
+
+
 def test_a_release_refuses_what_a_later_one_has_written(redis_server: PrivateRedis, sync_store: SyncStore) -> None:
     client: Any = redis_server.client
     sync_store.installation.admit()

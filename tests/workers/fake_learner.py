@@ -53,6 +53,7 @@ class Adapted:
     parameters_total: int = 2
     support_accuracy: float = 1.0
     leave_one_out_accuracy: float | None = None
+    unlabelled_belonging: float | None = 0.5
     suspects: tuple[Suspect, ...] = (Suspect(1, 0, 1, 20.5),)
     warnings: tuple[str, ...] = ()
 

@@ -41,6 +41,7 @@ def test_episode_becomes_ready_with_its_losses_and_artifact(
     record = get(redis_server.settings, id)
     assert (record.step, record.losses, record.attempts) == (3, (1.0, 1 / 2, 1 / 3), 1)
     assert (record.parameters_kept, record.support_accuracy, record.leave_one_out_accuracy) == (1, 1.0, None)
+    assert record.unlabelled_belonging == 0.5
     assert [tuple(suspect) for suspect in record.suspects] == [(1, 0, 1, 20.5)]
     assert classifier_of(redis_server, id) == bytes([0, 1, 2, 3, 0, 0, 1, 1])
 

@@ -191,6 +191,25 @@ def test_how_a_folder_or_zip_was_read_is_told(signed_in: Lamanas, folder: Path, 
     assert f"4 added, 1 skipped: {folder.name}/plan.pdf" in signed_in("episodes", "show", id)
 
 
+def test_images_without_a_label_are_sent_from_the_folder_and_beside_it(
+    signed_in: Lamanas, worker: Worker, folder: Path, tmp_path: Path
+) -> None:
+    for path in (folder / "_unlabelled" / "1.png", tmp_path / "more" / "deep" / "2.png", tmp_path / "3.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(1, 5))
+    said = signed_in("adapt", folder, "--unlabelled", tmp_path / "more", tmp_path / "3.png")
+    assert ": 2 classes, 4 images, 3 without a label, stored\n" in said
+    [id] = [one["id"] for one in signed_in.json("episodes")]
+    fields = [line.split(maxsplit=1) for line in signed_in("episodes", "show", id).splitlines()]
+    assert ["unlabelled", "3 images without a label"] in fields
+    worker.adapt(id)
+    fields = [line.split(maxsplit=1) for line in signed_in("episodes", "show", id).splitlines()]
+    assert ["unlabelled", "3 images without a label, of which about 25.0 % seem to belong to the classes"] in fields
+    assert signed_in.json("episodes", "show", id)["unlabelled"] == 3
+    signed_in("adapt", folder, "--unlabelled", tmp_path / "config", fails=True)
+    assert signed_in.error == f"lamanas adapt: {tmp_path / 'config'} has no images\n"
+
+
 def test_classes_are_shown_in_natural_order_and_unicode_as_it_is(signed_in: Lamanas, folder: Path) -> None:
     for name in ("10", "9", "👩\u200d🚀", "a\u202fb"):
         shutil.copytree(folder / "alpha", folder / name)
