@@ -114,6 +114,8 @@ class Settings(BaseSettings):
     app_processes: int = Field(default_factory=lambda: min(MAX_APPS, len(os.sched_getaffinity(0))), ge=1)
     adapt_processes: int = Field(default=1, ge=1)
     adapt_threads: int = Field(default=1, ge=1)
+    # How many episodes of equal shape a worker with a GPU adapts in one batch.
+    adapt_batch: int = Field(default=1, ge=1)
     # How long an adaptation, and an epoch of a training run, may take; see workers/time_limit.py.
     adapt_seconds: int = Field(default=600, ge=1)
     epoch_seconds: int = Field(default=3600, ge=1)

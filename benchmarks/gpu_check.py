@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +24,8 @@ from benchmarks.train_tasks import task_of
 from lamanas_core.adapt.adapted import Adapted, adapt
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.adapt.together import TOLERANCE as TOGETHER
+from lamanas_core.adapt.together import SupportSet, adapt_together
 from lamanas_core.config import PRESETS, Config, TrainingConfig
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.devices import choose_device, half_precision
@@ -41,16 +43,17 @@ TOLERANCE = 1e-3
 class Size:
     """``ways`` and ``shots`` of the adapted tasks, with one query per class; ``runs``: timed runs of each work.
 
-    ``presets``: what is timed in training, with the algorithm.
+    ``batches``: how many episodes are adapted at a time. ``presets``: what is timed in training, with the algorithm.
     """
 
     ways: int = 20
     shots: int = 5
     runs: int = 5
+    batches: tuple[int, ...] = (1, 8, 32)
     presets: tuple[tuple[str, int], ...] = (("serving", 1), ("serving", 2), ("paper", 1), ("paper", 2))
 
 
-SMALL = Size(ways=3, shots=2, runs=1, presets=(("tiny", 1), ("tiny", 2)))
+SMALL = Size(ways=3, shots=2, runs=1, batches=(1, 2), presets=(("tiny", 1), ("tiny", 2)))
 
 
 class CheckFailed(Exception):  # noqa: N818 - a result, not a fault of the program
@@ -72,10 +75,13 @@ def main(arguments: list[str] | None = None) -> int:
     checks: dict[str, Callable[[], str]] = {
         "adaptation against the CPU": lambda: against_the_cpu(device, size),
         "adaptation twice": lambda: twice(device, size),
+        "adaptations together against each alone": lambda: together_against_alone(device, size),
         "resumed training, Algorithm 1": lambda: resumed(device, "maml"),
         "resumed training, Algorithm 2": lambda: resumed(device, "reptile"),
         "speed of an adaptation": lambda: adaptation_speed(device, size),
     }
+    for batch in size.batches:
+        checks[f"adaptations per second, {batch} at a time"] = partial(adaptations_per_second, device, batch, size)
     for preset, algorithm in size.presets:
         speed = partial(training_speed, device, preset, algorithm, size)
         checks[f"speed of training, {preset}, Algorithm {algorithm}"] = speed
@@ -96,12 +102,11 @@ def _checked(name: str, check: Callable[[], str]) -> bool:
 
 def against_the_cpu(device: str, size: Size) -> str:
     """One inner step on ``device`` and on the CPU: logits within ``TOLERANCE``, and equal predictions."""
-    queries = _task(size)[2]
-    expected, found = (_adapted(on, size, 1).network.logits(queries.to(on)).cpu() for on in ("cpu", device))
+    expected, found = (_logits(_adapted(on, size, 1), size) for on in ("cpu", device))
     difference = float((found - expected).abs().max() / expected.abs().max())
     same = int((found.argmax(1) == expected.argmax(1)).sum())
-    result = f"logits differ by {difference:.1e} (at most {TOLERANCE:.0e}), {same} of {len(queries)} predictions equal"
-    if not difference <= TOLERANCE or same < len(queries):
+    result = f"logits differ by {difference:.1e} (at most {TOLERANCE:.0e}), {same} of {len(found)} predictions equal"
+    if not difference <= TOLERANCE or same < len(found):
         raise CheckFailed(result)
     return result
 
@@ -145,6 +150,29 @@ def adaptation_speed(device: str, size: Size) -> str:
     return f"{1000 * seconds:.0f} ms, {size.ways} classes of {size.shots} images"
 
 
+def together_against_alone(device: str, size: Size) -> str:
+    """K steps on several episodes in one batch, and on each alone: logits within their tolerance."""
+    count = min(size.batches[-1], 8)
+    found = [_logits(one, size) for one in _adapted_together(device, size, count)]
+    alone = [_logits(_adapted(device, size, None, seed), size) for seed in range(count)]
+    difference = max(float((got - own).abs().max() / own.abs().max()) for got, own in zip(found, alone, strict=True))
+    result = f"logits of {count} episodes differ by {difference:.1e} (at most {TOGETHER:.0e})"
+    if not difference <= TOGETHER:
+        raise CheckFailed(result)
+    return result
+
+
+def adaptations_per_second(device: str, batch: int, size: Size) -> str:
+    """Of whole adaptations of the shipped model, ``batch`` at a time; and on a GPU the most memory that they took."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    one_by_one = partial(_adapted, device, size, None)
+    work = one_by_one if batch == 1 else partial(_adapted_together, device, size, batch)
+    seconds = _seconds(work, device, size.runs)
+    memory = "" if device == "cpu" else f", {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
+    return f"{batch / seconds:.2f}{memory}"
+
+
 def training_speed(device: str, preset: str, algorithm: int, size: Size) -> str:
     """Tasks per second of one algorithm, in the precision in which ``device`` trains."""
     config = with_sgd(PRESETS[preset]) if algorithm == 1 else PRESETS[preset]
@@ -166,24 +194,47 @@ def _training(config: Config, algorithm: int, device: str) -> Callable[[], Any]:
     )
 
 
-def _task(size: Size) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+def _task(size: Size, seed: int = 0) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
     """Support images uint8 (n, c, h, w), their labels int64 (n,), and the queries, float (ways, c, h, w) in 0..1."""
-    images, labels = decoded_images(size.ways, size.shots + 1)
+    images, labels = decoded_images(size.ways, size.shots + 1, seed)
     prepared = stacked(images, _model().config.network.image)
     asked = np.arange(len(labels)) % (size.shots + 1) == 0
     return prepared[~asked], labels[~asked], torch.from_numpy(prepared[asked]).float() / 255
 
 
+@cache
 def _model() -> MetaModel:
     return MetaModel.from_bytes(*shipped())
 
 
-def _adapted(device: str, size: Size, steps: int | None) -> Adapted:
-    support, labels, _ = _task(size)
-    classes = [str(label) for label in range(size.ways)]
+def _adapted(device: str, size: Size, steps: int | None, seed: int = 0) -> Adapted:
+    one = _support_set(size, seed)
     return adapt(
-        _model(), support, labels, classes, steps=steps, seed=0, device=device, on_step=lambda step, count, loss: None
+        _model(),
+        one.support,
+        one.labels,
+        one.classes,
+        steps=steps,
+        seed=seed,
+        device=device,
+        on_step=lambda step, count, loss: None,
     )
+
+
+def _adapted_together(device: str, size: Size, count: int) -> list[Adapted]:
+    """The results of ``_adapted`` for as many seeds, in one batch."""
+    episodes = [_support_set(size, seed) for seed in range(count)]
+    return list(adapt_together(_model(), episodes, steps=None, device=device, on_step=lambda *_: None))
+
+
+def _logits(adapted: Adapted, size: Size) -> torch.Tensor:
+    return adapted.network.logits(_task(size)[2].to(adapted.network.features.device)).cpu()
+
+
+@cache
+def _support_set(size: Size, seed: int) -> SupportSet:
+    support, labels, _ = _task(size, seed)
+    return SupportSet(support, labels, [str(label) for label in range(size.ways)], seed)
 
 
 def _trained(config: TrainingConfig, data: Path, run_dir: Path, device: str, stop: int | None) -> MetaModel:

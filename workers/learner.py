@@ -1,7 +1,7 @@
 """The workers' only use of lamanas_core. Importing this module is cheap; calling it imports torch."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Learner:
         from lamanas_core.devices import choose_device
 
         torch.set_num_threads(threads)
+        self._adapt_batch = settings.adapt_batch
         self._store = store
         self._models: OrderedDict[str, MetaModel] = OrderedDict()
         try:
@@ -78,6 +79,36 @@ class Learner:
             record.classes,
             steps=record.steps,
             seed=record.seed,
+            device=self.device,
+            on_step=on_step,
+        )
+
+    def most_together(self, record: EpisodeRecord) -> int:
+        """How many episodes like this one to adapt in one batch: one without a GPU, where it would save no time."""
+        from lamanas_core.adapt.together import can_adapt_together
+
+        if self._adapt_batch == 1 or self.device == "cpu":
+            return 1
+        config = self.model(record.model_version).config
+        return self._adapt_batch if can_adapt_together(config, sum(record.shots)) else 1
+
+    def adapt_together(
+        self,
+        records: Sequence[EpisodeRecord],
+        supports: Sequence[tuple[np.ndarray, np.ndarray]],
+        on_step: Callable[[int, int, list[float]], None],
+    ) -> Iterator["Adapted"]:
+        """``adapt`` on each of several episodes of equal shape, in one batch; see ``adapt_together`` in
+        lamanas_core.adapt.together, also for errors and ``on_step``."""
+        from lamanas_core.adapt.together import SupportSet, adapt_together
+
+        return adapt_together(
+            self.model(records[0].model_version),
+            [
+                SupportSet(support, labels, record.classes, record.seed)
+                for record, (support, labels) in zip(records, supports, strict=True)
+            ],
+            steps=records[0].steps,
             device=self.device,
             on_step=on_step,
         )

@@ -45,6 +45,8 @@ def _warmed_up(child: Child) -> Child:
             except ValueError as error:  # this machine lacks its backbone, say; the other kind can be adapted to
                 log.error("the active model for %s, %s, cannot be opened: %s", kind, version, error)
         device = child.learner.device
+        if child.settings.adapt_batch > 1 and device == "cpu":
+            log.warning("LAMANAS_ADAPT_BATCH is for GPUs: without one, this worker adapts one episode at a time")
     announce(WorkerRecord.now(child.queue, child.name, device))
     return child
 

@@ -31,6 +31,7 @@ MAX_ATTEMPTS = 3
 _RUNNING_STATE: dict[Kind, str] = {"episode": "adapting", "training": "running"}
 _CLAIM = script("claim")
 _CLAIM_NEXT = script("claim_next")
+_CLAIM_ALIKE = script("claim_alike")
 _RENEW = script("renew_lease")
 _PROGRESS = script("report_progress")
 _COMMIT_EPISODE = script("commit_episode")
@@ -103,6 +104,25 @@ class Claims:
             lease_ms=int(LEASE_S["episode"] * 1000),
         )
         return _claimed("episode", worker, run(self._redis, call))
+
+    def claim_alike(self, first: Claim, most: int, woken_by: str) -> list[Claim]:
+        """Up to ``most`` further episodes to be adapted together with ``first``: those whose turn it is next, as long
+        as they have the same model and numbers of images, classes and steps. Episodes that were attempted before, or
+        have images without a label, are adapted alone."""
+        call = _CLAIM_ALIKE(
+            record=keys.record("episode", first.id),
+            queued=keys.queued("episode"),
+            leases=keys.leases("episode"),
+            turns=keys.TURNS,
+            id=first.id,
+            fence=first.fence,
+            most=most,
+            woken_by=woken_by,
+            worker=first.worker,
+            lease_ms=int(LEASE_S["episode"] * 1000),
+        )
+        claims = (_claimed("episode", first.worker, flat) for flat in run(self._redis, call))
+        return [claim for claim in claims if claim is not None]
 
     def renew(self, claim: Claim) -> LeaseStatus:
         """Renews the lease. ``lost``: another worker has claimed the job, or it is gone; ``cancel``: the user wants it

@@ -55,7 +55,8 @@ def _id(number: int) -> str:
 
 def record(kind: Kind, id: str) -> str:
     """hash: state, error, attempts, fence, worker, woken_by, created_at, queued_at, claimed_at, ended_at, expires_at
-    (ms; ended_at of a run, or of an episode that failed); spec, progress, result."""
+    (ms; ended_at of a run, or of an episode that failed); spec, progress, result. Of an episode also together, the id
+    of the first one that it was claimed with, if it was with others; and alone, if it is not to be again."""
     return f"{PREFIX}{kind}:{id}"
 
 

@@ -50,8 +50,8 @@ class Reconciliation:
         return [id.decode() for id in run(self._redis, call)]
 
     def expire_lease(self, kind: Kind, woken_by: str, worker: str) -> bool:
-        """For a pool process of ``worker`` that has died after the wake-up with this id; False if that worker does not
-        have the job that it claimed then (any more)."""
+        """For a pool process of ``worker`` that has died after the wake-up with this id; False if that worker has none
+        of the jobs that it claimed then (any more)."""
         call = _EXPIRE(leases=keys.leases(kind), kind=kind, woken_by=woken_by, worker=worker)
         return bool(run(self._redis, call))
 

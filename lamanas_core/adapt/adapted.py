@@ -103,16 +103,33 @@ def finish(
     ``support``: the ``Network.inputs`` of the labelled images, whose moments are used; ``labels``: int64 (n,) in
     0..``ways``-1. ``unlabelled``: the inputs of images without a label (m, ...), to which the head is fitted as well.
     """
-    parameters = replace(parameters, theta=learner.head.stored(learner.network.stored(parameters.theta)))
+    parameters = as_stored(learner, parameters)
     theta, alpha, scale = parameters.theta, parameters.alpha, parameters.log_scale
     features, moments = learner.embed(theta, alpha, support)
     if unlabelled is None:
-        head = learner.fitted_head(theta, scale, features, labels, ways)
-        return AdaptedNetwork(learner, parameters, moments, features, head.stored(), None)
+        return with_head(learner, parameters, moments, features, labels, ways)
     parts = torch.split(unlabelled, LARGEST_BATCH)
     others = torch.cat([learner.embed(theta, alpha, part, moments)[0] for part in parts])
     found = fit_with(learner, theta, scale, features, labels, ways, others)
     return AdaptedNetwork(learner, parameters, moments, features, found.head.stored(), found.belonging)
+
+
+def as_stored(learner: TaskLearner, parameters: Parameters) -> Parameters:
+    """The parameters as the artifact has them, if it stores some of them with fewer bits."""
+    return replace(parameters, theta=learner.head.stored(learner.network.stored(parameters.theta)))
+
+
+def with_head(
+    learner: TaskLearner,
+    parameters: Parameters,
+    moments: NetworkMoments,
+    features: Tensor,
+    labels: Tensor,
+    ways: int,
+) -> AdaptedNetwork:
+    """The network under ``parameters`` and ``moments``, with the head fitted to the support set's features (n, d)."""
+    head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
+    return AdaptedNetwork(learner, parameters, moments, features, head.stored(), None)
 
 
 def adapt(
@@ -139,41 +156,69 @@ def adapt(
     head supports.
     """
     config, learner = meta_model.config, meta_model.learner
-    are_images = support.dtype == np.uint8
-    if are_images and support.shape[1:] != config.network.image.shape:
-        raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {config.network.image.shape}")
-    max_classes = learner.head.classes()
-    if max_classes is not None and len(classes) > max_classes:
-        raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
-    parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     labelled = labels != UNLABELLED
-    images = _inputs(learner, support[labelled], device)
+    images, targets = checked(meta_model, support[labelled], labels[labelled], classes, device)
     others = None if labelled.all() else _inputs(learner, support[~labelled], device)
-    targets = torch.from_numpy(labels[labelled]).to(device)
+    parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     count = config.task_learner.steps if steps is None else steps
     ways = len(classes)
     batches = minibatches(config, targets.cpu(), ways, count, torch.Generator().manual_seed(seed))
     after, losses, first = _run(learner, parameters, images, targets, ways, batches, on_step)
     network = finish(learner, after, images, targets, ways, others)
-    fitted = network.head.logits(network.features)
     accuracy, doubtful = None, []
     if judged and learner.head.leaves_one_out:
         generator = torch.Generator().manual_seed(seed)
         embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
         accuracy = held_out_accuracy(embed, targets, ways, generator)
-        doubtful = suspects(_logits_before(learner, parameters, images, targets, ways, first), targets)
+        doubtful = suspects(logits_before(learner, parameters, images, targets, ways, first), targets)
+    return result(meta_model, network, support[labelled], labels[labelled], classes, losses, accuracy, doubtful)
+
+
+def checked(
+    meta_model: MetaModel,
+    support: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    device: str,
+) -> tuple[Tensor, Tensor]:
+    """The network's inputs for labelled images, float (n, ...), and their labels, int64 (n,); see ``adapt``, also for
+    errors.
+    """
+    image, max_classes = meta_model.config.network.image, meta_model.learner.head.classes()
+    if support.dtype == np.uint8 and support.shape[1:] != image.shape:
+        raise ValueError(f"images of shape {support.shape[1:]}; the meta-model expects {image.shape}")
+    if max_classes is not None and len(classes) > max_classes:
+        raise ValueError(f"{len(classes)} classes; the meta-model's head supports at most {max_classes}")
+    return _inputs(meta_model.learner, support, device), torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+
+
+def result(
+    meta_model: MetaModel,
+    network: AdaptedNetwork,
+    support: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    losses: Sequence[float],
+    accuracy: float | None,
+    doubtful: Sequence[Suspect],
+) -> Adapted:
+    """What there is to say of an adapted network. ``support`` and ``labels``: of the labelled images; the other
+    arguments as in ``adapt`` and ``Adapted``.
+    """
+    targets = torch.from_numpy(labels).to(network.features.device)
+    given = support.dtype == np.uint8
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
-        genotype=learner.network.genotype(network.parameters.alpha),
+        genotype=network.learner.network.genotype(network.parameters.alpha),
         parameters_kept=network.parameters_kept(),
-        parameters_total=sum(value.numel() for value in parameters.theta.values()),
-        support_accuracy=_accuracy(fitted, targets),
+        parameters_total=sum(value.numel() for value in network.parameters.theta.values()),
+        support_accuracy=_accuracy(network.head.logits(network.features), targets),
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
         unlabelled_belonging=network.belonging,
         losses=tuple(losses),
-        warnings=_warnings(meta_model, support[labelled], labels[labelled], classes, network) if are_images else (),
+        warnings=_warnings(meta_model, support, labels, classes, network) if given else (),
     )
 
 
@@ -253,7 +298,7 @@ def _embed_by(
 
 
 @torch.no_grad()
-def _logits_before(
+def logits_before(
     learner: TaskLearner, parameters: Parameters, images: Tensor, labels: Tensor, ways: int, first: Tensor | None
 ) -> Tensor:
     """The leave-one-out logits (n, ways) of all images before the first step, at the calibrated scale.

@@ -46,7 +46,7 @@ def held_out_accuracy(embed: Embed, labels: Tensor, ways: int, generator: torch.
     the estimate is corrected by that, also for classes of one image, which cannot be judged. ``labels``: int64 (n,).
     None if each class has only one image.
     """
-    half = _half(labels, ways, generator)
+    half = half_of_each(labels, ways, generator)
     judged = torch.ones_like(labels, dtype=torch.bool).index_fill(0, half, False)
     if not bool(judged.any()):
         return None
@@ -75,7 +75,7 @@ def suspects(logits: Tensor, labels: Tensor) -> list[Suspect]:
     return sorted(found, key=lambda suspect: (-suspect.times, suspect.row))
 
 
-def _half(labels: Tensor, ways: int, generator: torch.Generator) -> Tensor:
+def half_of_each(labels: Tensor, ways: int, generator: torch.Generator) -> Tensor:
     """The rows, int64 in ascending order, of a random half of each class: the only image, one or two of three,
     otherwise n / 2 rounded down, which costs less than the larger half.
     """

@@ -58,7 +58,7 @@ class TaskLearner:
         weights = self.network.pruned(alpha) if mixing is None else self.network.weights(alpha, mixing)
         return self.network(theta, weights, inputs, moments, batch)
 
-    def mixing(self, k: int, count: int, dropping: torch.Generator | None, *, masked: bool = False) -> Mixing:
+    def mixing(self, k: int, count: int, dropping: torch.Generator | None) -> Mixing:
         """The mixing of inner step ``k`` (from 0) of ``count``.
 
         The temperature falls linearly from ``start_temperature`` to the network's. ``dropping``: the generator for
@@ -69,9 +69,9 @@ class TaskLearner:
         if start is not None and count > 1:
             temperature = start + (network.temperature - start) * k / (count - 1)
         if dropping is None:
-            return Mixing(temperature, network.prune_threshold, masked=masked)
+            return Mixing(temperature, network.prune_threshold)
         dropped = None if network.drop_path == 0 else int(torch.randint(2**62, (), generator=dropping))
-        return Mixing(temperature, network.train_threshold, dropped, masked)
+        return Mixing(temperature, network.train_threshold, dropped)
 
     def support_logits(
         self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int

@@ -59,7 +59,7 @@ def shares(alpha: Mapping[str, Tensor], kind: str, nodes: int, temperature: floa
 def cell_weights(alpha: Mapping[str, Tensor], config: NetworkConfig, mixing: Mixing) -> CellWeights:
     """The weights of all operations in both kinds of cell (see ``mixed``), with drop-path if ``mixing`` says so."""
     found = mixed({kind: shares(alpha, kind, config.nodes, mixing.temperature) for kind in KINDS}, mixing)
-    if mixing.dropped is None or mixing.masked:
+    if mixing.dropped is None:
         return found
     generator = torch.Generator().manual_seed(mixing.dropped)
     return CellWeights({kind: drop_paths(weights, config, generator) for kind, weights in found.kinds.items()})

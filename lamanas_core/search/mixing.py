@@ -6,31 +6,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# For each edge of a kind of cell, the indices of the operations that are computed.
+Kept = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True)
 class Mixing:
     """How a forward pass derives the weights of operations from α.
 
     ``temperature``: of the softmax over α. ``threshold``: the share (0..1) below which operations and inputs are
-    dropped. ``dropped``: the seed of drop-path, None without it. ``masked``: dropped operations are computed with
-    weight 0 instead of skipped, so that they can differ between episodes under ``torch.func.vmap``.
+    dropped. ``dropped``: the seed of drop-path, None without it. ``computed``: the operations to compute, by kind of
+    cell, those below the threshold with weight 0, so that they can differ between episodes under ``torch.func.vmap``;
+    None: those below it are skipped.
     """
 
     temperature: float
     threshold: float
     dropped: int | None = None
-    masked: bool = False
+    computed: Mapping[str, Kept] | None = None
 
 
 @dataclass(frozen=True)
 class EdgeWeights:
     """The weights of the operations in one kind of cell.
 
-    ``weights``: (edges, operations). ``kept``: for each edge the indices of the operations that are computed.
+    ``weights``: (edges, operations). ``kept``: the operations that are computed.
     """
 
     weights: Tensor
-    kept: tuple[tuple[int, ...], ...]
+    kept: Kept
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,9 @@ def mixed(by_kind: Mapping[str, tuple[Tensor, Tensor]], mixing: Mixing) -> CellW
     share below it, except for the largest. The remaining weights are not rescaled.
     """
     threshold = mixing.threshold
-    if mixing.masked:
-        return CellWeights({kind: _masked(*shares, threshold) for kind, shares in by_kind.items()})
+    if mixing.computed is not None:
+        computed = mixing.computed
+        return CellWeights({kind: _masked(*found, threshold, computed[kind]) for kind, found in by_kind.items()})
     # Read all at once: on a GPU, each reading waits for it.
     table = torch.cat([torch.cat([operations, inputs[:, None]], 1) for operations, inputs in by_kind.values()])
     rows = iter(table.detach().tolist())
@@ -68,9 +73,8 @@ def _kept(of_operations: list[float], of_input: float, threshold: float) -> tupl
     return tuple(i for i, share in enumerate(of_operations) if share >= threshold or i == best)
 
 
-def _masked(operations: Tensor, inputs: Tensor, threshold: float) -> EdgeWeights:
+def _masked(operations: Tensor, inputs: Tensor, threshold: float, computed: Kept) -> EdgeWeights:
     largest = operations == operations.amax(1, keepdim=True)
     stays = ((operations >= threshold) | largest) & (inputs >= threshold)[:, None]
     weights = operations * inputs[:, None]
-    all_operations = tuple(range(operations.shape[1]))
-    return EdgeWeights(torch.where(stays, weights, torch.zeros_like(weights)), (all_operations,) * len(operations))
+    return EdgeWeights(torch.where(stays, weights, torch.zeros_like(weights)), computed)

@@ -17,9 +17,12 @@ from tests.learning.helpers import MINIATURE
 NAMES = [
     "adaptation against the CPU",
     "adaptation twice",
+    "adaptations together against each alone",
     "resumed training, Algorithm 1",
     "resumed training, Algorithm 2",
     "speed of an adaptation",
+    "adaptations per second, 1 at a time",
+    "adaptations per second, 2 at a time",
     "speed of training, tiny, Algorithm 1",
     "speed of training, tiny, Algorithm 2",
 ]
@@ -54,8 +57,8 @@ def test_other_results_are_reported_and_the_remaining_checks_run(
 ) -> None:
     adapted, trained, calls = gpu_check._adapted, gpu_check._trained, iter(range(100))
 
-    def different(device: str, size: gpu_check.Size, steps: int | None) -> Adapted:
-        found = adapted(device, size, steps)
+    def different(device: str, size: gpu_check.Size, steps: int | None, seed: int = 0) -> Adapted:
+        found = adapted(device, size, steps, seed)
         head, factor = found.network.head, 1 + 0.01 * next(calls)
         network = replace(found.network, head=replace(head, weight=head.weight * factor, bias=head.bias * factor))
         return replace(found, network=network, artifact=found.artifact + bytes([next(calls)]))
@@ -64,5 +67,6 @@ def test_other_results_are_reported_and_the_remaining_checks_run(
     monkeypatch.setattr(gpu_check, "_trained", lambda config, *rest: trained(replace(config, seed=next(calls)), *rest))
     assert gpu_check.main(["--device", "cpu"]) == 1
     failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED  ")]
-    assert [line.split(": ")[0].removeprefix("FAILED  ") for line in failed] == NAMES[:4]
+    assert [line.split(": ")[0].removeprefix("FAILED  ") for line in failed] == NAMES[:5]
     assert "artifacts differ" in failed[1]
+    assert "logits of 2 episodes differ" in failed[2]

@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from workers.claims import StoppedError, retrying
 
 GO = "test:go"
 STARTED = "test:started"
+TOGETHER = "test:together"
 GATE = "gate"
 VERSION = "fa4e" * 4
 EPOCHS = 5
@@ -76,6 +77,7 @@ class FakeLearner:
     def __init__(self, settings: Settings, store: SyncStore, threads: int) -> None:
         self._store = store
         self._gate = settings.data_dir / GATE
+        self._most = settings.adapt_batch
         self._redis: Any = connections.blocking(settings)
         self._redis.set_retry(Retry(ConstantBackoff(0.02), 500))  # tests restart Redis
         self._redis.connection_pool.connection_kwargs["socket_timeout"] = None
@@ -107,6 +109,32 @@ class FakeLearner:
             if step == 1 and record.name == "gated":
                 self._gate.read_text()  # blocks until the other end has been opened and closed
         return Adapted(artifact=bytes(support[0, 0, 0, :4]) + bytes(labels.astype(np.uint8)), losses=tuple(losses))
+
+    def most_together(self, record: EpisodeRecord) -> int:
+        return self._most
+
+    def adapt_together(
+        self,
+        records: Sequence[EpisodeRecord],
+        supports: Sequence[tuple[np.ndarray, np.ndarray]],
+        on_step: Callable[[int, int, list[float]], None],
+    ) -> Iterator[Adapted]:
+        """Each behaves as it does alone."""
+        self._redis.rpush(TOGETHER, " ".join(record.id for record in records))
+        told: dict[int, list[float]] = {}
+
+        def on_step_of(record: EpisodeRecord) -> Callable[[int, int, float], None]:
+            def on_step_of_one(step: int, steps: int, loss: float) -> None:
+                told.setdefault(step, []).append(loss)
+                if record is records[-1]:
+                    on_step(step, steps, told[step])
+
+            return on_step_of_one
+
+        results = [
+            self.adapt(record, *support, on_step_of(record)) for record, support in zip(records, supports, strict=True)
+        ]
+        yield from results
 
     def train(
         self,

@@ -118,9 +118,10 @@ def test_a_model_that_cannot_be_opened_does_not_keep_a_worker_from_starting(
 
     announced: list[WorkerRecord] = []
     monkeypatch.setattr(tasks, "announce", announced.append)
-    child = Child(settings, sync_store, "adapt", "one")
+    child = Child(settings.model_copy(update={"adapt_batch": 2}), sync_store, "adapt", "one")
     child.__dict__["learner"] = Opening()
     assert tasks._warmed_up(child) is child
+    assert "LAMANAS_ADAPT_BATCH is for GPUs" in caplog.text
     assert opened == ["whole"]
     assert len(announced) == 1
     assert "the active model for photos, lacking, cannot be opened: there is no backbone" in caplog.text

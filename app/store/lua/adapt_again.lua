@@ -17,6 +17,7 @@ redis.call('SADD', unfinished, id)
 local left = seen[2] - now
 if redis.call('PTTL', unfinished) < left then redis.call('PEXPIRE', unfinished, left) end
 redis.call('HSET', record, 'attempts', 0)
+redis.call('HDEL', record, 'together', 'alone')
 enqueue(record, queued, id, now)
 announce('episode', id)
 return {'enqueued', 0}

@@ -9,7 +9,10 @@ redis.call('ZREM', leases, id)
 local cancelling = redis.call('HDEL', record, 'cancel') == 1
 if outcome == 'retry' and tonumber(redis.call('HGET', record, 'attempts')) >= max_attempts then outcome = 'failed' end
 if cancelling and outcome ~= 'failed' then outcome = 'cancelled' end
-if outcome == 'hand-back' then redis.call('HINCRBY', record, 'attempts', -1) end
+if outcome == 'hand-back' then
+  redis.call('HDEL', record, 'together')
+  redis.call('HINCRBY', record, 'attempts', -1)
+end
 if outcome == 'hand-back' or outcome == 'retry' then
   enqueue(record, queued, id, 0)
   if outcome == 'retry' then count('retries:' .. kind .. ':error') end

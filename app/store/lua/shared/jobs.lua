@@ -7,8 +7,13 @@ local function claim_valid(record, running_state, fence)
   return seen[1] == running_state and seen[2] == fence
 end
 
--- woken_at: when the wake-up for it was sent (ms); 0 makes the reconciler send one next.
+-- woken_at: when the wake-up for it was sent (ms); 0 makes the reconciler send one next. An attempt together with other
+-- episodes does not count, since any of them may be why it failed: each is then attempted alone.
 local function enqueue(record, queued, id, woken_at)
+  if redis.call('HDEL', record, 'together') == 1 then
+    redis.call('HINCRBY', record, 'attempts', -1)
+    redis.call('HSET', record, 'alone', 1)
+  end
   redis.call('HSET', record, 'state', 'queued', 'queued_at', now)
   redis.call('ZADD', queued, woken_at, id)
 end
