@@ -116,7 +116,8 @@ def print_episode(episode: Episode) -> None:
 
 def _unlabelled(episode: Episode) -> str:
     belonging = episode.unlabelled_belonging
-    told = "" if belonging is None else f", of which about {show.percent(belonging)} seem to belong to the classes"
+    unknown = belonging is None or episode.model_kind == "photos"  # of photos it is often wrong
+    told = "" if unknown else f", of which about {show.percent(belonging)} seem to belong to the classes"
     return f"{episode.unlabelled} images without a label{told}"
 
 

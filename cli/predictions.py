@@ -1,4 +1,5 @@
-"""What ``lamanas predict`` and ``lamanas classify`` have in common: the images they are given, and their output."""
+"""What ``lamanas predict`` and ``lamanas classify`` have in common: the images they are given, which ``lamanas adapt``
+takes as well, and their output."""
 
 import argparse
 from collections.abc import Iterable, Sequence

@@ -128,7 +128,7 @@ async def metrics_allowed(
 async def metrics_allowed_by_redis(
     request: Request, services: CurrentServices, credentials: Bearer, cookie: SessionCookie
 ) -> bool:
-    """As ``metrics_allowed``; False if a key is needed, and Redis does not respond, which has the keys."""
+    """As ``metrics_allowed``; False where that cannot be found out, as a key is needed and Redis does not respond."""
     try:
         await metrics_allowed(request, services, credentials, cookie)
     except UNAVAILABLE:

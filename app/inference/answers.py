@@ -29,7 +29,7 @@ async def predictions(
     """The body of the response, in JSON, for a request of this key. Raises Problem, which names the image, for one that
     cannot be read."""
     spec = loaded.classifier.image
-    small = fast_png.decoded(files, spec) if len(files) * loaded.seconds <= EVENT_LOOP_S else None
+    small = fast_png.decoded(files, spec) if _is_quick(loaded, len(files)) else None
     images = await decoder.arrays(key, files, spec) if small is None else small
     return await predictions_of(classifiers, metrics, id, loaded, images)
 
@@ -42,7 +42,11 @@ async def predictions_of(
     def classify() -> str:
         return _classify(metrics, id, loaded, images).model_dump_json()
 
-    return classify() if len(images) * loaded.seconds <= EVENT_LOOP_S else await classifiers.run(classify)
+    return classify() if _is_quick(loaded, len(images)) else await classifiers.run(classify)
+
+
+def _is_quick(loaded: OpenClassifier, images: int) -> bool:
+    return images * loaded.seconds <= EVENT_LOOP_S
 
 
 def _classify(metrics: Metrics, id: str, loaded: OpenClassifier, images: UInt8Array) -> Predictions:

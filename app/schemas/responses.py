@@ -87,8 +87,8 @@ class Episode(BaseModel):
         "null if every class has only one image"
     )
     unlabelled_belonging: Probability | None = Field(
-        description="an estimate of the fraction of the images without a label that belongs to the classes; below 0.2, "
-        "they were not used; null without such images"
+        description="an estimate of the fraction of the images without a label that belongs to the classes, not a "
+        "reliable one for photos; below 0.2, they were not used; null without them, and until the episode is ready"
     )
     suspects: list[Suspect] = Field(description="images whose label may be wrong, the most doubtful first")
     adapt_seconds: float | None

@@ -145,7 +145,7 @@ export class Classes {
       h("div", { class: "row between" }, h("h3", { class: "name" }, images.length ? `${name}: ${images.length.toLocaleString()}` : name), h("div", { class: "row tight" },
         this.#chip(group, selected),
         images.length ? h("button", { type: "button", class: "icon", id: `${id}-remove-all`, title: "Remove all", "aria-label": `Remove all: ${name}`, onclick: () => this.change({ ...this.task, unlabelled: [] }) }, "×") : "")),
-      h("p", { class: "quiet" }, "Photos or drawings without a label: drop everything you have. It learns from them, too."),
+      h("p", { class: "quiet" }, "Images without a label: drop what you have, mainly of your classes. It learns from them, too."),
       images.length ? h("div", { class: "thumbs many" }, images.map((image, number) => this.#thumb(group, image, number))) : "",
       h("div", { class: "row tools" }, h("label", { class: "button", for: `${id}-files` }, "Unlabelled images…"), files),
       this.#tools(group), this.#refusal(images));

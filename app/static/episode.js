@@ -176,7 +176,8 @@ function checked({ classes, leave_one_out_accuracy: accuracy }) {
   return h("p", { class: poor ? "notice" : "checked" }, words, poor ? " Add images of each class, or correct their labels." : "");
 }
 
-const belonging = ({ unlabelled_belonging: share }) => ((share ?? null) === null ? "" : `, of which about ${percent(share)} seem to belong to the classes`);
+/** Not of photos, of which it is often wrong. */
+const belonging = ({ unlabelled_belonging: share, model_kind: kind }) => ((share ?? null) === null || kind === "photos" ? "" : `, of which about ${percent(share)} seem to belong to the classes`);
 
 function disarm(button) {
   delete button.dataset.armed;

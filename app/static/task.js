@@ -25,7 +25,7 @@ export const groups = (task) => [...task.classes, unlabelledOf(task)];
 export const imageCount = (task) => groups(task).reduce((sum, each) => sum + each.images.length, 0);
 
 /** Whether it is about photos, not drawings. */
-export const isPhotos = (task) => groups(task).some((each) => each.images.some(({ photo }) => photo));
+export const isPhotos = (task) => task.classes.some((each) => each.images.some(({ photo }) => photo));
 
 /** A message about what the task still lacks; null if it can be sent. */
 export function missing(task) {

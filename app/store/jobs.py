@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record", EpisodeRecord, TrainingRecord)
 
 _PAGE = script("page")
-# A watcher reads the record at least this often: of how many wait before it, there are no notices, and one may be lost.
+# A watcher reads the record at least this often: no notice tells how many wait before it, and a notice may be lost.
 # It takes 0.1 ms of the app's processor time, and there may be thousands of watchers.
 POLL_S = 5.0
 # How long after a failure a job is withdrawn again: at first, and at most.

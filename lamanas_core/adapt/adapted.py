@@ -72,8 +72,9 @@ class Adapted:
     the support set. ``leave_one_out_accuracy`` (0..1): an estimate of the accuracy on new images, see
     ``held_out_accuracy``; None if every class has one image or the head is not fitted to the support set.
     ``suspects``: support images whose label is doubtful. ``unlabelled_belonging``: the estimated fraction (0..1) of the
-    unlabelled images that belongs to the classes, see ``adapt.unlabelled``; None without such images. ``losses``: L_φ
-    before each step. Accuracies, suspects and losses are of the labelled images alone.
+    unlabelled images that belongs to the classes; None without such images and for a head that cannot learn from them,
+    see ``adapt.unlabelled``. ``losses``: L_φ before each step. Accuracies, suspects and losses are of the labelled
+    images alone.
     """
 
     network: AdaptedNetwork
@@ -171,7 +172,10 @@ def adapt(
         embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
         accuracy = held_out_accuracy(embed, targets, ways, generator)
         doubtful = suspects(logits_before(learner, parameters, images, targets, ways, first), targets)
-    return result(meta_model, network, support[labelled], labels[labelled], classes, losses, accuracy, doubtful)
+    adapted = result(meta_model, network, support[labelled], labels[labelled], classes, losses, accuracy, doubtful)
+    if others is None:
+        return adapted
+    return replace(adapted, warnings=adapted.warnings + warnings_of_unlabelled(network.belonging))
 
 
 def checked(
@@ -206,7 +210,7 @@ def result(
     arguments as in ``adapt`` and ``Adapted``.
     """
     targets = torch.from_numpy(labels).to(network.features.device)
-    given = support.dtype == np.uint8
+    spec, given = meta_model.config.network.image, support.dtype == np.uint8
     return Adapted(
         network=network,
         artifact=network.artifact(classes, meta_model.version),
@@ -218,23 +222,12 @@ def result(
         suspects=tuple(doubtful),
         unlabelled_belonging=network.belonging,
         losses=tuple(losses),
-        warnings=_warnings(meta_model, support, labels, classes, network) if given else (),
+        warnings=warnings_of(spec, meta_model.card, support, labels, classes) if given else (),
     )
 
 
 def _inputs(learner: TaskLearner, images: npt.NDArray[Any], device: str) -> Tensor:
     return learner.network.inputs(torch.from_numpy(np.ascontiguousarray(images))).to(device)
-
-
-def _warnings(
-    meta_model: MetaModel,
-    support: npt.NDArray[Any],
-    labels: npt.NDArray[np.int64],
-    classes: Sequence[str],
-    network: AdaptedNetwork,
-) -> tuple[str, ...]:
-    found = warnings_of(meta_model.config.network.image, meta_model.card, support, labels, classes)
-    return found + (() if network.belonging is None else warnings_of_unlabelled(network.belonging))
 
 
 def adapt_to(

@@ -12,7 +12,7 @@ from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
 from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
-from lamanas_core.heads.prototypes import class_sizes
+from lamanas_core.heads.prototypes import counted_sizes
 from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
 from lamanas_core.search.mixing import Mixing
@@ -96,14 +96,12 @@ class TaskLearner:
 
         ``unlabelled``: see ``Head.fit``.
         """
-        sizes = class_sizes(labels, ways)
-        if unlabelled is not None:
-            sizes = sizes + unlabelled.shares.sum(0)
+        sizes = counted_sizes(labels, ways, unlabelled)
         return self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(sizes), unlabelled)
 
     def temperature(self, sizes: Tensor) -> Tensor:
-        """The calibrated temperature for classes of these numbers of images, (ways,), a scalar; m is their harmonic
-        mean.
+        """The calibrated temperature for classes of these numbers of images, (ways,), a scalar: that of
+        ``config.Calibration`` for their harmonic mean m.
         """
         calibration = self.config.calibration
         usual = 1 + sizes.reciprocal().mean()

@@ -16,7 +16,7 @@ NEAREST = 1e-9  # a lower bound on distances, whose logarithm is taken
 class DistanceHead(FittedHead):
     """A fitted head with a mean for each class.
 
-    ``sizes``: the number of images of each class, int64 (ways,).
+    ``sizes``: the number of images of each class, (ways,), see ``prototypes.counted_sizes``.
     """
 
     sizes: Tensor

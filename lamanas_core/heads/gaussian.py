@@ -7,6 +7,8 @@ class means z̄_c, and r_i the deviation of image i from its class mean:
     covariance     Σ = (ν σ² I + Σ_i r_i r_iᵀ) / (ν + N - C)
     logits         (z - c̄)ᵀ Σ⁻¹ (μ_c - c̄) - (μ_c - c̄)ᵀ Σ⁻¹ (μ_c - c̄) / 2
 
+An unlabelled image counts in each class by its share (``base.Unlabelled``), and in N by the sum of its shares.
+
 This is linear discriminant analysis with a prior: the covariance that the images show counts for N - C images, the
 isotropic prior for ν, and class means are pulled to their mean as by κ images. With one image per class the prior alone
 decides. All of it depends on the images through their inner products only, of which there are few, so that nothing of
@@ -149,7 +151,7 @@ def _deviations(z: Tensor, labels: Tensor, means: Tensor, unlabelled: Unlabelled
     """The rows r_i, (n, d), or (n + m, d) with unlabelled images: an image's deviation from the mean of its class.
 
     That of an unlabelled image is from the mean of the classes weighted by its shares, times the root of their sum s,
-    so that it counts in the scatter as s images.
+    so that it counts as s images. Between which of them it is unsure is no spread within classes, and left out.
     """
     own = z - means[labels]
     if unlabelled is None:

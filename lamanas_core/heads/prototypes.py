@@ -80,17 +80,24 @@ def prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
 def class_means(
     features: Tensor, labels: Tensor, ways: int, unlabelled: Unlabelled | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The mean feature vector of each class, (ways, d), and the number of images in it, (ways,), in which each
-    unlabelled image counts by its shares: an integer without them, otherwise float.
+    """The mean feature vector of each class, (ways, d), and its ``counted_sizes``, (ways,).
 
-    ``features``: (n, d); ``labels``: int64 (n,).
+    ``features``: (n, d); ``labels``: int64 (n,). Each unlabelled image counts by its shares.
     """
-    means, sizes = prototypes(features, labels, ways), class_sizes(labels, ways)
+    means, sizes = prototypes(features, labels, ways), counted_sizes(labels, ways, unlabelled)
     if unlabelled is None:
         return means, sizes
-    together = sizes + unlabelled.shares.sum(0)
-    sums = sizes[:, None] * means + unlabelled.shares.T @ unlabelled.features
-    return sums / together[:, None], together
+    sums = class_sizes(labels, ways)[:, None] * means + unlabelled.shares.T @ unlabelled.features
+    return sums / sizes[:, None], sizes
+
+
+def counted_sizes(labels: Tensor, ways: int, unlabelled: Unlabelled | None) -> Tensor:
+    """The number of images in each class, (ways,): int64, or float with unlabelled images, which count by their shares.
+
+    ``labels``: int64 (n,).
+    """
+    sizes = class_sizes(labels, ways)
+    return sizes if unlabelled is None else sizes + unlabelled.shares.sum(0)
 
 
 def class_sizes(labels: Tensor, ways: int) -> Tensor:

@@ -15,7 +15,7 @@ from lamanas_core.data.maps import with_inputs
 from lamanas_core.genotype import Genotype
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.measure.evaluate import EvaluationConfig, measured_on, sampled
-from lamanas_core.measure.metrics import mean_and_interval
+from lamanas_core.measure.metrics import rounded_interval
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import Styles
 
@@ -130,9 +130,9 @@ def steps_compared(
     first = next(iter(accuracies.values()))
     return {
         str(count): {
-            "accuracy": interval(values),
-            "query_cross_entropy": interval(entropies[count]),
-            "over_first": interval([a - b for a, b in zip(values, first, strict=True)]),
+            "accuracy": rounded_interval(values),
+            "query_cross_entropy": rounded_interval(entropies[count]),
+            "over_first": rounded_interval([a - b for a, b in zip(values, first, strict=True)]),
         }
         for count, values in accuracies.items()
     }
@@ -162,9 +162,9 @@ def compared(accuracies: Mapping[str, list[float]], entropies: Mapping[str, list
     best = max(CROSS_ENTROPY_RATES, key=lambda name: sum(accuracies[name]))
     rows = {}
     for name, values in accuracies.items():
-        row = {"accuracy": interval(values), "query_cross_entropy": interval(entropies[name])}
+        row = {"accuracy": rounded_interval(values), "query_cross_entropy": rounded_interval(entropies[name])}
         for against, label in (("none", "over_none"), (best, "over_best_cross_entropy")):
-            row[label] = interval([a - b for a, b in zip(values, accuracies[against], strict=True)])
+            row[label] = rounded_interval([a - b for a, b in zip(values, accuracies[against], strict=True)])
         rows[name] = row
     lowest = min(CROSS_ENTROPY_RATES, key=lambda name: sum(entropies[name]))
     return {"variants": rows, "best_cross_entropy": {"by_accuracy": best, "by_query_cross_entropy": lowest}}
@@ -184,8 +184,3 @@ def operations(cells: Genotype) -> Hashable:
         tuple(tuple((edge.source, tuple(o.name for o in edge.operations)) for edge in node) for node in cell)
         for cell in (cells.normal, cells.reduction)
     )
-
-
-def interval(values: list[float]) -> list[float]:
-    """The mean and the half-width of its 95 % confidence interval, rounded."""
-    return [round(number, 5) for number in mean_and_interval(values)]

@@ -41,3 +41,8 @@ def mean_and_interval(values: list[float]) -> tuple[float, float]:
         return mean, 0.0
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return mean, 1.96 * math.sqrt(variance / len(values))
+
+
+def rounded_interval(values: list[float]) -> list[float]:
+    """``mean_and_interval`` as documents have it, to five decimals."""
+    return [round(number, 5) for number in mean_and_interval(values)]

@@ -12,8 +12,8 @@ from lamanas_core.data.episodes import Episode, out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.data.maps import with_inputs
 from lamanas_core.image_spec import UNLABELLED
-from lamanas_core.measure.ablate import interval
 from lamanas_core.measure.evaluate import EvaluationConfig, measured_on, sampled
+from lamanas_core.measure.metrics import rounded_interval
 from lamanas_core.meta_model import MetaModel
 
 
@@ -28,12 +28,19 @@ def compare_unlabelled(
 ) -> dict[str, Any]:
     """Adapt to each episode without unlabelled images and with them: with ``per_class`` of each of its classes
     ("own"), with ``others`` images of other classes besides ("mixed"), and with these alone ("others"). The latter two
-    are left out if ``others`` is 0 or there are no other classes. ``on_episode``: see ``evaluate``.
+    are left out if ``others`` is 0 or there are no other classes. ``on_episode``: see ``evaluate``. Raises ValueError
+    if a class has too few images.
 
     For each of these, and "none", the accuracy, the query cross-entropy, and the paired difference of the accuracy from
     "none" (``over_none``), each as mean and half-width of the 95 % confidence interval; and ``belonging``, the mean of
     ``Adapted.unlabelled_belonging``, None for "none".
     """
+    needed = config.shots + config.queries + per_class
+    few = [name for name, members in zip(classes.names, classes.members, strict=True) if len(members) < needed]
+    if few:
+        raise ValueError(
+            f"{few[0]} has fewer than {needed} images: {len(few)} classes are too small for this comparison"
+        )
     classes = with_inputs(classes, model.learner.network)
     found: dict[str, list[tuple[float, float, float | None]]] = {}
     for number, (episode, own, foreign) in enumerate(_episodes(classes, config, per_class, others)):
@@ -76,8 +83,8 @@ def _summary(results: list[tuple[float, float, float | None]], none: list[float]
     accuracies = [accuracy for accuracy, _, _ in results]
     belonging = [share for _, _, share in results if share is not None]
     return {
-        "accuracy": interval(accuracies),
-        "query_cross_entropy": interval([entropy for _, entropy, _ in results]),
-        "over_none": interval([a - b for a, b in zip(accuracies, none, strict=True)]),
+        "accuracy": rounded_interval(accuracies),
+        "query_cross_entropy": rounded_interval([entropy for _, entropy, _ in results]),
+        "over_none": rounded_interval([a - b for a, b in zip(accuracies, none, strict=True)]),
         "belonging": round(sum(belonging) / len(belonging), 4) if belonging else None,
     }

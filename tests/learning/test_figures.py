@@ -179,14 +179,23 @@ def test_what_clients_are_told_of_photos_in_the_document_is_that_of_the_runs(pat
 @pytest.mark.parametrize("path", OF_UNLABELLED, ids=lambda path: path.stem)
 def test_what_unlabelled_images_add_in_the_document_is_that_of_the_runs(path: Path) -> None:
     run = read(path)
-    if run["ways"] == 5:
+    if path.stem == "grocery":  # another training on the same four sets, whose other model is no longer there
+        assert run["model_version"] == "ec437feebf320ab9"
+    elif run["ways"] == 5:
         assert_model_had_not_seen(path.stem, run)
     else:
         assert run["model_version"] == read(ROOT / "lamanas_core" / "shipped" / "drawings" / "model.json")["version"]
     found, cases = run["unlabelled"], ("own", "mixed", "others")
     seem = ", ".join(f"{found[case]['belonging']:.2f}" for case in cases if case in found)
     added = [points(found[case]["over_none"]) if case in found else "-" for case in cases]
-    cells = (f"{run['episodes']} episodes", f"{100 * found['none']['accuracy'][0]:.2f} %", *added, f"{seem} |")
+    entropies = ", ".join(f"{found[case]['query_cross_entropy'][0]:.2f}" for case in ("none", *cases) if case in found)
+    cells = (
+        f"{run['episodes']} episodes",
+        f"{100 * found['none']['accuracy'][0]:.2f} %",
+        *added,
+        entropies,
+        f"{seem} |",
+    )
     named = f"({path.stem}), " if run["ways"] == 5 else f"{path.stem.partition('_')[0]}, "
     setting = f"{named}{run['ways']}-way {run['shots']}-shot | "
     [row] = [line for line in UNLABELLED.splitlines() if setting in line]
@@ -199,7 +208,7 @@ def test_the_mean_of_what_unlabelled_photos_add_in_the_document_is_that_of_the_r
         f"{100 * sum(run['unlabelled'][case]['over_none'][0] for run in runs) / len(runs):+.2f}"
         for case in ("own", "mixed", "others")
     ]
-    assert f"| mean of the {len(runs)} sets of photos | | | {' | '.join(means)} | |" in UNLABELLED
+    assert f"| mean of the {len(runs)} sets of photos | | | {' | '.join(means)} | | |" in UNLABELLED
 
 
 def test_the_table_in_the_document_is_generated_from_the_runs() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,16 @@ import torch
 from torch import Tensor
 
 from cli.main import main
+from lamanas_core.adapt import adapted as adapting
 from lamanas_core.adapt.adapted import Adapted, adapt
 from lamanas_core.adapt.inner import TaskLearner
+from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.adapt.unlabelled import FEWEST, fit_with
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Calibration, Config, Novelty
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.heads.base import Unlabelled
-from lamanas_core.heads.gaussian import GaussianHead
+from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead
 from lamanas_core.heads.prototypes import FittedPrototypes, PrototypeHead, class_means
 from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.images import UInt8Array
@@ -201,6 +204,50 @@ def test_the_artifact_has_what_unlabelled_images_add_and_each_query_is_judged_al
     assert with_them.genotype == without.genotype
 
 
+def test_many_are_embedded_in_parts_and_all_count(model: MetaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, truth = glyph_support(3, [6] * 3, seed=4)
+    labels = np.where(np.arange(18) % 6 == 0, truth, UNLABELLED)
+    whole = adapted(model, images, labels)
+    monkeypatch.setattr(adapting, "LARGEST_BATCH", 4)
+    parts = adapted(model, images, labels)
+    torch.testing.assert_close(parts.network.head.weight, whole.network.head.weight)
+    torch.testing.assert_close(parts.network.head.bias, whole.network.head.bias)
+
+
+def test_a_model_for_photos_learns_from_them_and_its_artifact_says_what_it_says() -> None:
+    photos = MetaModel.from_bytes(*shipped("photos"))
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 256, (3, 3, 1, 1))
+    noise = generator.integers(-40, 41, (18, 3, 224, 224))
+    truth = np.arange(18) % 3
+    images = np.clip(colours[truth] + noise, 0, 255).astype(np.uint8)
+    labels = np.where(np.arange(18) < 3, truth, UNLABELLED)
+    found = adapted(photos, images, labels)
+    assert isinstance(found.network.head, FittedGaussian)
+    torch.testing.assert_close(found.network.head.sizes.sum(), torch.tensor(18.0), rtol=0, atol=0.5)
+    answers = Classifier.from_bytes(found.artifact).answers(images[3:9])
+    with torch.no_grad():
+        features = found.network.embed(torch.from_numpy(images[3:9]))
+        logits = found.network.head.logits(features)
+        novelty = photos.config.calibration.novelty
+        assert novelty is not None
+        far = found.network.head.log_distance(features, novelty.spread)
+    np.testing.assert_allclose(answers.probabilities, logits.softmax(1).numpy(), rtol=0, atol=5e-3)
+    assert answers.novelty is not None
+    expected = torch.sigmoid(novelty.slope * (far - novelty.centre)).numpy()
+    np.testing.assert_allclose(answers.novelty, expected, rtol=0, atol=2e-2)
+
+
+def test_a_model_that_cannot_learn_from_them_says_so() -> None:
+    config = replace(PRESETS["paper_small"], network=replace(PRESETS["paper_small"].network, ways=3))
+    linear = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    images, truth = glyph_support(3, [2] * 3, seed=5)
+    found = adapted(linear, images, np.where(np.arange(6) % 2 == 0, truth, UNLABELLED))
+    assert found.unlabelled_belonging is None
+    assert found.warnings == ("The images without a label were not used: this meta-model cannot learn from them.",)
+    assert adapted(linear, images, truth).warnings == ()
+
+
 def test_what_is_told_of_the_support_set_is_about_its_labelled_images(model: MetaModel) -> None:
     images, truth = glyph_support(3, [4] * 3, seed=2)
     blank = np.zeros((2, 1, 28, 28), np.uint8)
@@ -240,6 +287,26 @@ def test_the_evaluation_compares_the_same_episodes_with_and_without_them(
     assert found["own"]["belonging"] > 0.9 > found["mixed"]["belonging"] > 0.3 > found["others"]["belonging"]
     for row in found.values():
         assert row["over_none"][0] == pytest.approx(row["accuracy"][0] - found["none"]["accuracy"][0], abs=1e-4)
+
+
+def test_an_evaluation_needs_enough_images_of_each_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folders(tmp_path, classes=3, images=5, seed=1)
+    options = [
+        "--split",
+        "all",
+        "--ways",
+        "2",
+        "--shots",
+        "1",
+        "--queries",
+        "2",
+        "--episodes",
+        "1",
+        "--unlabelled",
+        "3",
+    ]
+    assert main(["evaluate", "--data", str(tmp_path), *options]) == 1
+    assert "glyph000 has fewer than 6 images: 3 classes are too small" in capsys.readouterr().err
 
 
 def test_others_without_unlabelled_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
