@@ -2,6 +2,7 @@
 the last one."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def _gone(object: Path, entry: str) -> str:
 
 
 def _of_another(object: Path, entry: str) -> str:
-    other = backbone_name("other", "0" * 64)
+    object.write_bytes(b"another")
+    other = backbone_name("other", hashlib.sha256(b"another").hexdigest())
     object.rename(object.with_name(other.partition("/")[2]))
     return other
 
