@@ -9,6 +9,7 @@ from cli.errors import CommandError, told
 from cli.predictions import add_images, image_files, print_predictions
 from lamanas_client import Prediction
 from lamanas_core.artifact import ArtifactError, Classifier
+from lamanas_core.backbones.storage import BackboneError
 from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import MAX_PIXELS
 from lamanas_core.images import load
@@ -46,7 +47,7 @@ def _opened(path: Path) -> Classifier:
         return Classifier.from_bytes(path.read_bytes())
     except OSError as error:
         raise told(error) from error
-    except ArtifactError as error:
+    except (ArtifactError, BackboneError) as error:
         raise CommandError(f"{path}: {error}") from error
 
 

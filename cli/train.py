@@ -101,11 +101,11 @@ def _train_here(args: argparse.Namespace) -> int:
 
 
 def _exported(source: str) -> str:
-    from lamanas_core.backbones.runtime import own_backbones
+    from lamanas_core.backbones.storage import own_file
     from lamanas_core.backbones.timm_models import exported
 
     name = exported(source)
-    print(f"the backbone is {own_backbones() / name}.onnx, which services of the model need, too", file=sys.stderr)
+    print(f"the backbone is {own_file(name)}; `lamanas models add` stores it with the model", file=sys.stderr)
     return name
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lamanas_core.backbones.runtime import Backbone, BackboneError, open_backbone
+from lamanas_core.backbones.runtime import Backbone, open_backbone
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.onnx_runtime import open_session, ort
 
@@ -57,7 +57,8 @@ class Classifier:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, threads: int = 1) -> "Classifier":
-        """Open an artifact for inference on the CPU with ``threads`` threads. Raises ArtifactError."""
+        """Open an artifact for inference on the CPU with ``threads`` threads. Raises ArtifactError, and
+        BackboneError for that of its meta-model."""
         try:
             session = open_session(data, threads=threads)
             metadata = session.get_modelmeta().custom_metadata_map
@@ -67,10 +68,7 @@ class Classifier:
             raise ArtifactError(f"not a LAMANAS artifact: its format is {metadata.get('format')!r}")
         spec = ImageSpec(**json.loads(metadata["image"]))
         name = metadata.get("backbone")
-        try:
-            backbone = None if name is None else open_backbone(name)
-        except BackboneError as error:
-            raise ArtifactError(str(error)) from error
+        backbone = None if name is None else open_backbone(name)
         return cls(session, backbone, tuple(json.loads(metadata["classes"])), spec, metadata["model_version"])
 
     def logits(self, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -25,7 +25,7 @@ class NetworkConfig:
     ``train_threshold``: shares (0..1) below which operations and inputs are dropped, at adaptation and in the inner
     steps of meta-training. ``drop_path``: the probability of dropping an operation, in meta-training only.
 
-    ``backbone``: a pretrained network that stays as it is (see ``backbones.runtime``). With it, operations
+    ``backbone``: a pretrained network that stays as it is (see ``backbones.storage``). With it, operations
     are names in ``search.tap_operations.TAP_OPERATIONS``, and ``channels``, ``nodes``, ``cells``, ``stem``,
     ``stem_stride`` and ``pool_to`` have no meaning.
     """

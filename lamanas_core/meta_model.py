@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
+from lamanas_core.backbones.storage import BackboneError
 from lamanas_core.config import Config
 from lamanas_core.files import write_whole
 from lamanas_core.image_spec import KINDS, ImageKind
@@ -39,11 +40,15 @@ class MetaModel:
 
     @classmethod
     def from_bytes(cls, weights: bytes, card: dict[str, Any]) -> "MetaModel":
-        """Load ``weights``, a safetensors file, with their ``card``. Raises MetaModelError if they do not match."""
+        """Load ``weights``, a safetensors file, with their ``card``. Raises MetaModelError if they do not match, and
+        BackboneError.
+        """
         try:
             config = Config.from_json(card["config"])
             named = load(weights)
             expected = initial_parameters(config, 0).named()
+        except BackboneError:
+            raise
         except (KeyError, TypeError, ValueError, SafetensorError) as error:
             raise MetaModelError(f"not a meta-model: {error}") from error
         for name in expected.keys() | named.keys():
@@ -86,6 +91,6 @@ def write(model: MetaModel, folder: Path) -> None:
 
 
 def read(folder: Path) -> MetaModel:
-    """Read what ``write`` wrote. Raises FileNotFoundError and MetaModelError."""
+    """Read what ``write`` wrote. Raises FileNotFoundError, MetaModelError and BackboneError."""
     card = json.loads((folder / "model.json").read_text("utf-8"))
     return MetaModel.from_bytes((folder / "model.safetensors").read_bytes(), card)

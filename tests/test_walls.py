@@ -14,6 +14,7 @@ TORCH_FREE = (
     "artifact",
     "backbones.joined",
     "backbones.runtime",
+    "backbones.storage",
     "config",
     "data.sources.glyphs",
     "deep_samples",

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +48,14 @@ class Learner:
             register(self._store, MetaModel.from_bytes(*shipped(kind)))
 
     def model(self, version: str) -> "MetaModel":
-        """The model of this version, loaded if necessary. Raises NotFound."""
+        """The model of this version, loaded if necessary, with its backbone. Raises NotFound, BackboneError."""
         from lamanas_core.meta_model import MetaModel
 
         if version not in self._models:
             record = self._record(version)
-            self._models[version] = MetaModel.from_bytes(self._store.models.weights(version), record.card)
+            weights = self._store.models.weights(version)
+            opened = partial(MetaModel.from_bytes, weights, record.card)
+            self._models[version] = self._store.backbones.provided_for(opened)
             while len(self._models) > MODELS_KEPT:
                 self._models.popitem(last=False)
         self._models.move_to_end(version)

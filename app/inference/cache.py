@@ -17,6 +17,7 @@ from app.store.clients import Store
 from app.store.errors import ObjectsUnavailableError
 from app.telemetry.metrics import Metrics
 from lamanas_core.artifact import ArtifactError, Classifier
+from lamanas_core.backbones.storage import BackboneError
 
 T = TypeVar("T")
 
@@ -95,9 +96,13 @@ class ClassifierCache:
     async def _load(self, id: str, owner: str) -> OpenClassifier:
         with deadline.limited():  # not that of the request which began it: others wait for it too
             artifact = await self._store.episodes.artifact(id)
-        try:
+
+        async def opened() -> OpenClassifier:
             return await self.run(lambda: OpenClassifier.from_bytes(artifact, owner))
-        except ArtifactError as error:  # this machine lacks the backbone of its model, say
+
+        try:
+            return await self._store.backbones.provided_for(opened)
+        except (ArtifactError, BackboneError) as error:
             raise ObjectsUnavailableError(f"the classifier of episode {id} cannot be opened: {error}") from error
 
     def _forget_if_failed(self, id: str, task: asyncio.Task[OpenClassifier]) -> None:

@@ -188,7 +188,7 @@ async def artifact(services: CurrentServices, episode: VisibleEpisode) -> Respon
         data = await services.store.episodes.artifact(episode.id)
     except NotReady:
         raise not_ready(await services.store.episodes.get(episode.id)) from None
-    whole = await asyncio.to_thread(joined, data)
+    whole = await services.store.backbones.provided_for(lambda: asyncio.to_thread(joined, data))
     disposition = f'attachment; filename="{episode.id}.onnx"'
     return Response(whole, media_type=ONNX, headers={"Content-Disposition": disposition})
 

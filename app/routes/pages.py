@@ -15,6 +15,7 @@ from app.schemas.responses import Example, ExampleImage, Examples
 from lamanas_core.data.sources import glyphs
 
 FOLDER = Path(__file__).resolve().parent.parent / "static"
+THINGS = FOLDER.parent / "examples"
 # Browsers revalidate each file (304 if it is unchanged), so that no page mixes modules of two versions.
 CACHE = {"Cache-Control": "no-cache"}
 
@@ -47,6 +48,7 @@ TASKS = (
     ("Ten symbols, five drawings each", 10, 5),
 )
 QUERIES_PER_CLASS = 2
+PHOTOS = "Three things, three photos each"
 
 
 @examples_router.get("/examples", summary="Example tasks", responses=problems())
@@ -56,10 +58,10 @@ async def examples() -> Examples:
 
 @cache
 def _examples() -> Examples:
-    return Examples(examples=[_example(seed, *task) for seed, task in enumerate(TASKS)])
+    return Examples(examples=[*(_drawings(seed, *task) for seed, task in enumerate(TASKS)), _photos()])
 
 
-def _example(seed: int, title: str, classes: int, shots: int) -> Example:
+def _drawings(seed: int, title: str, classes: int, shots: int) -> Example:
     rng = np.random.default_rng(seed)
     support, queries = [], []
     for number in range(classes):
@@ -67,7 +69,17 @@ def _example(seed: int, title: str, classes: int, shots: int) -> Example:
         drawn = [_draw(f"glyph {number + 1}", strokes, rng) for _ in range(shots + QUERIES_PER_CLASS)]
         support += drawn[:shots]
         queries += drawn[shots:]
-    return Example(title=title, support=support, queries=queries)
+    return Example(title=title, kind="drawings", support=support, queries=queries)
+
+
+def _photos() -> Example:
+    support, queries = [], []
+    for folder in sorted(THINGS.iterdir()):
+        files = sorted(folder.iterdir())
+        images = [ExampleImage(label=folder.name, image=base64.b64encode(file.read_bytes()).decode()) for file in files]
+        support += images[:-QUERIES_PER_CLASS]
+        queries += images[-QUERIES_PER_CLASS:]
+    return Example(title=PHOTOS, kind="photos", support=support, queries=queries)
 
 
 def _draw(label: str, strokes: list[np.ndarray], rng: np.random.Generator) -> ExampleImage:

@@ -273,13 +273,14 @@ class Session(BaseModel):
 
 class ExampleImage(BaseModel):
     label: str
-    image: str = Field(description="a PNG file in base64")
+    image: str = Field(description="a PNG or JPEG file in base64")
 
 
 class Example(BaseModel):
     """An example task: `support` and `queries` have the same classes and no image in common."""
 
     title: str
+    kind: ImageKind
     support: list[ExampleImage]
     queries: list[ExampleImage]
 

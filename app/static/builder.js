@@ -151,8 +151,10 @@ export class Builder {
   }
 
   #loadExample(example) {
-    const labelled = example.support.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.png`), drawn: true }));
-    const queries = example.queries.map(({ label, image }, at) => ({ truth: label, drawn: true, file: fromBase64(image, `query ${at + 1}.png`) }));
+    const photo = example.kind === "photos";
+    const [drawn, end] = [!photo, photo ? "jpg" : "png"];
+    const labelled = example.support.map(({ label, image }, at) => ({ label, file: fromBase64(image, `${label} ${at + 1}.${end}`), drawn, photo }));
+    const queries = example.queries.map(({ label, image }, at) => ({ truth: label, drawn, file: fromBase64(image, `query ${at + 1}.${end}`) }));
     const task = tasks.addLabelled({ ...tasks.emptyTask(), classes: [] }, labelled);
     this.#change({ ...task, name: example.title, queries });
     say(`${example.title}: loaded`);

@@ -26,7 +26,7 @@ export function examples(load) {
   return element;
 }
 
-function firsts({ support }) {
+function firsts({ kind, support }) {
   const labels = [...new Set(support.map(({ label }) => label))].slice(0, SHOWN);
-  return labels.map((label) => picture(fromBase64(support.find((each) => each.label === label).image, label), null, { drawn: true }));
+  return labels.map((label) => picture(fromBase64(support.find((each) => each.label === label).image, label), null, { drawn: kind === "drawings" }));
 }

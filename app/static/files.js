@@ -92,7 +92,7 @@ async function walk(entry) {
 }
 
 export function fromBase64(text, name) {
-  return new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name, { type: "image/png" });
+  return new File([Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))], name, { type: name.endsWith(".jpg") ? "image/jpeg" : "image/png" });
 }
 
 /** Accepts files dropped on an element; `take` is called with them as for `sorted`. */

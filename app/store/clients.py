@@ -10,6 +10,7 @@ from app.queue import celery_app
 from app.settings import Settings
 from app.store import connections, errors
 from app.store.api_keys import ApiKeys, SyncApiKeys
+from app.store.backbones import Backbones, SyncBackbones
 from app.store.backup import Backup
 from app.store.claims import Claims
 from app.store.deadline import limited
@@ -44,6 +45,7 @@ class Store:
         self.episodes = Episodes(settings, client, objects, celery, self.changes, self._replication, self._lookups)
         self.trainings = Trainings(settings, client, celery, self.changes, self._replication)
         self.models = Models(client)
+        self.backbones = Backbones(client, objects)
         self.api_keys = ApiKeys(client, self._lookups)
         self.workers = Workers(client)
 
@@ -84,7 +86,8 @@ class SyncStore:
         self.backup = Backup(client, objects, self.installation)
         self.reconciliation = Reconciliation(client, objects)
         self.workers = SyncWorkers(client)
-        self.models = SyncModels(client)
+        self.backbones = SyncBackbones(client, objects)
+        self.models = SyncModels(client, objects, self.backbones)
         self.trainings = SyncTrainings(client, objects)
         self.folders = Folders(client, objects)
         self.api_keys = SyncApiKeys(client)

@@ -16,7 +16,7 @@ from app.store.records import text
 SCHEMA = 2
 # How long Redis has a new id that the object store does not have yet: its writer may be killed before.
 NEW_S = 60
-_NAMING = (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS, keys.DATASETS)
+_NAMING = (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS, keys.DATASETS, keys.BACKBONES)
 
 
 class Installation:

@@ -22,6 +22,8 @@ SUPPORT_SETS = PREFIX + "support"
 CLASSIFIERS = PREFIX + "classifiers"
 CHECKPOINTS = PREFIX + "checkpoints"  # hash by the id of a run: the name of what it resumes from in the object store
 DATASETS = PREFIX + "datasets"  # hash by the name of a data set: the name of the object that it is in
+# hash by the name of a backbone that some model needs and that does not ship with the package: the name of its object
+BACKBONES = PREFIX + "backbones"
 STORED_BYTES = PREFIX + "stored-bytes"  # hash: the bytes of all support sets and of all classifiers, by these two names
 FORMER_ADOPTED = PREFIX + "former-adopted"  # string, empty: no support set is a former_support any more
 INSTALLATION = PREFIX + "installation"  # string: its random id, which the object store has as well

@@ -3,15 +3,19 @@
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from app.store import keys
+from app.store.backbones import SyncBackbones
 from app.store.errors import Conflict, UnknownModel, refusals_named
+from app.store.objects import Objects, delete_dropped
 from app.store.records import ModelRecord, image_of, text, to_json
 from app.store.registry import run, script
+from lamanas_core.backbones.storage import ships
 from lamanas_core.image_spec import KINDS, ImageKind
 
 _REGISTER = script("register_model")
@@ -68,22 +72,30 @@ class Models:
 class SyncModels:
     """The blocking half. Every method may raise ``errors.UNAVAILABLE``."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, objects: Objects, backbones: SyncBackbones) -> None:
         self._redis: Any = redis
+        self._objects = objects
+        self._backbones = backbones
 
     def register(self, version: str, weights: bytes, card: dict[str, Any]) -> None:
-        """Once for each version, however often it is called; the first version of its kind becomes the
-        active one."""
-        call = _REGISTER(
+        """Once for each version, however often it is called; the first version of its kind becomes the active one. A
+        backbone that does not ship with the package, and is not stored yet, is stored from this machine's file. Raises
+        BackboneError if that is too large."""
+        backbone = _own_backbone(card)
+        declared = partial(
+            _REGISTER,
             model=keys.model(version),
             models=keys.MODELS,
             active=keys.ACTIVE_MODELS,
+            backbones=keys.BACKBONES,
             version=version,
             kind=image_of(card).kind,
             weights=weights,
             card=to_json(card),
+            backbone=backbone or "",
         )
-        run(self._redis, call)
+        if not run(self._redis, declared(object="")) and backbone is not None:
+            run(self._redis, declared(object=self._backbones.store(backbone)))
 
     def active_versions(self) -> dict[ImageKind, str]:
         """As ``Models.active_versions``."""
@@ -107,15 +119,17 @@ class SyncModels:
         return found
 
     def remove(self, version: str) -> None:
-        """Removes a version that is neither active nor used by an episode. Raises NotFound, Conflict."""
+        """Removes a version that is neither active nor used by an episode, with its backbone if no other version needs
+        that. Raises NotFound, Conflict."""
         call = _REMOVE(
             model=keys.model(version),
             models=keys.MODELS,
             active=keys.ACTIVE_MODELS,
             used=keys.MODELS_USED,
+            backbones=keys.BACKBONES,
             version=version,
         )
-        status, until = run(self._redis, call)
+        status, until, dropped = run(self._redis, call)
         if status == b"unknown":
             raise unknown_version(version)
         if status == b"active":
@@ -123,6 +137,7 @@ class SyncModels:
         if status == b"used":
             moment = datetime.fromtimestamp(until / 1000, UTC)
             raise Conflict(f"episodes use {version}, the last of them until {moment:%Y-%m-%d %H:%M} (UTC)")
+        delete_dropped(self._objects, [dropped] if dropped else [])
 
     def weights(self, version: str) -> bytes:
         """Safetensors. Raises NotFound."""
@@ -142,6 +157,12 @@ def _record(version: str, fields: list[bytes | None], active: dict[ImageKind, st
     if card is None or created_at is None:
         return None
     return ModelRecord.from_fields(version, card, created_at, active.values())
+
+
+def _own_backbone(card: dict[str, Any]) -> str | None:
+    """The name of the backbone of the meta-model with this card; None if it ships with the package or there is none."""
+    name: str | None = card["config"].get("network", {}).get("backbone")
+    return None if name is None or ships(name) else name
 
 
 def unknown_version(version: str) -> UnknownModel:

@@ -1,4 +1,4 @@
-"""Bytes in a folder or a bucket, whose names Redis keeps: support sets and classifiers, and packed folders.
+"""Bytes in a folder or a bucket, whose names Redis keeps: support sets, classifiers, packed folders and backbones.
 
 A name contains the id of what it belongs to and the digest of its bytes, and if a worker has made it, the fence of its
 claim: no two writers share a name, nothing is overwritten with other bytes, and a name is never used again after it was
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from io import BufferedRandom
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
@@ -39,7 +39,8 @@ ANSWER_S = 10.0
 # How long the store counts as not responding after a failure, if nothing has used it since.
 FAILED_S = 10.0
 BYTES_PER_S = 2**22
-SUPPORT, CLASSIFIERS, CHECKPOINTS, DATASETS = "support", "classifiers", "checkpoints", "datasets"
+SUPPORT, CLASSIFIERS, CHECKPOINTS = "support", "classifiers", "checkpoints"
+DATASETS, BACKBONES = "datasets", "backbones"
 # What S3, Google Cloud Storage and Azure say if there is no such bucket. obstore reports it like a missing object.
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 INSTALLATION = "installation"  # an empty object in it is named by the id of the installation (see installation.py)
@@ -67,8 +68,18 @@ def dataset_name(id: str, digest: str) -> str:
     return f"{DATASETS}/{id}.{digest}"
 
 
+def backbone_name(id: str, digest: str) -> str:
+    """The name of a backbone, by an id of its own."""
+    return f"{BACKBONES}/{id}.{digest}"
+
+
+def digest_in(name: str) -> str:
+    """The digest of the object, in hexadecimal."""
+    return name.rpartition(".")[2]
+
+
 def owner_of(name: str) -> str:
-    """The id of the episode, the run or the data set to which the object belongs."""
+    """The id of the episode, the run, the data set or the backbone to which the object belongs."""
     return name.partition("/")[2].partition(".")[0]
 
 
@@ -148,11 +159,14 @@ class Objects:
                 else:
                     await obstore.put_async(self._store, name, data)
 
-    def get(self, name: str) -> bytes | None:
-        """None if it is not there, or damaged."""
+    def get(self, name: str, most: float = math.inf) -> bytes | None:
+        """None if it is not there, or damaged, or has more than ``most`` bytes."""
         try:
             with self._using(may_be_missing=True):
-                data = bytes(obstore.get(self._store, name).bytes())
+                found = obstore.get(self._store, name)
+                if found.meta["size"] > most:
+                    return None
+                data = bytes(found.bytes())
         except FileNotFoundError:
             return None
         return data if name.endswith(_digest(data)) else None
@@ -178,16 +192,18 @@ class Objects:
                 return
             yield bytes(part)
 
-    async def get_async(self, name: str) -> bytes | None:
+    async def get_async(self, name: str, most: float = math.inf) -> bytes | None:
         """As ``get``."""
         if self._folder is not None:
             with self._using():
                 async with _limited():
-                    return await asyncio.to_thread(self.get, name)
+                    return await asyncio.to_thread(self.get, name, most)
         try:
             with self._using(may_be_missing=True):
                 async with _limited():
                     found = await obstore.get_async(self._store, name)
+                if found.meta["size"] > most:
+                    return None
                 async with _limited(found.meta["size"]):
                     data = bytes(await found.bytes_async())
         except FileNotFoundError:
@@ -221,7 +237,7 @@ class Objects:
 
     def all(self) -> Iterator[list[Stored]]:
         """All objects, in lists of limited length."""
-        for prefix in (SUPPORT, CLASSIFIERS, CHECKPOINTS, DATASETS):
+        for prefix in (SUPPORT, CLASSIFIERS, CHECKPOINTS, DATASETS, BACKBONES):
             yield from self._all(prefix)
 
     def _all(self, prefix: str) -> Iterator[list[Stored]]:
@@ -258,7 +274,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_of_file(file: BufferedRandom) -> str:
+def digest_of_file(file: BufferedRandom | BufferedReader) -> str:
     """The digest that names what is in the file, which is then read from its beginning again."""
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()

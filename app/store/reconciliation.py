@@ -113,6 +113,6 @@ class Reconciliation:
             for name in names:
                 for hash in (keys.SUPPORT_SETS, keys.CLASSIFIERS, keys.CHECKPOINTS):
                     reads.hget(hash, owner_of(name))
-            entries = reads.hvals(keys.DATASETS).execute()
-        named = {name_in(entry) for entry in (*entries[:-1], *entries[-1]) if entry is not None}
+            *entries, datasets, backbones = reads.hvals(keys.DATASETS).hvals(keys.BACKBONES).execute()
+        named = {name_in(entry) for entry in (*entries, *datasets, *backbones) if entry is not None}
         return [name for name in names if name not in named]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import helper
 
-from lamanas_core.backbones.runtime import backbone_file
+from lamanas_core.backbones.storage import backbone_file
 
 
 def joined(artifact: bytes) -> bytes:

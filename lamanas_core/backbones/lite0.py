@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from lamanas_core.backbones.runtime import named
+from lamanas_core.backbones.storage import named
 from lamanas_core.files import write_whole
 from lamanas_core.onnx_writer import Array, OnnxWriter, Value, array
 

@@ -1,32 +1,19 @@
-"""Running a backbone: images in, feature maps out, without torch.
+"""Running a backbone: images in, feature maps out, without torch."""
 
-Backbones are ONNX files: the shipped one in ``files``, others in the folder ``backbones`` of the data directory.
-"""
-
-import hashlib
 import math
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from lamanas_core.backbones.storage import backbone_file
 from lamanas_core.onnx_runtime import open_session, ort
 
 Array = npt.NDArray[np.float32]
 # The outputs that do not depend on the image: the convolution behind the last map.
 HEAD = ("head_weight", "head_bias")
-# "<network>-<the first 12 hexadecimal digits of the file's SHA-256>"
-NAME = re.compile(r"[\w.-]+-[0-9a-f]{12}")
-
-
-class BackboneError(ValueError):
-    """There is no such backbone, or its file is not what its name says."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +53,6 @@ class Backbone:
         """The inverse of ``packed`` for one image, also from float16: (numbers,) -> (1, channels, side, side) each."""
         parts = np.split(row.astype(np.float32, copy=False), np.cumsum(self.sizes)[:-1])
         return {name: part.reshape(1, *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-
-
-def own_backbones() -> Path:
-    """The folder of the backbones that do not ship with the package."""
-    return Path(os.environ.get("LAMANAS_DATA_DIR", "data")).expanduser() / "backbones"
-
-
-def named(network: str, data: bytes) -> str:
-    """The name of the backbone with the ONNX file ``data``."""
-    return f"{network}-{hashlib.sha256(data).hexdigest()[:12]}"
-
-
-def backbone_file(name: str) -> bytes:
-    """The ONNX file of the backbone ``name``. Raises BackboneError."""
-    own = own_backbones()
-    for folder in (resources.files("lamanas_core") / "backbones" / "files", own):
-        file = folder / f"{name}.onnx"
-        if NAME.fullmatch(name) and file.is_file():
-            data = file.read_bytes()
-            if named(name.rpartition("-")[0], data) != name:
-                raise BackboneError(f"the file of the backbone {name!r} is damaged: {file}")
-            return data
-    raise BackboneError(
-        f"there is no backbone {name!r}: copy its file to {own}, or, if it shipped with another version of LAMANAS, "
-        "install that"
-    )
 
 
 @cache

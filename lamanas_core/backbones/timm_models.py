@@ -13,7 +13,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from lamanas_core.backbones.runtime import HEAD, BackboneError, named, own_backbones
+from lamanas_core.backbones.runtime import HEAD
+from lamanas_core.backbones.storage import BackboneError, named, own_file
 from lamanas_core.files import write_whole
 from lamanas_core.onnx_writer import OPSET
 from lamanas_core.torchvision_modules import imported
@@ -41,7 +42,7 @@ def exported(source: str) -> str:
     model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": _weights(timm, name)})
     data = export(model)
     backbone = named(name, data)
-    write_whole(own_backbones() / f"{backbone}.onnx", data)
+    write_whole(own_file(backbone), data)
     return backbone
 
 

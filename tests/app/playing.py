@@ -55,9 +55,15 @@ def support(ways: int = 2, shots: int = 2) -> list[dict[str, str]]:
 
 
 def classifier(
-    classes: tuple[str, ...], version: str = "0123456789abcdef", *, novelty_logit: float | None = None
+    classes: tuple[str, ...],
+    version: str = "0123456789abcdef",
+    *,
+    novelty_logit: float | None = None,
+    backbone: str | None = None,
 ) -> bytes:
-    """An artifact that classifies the kinds of ``pixels`` by their dark quarter; all images have the same novelty."""
+    """An artifact that classifies the kinds of ``pixels`` by their dark quarter; all images have the same novelty.
+    ``backbone``: one whose map ``map8`` is the image.
+    """
     size = SPEC.size
     weights = np.zeros((size * size, len(classes)), np.float32)
     for kind in range(len(classes)):
@@ -67,7 +73,7 @@ def classifier(
         weights[:, kind] = quarter.ravel()
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["floats"], ["flat"]),
+        helper.make_node("Flatten", ["floats" if backbone is None else "map8"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
@@ -88,10 +94,13 @@ def classifier(
         values.append(numpy_helper.from_array(np.array(novelty_logit, np.float32), "novelty_logit"))
         outputs.append(helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]))
         outputs.append(helper.make_tensor_value_info("known", TensorProto.BOOL, ["n"]))
+    taken = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *SPEC.shape])
+    if backbone is not None:
+        taken = helper.make_tensor_value_info("map8", TensorProto.FLOAT, ["n", *SPEC.shape])
     graph = helper.make_graph(
-        nodes,
+        nodes if backbone is None else nodes[1:],
         "quarters",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", *SPEC.shape])],
+        [taken],
         outputs,
         values,
     )
@@ -101,6 +110,7 @@ def classifier(
         "image": json.dumps(asdict(SPEC)),
         "classes": json.dumps(classes),
         "model_version": version,
+        **({} if backbone is None else {"backbone": backbone}),
     }
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)

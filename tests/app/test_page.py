@@ -1,13 +1,18 @@
 """The files of the playground and the reference: complete, small, and without inline code; and the examples."""
 
+import io
 import re
 from base64 import b64decode
+from collections import Counter
 
+import numpy as np
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from app.routes.pages import FOLDER
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.images import load
+from tests.e2e import scenes
 
 FILES = sorted(FOLDER.iterdir())
 PAGES = sorted(FOLDER.glob("*.html"))
@@ -76,4 +81,15 @@ def test_examples_are_readable_and_their_queries_have_support_classes(anonymous:
         assert {each["label"] for each in queries} == {each["label"] for each in support}
         assert len({each["image"] for each in support + queries}) == len(support + queries)
         for each in support + queries:
-            assert load(b64decode(each["image"]), ImageSpec(), max_pixels=20_000).any()
+            assert load(b64decode(each["image"]), ImageSpec(), max_pixels=50_000).any()
+
+
+def test_the_example_of_photos_is_of_rendered_things_and_small(anonymous: TestClient) -> None:
+    [example] = [each for each in anonymous.get("/examples").json()["examples"] if each["kind"] == "photos"]
+    shown = {"support": 3, "queries": 2}
+    for part, count in shown.items():
+        assert Counter(each["label"] for each in example[part]) == dict.fromkeys(scenes.THINGS, count)
+    files = [b64decode(each["image"]) for part in shown for each in example[part]]
+    assert sum(map(len, files)) < 100_000
+    first = np.asarray(Image.open(io.BytesIO(files[0])), np.float32)
+    assert np.abs(first - np.asarray(scenes.example(example["support"][0]["label"], 0), np.float32)).mean() < 5

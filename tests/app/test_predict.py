@@ -279,7 +279,7 @@ def test_a_prediction_can_wait_for_a_dropped_classifier(
 def test_a_classifier_that_cannot_be_opened_here_is_answered_with_503(client: TestClient, worker: Worker) -> None:
     id = create_episode(client)["id"]
     claim = worker.claim(id)
-    assert committed(worker.store.claims, claim, {"step": 1, "losses": [0.5]}, {}, b"of a backbone that is not here")
+    assert committed(worker.store.claims, claim, {"step": 1, "losses": [0.5]}, {}, b"of a later release")
     answer = client.post("/predict", json={"episode_id": id, "images": [b64(png(0))]})
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
-    assert "backbone" not in answer.text
+    assert "release" not in answer.text

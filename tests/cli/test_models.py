@@ -11,8 +11,10 @@ from app.store.clients import SyncStore
 from cli.main import main
 from lamanas_core import meta_model
 from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.backbones.storage import MissingBackboneError
 from lamanas_core.config import PRESETS
 from lamanas_core.meta_model import MetaModel, read, shipped_kinds, write
+from tests import own_backbones
 from tests.learning.helpers import MINIATURE
 from workers.learner import Learner
 
@@ -45,6 +47,26 @@ def test_a_trained_model_becomes_a_version_that_workers_can_use(
     assert sync_store.models.active_versions() == shipped
     assert trained.version not in shipped.values()
     assert Learner(installation, sync_store, threads=1).model(trained.version).to_bytes() == trained.to_bytes()
+
+
+def test_workers_on_other_machines_can_use_a_model_with_a_backbone_of_its_own(
+    installation: Settings,
+    sync_store: SyncStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as here:
+        own_backbones.move_to(installation.data_dir, here)
+        config = PRESETS["photos"]
+        config = replace(config, network=replace(config.network, backbone=own_backbones.write(1)))
+        model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+        write(model, tmp_path / "run")
+        assert main(["models", "add", str(tmp_path / "run")]) == 0
+    own_backbones.move_to(tmp_path / "other", monkeypatch)
+    with pytest.raises(MissingBackboneError, match="no backbone"):
+        read(tmp_path / "run")
+    assert Learner(installation, sync_store, threads=1).model(model.version).to_bytes() == model.to_bytes()
 
 
 def test_a_model_of_each_shipped_kind_is_registered_and_active(

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from app.store.backbones import MAX_BYTES
 from cli.main import full_parser
 from deploy.manifests import BUILT, FOLDER, Manifest, build, main, problems
 from tests.conftest import ROOT
@@ -225,6 +226,15 @@ def test_volumes_of_a_pod_are_those_that_it_mounts_and_secrets_those_of_the_page
         secrets |= {volume["secret"]["secretName"] for volume in volumes.values() if "secret" in volume}
         secrets |= {each["secretRef"]["name"] for each in container(part)["envFrom"] if "secretRef" in each}
     assert set(re.findall(r"create secret generic (\S+)", PAGE)) == secrets
+
+
+@pytest.mark.parametrize("part", ["app", "adapt"])
+def test_pods_have_a_place_for_the_backbones_that_they_fetch(part: str) -> None:
+    assert {"name": "backbones", "mountPath": "/data/backbones"} in container(part)["volumeMounts"]
+    [volume] = [volume for volume in pod(part)["volumes"] if volume["name"] == "backbones"]
+    amount = re.fullmatch(r"(\d+)Gi", volume["emptyDir"]["sizeLimit"])
+    assert amount is not None
+    assert int(amount[1]) * 2**30 >= 2 * MAX_BYTES
 
 
 def test_workers_on_a_gpu_ask_for_one_and_the_app_for_none() -> None:

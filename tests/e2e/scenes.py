@@ -1,6 +1,9 @@
-"""Photos of things on a table, rendered for the README's pictures: cups, dice and rings, with light and grain."""
+"""Photos of things on a table, rendered: cups, dice and rings, with light and grain. For the README's pictures, and for
+the page's example of photos, which ``python -m tests.e2e.scenes`` writes to app/examples.
+"""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -8,6 +11,7 @@ from PIL import Image
 Points = np.ndarray  # float (n, 3): x to the right, y up, z towards the camera; the table is at y = 0
 Distance = Callable[[Points], np.ndarray]
 STEPS, NEAR, FAR = 70, 1e-3, 12.0
+EXAMPLES = Path(__file__).resolve().parents[2] / "app" / "examples"
 LIGHT = np.array([-0.5, 0.8, 0.45]) / np.linalg.norm([-0.5, 0.8, 0.45])
 
 
@@ -95,3 +99,19 @@ def _normals(scene: Distance, at: Points) -> Points:
     steps = NEAR * np.eye(3)
     slope = np.stack([scene(at + step) - scene(at - step) for step in steps], axis=1)
     return np.asarray(slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9))
+
+
+def example(thing: str, number: int) -> Image.Image:
+    """The photo with this number, from 0, in the page's example."""
+    return photo(thing, 20 + number, 240, 180)
+
+
+def main() -> None:
+    for thing in THINGS:
+        (EXAMPLES / thing).mkdir(parents=True, exist_ok=True)
+        for number in range(5):
+            example(thing, number).save(EXAMPLES / thing / f"{number}.jpg", quality=80)
+
+
+if __name__ == "__main__":
+    main()

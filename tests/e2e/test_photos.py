@@ -107,6 +107,17 @@ def test_pad_gives_way_to_photos(page: Page, service: Service, keep: Callable[[P
     expect(page.get_by_label("Query pad")).to_be_focused()
 
 
+def test_an_example_of_photos_is_learned_as_photos(page: Page) -> None:
+    page.get_by_text("Or try an example").click()
+    button(page, "Three things, three photos each").click()
+    expect(thumb(page, "ring", 3)).to_be_visible()
+    expect(page.get_by_label("Drawing pad")).to_be_hidden()
+    button(page, "Adapt").click()
+    until_asked(page)
+    expect(page.locator(".grid li.right")).to_have_count(6)
+    expect(page.get_by_text("3 classes, 9 images, read as photos")).to_be_visible()
+
+
 def test_episode_tells_its_kind_and_what_was_adapted(page: Page, service: Service) -> None:
     open_episode(page, service, made_episode(service, jpegs(2, 2)))
     expect(page.get_by_text("2 classes, 4 images, read as photos")).to_be_visible()

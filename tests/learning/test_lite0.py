@@ -16,7 +16,8 @@ from onnx.numpy_helper import to_array
 from torch import Tensor
 
 from lamanas_core.backbones.lite0 import EPSILON, STAGES, export, read_weights
-from lamanas_core.backbones.runtime import BackboneError, backbone_file, open_backbone
+from lamanas_core.backbones.runtime import open_backbone
+from lamanas_core.backbones.storage import BackboneError, backbone_file
 from lamanas_core.config import PRESETS
 from lamanas_core.onnx_runtime import open_session
 from lamanas_core.onnx_writer import rounded
@@ -123,7 +124,7 @@ def test_a_damaged_file_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp_path:
     folder = tmp_path / "backbones" / "files"
     folder.mkdir(parents=True)
     (folder / f"{NAME}.onnx").write_bytes(backbone_file(NAME)[:-1] + b"x")
-    monkeypatch.setattr("lamanas_core.backbones.runtime.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("lamanas_core.backbones.storage.resources.files", lambda package: tmp_path)
     with pytest.raises(BackboneError, match="is damaged"):
         backbone_file(NAME)
 

@@ -14,7 +14,8 @@ from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.backbones.joined import joined
-from lamanas_core.backbones.runtime import BackboneError, backbone_file, named, open_backbone
+from lamanas_core.backbones.runtime import open_backbone
+from lamanas_core.backbones.storage import BackboneError, backbone_file, named
 from lamanas_core.config import PRESETS, Config
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from cli.main import main
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.backbones import timm_models
-from lamanas_core.backbones.runtime import Backbone, BackboneError, named, open_backbone
+from lamanas_core.backbones.runtime import Backbone, open_backbone
+from lamanas_core.backbones.storage import BackboneError, named
 from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.meta_model import read
 from lamanas_core.torchvision_modules import imported

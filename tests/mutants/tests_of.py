@@ -48,6 +48,7 @@ TABLE: Mapping[str, str] = {
     "app/store/measures.py": "workers/telemetry app/metrics",
     "app/store/notifications.py": "store/async_store app/episodes",
     "app/store/lua_names.py": "store/registry",
+    "app/store/backbones.py": "store/backbones app/backbones cli/models store/backup",
     "app/store/folders.py": "store/folders workers/train_worker store/bucket",
     "app/store/installation.py": "store/installation store/backup",
     "app/store/leftovers.py": "store/leftovers store/objects workers/sweep",

@@ -21,9 +21,11 @@ from app.store.errors import Conflict, LaterRelease, NotReady
 from app.store.installation import SCHEMA
 from app.store.objects import Objects
 from cli import private_redis
+from tests import own_backbones
 from tests.conftest import PrivateRedis, test_settings
 from tests.store.submitting import create
 from tests.store.test_async_store import with_store
+from tests.store.test_backbones import card
 from tests.store.test_episodes import commit
 from tests.store.test_folders import claimed, run_folder
 
@@ -58,7 +60,9 @@ def files(settings: Settings) -> dict[str, bytes]:
 
 
 def fill(settings: Settings, store: SyncStore) -> list[str]:
-    """Puts an adapted and a queued episode, a key and a data set into an installation; returns the episodes' ids."""
+    """Puts an adapted and a queued episode, a key, a data set and a model with its backbone into an installation;
+    returns the episodes' ids.
+    """
     ids: list[str] = []
 
     async def body(asynchronous: Store) -> None:
@@ -74,6 +78,9 @@ def fill(settings: Settings, store: SyncStore) -> list[str]:
     (settings.data_dir / "parts" / "a").mkdir(parents=True)
     (settings.data_dir / "parts" / "a" / "1.png").write_bytes(b"image")
     store.folders.put_dataset("parts", settings.data_dir / "parts", settings.data_dir)
+    with pytest.MonkeyPatch.context() as patching:
+        own_backbones.move_to(settings.data_dir, patching)
+        store.models.register("b" * 16, b"weights", card(own_backbones.write(1)))
     return ids
 
 
@@ -87,10 +94,10 @@ def test_a_restored_installation_is_the_same(
     before, objects = kept(redis_server), files(redis_server.settings)
     client.zadd(keys.workers("adapt"), {"worker": 1})
     client.hset(keys.WORKER_RECORDS, "worker", "{}")
-    assert len(objects) == 5
-    assert sync_store.backup.write(file) == (len(before), 4)
+    assert len(objects) == 6
+    assert sync_store.backup.write(file) == (len(before), 5)
     other = SyncStore.open(empty.settings)
-    assert other.backup.restore(file) == (len(before), 4)
+    assert other.backup.restore(file) == (len(before), 5)
     assert kept(empty) == before
     assert files(empty.settings) == objects
     left: Any = empty.client.pttl(keys.tombstone("episode", "gone"))

@@ -137,6 +137,16 @@ def test_old_objects_in_a_bucket_that_nobody_names_are_removed(settings: Setting
     with_store(settings, body)
 
 
+def test_what_is_larger_than_it_may_be_is_not_read_from_a_bucket(settings: Settings) -> None:
+    async def body(store: Store) -> None:
+        name = support_name("id", b"bytes")
+        store.objects.put(name, b"bytes")
+        assert [await store.objects.get_async(name, most=most) for most in (5, 4)] == [b"bytes", None]
+        assert [store.objects.get(name, most=most) for most in (5, 4)] == [b"bytes", None]
+
+    with_store(settings, body)
+
+
 def test_a_data_set_is_stored_and_unpacked_from_a_bucket(settings: Settings, served: Bucket, tmp_path: Path) -> None:
     store = SyncStore.open(settings)
     (tmp_path / "parts" / "a").mkdir(parents=True)
