@@ -178,7 +178,7 @@ def _one_shot_runs(model: "MetaModel", args: argparse.Namespace) -> int:
     runs = load_runs(args.data, image)
     # Any of these may be in a run, whose images are of some drawings of a character only.
     characters = load_dataset(args.data, image, split={"test": lake_split(args.data)["test"]})["test"]
-    refuse_trained("the one-shot runs are for models trained with `lamanas train --split lake`", digests, characters)
+    refuse_trained("--one-shot-runs is for models of `lamanas train --split lake`", digests, characters)
     found = error_on_runs(
         model, runs, steps=args.steps, device=choose_device(args.device), on_run=lambda n: _show(n, len(runs))
     )

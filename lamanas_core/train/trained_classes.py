@@ -35,13 +35,13 @@ def recognised(classes: ImageClasses, digests: Collection[str]) -> list[str]:
 
 def refuse_trained(what: str, digests: Collection[str], *held_out: ImageClasses) -> None:
     """Raises ValueError, which begins with ``what``, if the model with these ``digests`` was trained on classes that
-    are ``held_out``, or if there are no digests to tell that it was not.
+    are ``held_out``, or if it has no digests to tell that it was not.
     """
     if not digests:
-        raise ValueError(f"{what}: its card does not record which classes it was trained on")
+        raise ValueError(f"{what}: the model's card does not record which classes it was trained on")
     known = [name for classes in held_out for name in recognised(classes, digests)]
     if known:
-        raise ValueError(f"{what}: it was trained on {len(known)} of the classes held out, e.g. {known[0]}")
+        raise ValueError(f"{what}: the model was trained on {len(known)} of the classes held out, e.g. {known[0]}")
 
 
 def split_of_run(folder: Path, data: Path, spec: ImageSpec, digests: Collection[str]) -> dict[Split, list[str]] | None:
