@@ -172,13 +172,13 @@ def _one_shot_runs(model: "MetaModel", args: argparse.Namespace) -> int:
     from lamanas_core.data.one_shot_runs import load_runs
     from lamanas_core.devices import choose_device
     from lamanas_core.measure.one_shot_runs import error_on_runs
-    from lamanas_core.train.trained_classes import refuse_trained, trained_digests
+    from lamanas_core.train.trained_classes import refuse_trained
 
-    image, digests = model.config.network.image, trained_digests(model.card)
+    image = model.config.network.image
     runs = load_runs(args.data, image)
     # Any of these may be in a run, whose images are of some drawings of a character only.
     characters = load_dataset(args.data, image, split={"test": lake_split(args.data)["test"]})["test"]
-    refuse_trained("--one-shot-runs is for models of `lamanas train --split lake`", digests, characters)
+    refuse_trained("--one-shot-runs is for models of `lamanas train --split lake`", model.card, characters)
     found = error_on_runs(
         model, runs, steps=args.steps, device=choose_device(args.device), on_run=lambda n: _show(n, len(runs))
     )

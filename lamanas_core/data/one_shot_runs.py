@@ -12,6 +12,7 @@ from lamanas_core.data.episodes import Episode
 from lamanas_core.data.splits import DatasetError
 from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import MAX_PIXELS, ImageSpec
+from lamanas_core.layout import is_litter
 
 NAME = "one_shot_runs"
 # Of each test image of a run the training image of the same character: their paths, with a space between.
@@ -27,7 +28,10 @@ def load_runs(path: Path, spec: ImageSpec) -> list[Episode]:
     folder, file = path / NAME, path / f"{NAME}.zip"
     if not folder.is_dir() and not file.is_file():
         raise DatasetError(f"{path} contains neither {NAME} nor {NAME}.zip")
-    root: Path | zipfile.Path = folder if folder.is_dir() else zipfile.Path(file)
+    try:
+        root: Path | zipfile.Path = folder if folder.is_dir() else zipfile.Path(file)
+    except zipfile.BadZipFile as error:
+        raise DatasetError(f"{file}: {error}") from error
     names = sorted(run.name for run in root.iterdir())
     found = [_run(root, name, spec) for name in names if (root / name / LABELS).is_file()]
     if not found:
@@ -36,7 +40,8 @@ def load_runs(path: Path, spec: ImageSpec) -> list[Episode]:
 
 
 def _run(root: Path | zipfile.Path, name: str, spec: ImageSpec) -> Episode:
-    training = sorted(f"{name}/training/{file.name}" for file in (root / name / "training").iterdir())
+    files = (file.name for file in (root / name / "training").iterdir())
+    training = sorted(f"{name}/training/{file}" for file in files if file.endswith(".png") and not is_litter(file))
     lines = (root / name / LABELS).read_text("utf-8").splitlines()
     pairs = [line.split() for line in lines if line.strip()]
     if not pairs or any(len(pair) != 2 or pair[1] not in training for pair in pairs):

@@ -178,20 +178,20 @@ def _load(
     """
     recorded, image, skip_damaged = run_folder.read_split(run_dir), model_config.network.image, config.skip_damaged
     split = recorded
-    digests = frozenset() if config.start is None else trained_digests(load_start(config.start).card)
+    start_card = None if config.start is None else load_start(config.start).card
     if config.split == "lake":
         split = lake_split(data)
         if recorded is not None and recorded != split:
             raise ValueError(f"{run_dir} contains a run with a different split")
     try:
-        if split is None and config.start is not None:
-            start = None if config.start == "shipped" else Path(config.start)
-            split = split_after(start, digests, data, image, config.seed, skip_damaged=skip_damaged)
+        if split is None and start_card is not None:
+            start = None if config.start in (None, "shipped") else Path(config.start)
+            split = split_after(start, trained_digests(start_card), data, image, config.seed, skip_damaged=skip_damaged)
         splits = load_dataset(data, image, seed=config.seed, split=split, skip_damaged=skip_damaged)
     except DamagedImageError as error:
         raise DatasetError(f"{error} (--skip-damaged trains without such images)") from error
-    if config.split == "lake" and config.start is not None:
-        refuse_trained(f"cannot start from {config.start}", digests, splits["val"], splits["test"])
+    if config.split == "lake" and start_card is not None:
+        refuse_trained(f"cannot start from {config.start}", start_card, splits["val"], splits["test"])
     if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits

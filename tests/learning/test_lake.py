@@ -49,6 +49,7 @@ def data(tmp_path: Path) -> Path:
             shutil.copy(drawing(folder, trained_on[truth], 1), run / "test" / f"item{number:02d}.png")
             lines.append(f"{name}/test/item{number:02d}.png {name}/training/class{truth:02d}.png\n")
         (run / "class_labels.txt").write_text("".join(lines))
+        (run / "training" / "._class00.png").write_bytes(b"left by a system")
     return folder
 
 
@@ -78,6 +79,14 @@ def with_digests(run: Path, digests: list[str]) -> None:
 
 def digests_of(data: Path, part: Split) -> list[str]:
     return list(load_dataset(data, IMAGE, split={part: lake_split(data)[part]})[part].digests())
+
+
+def started_elsewhere(run: Path) -> None:
+    """Let the card in ``run`` be that of a training that started from another model without ``--split lake``."""
+    card = json.loads((run / "model.json").read_text())
+    card["started_from"] = "0123456789abcdef"
+    del card["training"]["split"]
+    (run / "model.json").write_text(json.dumps(card))
 
 
 def evaluated(capsys: pytest.CaptureFixture[str], data: Path, run: Path, *options: str) -> tuple[int, str, str]:
@@ -126,9 +135,13 @@ def test_a_training_with_lakes_split_starts_from_models_that_do_not_know_what_is
 ) -> None:
     train(data, tmp_path / "next", start=str(lake_model))
     assert read(tmp_path / "next").card["data"]["train"]["digests"] == sorted(digests_of(data, "train"))
+    train(data, tmp_path / "last", start=str(tmp_path / "next"))
     with_digests(lake_model, [])
-    with pytest.raises(ValueError, match="does not record which classes it was trained on"):
+    with pytest.raises(ValueError, match="does not record all classes that it was trained on"):
         train(data, tmp_path / "unknown", start=str(lake_model))
+    started_elsewhere(tmp_path / "next")
+    with pytest.raises(ValueError, match="does not record all classes that it was trained on"):
+        train(data, tmp_path / "unknown", start=str(tmp_path / "next"))
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
@@ -188,9 +201,13 @@ def test_a_missing_or_damaged_image_of_a_run_is_named(data: Path) -> None:
     file.unlink()
     with pytest.raises(DatasetError, match=f"{file}: .*No such file"):
         load_runs(data, IMAGE)
-    shutil.rmtree(data / "one_shot_runs" / "run01")
-    shutil.rmtree(data / "one_shot_runs" / "run02")
+    for name in RUNS:
+        shutil.rmtree(data / "one_shot_runs" / name)
     with pytest.raises(DatasetError, match="contains no folders with a class_labels"):
+        load_runs(data, IMAGE)
+    (data / "one_shot_runs").rename(data / "elsewhere")
+    (data / "one_shot_runs.zip").write_bytes(b"no zip file")
+    with pytest.raises(DatasetError, match=r"one_shot_runs\.zip: File is not a zip file"):
         load_runs(data, IMAGE)
 
 
@@ -239,7 +256,13 @@ def test_a_model_that_may_know_the_characters_of_the_runs_is_refused(
     code, out, error = evaluated(capsys, data, lake_model)
     assert (code, out) == (1, "")
     assert "trained on 1 of the classes held out, e.g. images_evaluation/Oriya/glyph003" in error
+    with_digests(lake_model, digests_of(data, "train"))
+    assert evaluated(capsys, data, lake_model)[0] == 0
+    started_elsewhere(lake_model)
+    code, out, error = evaluated(capsys, data, lake_model)
+    assert (code, out) == (1, "")
+    assert "does not record all classes that it was trained on" in error
     with_digests(lake_model, [])
     code, out, error = evaluated(capsys, data, lake_model)
     assert (code, out) == (1, "")
-    assert "does not record which classes it was trained on" in error
+    assert "does not record all classes that it was trained on" in error
