@@ -179,13 +179,12 @@ def _one_shot_runs(model: "MetaModel", args: argparse.Namespace) -> int:
     # Any of these may be in a run, whose images are of some drawings of a character only.
     characters = load_dataset(args.data, image, split={"test": lake_split(args.data)["test"]})["test"]
     refuse_trained("--one-shot-runs is for models of `lamanas train --split lake`", model.card, characters)
-    found = error_on_runs(
-        model, runs, steps=args.steps, device=choose_device(args.device), on_run=lambda n: _show(n, len(runs))
-    )
+    device = choose_device(args.device)
+    found = error_on_runs(model, runs, steps=args.steps, device=device, on_run=lambda n: _show(n, len(runs)))
     if args.json:
         task = model.config.task_learner
         steps = task.steps if args.steps is None else args.steps
-        conditions = {"runs": len(runs), "steps": steps, "loss": task.loss, "device": args.device}
+        conditions = {"runs": len(runs), "steps": steps, "loss": task.loss, "device": device}
         print(json.dumps(found | conditions | {"model_version": model.version, "trained_classes": 0}))
     else:
         print(f"error {100 * found['error']:.2f} % ± {100 * found['ci95']:.2f} ({len(runs)} one-shot runs)")

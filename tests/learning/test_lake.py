@@ -17,6 +17,7 @@ from lamanas_core.data.folders import lake_split, load_all, load_dataset
 from lamanas_core.data.one_shot_runs import load_runs
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import LAKE_VALIDATION, DatasetError, Split
+from lamanas_core.devices import choose_device
 from lamanas_core.image_spec import MAX_PIXELS
 from lamanas_core.measure import one_shot_runs
 from lamanas_core.measure.one_shot_runs import error_on_runs
@@ -243,7 +244,7 @@ def test_a_model_of_lakes_split_is_evaluated_on_the_runs(
         read(lake_model), load_runs(data, IMAGE), steps=0, device="cpu", on_run=lambda number: None
     )
     assert {name: found[name] for name in expected} == expected
-    assert (found["steps"], found["trained_classes"]) == (0, 0)
+    assert (found["steps"], found["trained_classes"], found["device"]) == (0, 0, choose_device("auto"))
     assert found["model_version"] == read(lake_model).version
     _, out, _ = evaluated(capsys, data, lake_model, "--steps", "0")
     assert out.startswith(f"error {100 * found['error']:.2f} % ")
