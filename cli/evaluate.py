@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli import numbers
 from cli.errors import CommandError, told
+
+if TYPE_CHECKING:
+    from lamanas_core.meta_model import MetaModel
 
 DESCRIPTION = """Adapt to episodes of a data set and classify each query alone, through the artifact.
 
@@ -28,15 +31,22 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--data", type=Path, default=os.environ.get("LAMANAS_OMNIGLOT"), help="the data set")
     parser.add_argument("--model", type=Path, help="folder of model.safetensors and model.json; default: shipped model")
-    parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test")
-    parser.add_argument("--ways", type=numbers.between(2, 10_000), default=20)
-    for name, default in (("shots", 5), ("queries", 5), ("episodes", 200)):
-        parser.add_argument(f"--{name}", type=numbers.count, default=default)
-    parser.add_argument("--seed", type=numbers.seed, default=0)
     parser.add_argument("--threads", type=numbers.threads, default=1)
     parser.add_argument("--steps", type=numbers.between(0, 10_000), help="K; default: the model's own")
-    parser.add_argument("--within-alphabet", action="store_true", help="all classes of an episode from one alphabet")
-    parser.add_argument("--uneven", action="store_true", help="a class has any number of images from 1 to --shots")
+    sampled = [
+        parser.add_argument("--split", choices=("train", "val", "test", "all"), default="test"),
+        parser.add_argument("--ways", type=numbers.between(2, 10_000), default=20),
+        *(
+            parser.add_argument(f"--{name}", type=numbers.count, default=default)
+            for name, default in (("shots", 5), ("queries", 5), ("episodes", 200))
+        ),
+        parser.add_argument("--seed", type=numbers.seed, default=0),
+        parser.add_argument(
+            "--within-alphabet", action="store_true", help="all classes of an episode from one alphabet"
+        ),
+        parser.add_argument("--uneven", action="store_true", help="a class has any number of images from 1 to --shots"),
+    ]
+    parser.set_defaults(sampled={option.dest: option.default for option in sampled})
     comparison = parser.add_mutually_exclusive_group()
     comparison.add_argument(
         "--ablate",
@@ -65,6 +75,11 @@ def add_parser(commands: Any) -> None:
         type=numbers.count,
         metavar="N",
         help="what N further images of each class without a label add, on the same episodes; always prints JSON",
+    )
+    comparison.add_argument(
+        "--one-shot-runs",
+        action="store_true",
+        help="the error on Lake's one-shot runs, of a model trained with `--split lake`",
     )
     parser.add_argument(
         "--others",
@@ -105,9 +120,15 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--restyled is for --compare-steps only")
     if args.others and not args.unlabelled:
         raise CommandError("--others is for --unlabelled only")
+    ignored = [name for name, default in args.sampled.items() if vars(args)[name] != default]
+    if args.one_shot_runs and ignored:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in ignored)
+        raise CommandError(f"{named}: no effect on --one-shot-runs, which are a fixed set: leave it out")
     torch.set_num_threads(args.threads)
     try:
         model = MetaModel.from_bytes(*shipped()) if args.model is None else read(args.model)
+        if args.one_shot_runs:
+            return _one_shot_runs(model, args)
         config = EvaluationConfig(
             args.ways,
             args.shots,
@@ -160,6 +181,31 @@ def run(args: argparse.Namespace) -> int:
             f"{100 * result.accuracy:.2f} % ± {100 * result.ci95:.2f} "
             f"({args.episodes} episodes, {args.ways}-way {args.shots}-shot, {args.split})"
         )
+    return 0
+
+
+def _one_shot_runs(model: "MetaModel", args: argparse.Namespace) -> int:
+    """Prints the error on Lake's one-shot runs. Raises ValueError if the model may know their characters."""
+    from lamanas_core.data.folders import lake_split, load_dataset
+    from lamanas_core.data.one_shot_runs import load_runs
+    from lamanas_core.devices import choose_device
+    from lamanas_core.measure.one_shot_runs import error_on_runs
+    from lamanas_core.train.trained_classes import refuse_trained
+
+    image = model.config.network.image
+    runs = load_runs(args.data, image)
+    # Any of these may be in a run, whose images are of some drawings of a character only.
+    characters = load_dataset(args.data, image, split={"test": lake_split(args.data)["test"]})["test"]
+    refuse_trained("--one-shot-runs is for models of `lamanas train --split lake`", model.card, characters)
+    device = choose_device(args.device)
+    found = error_on_runs(model, runs, steps=args.steps, device=device, on_run=lambda n: _show(n, len(runs)))
+    if args.json:
+        task = model.config.task_learner
+        steps = task.steps if args.steps is None else args.steps
+        conditions = {"runs": len(runs), "steps": steps, "loss": task.loss, "device": device}
+        print(json.dumps(found | conditions | {"model_version": model.version, "trained_classes": 0}))
+    else:
+        print(f"error {100 * found['error']:.2f} % ± {100 * found['ci95']:.2f} ({len(runs)} one-shot runs)")
     return 0
 
 

@@ -43,6 +43,9 @@ def _add_local_options(group: Any) -> dict[str, Any]:
         group.add_argument("--threads", type=numbers.threads, default=1, help="CPU threads"),
         group.add_argument("--rotations", action=argparse.BooleanOptionalAction, help="add rotated classes"),
         group.add_argument("--resume", action="store_true", help="fail if --run has no checkpoint to resume"),
+        group.add_argument(
+            "--split", choices=("lake",), help="train on Omniglot's background alphabets alone (Lake's split)"
+        ),
         group.add_argument("--start", help="a meta-model to start from: its folder, or `shipped`"),
         group.add_argument(
             "--pretrained", metavar="FILE", help="a ResNet-18's safetensors, for the stem of paper_resnet18"

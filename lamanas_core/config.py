@@ -268,6 +268,8 @@ class TrainingConfig:
     fixed_architecture: bool = False
     # Damaged images of the data set are left out.
     skip_damaged: bool = False
+    # Lake's split of Omniglot in place of the usual split.
+    split: Literal["lake"] | None = None
 
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":

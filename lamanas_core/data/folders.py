@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lamanas_core import images, layout
 from lamanas_core.data.sources.omniglot import ImageFile, class_files, is_omniglot
-from lamanas_core.data.splits import DamagedImageError, DatasetError, Split, by_folders, by_seed, vinyals
+from lamanas_core.data.splits import DamagedImageError, DatasetError, Split, by_folders, by_seed, lake, vinyals
 from lamanas_core.image_files import ImageError
 from lamanas_core.image_spec import MAX_PIXELS, ImageSpec
 from lamanas_core.layout import Layout, Use
@@ -82,6 +82,15 @@ def usual_split(path: Path, seed: int, *, trained: Collection[str] = ()) -> dict
     an earlier training has used, which are training classes again. Raises DatasetError.
     """
     return _usual_split(path, _found(path, "train"), seed, trained)
+
+
+def lake_split(path: Path) -> dict[Split, list[str]]:
+    """The class names of each part of Lake's split of the Omniglot in ``path``, see ``splits.lake``. Raises
+    DatasetError.
+    """
+    if not is_omniglot(path):
+        raise DatasetError(f"{path} is not Omniglot, which the split `lake` is of")
+    return lake(_found(path, "train").files)
 
 
 def load_all(path: Path, spec: ImageSpec, use: Use = "adapt", *, skip_damaged: bool = False) -> ImageClasses:

@@ -1,11 +1,15 @@
 """Splits of the classes into training, validation and test classes."""
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from importlib import resources
 
 from lamanas_core.layout import SPLITS as SPLITS
 from lamanas_core.layout import Split as Split
+
+# Every sixth of the 30 alphabets in ``images_background``, from the fourth: 172 characters, as many as in the Vinyals
+# split, and at least 20 of each alphabet.
+LAKE_VALIDATION = ("Armenian", "Burmese_(Myanmar)", "Gujarati", "Latin", "Syriac_(Estrangelo)")
 
 
 class DatasetError(ValueError):
@@ -20,6 +24,22 @@ def vinyals() -> dict[Split, list[str]]:
     """The Vinyals split of Omniglot: class names as in ``omniglot.class_files``."""
     folder = resources.files("lamanas_core.data") / "vinyals"
     return {part: (folder / f"{part}.txt").read_text("utf-8").split("\n")[:-1] for part in SPLITS}
+
+
+def lake(names: Iterable[str]) -> dict[Split, list[str]]:
+    """Lake's split of Omniglot, for the one-shot runs: the characters of ``images_evaluation`` are for testing, and
+    those of ``images_background`` for training, except for the alphabets ``LAKE_VALIDATION``.
+
+    ``names``: of all classes, as in ``omniglot.class_files``.
+    """
+    parts: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
+    for name in sorted(names):
+        part, alphabet = name.split("/")[:2]
+        if part == "images_evaluation":
+            parts["test"].append(name)
+        else:
+            parts["val" if alphabet in LAKE_VALIDATION else "train"].append(name)
+    return parts
 
 
 def by_seed(names: list[str], seed: int, *, trained: Collection[str] = ()) -> dict[Split, list[str]]:

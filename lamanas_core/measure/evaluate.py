@@ -137,5 +137,5 @@ def sampled(classes: ImageClasses, config: EvaluationConfig) -> Iterator[Episode
 def measured_on(adapted: Adapted, episode: Episode) -> tuple[float, float]:
     """Accuracy (0..1) and mean cross-entropy of the artifact on the episode's queries, each on its own."""
     logits = torch.from_numpy(Classifier.from_bytes(adapted.artifact).logits(episode.queries.numpy()))
-    accuracy = (logits.argmax(1) == episode.query_labels).float().mean()
+    accuracy = (logits.argmax(1) == episode.query_labels).double().mean()
     return float(accuracy), float(torch.nn.functional.cross_entropy(logits, episode.query_labels))

@@ -13,7 +13,7 @@ import torch
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
-from lamanas_core.data.folders import ImageClasses, load_dataset, notes
+from lamanas_core.data.folders import ImageClasses, lake_split, load_dataset, notes
 from lamanas_core.data.maps import in_one_style, in_styles
 from lamanas_core.data.splits import DamagedImageError, DatasetError, Split
 from lamanas_core.devices import half_precision
@@ -31,7 +31,7 @@ from lamanas_core.train.distributed import Ranks
 from lamanas_core.train.run_state import RunState, begin
 from lamanas_core.train.starting import load_start, starting_parameters, with_prior_of
 from lamanas_core.train.tasks import TaskSource
-from lamanas_core.train.trained_classes import split_after, trained_digests
+from lamanas_core.train.trained_classes import refuse_trained, split_after, trained_digests
 
 # A training in which as many tasks in a row have no finite meta-gradient has diverged.
 MOST_SKIPPED = 10
@@ -173,18 +173,25 @@ def _load(
 ) -> dict[Split, ImageClasses]:
     """The data set with the split recorded in the run folder; a new split is recorded there if ``write``.
 
-    A run that starts from a meta-model neither validates nor tests on classes that this model was trained on.
+    A run that starts from a meta-model neither validates nor tests on classes that this model was trained on. With
+    Lake's split, which classes are for that is fixed: it raises ValueError if the model may have been trained on them.
     """
     recorded, image, skip_damaged = run_folder.read_split(run_dir), model_config.network.image, config.skip_damaged
     split = recorded
+    start_card = None if config.start is None else load_start(config.start).card
+    if config.split == "lake":
+        split = lake_split(data)
+        if recorded is not None and recorded != split:
+            raise ValueError(f"{run_dir} contains a run with a different split")
     try:
-        if recorded is None and config.start is not None:
-            start = None if config.start == "shipped" else Path(config.start)
-            digests = trained_digests(load_start(config.start).card)
-            split = split_after(start, digests, data, image, config.seed, skip_damaged=skip_damaged)
+        if split is None and start_card is not None:
+            start = None if config.start in (None, "shipped") else Path(config.start)
+            split = split_after(start, trained_digests(start_card), data, image, config.seed, skip_damaged=skip_damaged)
         splits = load_dataset(data, image, seed=config.seed, split=split, skip_damaged=skip_damaged)
     except DamagedImageError as error:
         raise DatasetError(f"{error} (--skip-damaged trains without such images)") from error
+    if config.split == "lake" and start_card is not None:
+        refuse_trained(f"cannot start from {config.start}", start_card, splits["val"], splits["test"])
     if recorded is None and write:
         run_folder.write_split(run_dir, data, splits)
     return splits

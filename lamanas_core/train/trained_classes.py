@@ -33,6 +33,20 @@ def recognised(classes: ImageClasses, digests: Collection[str]) -> list[str]:
     return [name for name, digest in zip(classes.names, classes.digests(), strict=True) if digest in digests]
 
 
+def refuse_trained(what: str, card: Mapping[str, Any], *held_out: ImageClasses) -> None:
+    """Raises ValueError, which begins with ``what``, if the model with this ``card`` was trained on classes that are
+    ``held_out``, or if the card cannot tell that it was not: without digests, or if the training started from another
+    model, whose own card may not have had any. A training with ``--split lake`` has checked that.
+    """
+    digests = trained_digests(card)
+    complete = "started_from" not in card or card["training"].get("split") == "lake"
+    if not digests or not complete:
+        raise ValueError(f"{what}: the model's card does not record all classes that it was trained on")
+    known = [name for classes in held_out for name in recognised(classes, digests)]
+    if known:
+        raise ValueError(f"{what}: the model was trained on {len(known)} of the classes held out, e.g. {known[0]}")
+
+
 def split_of_run(folder: Path, data: Path, spec: ImageSpec, digests: Collection[str]) -> dict[Split, list[str]] | None:
     """The split recorded by the run in ``folder`` if ``data`` is its data set, otherwise None.
 

@@ -84,7 +84,8 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/data/sources/omniglot.py": (
         "learning/sources learning/training_splits cli/bad_command_lines learning/train_command learning/shipped"
     ),
-    "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/shipped",
+    "lamanas_core/data/one_shot_runs.py": "learning/lake",
+    "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/lake learning/shipped",
     "lamanas_core/data/maps.py": "learning/photo_training",
     "lamanas_core/data/": "cli/data learning/episodes",
     "lamanas_core/data/sources/glyphs.py": "learning/sources cli/data goldens/goldens",
@@ -114,6 +115,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/measure/kinds.py": "learning/image_kinds learning/told_and_true",
     "lamanas_core/measure/landscape.py": "learning/plots",
     "lamanas_core/measure/metrics.py": "learning/calibration learning/evaluation learning/ablation",
+    "lamanas_core/measure/one_shot_runs.py": "learning/lake",
     "lamanas_core/measure/table1.py": "goldens/documents learning/figures learning/reproduction",
     "lamanas_core/measure/told_and_true.py": "learning/told_and_true",
     "lamanas_core/measure/unlabelled.py": "learning/unlabelled learning/evaluation",
@@ -170,7 +172,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/train/tasks.py": (
         "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"
     ),
-    "lamanas_core/train/trained_classes.py": "learning/training_splits cli/models",
+    "lamanas_core/train/trained_classes.py": "learning/training_splits learning/lake cli/models",
     "workers/adapt.py": "workers/telemetry workers/claims workers/adapt_worker workers/adapt_together",
     "workers/child.py": "workers/claims workers/telemetry workers/adapt_worker",
     "workers/claims.py": "workers/claims workers/telemetry workers/adapt_worker",
