@@ -22,6 +22,7 @@ from tests.e2e.journey import (
     thumb,
     until_ready,
 )
+from tests.e2e.photos import encoded, photo
 from tests.e2e.strokes import draw
 from tests.e2e.test_correcting import episode, shown
 
@@ -68,6 +69,13 @@ def test_drawings_and_pasted_files_need_no_label(page: Page) -> None:
     expect(thumb(page, "rune", 1)).to_be_visible()
     expect(thumb(page, NAME, 4)).to_have_count(0)
     expect(page.locator("#hint")).to_contain_text("1 image, 1 class, 3 without a label. One more class needs an image.")
+
+
+def test_photos_without_a_label_leave_the_pad_to_classes_that_are_drawn(page: Page) -> None:
+    load_example(page)
+    give(page, upload("photo.jpg", encoded(photo(1))))
+    expect(thumb(page, NAME, 1)).to_be_visible()
+    expect(page.get_by_label("Drawing pad")).to_be_visible()
 
 
 def test_one_gets_a_label_before_anything_is_sent(page: Page) -> None:

@@ -3,7 +3,7 @@ has, or it refuses to."""
 
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,18 +17,20 @@ from tests.conftest import ROOT, serve_process, until_serving
 from tests.e2e.journey import pngs
 from tests.waiting import PATIENCE_S
 
-# As long as no release is published, commits stand for them: the first one whose form of what is stored has this number
-# (SCHEMA in app/store/installation.py). When it grows, add its commit.
-FIRST_OF_FORM = {1: "47e724f", 2: "2c4cb5c"}
+# As long as no release is published, commits stand for them: an early one whose form of what is stored has this number
+# (SCHEMA in app/store/installation.py), and from form 2 on one that reads records to which a later one has added
+# something. When the number grows, add a commit.
+OF_FORM = {1: "47e724f", 2: "271a47d"}
 IMAGES = pngs(3, 3)
 FILES = [("images", ("x.png", image)) for each in IMAGES for image in each[:2]]
+NO_LABEL = [("unlabelled", ("x.png", each[2])) for each in IMAGES]
 LABELS = {"labels": [str(number) for number in range(3) for _ in range(2)]}
 ASKED = [("images", ("x.png", each[2])) for each in IMAGES]
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[[int], Path]:
-    """The folder of the first release with this form of what is stored."""
+    """The folder of a release with this form of what is stored."""
 
     def folder(form: int) -> Path:
         shallow = subprocess.run(
@@ -36,7 +38,7 @@ def release(tmp_path: Path) -> Callable[[int], Path]:
         )
         if shallow.stdout != "false\n":
             pytest.skip(f"without the history, there is no release before: {shallow.stderr or 'the clone is shallow'}")
-        command = ["git", "archive", "--format=tar", FIRST_OF_FORM[form]]
+        command = ["git", "archive", "--format=tar", OF_FORM[form]]
         archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
         with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
             files.extractall(tmp_path / str(form), filter="data")
@@ -57,9 +59,9 @@ def serving(data_dir: Path, code: Path) -> Iterator[httpx.Client]:
         process.wait(PATIENCE_S)
 
 
-def submit(client: httpx.Client) -> str:
+def submit(client: httpx.Client, files: Sequence[tuple[str, tuple[str, bytes]]] = FILES) -> str:
     """A new episode."""
-    answer = client.post("/episodes", files=FILES, data=LABELS)
+    answer = client.post("/episodes", files=files, data=LABELS)
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
@@ -88,8 +90,9 @@ def test_an_earlier_release_with_the_same_form_is_upgraded_and_rolled_back_to(
 ) -> None:
     before = release(SCHEMA)
     with serving(short_folder, before) as old:
-        first = submit(old)
+        first = submit(old, FILES + NO_LABEL)
         by_old = told(old, first)
+        assert by_old["unlabelled"] == len(NO_LABEL)
         run_of_old = ended_run(old)
         waiting = submit(old)
     with serving(short_folder, ROOT) as new:
@@ -97,7 +100,7 @@ def test_an_earlier_release_with_the_same_form_is_upgraded_and_rolled_back_to(
         by_new = told(new, waiting)
         run_of_new = ended_run(new)
         assert new.get("/train").json()["trainings"] == [run_of_new, run_of_old]
-        unfinished = submit(new)
+        unfinished = submit(new, FILES + NO_LABEL)
     with serving(short_folder, before) as old:
         assert told(old, first) == by_old
         assert told(old, waiting).items() <= by_new.items()
