@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context
@@ -33,7 +34,7 @@ WITHDRAW_S, WITHDRAW_MOST_S = 1.0, 60.0
 MAX_BATCH = 64
 
 
-class Jobs(Generic[Record]):
+class Jobs(ABC, Generic[Record]):
     """The jobs of one kind. Every method may raise ``errors.UNAVAILABLE``."""
 
     def __init__(
@@ -135,9 +136,9 @@ class Jobs(Generic[Record]):
         except errors.NotFound as error:
             raise errors.NotReplicatedError(f"{self._kind} {id} was lost in a failover") from error
 
+    @abstractmethod
     async def _forget(self, id: str) -> None:
         """Removes a job in whatever state, if it is there; what a worker makes of it will be refused."""
-        raise NotImplementedError
 
     def _withdraw(self, id: str) -> None:
         """In the background, as the time of the request may be over: removes a job whose client got an error, once

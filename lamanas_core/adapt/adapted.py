@@ -158,8 +158,9 @@ def adapt(
     """
     config, learner = meta_model.config, meta_model.learner
     labelled = labels != UNLABELLED
-    images, targets = checked(meta_model, support[labelled], labels[labelled], classes, device)
     others = None if labelled.all() else _inputs(learner, support[~labelled], device)
+    support, labels = support[labelled], labels[labelled]
+    images, targets = checked(meta_model, support, labels, classes, device)
     parameters = meta_model.parameters.map(lambda tensor: tensor.detach().to(device))
     count = config.task_learner.steps if steps is None else steps
     ways = len(classes)
@@ -172,7 +173,7 @@ def adapt(
         embed = partial(_embed_by, learner, parameters, images, targets, ways, count, generator)
         accuracy = held_out_accuracy(embed, targets, ways, generator)
         doubtful = suspects(logits_before(learner, parameters, images, targets, ways, first), targets)
-    adapted = result(meta_model, network, support[labelled], labels[labelled], classes, losses, accuracy, doubtful)
+    adapted = result(meta_model, network, support, labels, classes, losses, accuracy, doubtful)
     if others is None:
         return adapted
     return replace(adapted, warnings=adapted.warnings + warnings_of_unlabelled(network.belonging))

@@ -44,12 +44,13 @@ def compare_unlabelled(
     classes = with_inputs(classes, model.learner.network)
     found: dict[str, list[tuple[float, float, float | None]]] = {}
     for number, (episode, own, foreign) in enumerate(_episodes(classes, config, per_class, others)):
-        added = {"none": own[:0], "own": own, "mixed": torch.cat([own, foreign]), "others": foreign}
+        added = {"none": own[:0], "own": own}
+        if len(foreign):
+            added |= {"mixed": torch.cat([own, foreign]), "others": foreign}
         for name, images in added.items():
-            if name == "none" or (len(images) and (len(foreign) or name == "own")):
-                adapted = adapt_to(model, _with(episode, images), steps=config.steps, seed=number, device=config.device)
-                result = (*measured_on(adapted, episode), adapted.unlabelled_belonging)
-                found.setdefault(name, []).append(result)
+            given = _with(episode, images)
+            adapted = adapt_to(model, given, steps=config.steps, seed=number, device=config.device)
+            found.setdefault(name, []).append((*measured_on(adapted, episode), adapted.unlabelled_belonging))
         on_episode(number + 1)
     none = [accuracy for accuracy, _, _ in found["none"]]
     return {"unlabelled": {name: _summary(results, none) for name, results in found.items()}}

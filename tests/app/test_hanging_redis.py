@@ -88,7 +88,7 @@ def test_metrics_do_not_report_the_last_known_workers(client: TestClient, worker
 def test_that_redis_is_down_can_be_read_where_metrics_need_a_key(
     settings: Settings, sync_store: SyncStore, token: Callable[..., str], server: PrivateRedis
 ) -> None:
-    """The keys are in Redis: nothing else is told, whatever token is sent."""
+    """Without Redis no key can be checked, so every client gets this one metric and nothing else."""
     headers = {"Authorization": f"Bearer {token('metrics')}", "X-Forwarded-Proto": "https"}
     with TestClient(create_app(settings), headers=headers) as client, hanging(server), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.get, INSTALLATION).result(timeout=HELD_S)

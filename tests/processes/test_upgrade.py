@@ -67,7 +67,7 @@ def submit(client: httpx.Client, files: Sequence[tuple[str, tuple[str, bytes]]] 
 
 
 def told(client: httpx.Client, id: str) -> dict[str, Any]:
-    """All that it tells of an episode, once that is ready."""
+    """What the service answers about an episode and its predictions, once it is ready."""
     predicted = client.post("/predict?wait=60", files=ASKED, data={"episode_id": id})
     assert predicted.status_code == 200, predicted.text
     found: dict[str, Any] = {"predicted": predicted.json()["predictions"]}
