@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -164,25 +163,21 @@ class Episodes(Jobs[EpisodeRecord]):
             admitted_at=admitted_at,
             **limits,
         )
-        try:
-            status, id_or_waiting, dropped, replicas = await run_async(self._redis, call)
-        except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
-            self._delete([name.encode()])
-            raise
-        if status != b"created":
-            self._delete([name.encode()])
-            if status == b"no-model":
-                raise unknown_version(model_version)
-            return await self._not_created(status, id_or_waiting, replicas)
-        try:
-            await self._replication.confirm(replicas)
-        except errors.UNAVAILABLE:
-            if idempotency_key is None:  # otherwise, whoever tries again gets this one
-                self._withdraw(id)
-            raise
-        self._delete(dropped)
-        await self._wake(id)
-        return await self._confirmed(id), True
+        async with self._withdrawn_unless_told(id, owner, idempotent=idempotency_key is not None):
+            try:
+                status, id_or_waiting, dropped, replicas = await run_async(self._redis, call)
+            except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
+                self._delete([name.encode()])
+                raise
+            if status == b"created":
+                await self._replication.confirm(replicas)
+                self._delete(dropped)
+                await self._wake(id)
+                return await self._confirmed(id), True
+        self._delete([name.encode()])
+        if status == b"no-model":
+            raise unknown_version(model_version)
+        return await self._not_created(status, id_or_waiting, replicas)
 
     async def _not_created(self, status: bytes, id_or_waiting: Any, replicas: int) -> tuple[EpisodeRecord, bool]:
         """The episode that an earlier request with the same idempotency key created. Raises what ``create`` raises."""
@@ -191,10 +186,6 @@ class Episodes(Jobs[EpisodeRecord]):
             raise errors.ObjectsUnavailableError("storing the images took too long")
         await self._replication.confirm(replicas)
         return await self.get(id_or_waiting.decode()), False
-
-    async def _forget(self, id: str) -> None:
-        with suppress(errors.NotFound, errors.Gone):
-            await self.delete(id)
 
     def _delete(self, names: Sequence[bytes]) -> None:
         """In the background: no request waits for it, since nothing names the objects any more."""
@@ -207,7 +198,9 @@ class Episodes(Jobs[EpisodeRecord]):
 
     async def delete(self, id: str) -> None:
         """Raises NotFound, Gone. If the episode is being adapted, the result will be refused."""
-        owner = (await self.get(id)).owner
+        await self._forget(id, (await self.get(id)).owner)
+
+    async def _forget(self, id: str, owner: str) -> None:
         call = _DELETE(
             record=keys.record("episode", id),
             queued=keys.queued("episode"),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from typing import Any, Generic, TypeVar
 
@@ -137,18 +137,30 @@ class Jobs(ABC, Generic[Record]):
             raise errors.NotReplicatedError(f"{self._kind} {id} was lost in a failover") from error
 
     @abstractmethod
-    async def _forget(self, id: str) -> None:
-        """Removes a job in whatever state, if it is there; what a worker makes of it will be refused."""
+    async def _forget(self, id: str, owner: str) -> None:
+        """Removes a job in whatever state, if it is there, and returns once a replica knows, if there is one; what a
+        worker makes of it will be refused."""
 
-    def _withdraw(self, id: str) -> None:
-        """In the background, as the time of the request may be over: removes a job whose client got an error, once
-        Redis lets it."""
+    @asynccontextmanager
+    async def _withdrawn_unless_told(self, id: str, owner: str, *, idempotent: bool) -> AsyncIterator[None]:
+        """Around the creation of a job and all that its client waits for. If that fails, the job may be there although
+        its client gets an error: it is withdrawn, as nobody will ask for it. ``idempotent``: it is kept, as whoever
+        repeats the request gets this one."""
+        try:
+            yield
+        except errors.UNAVAILABLE:
+            if not idempotent:
+                self._withdraw(id, owner)
+            raise
+
+    def _withdraw(self, id: str, owner: str) -> None:
+        """In the background, as the time of the request may be over: removes a job once Redis lets it."""
 
         async def forget() -> None:
             pause = WITHDRAW_S
             while True:
                 try:
-                    return await self._forget(id)
+                    return await self._forget(id, owner)
                 except errors.UNAVAILABLE as error:
                     log.warning("%s %s was answered with 503, and is not removed yet: %s", self._kind, id, error)
                 if self._closing.is_set():

@@ -51,7 +51,7 @@ class Trainings(Jobs[TrainingRecord]):
             digest=hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
             idempotent=idempotency_key is not None,
         )
-        try:
+        async with self._withdrawn_unless_told(id, owner, idempotent=idempotency_key is not None):
             status, id_or_waiting, replicas = await run_async(self._redis, call)
             raise_if_refused(status, id_or_waiting)
             await self._replication.confirm(replicas)
@@ -59,13 +59,10 @@ class Trainings(Jobs[TrainingRecord]):
                 return await self.get(id_or_waiting.decode())
             await self._wake(id)
             return await self._confirmed(id)
-        except errors.UNAVAILABLE:
-            if idempotency_key is None:
-                self._withdraw(id)
-            raise
 
-    async def _forget(self, id: str) -> None:
-        await run_async(self._redis, _removal(id, unfinished=True))
+    async def _forget(self, id: str, owner: str) -> None:
+        _, replicas = await run_async(self._redis, _removal(id, unfinished=True))
+        await self._replication.confirm(replicas)
 
     async def datasets(self) -> set[str]:
         """The names of the data sets in the object store."""
@@ -119,7 +116,7 @@ class SyncTrainings:
 
     def remove(self, id: str) -> bool:
         """Forgets a run; False if it has not ended."""
-        dropped: bytes | None = run(self._redis, _removal(id, unfinished=False))
+        dropped, _ = run(self._redis, _removal(id, unfinished=False))
         delete_dropped(self._objects, [dropped] if dropped else [])
         return dropped is not None
 

@@ -1,15 +1,18 @@
 """What is accepted is acknowledged only once a replica has it, where there is one."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.settings import Settings
-from app.store import keys, replication
+from app.store import jobs, keys, replication
 from app.store.clients import Store
 from app.store.errors import Gone, NotFound, NotReplicatedError
+from app.store.jobs import Jobs
 from app.store.replication import Replication
 from tests.chaos.waiting import until
 from tests.conftest import PrivateRedis
@@ -95,6 +98,37 @@ def test_a_run_that_nobody_was_told_of_is_kept_only_for_whoever_tries_again(
     for each in (keys.index("training"), keys.queued("training")):
         assert cut.servers[0].client.zcard(each) == kept
     assert len(cut.servers[0].client.keys(keys.record("training", "*"))) == kept
+
+
+@pytest.mark.parametrize(("accept", "kind"), [(an_episode, "episodes"), (a_run, "trainings")])
+def test_a_job_is_withdrawn_again_until_a_replica_knows(
+    accept: Callable[[Store], Awaitable[str]], kind: str, cut: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failover before that, it would be there again."""
+    monkeypatch.setattr(jobs, "WITHDRAW_S", 0)
+    tries = itertools.count(1)
+    confirm = Replication.confirm
+
+    async def body(store: Store) -> None:
+        tried_often = asyncio.Event()
+
+        async def counted(self: Replication, replicas: int) -> None:
+            if next(tries) == 4:
+                tried_often.set()
+            await confirm(self, replicas)
+
+        monkeypatch.setattr(Replication, "confirm", counted)
+        with pytest.raises(NotReplicatedError):
+            await accept(store)
+        created: Jobs[Any] = getattr(store, kind)
+        withdrawn = asyncio.gather(*created._withdrawals)
+        tried: asyncio.Future[Any] = asyncio.ensure_future(tried_often.wait())
+        await asyncio.wait({tried, withdrawn}, return_when=asyncio.FIRST_COMPLETED)
+        assert not withdrawn.done()
+        await asyncio.to_thread(repair, cut)
+        await withdrawn
+
+    with_store(cut.settings, body)
 
 
 def test_a_deleted_episode_keeps_its_images_until_a_replica_knows_that_it_is_deleted(redis: Replicated) -> None:

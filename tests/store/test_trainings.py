@@ -3,18 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from app.settings import Settings
-from app.store import jobs, keys, trainings
+from app.store import keys
 from app.store.claims import MAX_ATTEMPTS, Claim
 from app.store.clients import Store, SyncStore
 from app.store.errors import Conflict, NotFound, NotReplicatedError
 from app.store.records import TrainingRecord
-from app.store.registry import Call, run_async
 from app.store.trainings import Trainings
 from tests.conftest import PrivateRedis
 from tests.store.observing import Clock, waiting
@@ -221,30 +218,3 @@ def test_a_run_that_is_withdrawn_while_it_is_in_progress_is_taken_from_its_worke
     for each in (keys.index("training"), keys.queued("training"), keys.leases("training")):
         assert redis_server.client.zcard(each) == 0
     assert redis_server.client.hlen(keys.CHECKPOINTS) == 0
-
-
-def test_a_run_is_removed_where_the_answer_to_its_creation_is_lost(
-    redis_server: PrivateRedis, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And Redis is away for longer than the request may wait."""
-    monkeypatch.setattr(jobs, "WITHDRAW_S", 0)
-    failing = [True, True]
-
-    async def lost(client: Any, call: Call) -> Any:
-        if call.script.name == "create_training" or not failing:
-            found = await run_async(client, call)
-        if failing:
-            failing.pop()
-            raise RedisConnectionError
-        return found
-
-    monkeypatch.setattr(trainings, "run_async", lost)
-
-    async def body(store: Store) -> None:
-        with pytest.raises(RedisConnectionError):
-            await store.trainings.create(owner="owner1", dataset="shapes", options={})
-        await asyncio.gather(*store.trainings._withdrawals)
-
-    with_store(settings, body)
-    for each in (keys.index("training"), keys.queued("training")):
-        assert redis_server.client.zcard(each) == 0
