@@ -5,9 +5,9 @@ import re
 import stat
 import zipfile
 import zlib
-from dataclasses import dataclass
 
 from app.http.problems import ARCHIVE_TOO_LARGE, INVALID_ARCHIVE, TOO_MANY_IMAGES, Problem, megabytes
+from app.images.files import ImageFile, LabelledFile, SentFiles
 from app.images.zip_names import Names, UnknownEncodingError, names_of
 from lamanas_core import layout
 
@@ -21,25 +21,8 @@ MAX_PATH = 4096
 MAX_DEPTH = 100
 
 
-@dataclass(frozen=True)
-class Archived:
-    """An image in an archive: its label, None if it has none, its path, and its bytes."""
-
-    label: str | None
-    path: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Archive:
-    """The images of an archive in its order, those without a label last, and what is to be told about the reading."""
-
-    images: tuple[Archived, ...]
-    notes: tuple[str, ...]
-
-
-def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Archive:
-    """The images in the class folders of a zip file, and those without a label.
+def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> SentFiles:
+    """The images in the class folders of a zip file and those without a label, in its order.
 
     Their expanded size is counted while they are inflated; other files are not inflated. Raises Problem.
     """
@@ -56,27 +39,30 @@ def read(data: bytes | bytearray, *, max_images: int, max_bytes: int) -> Archive
         raise _wrong(f"not a readable zip file ({error})") from None
 
 
-def _read(archive: zipfile.ZipFile, size: int, max_images: int, max_bytes: int) -> Archive:
+def _read(archive: zipfile.ZipFile, size: int, max_images: int, max_bytes: int) -> SentFiles:
     names = names_of(archive.infolist())
     entries = _entries(archive.infolist(), names)
     found = layout.read(entries, {name for name in entries if _is_unnamed_image(archive, name, entries[name])})
-    labelled: list[tuple[str | None, str]] = [(image.label, image.path) for image in found.images]
-    every = [*labelled, *((None, path) for path in found.unlabelled)]
-    if len(every) > max_images:
-        text = f"archive: {len(every)} images, at most {max_images} are accepted"
+    number = len(found.images) + len(found.unlabelled)
+    if number > max_images:
+        text = f"archive: {number} images, at most {max_images} are accepted"
         raise Problem(TOO_MANY_IMAGES, text, field="archive")
-    images = []
     left = max_bytes
-    for label, path in every:
+
+    def file(path: str) -> ImageFile:
+        nonlocal left
         content = _inflate(archive, _readable(entries[path], path), left)
         left -= len(content)
         if left < 0:
             text = f"archive: its {megabytes(size)} expand to more than {megabytes(max_bytes)}, "
             text += "which is the most that is accepted: send fewer or smaller images"
             raise Problem(ARCHIVE_TOO_LARGE, text, field="archive", image=f"archive: {path}")
-        images.append(Archived(label, path, content))
+        return ImageFile(content, f"archive: {path}")
+
+    labelled = tuple(LabelledFile(image.label, file(image.path)) for image in found.images)
+    without = tuple(file(path) for path in found.unlabelled)
     guessed = (f"the names say no encoding and were read as {names.encoding}",) if names.encoding else ()
-    return Archive(tuple(images), found.notes("adapt") + guessed)
+    return SentFiles(labelled, without, found.notes("adapt") + guessed)
 
 
 def _entries(infos: list[zipfile.ZipInfo], names: Names) -> dict[str, zipfile.ZipInfo]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fastapi import Request
@@ -170,10 +170,7 @@ async def _support_of_form(request: Request, settings: Settings) -> SupportSet:
 
 def _of_archive(data: bytearray, unlabelled: list[ImageFile], settings: Settings) -> SentFiles:
     found = archive.read(data, max_images=settings.max_images, max_bytes=settings.max_request_bytes)
-    files = [(each.label, ImageFile(each.data, f"archive: {each.path}")) for each in found.images]
-    labelled = (LabelledFile(label, file) for label, file in files if label is not None)
-    without = (file for label, file in files if label is None)
-    return SentFiles(tuple(labelled), (*without, *unlabelled), found.notes)
+    return replace(found, unlabelled=(*found.unlabelled, *unlabelled))
 
 
 def _pairs(images: list[Part], labels: list[Part], unlabelled: list[ImageFile], settings: Settings) -> SentFiles:

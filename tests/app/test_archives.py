@@ -11,6 +11,7 @@ import pytest
 
 from app.http.problems import Problem
 from app.images import archive, zip_names
+from app.images.files import SentFiles
 from app.images.zip_names import UnknownEncodingError, encoding_of
 from tests.conftest import ROOT
 from tests.test_layout import expected
@@ -37,16 +38,20 @@ def encoded(names: list[str], encoding: str) -> bytes:
     return data
 
 
-def read(data: bytes) -> archive.Archive:
+def read(data: bytes) -> SentFiles:
     return archive.read(bytearray(data), max_images=100, max_bytes=10_000)
+
+
+def paths(found: SentFiles) -> list[str]:
+    return [file.where.removeprefix("archive: ") for file in found.files]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_an_archive_is_read_by_the_rule_for_folders(case: dict[str, Any]) -> None:
     found = read(zipped(*case["paths"]))
     classes: dict[str | None, list[str]] = {}
-    for image in found.images:
-        classes.setdefault(image.label, []).append(image.path)
+    for label, path in zip(found.labels, paths(found), strict=True):
+        classes.setdefault(label, []).append(path)
     without = {None: case["unlabelled"]} if "unlabelled" in case else {}
     assert classes == case["classes"] | without
     assert list(classes) == [*case["classes"], *without]
@@ -74,12 +79,12 @@ def test_the_file_that_is_wrong_is_named(data: bytes, image: str | None) -> None
 def test_names_that_no_system_has_are_refused(name: str) -> None:
     with pytest.raises(Problem, match="longer than 4096 characters, or more than 100 folders deep"):
         read(zipped("a/1.png", name))
-    assert len(read(zipped("a/1.png", "b/" * 100 + "1.png")).images) == 2
+    assert len(read(zipped("a/1.png", "b/" * 100 + "1.png")).files) == 2
 
 
 def test_images_without_a_label_come_last_and_count() -> None:
     data = zipped("_unlabelled/1.png", "a/1.png", "b/1.png")
-    assert [image.label for image in read(data).images] == ["a", "b", None]
+    assert read(data).labels == ["a", "b", None]
     with pytest.raises(Problem, match="archive: 3 images, at most 2 are accepted"):
         archive.read(data, max_images=2, max_bytes=10_000)
     with pytest.raises(Problem, match="expand to more than"):
@@ -88,7 +93,7 @@ def test_images_without_a_label_come_last_and_count() -> None:
 
 def test_backslashes_separate() -> None:
     found = read(zipped("symbols\\ring\\1.png", "symbols\\cross\\1.png", "symbols\\Thumbs.db"))
-    assert [(image.label, image.path) for image in found.images] == [
+    assert list(zip(found.labels, paths(found), strict=True)) == [
         ("ring", "symbols/ring/1.png"),
         ("cross", "symbols/cross/1.png"),
     ]
@@ -100,13 +105,13 @@ def test_files_that_are_no_images_are_not_even_inflated() -> None:
     at = data.index(b"b/notes.txt") - 30
     data[at + 6] |= 1  # encrypted, and larger than its archive
     found = read(bytes(data))
-    assert [image.path for image in found.images] == ["a/1.png", "b/1.png"]
+    assert paths(found) == ["a/1.png", "b/1.png"]
     assert found.notes == ("2 added, 2 skipped: b/notes.txt, README",)
 
 
 def test_a_file_without_suffix_is_an_image_if_it_begins_as_one() -> None:
-    assert [image.path for image in read(zipped("a/1", "b/1", data=PNG)).images] == ["a/1", "b/1"]
-    assert read(zipped("a/1", "b/1")).images == ()
+    assert paths(read(zipped("a/1", "b/1", data=PNG))) == ["a/1", "b/1"]
+    assert read(zipped("a/1", "b/1")).files == []
 
 
 @pytest.mark.parametrize(
@@ -156,11 +161,11 @@ def test_names_in_the_extra_field_for_unicode_paths_are_read() -> None:
                 info.extra = (0x7075).to_bytes(2, "little") + len(text).to_bytes(2, "little") + text
             file.writestr(info, b"data")
     found = read(buffer.getvalue())
-    assert [image.label for image in found.images] == ["円", "三角形", "b"]
+    assert found.labels == ["円", "三角形", "b"]
     assert found.notes == ()
     # The name was changed by a program that left the field as it was.
     changed = read(buffer.getvalue().replace(b"___/1.png", b"aaa/1.png"))
-    assert [image.label for image in changed.images] == ["円", "aaa", "b"]
+    assert changed.labels == ["円", "aaa", "b"]
 
 
 def test_the_encoding_of_a_megabyte_of_names_is_soon_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,14 +185,14 @@ def test_the_encoding_of_a_megabyte_of_names_is_soon_found(monkeypatch: pytest.M
 
 def test_a_guessed_encoding_is_told() -> None:
     found = read(encoded(["кот", "собака"], "cp866"))
-    assert [image.label and image.label[:-4] for image in found.images] == ["кот", "собака"]
+    assert [label and label[:-4] for label in found.labels] == ["кот", "собака"]
     assert found.notes == ("the names say no encoding and were read as cp866",)
 
 
 def test_utf_8_needs_no_flag() -> None:
     names = ["Gro\u0308ße", "犬", "кот", "👨\u200d👩\u200d👧"]
     found = read(encoded(names, "utf-8"))
-    assert [image.label and image.label[:-4] for image in found.images] == ["Größe", *names[1:]]
+    assert [label and label[:-4] for label in found.labels] == ["Größe", *names[1:]]
     assert found.notes == ()
 
 
