@@ -91,16 +91,22 @@ class TaskLearnerConfig:
 class Novelty:
     """How novelty, the probability that an image belongs to none of the classes, follows from its distance to them.
 
-    Novelty is sigmoid(``slope`` * (r - ``centre``)) with ``slope`` > 0, where r is the logarithm of the squared
-    distance to the nearest prototype, each divided by (1 + 1 / n) ** ``spread`` for a prototype of n images: the fewer
-    they are, the farther from it are images of its class (``DistanceHead.log_distance``). An image whose novelty
-    exceeds ``threshold`` (0..1) is called unknown.
+    Novelty is sigmoid(``slope`` * (r - ``relative`` * R - ``centre``)) with ``slope`` > 0, where r is the logarithm of
+    the squared distance to the nearest prototype, each divided by (1 + 1 / n) ** ``spread`` for a prototype of n
+    images: the fewer they are, the farther from it are images of its class (``DistanceHead.log_distance``). R tells how
+    far apart the classes of an episode are: the mean of r over its labelled images, each without the prototype of its
+    own class (``DistanceHead.reference``). An image whose novelty exceeds ``threshold`` (0..1) is called unknown.
     """
 
     centre: float
     slope: float
     spread: float
     threshold: float
+    relative: float = 0.0
+
+    def of_episode(self, reference: float) -> "Novelty":
+        """The same for an episode with this R, without ``relative``."""
+        return replace(self, centre=self.centre + self.relative * reference, relative=0.0)
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,8 @@ class CalibrationEpisodes:
 
     ``episodes``: of each number of shots. Novelty is fitted with ``novelty_shots``, the temperature with ``shots`` too.
     ``called_unknown``: the fraction of the queries whose novelty exceeds the threshold. ``within_group``: all classes
-    of an episode are from one group, as a user's classes resemble each other.
+    of an episode are from one group, as a user's classes resemble each other. ``relative_novelty``: novelty is relative
+    to how far apart the classes of its episode are, ``Novelty.relative``.
     """
 
     episodes: int = 40
@@ -182,6 +183,7 @@ class CalibrationEpisodes:
     novelty_shots: tuple[int, ...] = (1, 2, 5)
     called_unknown: float = 0.05
     within_group: bool = False
+    relative_novelty: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,9 @@ class Recipe:
         default = cls()
         since: dict[str, dict[str, Any]] = {
             "warm_up": {"threshold": 0.01},
-            "calibration": _defaults(default.calibration, "novelty_shots", "called_unknown", "within_group"),
+            "calibration": _defaults(
+                default.calibration, "novelty_shots", "called_unknown", "within_group", "relative_novelty"
+            ),
             "tasks": _defaults(default.tasks, "cached_styles"),
             "styles": _defaults(default.styles, "false_colours", "grey"),
         }
@@ -226,12 +230,13 @@ def _defaults(part: Any, *names: str) -> dict[str, Any]:
 
 # Photos: all classes of a task are from one set, and K steps start from the backbone, of which the warm-up trains the
 # head's prior, the weights of the maps and the scale only. The rates are small: sets of objects soon make the head look
-# at the backbone's last layer alone, which costs 2 points on textures that the training has not seen.
+# at the backbone's last layer alone, which costs 2 points on textures that the training has not seen. Sets of photos
+# differ in how far apart their classes are; on drawings, novelty relative to that would be no better (docs/told.md).
 _PHOTOS = Recipe(
     warm_up=WarmUp(theta_rate=5e-4, alpha_rate=2e-3, theta_weight_decay=0.0, average_decay=0.98),
     maml=Maml(theta_rate=1e-4, alpha_rate=5e-4, phi_rate=3e-3),
     tasks=Tasks(adaptation_within_group=1.0, most_ways=12, queries=4, restyled=0.5),
-    calibration=CalibrationEpisodes(ways=5, within_group=True),
+    calibration=CalibrationEpisodes(ways=5, within_group=True, relative_novelty=True),
 )
 
 

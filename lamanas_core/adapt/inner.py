@@ -12,6 +12,7 @@ from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
 from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
+from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.heads.prototypes import counted_sizes
 from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
@@ -92,12 +93,17 @@ class TaskLearner:
         ways: int,
         unlabelled: Unlabelled | None = None,
     ) -> FittedHead:
-        """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature.
+        """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature and
+        with the calibrated novelty.
 
         ``unlabelled``: see ``Head.fit``.
         """
         sizes = counted_sizes(labels, ways, unlabelled)
-        return self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(sizes), unlabelled)
+        head = self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(sizes), unlabelled)
+        novelty = self.config.calibration.novelty
+        if novelty is None or not isinstance(head, DistanceHead):
+            return head
+        return head.calibrated(novelty, features, labels)
 
     def temperature(self, sizes: Tensor) -> Tensor:
         """The calibrated temperature for classes of these numbers of images, (ways,), a scalar: that of

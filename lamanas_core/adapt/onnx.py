@@ -35,7 +35,7 @@ def build(
     """
     network, writer = learner.network, OnnxWriter()
     features = network.onnx(writer, parameters.theta, network.pruned(parameters.alpha), moments)
-    head.onnx(writer, features, learner.config.calibration)
+    head.onnx(writer, features)
     metadata = {"classes": json.dumps(list(classes)), "model_version": model_version}
     if network.config.backbone is not None:
         metadata["backbone"] = network.config.backbone

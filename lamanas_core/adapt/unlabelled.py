@@ -63,7 +63,7 @@ def fit_with(
     head = learner.fitted_head(theta, log_scale, features, labels, ways)
     if not isinstance(head, DistanceHead):
         return Fitted(head, None)
-    weights, belonging = _belonging(learner, head, unlabelled)
+    weights, belonging = _belonging(head, unlabelled)
     if belonging < FEWEST:
         return Fitted(head, belonging)
     shares = _shares(head.logits(unlabelled), weights)
@@ -80,13 +80,12 @@ def _shares(logits: Tensor, weights: Tensor) -> Tensor:
     return shares
 
 
-def _belonging(learner: TaskLearner, head: DistanceHead, features: Tensor) -> tuple[Tensor, float]:
+def _belonging(head: DistanceHead, features: Tensor) -> tuple[Tensor, float]:
     """w of each image, (m,), and π, from features (m, d) under a ``head`` that was fitted to labelled images alone."""
-    calibrated = learner.config.calibration.novelty
-    if calibrated is None:
+    log_odds = head.log_odds(features)
+    if log_odds is None:
         return features.new_ones(len(features)), 1.0
-    relative = head.log_distance(features, calibrated.spread) - calibrated.centre
-    for_them = (-calibrated.slope * relative).double()  # the logarithm of (1 - v) / v
+    for_them = -log_odds.double()  # the logarithm of (1 - v) / v
     fraction = torch.tensor(0.5, dtype=torch.float64)
     weights = torch.sigmoid(for_them)
     for _ in range(REPETITIONS):

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lamanas_core.config import Calibration, NetworkConfig, TaskLearnerConfig
+from lamanas_core.config import NetworkConfig, TaskLearnerConfig
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.losses.paper import PaperLoss
 from lamanas_core.onnx_writer import OnnxWriter, array
@@ -44,7 +44,7 @@ class FittedHead:
         """(n, d) -> (n, ways)."""
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
-    def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
+    def onnx(self, writer: OnnxWriter, features: str) -> None:
         """Write the graph outputs ``logits`` and ``probabilities``, each (n, ways), for ``features`` (n, d)."""
         inputs = [self.layer_input(writer, features), self.weight_onnx(writer), writer.constant(array(self.bias))]
         writer.node("Gemm", inputs, output="logits", transB=1)

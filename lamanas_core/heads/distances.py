@@ -1,11 +1,14 @@
 """Fitted heads that measure how far an image is from each class, and so whether it belongs to none of them."""
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
+import torch
 from torch import Tensor
 
-from lamanas_core.config import Calibration
+from lamanas_core.config import Novelty
 from lamanas_core.heads.base import FittedHead
 from lamanas_core.onnx_writer import OnnxWriter, array
 
@@ -16,10 +19,12 @@ NEAREST = 1e-9  # a lower bound on distances, whose logarithm is taken
 class DistanceHead(FittedHead):
     """A fitted head with a mean for each class.
 
-    ``sizes``: the number of images of each class, (ways,), see ``prototypes.counted_sizes``.
+    ``sizes``: the number of images of each class, (ways,), see ``prototypes.counted_sizes``. ``novelty``: that of the
+    episode (``Novelty.of_episode``), None if it is not measured.
     """
 
     sizes: Tensor
+    novelty: Novelty | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def distances(self, features: Tensor) -> Tensor:
@@ -35,10 +40,30 @@ class DistanceHead(FittedHead):
         """
         return (self.distances(features) / self._usual(spread)).amin(1).clamp(min=NEAREST).log()
 
-    def onnx(self, writer: OnnxWriter, features: str, calibration: Calibration) -> None:
+    def reference(self, features: Tensor, labels: Tensor, spread: float) -> float:
+        """The mean of ``log_distance`` of the labelled images, features (n, d) and labels int64 (n,), to the classes
+        other than their own. Infinite if there is only one class.
+        """
+        relative = (self.distances(features) / self._usual(spread)).scatter(1, labels[:, None], torch.inf)
+        return float(relative.amin(1).clamp(min=NEAREST).log().mean())
+
+    def calibrated(self, novelty: Novelty, features: Tensor, labels: Tensor) -> Self:
+        """This head with the novelty of its episode; ``features`` and ``labels``: see ``reference``."""
+        if novelty.relative == 0:
+            return replace(self, novelty=novelty)
+        reference = self.reference(features, labels, novelty.spread)
+        return replace(self, novelty=novelty.of_episode(reference) if math.isfinite(reference) else None)
+
+    def log_odds(self, features: Tensor) -> Tensor | None:
+        """Features (n, d) -> (n,): log(v / (1 - v)) of the novelty v of each image; None if it is not measured."""
+        if self.novelty is None:
+            return None
+        return self.novelty.slope * (self.log_distance(features, self.novelty.spread) - self.novelty.centre)
+
+    def onnx(self, writer: OnnxWriter, features: str) -> None:
         """Also write the outputs ``novelty``, float (n,), and ``known``, bool (n,), if they are calibrated."""
-        super().onnx(writer, features, calibration)
-        novelty = calibration.novelty
+        super().onnx(writer, features)
+        novelty = self.novelty
         if novelty is None:
             return
         distances = self.distances_onnx(writer, features)

@@ -18,6 +18,9 @@ from lamanas_core.recipe import CalibrationEpisodes
 
 # Below this a standard deviation is due to rounding.
 SMALLEST_DEVIATION = 1e-6
+# Bounds on ``spread`` and ``relative`` of ``Novelty``. Distances to the mean of m independent images of a class are
+# 1 + 1 / m times as large, squared.
+MOST_SPREAD, MOST_RELATIVE = 2.0, 0.9
 
 
 def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: CalibrationEpisodes) -> MetaModel:
@@ -48,22 +51,24 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
             with torch.no_grad():
                 answered.append((network.logits(episode.queries), episode.query_labels))
                 if shots in recipe.novelty_shots:
-                    known.append(_distances(network, episode.queries))
-                    novel.append(_distances(network, foreign))
+                    labels = episode.support_labels if recipe.relative_novelty else None
+                    known.append(_distances(network, labels, episode.queries))
+                    novel.append(_distances(network, labels, foreign))
         temperatures[shots] = _fitted_temperature(answered)
     temperature, spread = fitted_spread(temperatures)
     novelty = fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown)
     return Calibration(temperature, novelty, spread)
 
 
-def _distances(network: AdaptedNetwork, images: Tensor) -> Tensor:
-    """(n, 2): the logarithm of the squared distance / d of each image to the nearest prototype, and log(1 + 1 / m) for
-    the m images of that prototype.
+def _distances(network: AdaptedNetwork, labels: Tensor | None, images: Tensor) -> Tensor:
+    """(n, 3): the logarithm of the squared distance / d of each image to the nearest prototype; log(1 + 1 / m) for the
+    m images of that prototype; and the reference of the episode, whose support set has these ``labels``, 0 for None.
     """
     features, head = network.embed(images), network.head
     assert isinstance(head, DistanceHead)  # as every head that measures novelty
-    nearest = head.logits(features).argmax(1)
-    return torch.stack([head.log_distance(features, 0.0), (1 + 1 / head.sizes[nearest].double()).log()], dim=1)
+    usual = (1 + 1 / head.sizes[head.logits(features).argmax(1)].double()).log()
+    reference = 0.0 if labels is None else head.reference(network.features, labels, 0.0)
+    return torch.stack([head.log_distance(features, 0.0), usual, torch.full_like(usual, reference)], dim=1)
 
 
 def _fitted_temperature(answered: Sequence[tuple[Tensor, Tensor]]) -> float:
@@ -90,7 +95,7 @@ def fitted_spread(temperatures: Mapping[int, float]) -> tuple[float, float]:
 
 
 def fitted_novelty(known: Tensor, novel: Tensor, called_unknown: float) -> Novelty | None:
-    """Novelty fitted to the ``_distances`` (n, 2) of images inside (``known``) and outside of the classes (``novel``).
+    """Novelty fitted to the ``_distances`` (n, 3) of images inside (``known``) and outside of the classes (``novel``).
 
     A logistic regression of ``novel`` (1) against ``known`` (0). The threshold is exceeded by the fraction
     ``called_unknown`` of the ``known`` images. None if novel images are not farther away than known ones, as for a
@@ -103,17 +108,19 @@ def fitted_novelty(known: Tensor, novel: Tensor, called_unknown: float) -> Novel
         return None
     varies = deviation > SMALLEST_DEVIATION  # with a single number of shots, all m are equal
     intercept, *weights = _logistic((samples - mean)[:, varies] / deviation[varies], outside).tolist()
-    slopes = torch.zeros(2, dtype=torch.float64)
+    slopes = torch.zeros(3, dtype=torch.float64)
     slopes[varies] = torch.tensor(weights, dtype=torch.float64) / deviation[varies]
     slope = float(slopes[0])
     if not slope > 0:
         return None
-    # Distances to the mean of m independent images of a class are 1 + 1 / m times as large, squared.
-    spread = min(2.0, max(0.0, -float(slopes[1]) / slope)) if bool(varies[1]) else 1.0
-    centre = float(mean[0]) - spread * float(mean[1]) - intercept / slope
-    relative = known[:, 0].double() - spread * known[:, 1].double()
-    threshold = float(torch.sigmoid(slope * (torch.quantile(relative, 1 - called_unknown) - centre)))
-    return Novelty(round(centre, 4), round(slope, 4), round(spread, 4), round(threshold, 4))
+    relative = min(MOST_RELATIVE, max(0.0, -float(slopes[2]) / slope))
+    # The reference is divided by what is usual for m images, too, so that ``relative`` of it cancels.
+    usual = min(MOST_SPREAD, max(0.0, -float(slopes[1]) / slope / (1 - relative))) if bool(varies[1]) else 1.0
+    subtracted = torch.tensor([-1.0, usual * (1 - relative), relative], dtype=torch.float64)
+    centre = -float(mean @ subtracted) - intercept / slope
+    far = torch.quantile(-(known.double() @ subtracted), 1 - called_unknown)
+    threshold = float(torch.sigmoid(slope * (far - centre)))
+    return Novelty(*(round(value, 4) for value in (centre, slope, usual, threshold, relative)))
 
 
 def _logistic(x: Tensor, y: Tensor) -> Tensor:

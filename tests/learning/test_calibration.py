@@ -20,7 +20,7 @@ from lamanas_core.heads.prototypes import FittedPrototypes
 from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty, fitted_spread
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.recipe import CalibrationEpisodes
+from lamanas_core.recipe import CalibrationEpisodes, recipe_for
 from tests.learning.helpers import MINIATURE
 
 RECIPE = CalibrationEpisodes()
@@ -56,10 +56,55 @@ def test_the_distance_to_the_classes_by_hand() -> None:
     assert (logits[0] - logits[1]).item() == pytest.approx(3.0 / 2 * (10 - 2) / 2)
 
 
-def samples(inside: Tensor, outside: Tensor, sizes: int = 5) -> tuple[Tensor, Tensor]:
-    """Distances with log(1 + 1 / ``sizes``) beside them."""
-    of_size = math.log(1 + 1 / sizes)
-    return tuple(torch.stack([x, torch.full_like(x, of_size)], dim=1) for x in (inside, outside))  # type: ignore[return-value]
+def of_three_classes(novelty: Novelty) -> FittedPrototypes:
+    """The head fitted to prototypes at (0, 0), (0, 4) and (6, 0), the last of two images."""
+    config = replace(MINIATURE, calibration=Calibration(novelty=novelty))
+    features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1, 2, 2])
+    head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
+    assert isinstance(head, FittedPrototypes)
+    return head
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_the_reference_of_an_episode_by_hand(spread: float) -> None:
+    """The nearest class other than their own is at squared distances of 16, 16, 36 and 36, with two features."""
+    relative = of_three_classes(Novelty(-1.0, 2.0, spread, 0.7, relative=0.6)).novelty
+    reference = (2 * math.log(8) + 2 * math.log(18)) / 4 - spread * math.log(2)  # those classes have one image
+    assert relative is not None
+    assert relative.centre == pytest.approx(-1.0 + 0.6 * reference, abs=1e-5)
+    assert replace(relative, centre=-1.0) == Novelty(-1.0, 2.0, spread, 0.7)
+    absolute = Novelty(-1.0, 2.0, spread, 0.7)
+    assert of_three_classes(absolute).novelty == absolute
+
+
+def test_wholly_relative_novelty_does_not_depend_on_the_scale_of_the_features() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, queries = torch.randn(9, 4, generator=generator), torch.randn(20, 4, generator=generator)
+    labels = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2])
+    learner = TaskLearner.build(replace(MINIATURE, calibration=Calibration(novelty=Novelty(0.2, 3, 0.7, 0.5, 1.0))))
+    found = []
+    for scale in (1, 10):
+        head = learner.fitted_head({}, torch.tensor(0.0), scale * features, labels, 3)
+        assert isinstance(head, FittedPrototypes)
+        found.append(head.log_odds(scale * queries))
+    assert found[0] is not None
+    assert found[1] is not None
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-4)
+
+
+def test_relative_novelty_is_not_measured_where_there_is_one_class() -> None:
+    for relative, measured in ((0.0, True), (0.5, False)):
+        novelty = Novelty(0.0, 1.0, 1.0, 0.5, relative)
+        learner = TaskLearner.build(replace(MINIATURE, calibration=Calibration(novelty=novelty)))
+        head = learner.fitted_head({}, torch.tensor(0.0), torch.ones(2, 2), torch.zeros(2, dtype=torch.int64), 1)
+        assert isinstance(head, FittedPrototypes)
+        assert (head.novelty is not None) == measured
+
+
+def samples(inside: Tensor, outside: Tensor, sizes: int = 5, reference: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Distances with log(1 + 1 / ``sizes``) and the reference beside them."""
+    beside = torch.tensor([math.log(1 + 1 / sizes), reference])
+    return tuple(torch.cat([x[:, None], beside.expand(len(x), 2)], dim=1) for x in (inside, outside))  # type: ignore[return-value]
 
 
 def test_the_fitted_novelty_grows_with_distance_and_five_of_a_hundred_known_images_exceed_its_threshold() -> None:
@@ -88,6 +133,43 @@ def test_the_fitted_novelty_allows_for_class_means_of_few_images() -> None:
     novelty = fitted_novelty(torch.cat(known), torch.cat(novel), 0.05)
     assert novelty is not None
     assert novelty.spread == pytest.approx(0.7, abs=0.1)
+
+
+def test_the_fitted_novelty_allows_for_how_far_apart_the_classes_are() -> None:
+    """Distances that grow with (1 + 1 / m) to the power of 0.7, and with the reference to that of 0.6."""
+    source = torch.Generator().manual_seed(0)
+    known: list[Tensor] = []
+    novel: list[Tensor] = []
+    for m in (1, 2, 5):
+        for apart in (-0.5, 0.3, 1.0):
+            usual = 0.7 * math.log(1 + 1 / m)
+            # The reference was not divided by what is usual.
+            shift, reference = usual + 0.6 * apart, usual + apart
+            inside, outside = torch.randn(2000, generator=source) - 2, torch.randn(2000, generator=source)
+            for part, found in zip((known, novel), samples(inside + shift, outside + shift, m, reference), strict=True):
+                part.append(found)
+    novelty = fitted_novelty(torch.cat(known), torch.cat(novel), 0.05)
+    assert novelty is not None
+    assert novelty.relative == pytest.approx(0.6, abs=0.05)
+    assert novelty.spread == pytest.approx(0.7, abs=0.1)
+    assert novelty.slope == pytest.approx(2, rel=0.1)
+    assert novelty.centre == pytest.approx(-1, abs=0.1)
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(-1, 0.0), (3, 0.9)])
+def test_relative_novelty_is_bounded(sign: float, expected: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    parts = [
+        samples(
+            torch.randn(200, generator=source) - 2 + sign * at, torch.randn(200, generator=source) + sign * at, 5, at
+        )
+        for at in (0.0, 0.5, 1.0)
+    ]
+    known, novel = (torch.cat(part) for part in zip(*parts, strict=True))
+    novelty = fitted_novelty(known, novel, 0.05)
+    assert novelty is not None
+    assert novelty.relative == expected
+    assert 0 <= novelty.spread <= 2
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -190,6 +272,25 @@ def test_episodes_within_groups_have_as_many_classes_as_their_group(groups: str)
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
     fitted = calibrated(model, classes, 0, replace(RECIPE, ways=4, within_group=True))
     assert fitted.config.calibration.temperature != 1.0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_novelty_is_relative_where_the_recipe_asks_for_it(asked: bool) -> None:
+    """Images of the second group's classes differ more, within classes and between them."""
+    generator = torch.Generator().manual_seed(0)
+    contrast = torch.tensor([10.0] * 4 + [60.0] * 4)[:, None, None, None, None]
+    deviations = torch.randn(8, 1, 1, 8, 8, generator=generator) + 0.7 * torch.randn(8, 8, 1, 8, 8, generator=generator)
+    images = (128 + contrast * deviations).clamp(0, 255).to(torch.uint8).flatten(0, 1)
+    classes = ImageClasses(images, tuple(torch.arange(64).view(8, 8)), tuple("stuvwxyz"), tuple("aaaabbbb"))
+    spec = replace(MINIATURE.network.image, normalise_polarity=False)
+    config = replace(MINIATURE, network=replace(MINIATURE.network, image=spec))
+    model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    recipe = replace(RECIPE, ways=3, episodes=8, queries=3, within_group=True, relative_novelty=asked)
+    novelty = calibrated(model, classes, 0, recipe).config.calibration.novelty
+    assert novelty is not None
+    assert (novelty.relative > 0.1) == asked
+    assert recipe_for("photos").calibration.relative_novelty
+    assert not recipe_for("serving").calibration.relative_novelty
 
 
 def test_the_temperature_is_fitted_to_all_images_of_episodes_of_any_number_of_classes() -> None:

@@ -16,7 +16,7 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration, Novelty
 from lamanas_core.data.episodes import to_float
-from lamanas_core.heads.gaussian import GaussianHead, leave_one_out_logits
+from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead, leave_one_out_logits
 from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import MINIATURE
 
@@ -139,7 +139,7 @@ def test_distances_are_those_to_the_class_means() -> None:
 
 
 def test_the_inner_steps_move_the_prior_and_the_artifact_equals_the_network() -> None:
-    calibration = Calibration(1.3, Novelty(-0.5, 3.0, 0.4, 0.6))
+    calibration = Calibration(1.3, Novelty(-0.5, 3.0, 0.4, 0.6, relative=0.5))
     config = replace(CONFIG, calibration=calibration)
     parameters = initial_parameters(config, 0)
     assert float(parameters.log_scale.exp()) == pytest.approx(0.2)
@@ -160,8 +160,14 @@ def test_the_inner_steps_move_the_prior_and_the_artifact_equals_the_network() ->
         network = adapted.network
         features = network.embed(torch.from_numpy(queries))
         expected = network.head.logits(features).softmax(1)
-        distance = network.head.log_distance(features, 0.4)  # type: ignore[attr-defined]
+        assert isinstance(network.head, FittedGaussian)
+        reference = network.head.reference(network.features, torch.from_numpy(labels), 0.4)
+        log_odds = network.head.log_odds(features)
+        expected_odds = 3 * (network.head.log_distance(features, 0.4) + 0.5 - 0.5 * reference)
     np.testing.assert_allclose(answers.probabilities, expected.numpy(), atol=1e-4)
     assert answers.novelty is not None
-    np.testing.assert_allclose(answers.novelty, torch.sigmoid(3 * (distance + 0.5)).numpy(), atol=1e-4)
+    assert log_odds is not None
+    # The head's means are stored with fewer bits than they had when the reference was taken.
+    torch.testing.assert_close(log_odds, expected_odds, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(answers.novelty, torch.sigmoid(log_odds).numpy(), atol=1e-4)
     assert adapted.leave_one_out_accuracy is not None

@@ -1,6 +1,7 @@
 """Images without a label: which of them belong to the classes, and what they do to the head and its artifact."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,15 @@ def test_class_means_move_to_the_images_that_belong_and_not_to_others() -> None:
     torch.testing.assert_close(means, torch.tensor([[0.0, 0.4], [9.0, -0.4]]), rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_where_novelty_is_relative_others_are_told_by_how_far_apart_the_classes_are(scale: float) -> None:
+    relative = replace(NOVELTY, centre=math.log(0.05), relative=1.0)
+    features, labels = scale * torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1])
+    unlabelled = scale * torch.tensor([[0.0, 0.6], [9.0, -0.6], [0.0, 7.0], [9.0, 7.0], [4.5, 7.0]])
+    _, belonging = found_by(learner_with(relative), features, labels, unlabelled)
+    assert belonging == pytest.approx(2 / 5, abs=0.01)
+
+
 def test_the_more_images_belong_the_more_a_doubtful_one_counts() -> None:
     features, labels = torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1])
     doubtful, own = torch.tensor([[0.0, 1.42]]), torch.zeros(9, 2)
@@ -229,13 +239,11 @@ def test_a_model_for_photos_learns_from_them_and_its_artifact_says_what_it_says(
     with torch.no_grad():
         features = found.network.embed(torch.from_numpy(images[3:9]))
         logits = found.network.head.logits(features)
-        novelty = photos.config.calibration.novelty
-        assert novelty is not None
-        far = found.network.head.log_distance(features, novelty.spread)
+        log_odds = found.network.head.log_odds(features)
+        assert log_odds is not None
     np.testing.assert_allclose(answers.probabilities, logits.softmax(1).numpy(), rtol=0, atol=5e-3)
     assert answers.novelty is not None
-    expected = torch.sigmoid(novelty.slope * (far - novelty.centre)).numpy()
-    np.testing.assert_allclose(answers.novelty, expected, rtol=0, atol=2e-2)
+    np.testing.assert_allclose(answers.novelty, torch.sigmoid(log_odds).numpy(), rtol=0, atol=2e-2)
 
 
 def test_a_model_that_cannot_learn_from_them_says_so() -> None:
