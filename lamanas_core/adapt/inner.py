@@ -13,7 +13,7 @@ from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
 from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
 from lamanas_core.heads.distances import DistanceHead
-from lamanas_core.heads.prototypes import counted_sizes
+from lamanas_core.heads.prototypes import class_sizes
 from lamanas_core.heads.registry import make_head
 from lamanas_core.losses.invariant import LossState
 from lamanas_core.search.mixing import Mixing
@@ -96,10 +96,11 @@ class TaskLearner:
         """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature and
         with the calibrated novelty.
 
-        ``unlabelled``: see ``Head.fit``.
+        ``unlabelled``: see ``Head.fit``. The temperature is that for the labelled images: by that for as many labelled
+        ones as all images are, probabilities would be too even, as calibration has not seen what others add.
         """
-        sizes = counted_sizes(labels, ways, unlabelled)
-        head = self.head.fit(theta, features, labels, ways, log_scale.exp() / self.temperature(sizes), unlabelled)
+        scale = log_scale.exp() / self.temperature(class_sizes(labels, ways))
+        head = self.head.fit(theta, features, labels, ways, scale, unlabelled)
         novelty = self.config.calibration.novelty
         if novelty is None or not isinstance(head, DistanceHead):
             return head

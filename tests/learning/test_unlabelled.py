@@ -99,14 +99,15 @@ def test_the_scatter_of_shared_images_counts_as_many_images_as_their_shares() ->
     torch.testing.assert_close(halves.logits(support), whole.logits(support))
 
 
-def test_the_temperature_is_that_of_classes_of_as_many_images_as_count() -> None:
+def test_the_temperature_is_that_of_the_labelled_images_alone() -> None:
     calibration = Calibration(temperature=1.3, temperature_spread=0.8)
     learner = TaskLearner.build(replace(PRESETS["tiny"], calibration=calibration))
     support, more = random_features(3), random_features(3, seed=2)
     whole = torch.eye(3, dtype=torch.float64)
     found = learner.fitted_head({}, ONE.log(), support, torch.arange(3), 3, Unlabelled(more, whole))
     assert isinstance(found, FittedPrototypes)
-    assert 1 / float(found.scale) == pytest.approx(1.3 * 1.5**0.8)
+    assert found.sizes.tolist() == [2, 2, 2]
+    assert 1 / float(found.scale) == pytest.approx(1.3 * 2**0.8)
 
 
 # ---------------------------------------------------------------------- which belong
