@@ -231,7 +231,7 @@ def _defaults(part: Any, *names: str) -> dict[str, Any]:
 # Photos: all classes of a task are from one set, and K steps start from the backbone, of which the warm-up trains the
 # head's prior, the weights of the maps and the scale only. The rates are small: sets of objects soon make the head look
 # at the backbone's last layer alone, which costs 2 points on textures that the training has not seen. Sets of photos
-# differ in how far apart their classes are; on drawings, novelty relative to that would be no better (docs/told.md).
+# differ in how far apart their classes are; on drawings, novelty relative to that would be no better (docs/method.md).
 _PHOTOS = Recipe(
     warm_up=WarmUp(theta_rate=5e-4, alpha_rate=2e-3, theta_weight_decay=0.0, average_decay=0.98),
     maml=Maml(theta_rate=1e-4, alpha_rate=5e-4, phi_rate=3e-3),

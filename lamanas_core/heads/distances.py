@@ -38,14 +38,14 @@ class DistanceHead(FittedHead):
         """Features (n, d) -> (n,): the logarithm of the distance to the nearest class mean, each divided by what is
         usual for the number of its images (see ``config.Novelty``).
         """
-        return (self.distances(features) / self._usual(spread)).amin(1).clamp(min=NEAREST).log()
+        return self._relative(features, spread).amin(1).clamp(min=NEAREST).log()
 
     def reference(self, features: Tensor, labels: Tensor, spread: float) -> float:
         """The mean of ``log_distance`` of the labelled images, features (n, d) and labels int64 (n,), to the classes
         other than their own. Infinite if there is only one class.
         """
-        relative = (self.distances(features) / self._usual(spread)).scatter(1, labels[:, None], torch.inf)
-        return float(relative.amin(1).clamp(min=NEAREST).log().mean())
+        to_others = self._relative(features, spread).scatter(1, labels[:, None], torch.inf)
+        return float(to_others.amin(1).clamp(min=NEAREST).log().mean())
 
     def calibrated(self, novelty: Novelty, features: Tensor, labels: Tensor) -> Self:
         """This head with the novelty of its episode; ``features`` and ``labels``: see ``reference``."""
@@ -73,6 +73,9 @@ class DistanceHead(FittedHead):
         above = writer.node("Sub", [logarithm, writer.number(novelty.centre)])
         writer.node("Sigmoid", [writer.node("Mul", [above, writer.number(novelty.slope)])], output="novelty")
         writer.node("LessOrEqual", ["novelty", writer.number(novelty.threshold)], output="known")
+
+    def _relative(self, features: Tensor, spread: float) -> Tensor:
+        return self.distances(features) / self._usual(spread)
 
     def _usual(self, spread: float) -> Tensor:
         return (1 + 1 / self.sizes).to(self.weight) ** spread

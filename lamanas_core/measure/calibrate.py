@@ -62,7 +62,8 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
 
 def _distances(network: AdaptedNetwork, labels: Tensor | None, images: Tensor) -> Tensor:
     """(n, 3): the logarithm of the squared distance / d of each image to the nearest prototype; log(1 + 1 / m) for the
-    m images of that prototype; and the reference of the episode, whose support set has these ``labels``, 0 for None.
+    m images of that prototype; and the reference of the episode, whose support set has these ``labels``, not divided by
+    what is usual for m images either, 0 for None.
     """
     features, head = network.embed(images), network.head
     assert isinstance(head, DistanceHead)  # as every head that measures novelty
