@@ -105,8 +105,9 @@ class Episodes(Jobs[EpisodeRecord]):
         without a label, which come last; ``model_reason``: why this model, in words; ``model_warning``: what is to be
         told if it does not suit the images; ``notes``: what is to be told about how the images were read. The flag is
         False if ``idempotency_key`` was used by this owner with the same ``request_digest`` before: then the episode of
-        that request is returned (Gone if it was deleted). Raises IdempotencyConflict, QueueFull, StoreFull;
-        UnknownModel if the model was removed.
+        that request is returned (Gone if it was deleted). Without one, nobody would ask again for an episode of which
+        its client was not told: none is left then. Raises IdempotencyConflict, QueueFull, StoreFull; UnknownModel if
+        the model was removed.
         """
         if support.dtype != np.uint8 or support.ndim != 4 or len(support) != len(labels):
             raise ValueError("support must be uint8 (n, c, h, w) with one label for each image")
@@ -128,14 +129,15 @@ class Episodes(Jobs[EpisodeRecord]):
             "notes": list(notes),
         } | origin()
         images = await asyncio.to_thread(support_to_bytes, support)
+        kept = idempotency_key is not None
         limits: dict[str, Any] = {
             "queued": keys.queued("episode"),
             "idempotency": keys.idempotency(owner, idempotency_key or ""),
             "unfinished": keys.unfinished(owner),
             "bytes": len(images),
             "max_queue": self._settings.max_queue,
-            "digest": request_digest if idempotency_key is not None else "",
-            "idempotent": idempotency_key is not None,
+            "digest": request_digest if kept else "",
+            "idempotent": kept,
             "max_unfinished": self._settings.max_unfinished,
             "max_object_bytes": self._settings.max_object_bytes,
             "max_memory": self._settings.max_store_bytes,
@@ -163,17 +165,15 @@ class Episodes(Jobs[EpisodeRecord]):
             admitted_at=admitted_at,
             **limits,
         )
-        async with self._withdrawn_unless_told(id, owner, idempotent=idempotency_key is not None):
-            try:
-                status, id_or_waiting, dropped, replicas = await run_async(self._redis, call)
-            except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
-                self._delete([name.encode()])
-                raise
-            if status == b"created":
-                await self._replication.confirm(replicas)
-                self._delete(dropped)
-                await self._wake(id)
-                return await self._confirmed(id), True
+        try:
+            status, id_or_waiting, dropped, replicas = await self._created(id, owner, call, kept=kept)
+        except errors.REFUSING:  # so that nothing names it; after a lost answer, something may
+            self._delete([name.encode()])
+            raise
+        if status == b"created":
+            record = await self._acknowledged(id, owner, replicas, kept=kept)
+            self._delete(dropped)
+            return record, True
         self._delete([name.encode()])
         if status == b"no-model":
             raise unknown_version(model_version)
@@ -182,8 +182,6 @@ class Episodes(Jobs[EpisodeRecord]):
     async def _not_created(self, status: bytes, id_or_waiting: Any, replicas: int) -> tuple[EpisodeRecord, bool]:
         """The episode that an earlier request with the same idempotency key created. Raises what ``create`` raises."""
         raise_if_refused(status, id_or_waiting)
-        if status == b"late":
-            raise errors.ObjectsUnavailableError("storing the images took too long")
         await self._replication.confirm(replicas)
         return await self.get(id_or_waiting.decode()), False
 
@@ -214,7 +212,8 @@ class Episodes(Jobs[EpisodeRecord]):
         )
         dropped, replicas = await run_async(self._redis, call)
         self._lookups.invalidate(f"episode:{id}")  # the client may ask again before the notice arrives
-        # After a failover that a replica did not know of, the episode would be there again, and need its objects.
+        # After a failover that a replica did not know of, the episode would be there again, and need its objects. If
+        # none confirms, they are left to the sweep: a repeated deletion is not told their names.
         await self._replication.confirm(replicas)
         self._delete(dropped)
 

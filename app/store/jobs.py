@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from app.store.batches import Batches
 from app.store.keys import Kind
 from app.store.notifications import Notifications
 from app.store.records import EpisodeRecord, Hash, TrainingRecord, hash_of
-from app.store.registry import run_async, script
+from app.store.registry import Call, run_async, script
 from app.store.replication import Replication
 from app.telemetry import logs, tracing
 
@@ -141,20 +141,33 @@ class Jobs(ABC, Generic[Record]):
         """Removes a job in whatever state, if it is there, and returns once a replica knows, if there is one; what a
         worker makes of it will be refused."""
 
-    @asynccontextmanager
-    async def _withdrawn_unless_told(self, id: str, owner: str, *, idempotent: bool) -> AsyncIterator[None]:
-        """Around the creation of a job and all that its client waits for. If that fails, the job may be there although
-        its client gets an error: it is withdrawn, as nobody will ask for it. ``idempotent``: it is kept, as whoever
-        repeats the request gets this one."""
+    async def _created(self, id: str, owner: str, call: Call, *, kept: bool) -> Any:
+        """The reply of the script that creates a job. If it is lost, the job may be there, and is withdrawn, as in
+        ``_acknowledged``; if Redis refuses the script, it is not."""
         try:
-            yield
+            return await run_async(self._redis, call)
+        except errors.REFUSING:
+            raise
         except errors.UNAVAILABLE:
-            if not idempotent:
-                self._withdraw(id, owner)
+            self._withdraw(id, owner, kept=kept)
             raise
 
-    def _withdraw(self, id: str, owner: str) -> None:
+    async def _acknowledged(self, id: str, owner: str, replicas: int, *, kept: bool) -> Record:
+        """The record of a job that was created, once a replica has it (``Replication.confirm``) and a worker has been
+        woken up. If that fails, its client gets an error, so that nobody will ask for the job: it is withdrawn.
+        ``kept``: it is not, as whoever repeats the request gets this job."""
+        try:
+            await self._replication.confirm(replicas)
+            await self._wake(id)
+            return await self._confirmed(id)
+        except errors.UNAVAILABLE:
+            self._withdraw(id, owner, kept=kept)
+            raise
+
+    def _withdraw(self, id: str, owner: str, *, kept: bool) -> None:
         """In the background, as the time of the request may be over: removes a job once Redis lets it."""
+        if kept:
+            return
 
         async def forget() -> None:
             pause = WITHDRAW_S
@@ -189,10 +202,13 @@ def origin() -> dict[str, str | None]:
 
 
 def raise_if_refused(status: bytes, waiting: Any) -> None:
-    """By the reply of a script that enqueues. Raises QueueFull, StoreFull, IdempotencyConflict."""
+    """By the reply of a script that enqueues. Raises QueueFull, StoreFull, IdempotencyConflict, and
+    ObjectsUnavailableError if it took too long."""
     if status in (b"full", b"own-full"):
         raise errors.QueueFull.behind(int(waiting), own=status == b"own-full")
     if status == b"no-room":
         raise errors.StoreFull
+    if status == b"late":
+        raise errors.ObjectsUnavailableError("storing the request took too long")
     if status == b"conflict":
         raise errors.IdempotencyConflict("this Idempotency-Key was used before with another request")

@@ -45,23 +45,23 @@ class Trainings(Jobs[TrainingRecord]):
             queued=keys.queued("training"),
             index=keys.index("training"),
             idempotency=keys.idempotency(owner, idempotency_key or ""),
+            tombstone=keys.tombstone("training", id),
             id=id,
             spec=to_json(spec),
             max_queue=self._max_queue,
             digest=hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
             idempotent=idempotency_key is not None,
         )
-        async with self._withdrawn_unless_told(id, owner, idempotent=idempotency_key is not None):
-            status, id_or_waiting, replicas = await run_async(self._redis, call)
-            raise_if_refused(status, id_or_waiting)
+        kept = idempotency_key is not None
+        status, id_or_waiting, replicas = await self._created(id, owner, call, kept=kept)
+        raise_if_refused(status, id_or_waiting)
+        if status == b"existing":
             await self._replication.confirm(replicas)
-            if status == b"existing":
-                return await self.get(id_or_waiting.decode())
-            await self._wake(id)
-            return await self._confirmed(id)
+            return await self.get(id_or_waiting.decode())
+        return await self._acknowledged(id, owner, replicas, kept=kept)
 
     async def _forget(self, id: str, owner: str) -> None:
-        _, replicas = await run_async(self._redis, _removal(id, unfinished=True))
+        _, replicas = await run_async(self._redis, _removal(id, withdrawn=True))
         await self._replication.confirm(replicas)
 
     async def datasets(self) -> set[str]:
@@ -116,19 +116,20 @@ class SyncTrainings:
 
     def remove(self, id: str) -> bool:
         """Forgets a run; False if it has not ended."""
-        dropped, _ = run(self._redis, _removal(id, unfinished=False))
+        dropped, _ = run(self._redis, _removal(id, withdrawn=False))
         delete_dropped(self._objects, [dropped] if dropped else [])
         return dropped is not None
 
 
-def _removal(id: str, *, unfinished: bool) -> Call:
-    """``unfinished``: also if it has not ended."""
+def _removal(id: str, *, withdrawn: bool) -> Call:
+    """``withdrawn``: also if it has not ended."""
     return _REMOVE(
         record=keys.record("training", id),
         queued=keys.queued("training"),
         leases=keys.leases("training"),
         index=keys.index("training"),
         checkpoints=keys.CHECKPOINTS,
+        tombstone=keys.tombstone("training", id),
         id=id,
-        unfinished=unfinished,
+        withdrawn=withdrawn,
     )

@@ -129,6 +129,8 @@ def test_a_job_is_withdrawn_again_until_a_replica_knows(
         await withdrawn
 
     with_store(cut.settings, body)
+    for server in cut.servers:
+        assert server.client.zcard(keys.index("episode")) == server.client.zcard(keys.index("training")) == 0
 
 
 def test_a_deleted_episode_keeps_its_images_until_a_replica_knows_that_it_is_deleted(redis: Replicated) -> None:

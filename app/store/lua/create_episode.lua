@@ -6,8 +6,8 @@
 -- episode or how many wait, the names of dropped objects, how many replicas are connected}.
 local connected = replicas()
 if redis.call('EXISTS', record) == 1 then return {'created', id, {}, connected} end  -- it was sent twice
--- Objects that nobody names are swept when they are twice as old.
-if now - admitted_at > HALF_AN_HOUR then return {'late', 0, {}, connected} end
+-- It was withdrawn before it arrived; or objects that nobody names are swept when they are twice as old.
+if redis.call('EXISTS', tombstone) == 1 or now - admitted_at > HALF_AN_HOUR then return {'late', 0, {}, connected} end
 -- It may have been removed since it was chosen.
 if redis.call('EXISTS', key.model(model_version)) == 0 then return {'no-model', 0, {}, connected} end
 local before = refused(queued, idempotency, unfinished, {

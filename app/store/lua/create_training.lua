@@ -1,10 +1,11 @@
 -- include: common admission replication
--- keys: record queued index idempotency
+-- keys: record queued index idempotency tombstone
 -- args: id spec max_queue:number digest idempotent:flag
 -- Stores and enqueues a training run, or says why not: {status, the id of the run or how many wait, how many replicas
 -- are connected}.
 local connected = replicas()
 if redis.call('EXISTS', record) == 1 then return {'created', id, connected} end  -- it was sent twice
+if redis.call('EXISTS', tombstone) == 1 then return {'late', 0, connected} end  -- it was withdrawn before it arrived
 if idempotent then
   local before = previous_use(idempotency, digest)
   if before then return {before[1], before[2], connected} end

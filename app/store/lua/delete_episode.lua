@@ -3,8 +3,6 @@
 -- args: id owner
 -- Returns {the names of dropped objects, how many replicas are connected}.
 local dropped = {}
--- One whose creation was refused leaves no trace.
-if redis.call('EXISTS', tombstone) == 0 then return {dropped, replicas()} end
 redis.call('DEL', record)
 redis.call('ZREM', queued, id)
 redis.call('ZREM', leases, id)
