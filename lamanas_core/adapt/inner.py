@@ -96,15 +96,16 @@ class TaskLearner:
         """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature and
         with the calibrated novelty.
 
-        ``unlabelled``: see ``Head.fit``. The temperature is that for the labelled images: by that for as many labelled
-        ones as all images are, probabilities would be too even, as calibration has not seen what others add.
+        ``unlabelled``: see ``Head.fit``. The temperature is that of the labelled images alone, as calibration has not
+        seen what others add. (That of photos rises with the number of images: by that of all, probabilities were too
+        even.)
         """
         scale = log_scale.exp() / self.temperature(class_sizes(labels, ways))
         head = self.head.fit(theta, features, labels, ways, scale, unlabelled)
         novelty = self.config.calibration.novelty
         if novelty is None or not isinstance(head, DistanceHead):
             return head
-        return head.calibrated(novelty, features, labels)
+        return head.with_novelty(novelty, features, labels)
 
     def temperature(self, sizes: Tensor) -> Tensor:
         """The calibrated temperature for classes of these numbers of images, (ways,), a scalar: that of

@@ -58,7 +58,7 @@ def fit_with(
 ) -> Fitted:
     """The head fitted to ``features`` (n, d) with ``labels``, int64 (n,), and to ``unlabelled`` features (m, d), m > 0.
 
-    Without calibrated novelty all unlabelled images are taken to belong to the classes.
+    Where novelty is not measured, all unlabelled images are taken to belong to the classes.
     """
     head = learner.fitted_head(theta, log_scale, features, labels, ways)
     if not isinstance(head, DistanceHead):

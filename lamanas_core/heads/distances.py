@@ -20,7 +20,7 @@ class DistanceHead(FittedHead):
     """A fitted head with a mean for each class.
 
     ``sizes``: the number of images of each class, (ways,), see ``prototypes.counted_sizes``. ``novelty``: that of the
-    episode (``Novelty.of_episode``), None if it is not measured.
+    episode, with ``relative`` 0 (``Novelty.of_episode``), None if it is not measured.
     """
 
     sizes: Tensor
@@ -38,17 +38,19 @@ class DistanceHead(FittedHead):
         """Features (n, d) -> (n,): the logarithm of the distance to the nearest class mean, each divided by what is
         usual for the number of its images (see ``config.Novelty``).
         """
-        return self._relative(features, spread).amin(1).clamp(min=NEAREST).log()
+        return self._per_usual(features, spread).amin(1).clamp(min=NEAREST).log()
 
     def reference(self, features: Tensor, labels: Tensor, spread: float) -> float:
         """The mean of ``log_distance`` of the labelled images, features (n, d) and labels int64 (n,), to the classes
-        other than their own. Infinite if there is only one class.
+        other than their own, so that large classes count more. Infinite if there is only one class.
         """
-        to_others = self._relative(features, spread).scatter(1, labels[:, None], torch.inf)
+        to_others = self._per_usual(features, spread).scatter(1, labels[:, None], torch.inf)
         return float(to_others.amin(1).clamp(min=NEAREST).log().mean())
 
-    def calibrated(self, novelty: Novelty, features: Tensor, labels: Tensor) -> Self:
-        """This head with the novelty of its episode; ``features`` and ``labels``: see ``reference``."""
+    def with_novelty(self, novelty: Novelty, features: Tensor, labels: Tensor) -> Self:
+        """This head with calibrated novelty as it is in its episode; ``features`` and ``labels``: see ``reference``.
+        With one class there is nothing that novelty could be relative to: it is not measured.
+        """
         if novelty.relative == 0:
             return replace(self, novelty=novelty)
         reference = self.reference(features, labels, novelty.spread)
@@ -74,7 +76,7 @@ class DistanceHead(FittedHead):
         writer.node("Sigmoid", [writer.node("Mul", [above, writer.number(novelty.slope)])], output="novelty")
         writer.node("LessOrEqual", ["novelty", writer.number(novelty.threshold)], output="known")
 
-    def _relative(self, features: Tensor, spread: float) -> Tensor:
+    def _per_usual(self, features: Tensor, spread: float) -> Tensor:
         return self.distances(features) / self._usual(spread)
 
     def _usual(self, spread: float) -> Tensor:

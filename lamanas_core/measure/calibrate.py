@@ -18,8 +18,8 @@ from lamanas_core.recipe import CalibrationEpisodes
 
 # Below this a standard deviation is due to rounding.
 SMALLEST_DEVIATION = 1e-6
-# Bounds on ``spread`` and ``relative`` of ``Novelty``. Distances to the mean of m independent images of a class are
-# 1 + 1 / m times as large, squared.
+# Bounds on ``spread`` and ``relative`` of ``Novelty``, against chance in few episodes. ``spread`` is 1 for independent
+# images: squared distances to the mean of m of them are 1 + 1 / m times as large.
 MOST_SPREAD, MOST_RELATIVE = 2.0, 0.9
 
 
@@ -51,25 +51,29 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
             with torch.no_grad():
                 answered.append((network.logits(episode.queries), episode.query_labels))
                 if shots in recipe.novelty_shots:
-                    labels = episode.support_labels if recipe.relative_novelty else None
-                    known.append(_distances(network, labels, episode.queries))
-                    novel.append(_distances(network, labels, foreign))
+                    reference = _reference(network, episode.support_labels) if recipe.relative_novelty else 0.0
+                    known.append(_distances(network, reference, episode.queries))
+                    novel.append(_distances(network, reference, foreign))
         temperatures[shots] = _fitted_temperature(answered)
     temperature, spread = fitted_spread(temperatures)
     novelty = fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown)
     return Calibration(temperature, novelty, spread)
 
 
-def _distances(network: AdaptedNetwork, labels: Tensor | None, images: Tensor) -> Tensor:
+def _distances(network: AdaptedNetwork, reference: float, images: Tensor) -> Tensor:
     """(n, 3): the logarithm of the squared distance / d of each image to the nearest prototype; log(1 + 1 / m) for the
-    m images of that prototype; and the reference of the episode, whose support set has these ``labels``, not divided by
-    what is usual for m images either, 0 for None.
+    m images of that prototype; and ``reference``.
     """
     features, head = network.embed(images), network.head
     assert isinstance(head, DistanceHead)  # as every head that measures novelty
     usual = (1 + 1 / head.sizes[head.logits(features).argmax(1)].double()).log()
-    reference = 0.0 if labels is None else head.reference(network.features, labels, 0.0)
     return torch.stack([head.log_distance(features, 0.0), usual, torch.full_like(usual, reference)], dim=1)
+
+
+def _reference(network: AdaptedNetwork, labels: Tensor) -> float:
+    """``DistanceHead.reference`` of the episode, not divided by what is usual for the number of images."""
+    assert isinstance(network.head, DistanceHead)
+    return network.head.reference(network.features, labels, 0.0)
 
 
 def _fitted_temperature(answered: Sequence[tuple[Tensor, Tensor]]) -> float:
