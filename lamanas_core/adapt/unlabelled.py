@@ -28,7 +28,7 @@ from lamanas_core.heads.distances import DistanceHead
 
 # If a smaller fraction of the unlabelled images seems to belong to the classes, none is used. Of 100 of Omniglot's
 # validation characters that did not, less than a twentieth seemed to in 19 of 20 episodes. Photos of other classes
-# often seem to, as novelty is calibrated on harder ones.
+# often seem to, as with one labelled image a class, few are told from those of the classes (docs/told.md).
 FEWEST = 0.2
 # More repetitions change π and m_c by less than a hundredth.
 REPETITIONS = 50
