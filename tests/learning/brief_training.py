@@ -53,7 +53,7 @@ def brief_recipe(steps: int = 2, *, validate: bool = True, save_every: int = 1) 
     return replace(default, schedule=schedule, calibration=CALIBRATION)
 
 
-def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -> MetaModel:
+def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2, *, validate: bool = False) -> MetaModel:
     """The model of an uninterrupted training on the CPU with the brief recipe."""
     return train(
         config,
@@ -62,5 +62,5 @@ def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -
         device="cpu",
         on_progress=lambda progress: None,
         should_stop=lambda: False,
-        recipe=brief_recipe(steps),
+        recipe=brief_recipe(steps, validate=validate),
     )

@@ -27,14 +27,15 @@ PHOTOS = PRESETS["photos"]
 BRIEF = brief_recipe(steps=1)
 
 
-def write_photos(folder: Path, classes: int, images: int) -> Path:
-    """Class folders of smooth noise around a colour per class."""
+def write_photos(folder: Path, classes: dict[str, int], images: int) -> Path:
+    """Class folders of smooth noise around a colour per class; ``classes``: how many, by the folder of their split."""
     generator = torch.Generator().manual_seed(0)
-    for label in range(classes):
+    names = [f"{part}/{part} {number}" for part, count in classes.items() for number in range(count)]
+    for name in names:
         own = torch.rand(3, 4, 4, generator=generator)
         for number in range(images):
             colours = (0.7 * own + 0.3 * torch.rand(3, 4, 4, generator=generator)) * 255
-            path = folder / f"class {label}" / f"{number}.png"
+            path = folder / name / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(colours.byte().permute(1, 2, 0).numpy()).resize((64, 64)).save(path)
     return folder
@@ -42,7 +43,7 @@ def write_photos(folder: Path, classes: int, images: int) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos"), classes=20, images=3)
+    return write_photos(tmp_path_factory.mktemp("photos"), {"train": 6, "val": 3, "test": 2}, images=3)
 
 
 def recipe() -> Recipe:
@@ -146,7 +147,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     network = make_network(PHOTOS.network)
     classes = load_all(data, PHOTOS.network.image)
     computed = in_styles(classes, network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
-    assert computed.images.shape == (60, 3, 37632)
+    assert computed.images.shape == (33, 3, 37632)
     assert torch.equal(computed.images[:, 0], with_inputs(classes, network).images)
     assert not torch.equal(computed.images[:, 1], computed.images[:, 2])
     # The same style for all images, however many are computed at a time.
@@ -158,7 +159,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     assert torch.equal(in_one_style(computed, network).images, computed.images[:, 0])
     mixed = in_one_style(computed, network, seed=0).images
     of_style = [(mixed == computed.images[:, style]).all(1) for style in range(3)]
-    assert all(10 < int(own.sum()) < 30 for own in of_style)
+    assert all(5 < int(own.sum()) < 17 for own in of_style)
     assert torch.stack(of_style).any(0).all()
 
     config = TrainingConfig.from_request({"preset": "photos"})
