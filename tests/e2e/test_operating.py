@@ -38,7 +38,7 @@ def test_operator_trains_a_model_activates_it_and_rolls_back(page: Page, service
     page.get_by_label("Data set").fill("none-such")
     button(page, "Start training").click()
     expect(page.get_by_role("alert")).to_contain_text("unknown data set 'none-such'; available: ")
-    for label, value in (("Data set", "glyphs-to-watch"), ("Meta-epochs", "1"), ("Classes", "3"), ("Images each", "1")):
+    for label, value in (("Data set", "glyphs-to-watch"), ("Meta-epochs", "2"), ("Classes", "3"), ("Images each", "1")):
         page.get_by_label(label).fill(value)
     assert page.get_by_label("Preset").locator("option").all_inner_texts() == list(PRESETS)
     page.get_by_label("Preset").select_option("tiny")
