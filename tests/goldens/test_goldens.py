@@ -3,7 +3,8 @@ others, whose instruction sets round differently.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.goldens.episodes import SHOTS, result
@@ -79,9 +81,15 @@ def test_an_episode_of_the_shipped_model_gives_the_stored_classifier(model: Meta
         assert summary[exact] == stored[exact]
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Tensor]]:
+    """The final weights of a training that was not interrupted; each is run once."""
+    return cache(lambda name: weights(name, data, tmp_path_factory.mktemp("uninterrupted")))
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_a_training_ends_with_the_stored_weights(data: Path, tmp_path: Path, name: str) -> None:
-    final = weights(name, data, tmp_path)
+def test_a_training_ends_with_the_stored_weights(uninterrupted: Callable[[str], dict[str, Tensor]], name: str) -> None:
+    final = uninterrupted(name)
     if SAME_MACHINE:
         assert digest(final) == GOLDENS["trainings"][name]
     for entry, value in load_file(FOLDER / f"{slug(name)}.safetensors").items():
@@ -90,7 +98,6 @@ def test_a_training_ends_with_the_stored_weights(data: Path, tmp_path: Path, nam
 
 @pytest.mark.parametrize("name", RUNS)
 def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
-    data: Path, tmp_path: Path, name: str
+    data: Path, tmp_path: Path, uninterrupted: Callable[[str], dict[str, Tensor]], name: str
 ) -> None:
-    uninterrupted = weights(name, data, tmp_path / "uninterrupted")
-    assert digest(weights(name, data, tmp_path / "interrupted", STOPS[name])) == digest(uninterrupted)
+    assert digest(weights(name, data, tmp_path, STOPS[name])) == digest(uninterrupted(name))

@@ -10,11 +10,13 @@ import torch
 
 from lamanas_core.config import PRESETS, Config, TrainingConfig
 from lamanas_core.meta_model import MetaModel
-from lamanas_core.recipe import Recipe
+from lamanas_core.recipe import CalibrationEpisodes, Recipe
 from lamanas_core.train.loop import train
 from tests.learning.helpers import MINIATURE
 
-EPISODES = 3
+EPISODES = 2
+# Calibration's episodes: one of each of two numbers of shots.
+CALIBRATION = CalibrationEpisodes(episodes=1, shots=2, novelty_shots=(1,))
 
 
 @contextmanager
@@ -48,10 +50,10 @@ def brief_recipe(steps: int = 2, *, validate: bool = True, save_every: int = 1) 
         epochs_per_checkpoint=save_every,
         validation_episodes=EPISODES,
     )
-    return replace(default, schedule=schedule, calibration=replace(default.calibration, episodes=EPISODES))
+    return replace(default, schedule=schedule, calibration=CALIBRATION)
 
 
-def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -> MetaModel:
+def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2, *, validate: bool = False) -> MetaModel:
     """The model of an uninterrupted training on the CPU with the brief recipe."""
     return train(
         config,
@@ -60,5 +62,5 @@ def trained(config: TrainingConfig, data: Path, run_dir: Path, steps: int = 2) -
         device="cpu",
         on_progress=lambda progress: None,
         should_stop=lambda: False,
-        recipe=brief_recipe(steps),
+        recipe=brief_recipe(steps, validate=validate),
     )

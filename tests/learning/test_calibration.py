@@ -23,7 +23,7 @@ from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes, recipe_for
 from tests.learning.helpers import MINIATURE
 
-RECIPE = CalibrationEpisodes()
+RECIPE = CalibrationEpisodes(episodes=6)
 
 
 def test_the_calibration_error_by_hand() -> None:
@@ -270,7 +270,7 @@ def test_episodes_within_groups_have_as_many_classes_as_their_group(groups: str)
     images = torch.randint(0, 256, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     classes = ImageClasses(images, tuple(torch.arange(30).view(6, 5)), tuple("uvwxyz"), tuple(groups))
     model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
-    fitted = calibrated(model, classes, 0, replace(RECIPE, ways=4, within_group=True))
+    fitted = calibrated(model, classes, 0, replace(RECIPE, episodes=4, ways=4, within_group=True))
     assert fitted.config.calibration.temperature != 1.0
 
 

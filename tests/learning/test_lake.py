@@ -22,8 +22,8 @@ from lamanas_core.image_spec import MAX_PIXELS
 from lamanas_core.measure import one_shot_runs
 from lamanas_core.measure.one_shot_runs import error_on_runs
 from lamanas_core.meta_model import read, write
-from lamanas_core.train import run_folder
-from tests.learning.brief_training import brief, miniature, trained
+from lamanas_core.train import loop, run_folder
+from tests.learning.brief_training import brief, brief_recipe, miniature, trained
 from tests.learning.helpers import MINIATURE
 from tests.learning.test_evaluation import PREDICTED, FixedClassifier, model
 
@@ -33,10 +33,8 @@ ALPHABETS = {"images_background/Greek": 6, "images_background/Latin": 4, "images
 RUNS = {"run01": ([0, 1, 2], [2, 0, 1]), "run02": ([4, 3], [0, 1])}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+def write_data(folder: Path) -> None:
     """A small Omniglot with the one-shot runs in ``RUNS``: images 0 of a character for training, and 1 to test."""
-    folder = tmp_path / "omniglot"
     for seed, (alphabet, count) in enumerate(ALPHABETS.items()):
         write_folders(folder / alphabet, classes=count, images=3, seed=seed)
     for name, (trained_on, truths) in RUNS.items():
@@ -51,18 +49,31 @@ def data(tmp_path: Path) -> Path:
             lines.append(f"{name}/test/item{number:02d}.png {name}/training/class{truth:02d}.png\n")
         (run / "class_labels.txt").write_text("".join(lines))
         (run / "training" / "._class00.png").write_bytes(b"left by a system")
-    return folder
 
 
 def drawing(folder: Path, character: int, number: int) -> Path:
     return folder / "images_evaluation" / "Oriya" / f"glyph{character:03d}" / f"{number:02d}.png"
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``omniglot``, see ``write_data``, and ``run``, with a model trained on Lake's split of it."""
+    folder = tmp_path_factory.mktemp("original")
+    write_data(folder / "omniglot")
+    train(folder / "omniglot", folder / "run")
+    return folder
+
+
 @pytest.fixture
-def lake_model(data: Path, tmp_path: Path) -> Path:
-    """The folder of a model that was trained on Lake's split of ``data``."""
-    train(data, tmp_path / "run")
-    return tmp_path / "run"
+def data(original: Path, tmp_path: Path) -> Path:
+    """A copy of the small Omniglot, for one test."""
+    return shutil.copytree(original / "omniglot", tmp_path / "omniglot")
+
+
+@pytest.fixture
+def lake_model(original: Path, tmp_path: Path) -> Path:
+    """A copy of the folder of the model, for one test."""
+    return shutil.copytree(original / "run", tmp_path / "run")
 
 
 def train(data: Path, run: Path, **options: object) -> None:
@@ -111,6 +122,7 @@ def test_a_training_with_lakes_split_uses_nothing_of_the_evaluation_alphabets(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, brief_options = tmp_path / "run", ["--warm-up-epochs", "0", "--meta-epochs", "1", "--meta-batch", "1"]
+    monkeypatch.setattr(loop, "recipe_for", lambda preset: brief_recipe())
     with miniature():
         arguments = ["train", "--data", str(data), "--run", str(run), "--preset", "tiny", "--split", "lake"]
         assert main([*arguments, "--ways", "3", "--shots", "1", *brief_options]) == 0

@@ -42,7 +42,13 @@ def write_photos(folder: Path, classes: int, images: int) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_photos(tmp_path_factory.mktemp("photos"), classes=20, images=3)
+    """As few classes as each split needs: three to calibrate on are two and one that is none of them."""
+    folder = write_photos(tmp_path_factory.mktemp("photos"), classes=11, images=3)
+    for part, labels in {"train": range(6), "val": range(6, 9), "test": range(9, 11)}.items():
+        (folder / part).mkdir()
+        for label in labels:
+            (folder / f"class {label}").rename(folder / part / f"class {label}")
+    return folder
 
 
 def recipe() -> Recipe:
@@ -146,7 +152,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     network = make_network(PHOTOS.network)
     classes = load_all(data, PHOTOS.network.image)
     computed = in_styles(classes, network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
-    assert computed.images.shape == (60, 3, 37632)
+    assert computed.images.shape == (33, 3, 37632)
     assert torch.equal(computed.images[:, 0], with_inputs(classes, network).images)
     assert not torch.equal(computed.images[:, 1], computed.images[:, 2])
     # The same style for all images, however many are computed at a time.
@@ -158,7 +164,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     assert torch.equal(in_one_style(computed, network).images, computed.images[:, 0])
     mixed = in_one_style(computed, network, seed=0).images
     of_style = [(mixed == computed.images[:, style]).all(1) for style in range(3)]
-    assert all(10 < int(own.sum()) < 30 for own in of_style)
+    assert all(5 < int(own.sum()) < 17 for own in of_style)
     assert torch.stack(of_style).any(0).all()
 
     config = TrainingConfig.from_request({"preset": "photos"})

@@ -90,6 +90,7 @@ def named(name: str) -> Row:
 
 def test_a_finished_run_is_not_repeated(miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [row for row in rows() if row.name in ("lstm-residual-mse", "maml", "reptile")]
+    monkeypatch.setattr(reproduction, "recipe", lambda budget: brief_recipe())
     monkeypatch.setattr(reproduction, "rows", lambda: tuple(chosen))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
 

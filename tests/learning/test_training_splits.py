@@ -55,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
             for name in classes if part == changed else ():
                 shutil.copytree(folder / "others" / name, data / name, dirs_exist_ok=True)
         with miniature():
-            model = trained(brief(warm_up_epochs=1, meta_epochs=1), data, folder / changed / "run")
+            model = trained(brief(warm_up_epochs=1, meta_epochs=1), data, folder / changed / "run", validate=True)
         done[changed] = Run(model, read_curves(folder / changed / "run"), load_dataset(data, IMAGE))
     return done
 

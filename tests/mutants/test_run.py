@@ -24,7 +24,10 @@ def test_tested():
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Of pytest's plugins, the runs here need the one whose option they are given.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_PLUGINS", "_hypothesis_pytestplugin")
     files = {
         "part/__init__.py": "",
         "part/module.py": MODULE,
