@@ -154,6 +154,7 @@ def test_class_folder_with_images_and_one_folder_is_a_class(page: Page, tmp_path
 def test_limits_of_the_service_are_told_while_the_task_is_made(
     limits: dict[str, int], words: str, page: Page, service: Service
 ) -> None:
+    page.get_by_text("Or try an example").wait_for()  # it is signed in
     page.route("**/session", with_limits(**limits))
     page.goto(f"{service.url}/")
     load_example(page)

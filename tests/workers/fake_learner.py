@@ -22,7 +22,6 @@ from redis.retry import Retry
 import workers.child
 from app.settings import Settings
 from app.store import connections
-from app.store.claims import LEASE_S
 from app.store.clients import SyncStore
 from app.store.records import EpisodeRecord, TrainingRecord
 from lamanas_core.genotype import Genotype
@@ -159,5 +158,4 @@ class FakeLearner:
         return "7ea1" * 4, b"trained", {"config": {"image": {}}}
 
 
-LEASE_S["training"] = LEASE_S["episode"]  # tests wait until it has expired
 setattr(workers.child, "Learner", FakeLearner)  # noqa: B010 (the type checker knows it is not a Learner)
