@@ -38,7 +38,7 @@ class Trainings(Jobs[TrainingRecord]):
         """Stores and enqueues a training run: durable when this returns. If ``idempotency_key`` was used by this owner
         for the same run before, that run is returned. Without one, nobody would ask again for a run of which its client
         was not told: none is left then. Raises IdempotencyConflict, QueueFull."""
-        id = keys.new_id()
+        id, kept = keys.new_id(), idempotency_key is not None
         spec = {"id": id, "owner": owner, "dataset": dataset, "options": options} | origin()
         call = _CREATE(
             record=keys.record("training", id),
@@ -50,9 +50,8 @@ class Trainings(Jobs[TrainingRecord]):
             spec=to_json(spec),
             max_queue=self._max_queue,
             digest=hashlib.sha256(json.dumps([dataset, options], sort_keys=True).encode()).hexdigest(),
-            idempotent=idempotency_key is not None,
+            idempotent=kept,
         )
-        kept = idempotency_key is not None
         status, id_or_waiting, replicas = await self._created(id, owner, call, kept=kept)
         raise_if_refused(status, id_or_waiting)
         if status == b"existing":

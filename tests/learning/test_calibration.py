@@ -40,11 +40,17 @@ def test_the_auroc_by_hand() -> None:
     assert auroc(novel, novel) == 0.5
 
 
-def test_the_distance_to_the_classes_by_hand() -> None:
-    config = replace(MINIATURE, calibration=Calibration(temperature=2.0))
+def of_three_classes(calibration: Calibration) -> FittedPrototypes:
+    """The head fitted to prototypes at (0, 0), (0, 4) and (6, 0), the last of two images."""
+    config = replace(MINIATURE, calibration=calibration)
     features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1, 2, 2])
     head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
     assert isinstance(head, FittedPrototypes)
+    return head
+
+
+def test_the_distance_to_the_classes_by_hand() -> None:
+    head = of_three_classes(Calibration(temperature=2.0))
     assert head.sizes.tolist() == [1, 1, 2]
     # (3, 1): squared distances of 10, 18 and 10, with two features.
     queries = torch.tensor([[1.0, 1.0], [3.0, 1.0]])
@@ -56,25 +62,16 @@ def test_the_distance_to_the_classes_by_hand() -> None:
     assert (logits[0] - logits[1]).item() == pytest.approx(3.0 / 2 * (10 - 2) / 2)
 
 
-def of_three_classes(novelty: Novelty) -> FittedPrototypes:
-    """The head fitted to prototypes at (0, 0), (0, 4) and (6, 0), the last of two images."""
-    config = replace(MINIATURE, calibration=Calibration(novelty=novelty))
-    features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1, 2, 2])
-    head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
-    assert isinstance(head, FittedPrototypes)
-    return head
-
-
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 def test_the_reference_of_an_episode_by_hand(spread: float) -> None:
     """The nearest class other than their own is at squared distances of 16, 16, 36 and 36, with two features."""
-    relative = of_three_classes(Novelty(-1.0, 2.0, spread, 0.7, relative=0.6)).novelty
+    relative = of_three_classes(Calibration(novelty=Novelty(-1.0, 2.0, spread, 0.7, relative=0.6))).novelty
     reference = (2 * math.log(8) + 2 * math.log(18)) / 4 - spread * math.log(2)  # those classes have one image
     assert relative is not None
     assert relative.centre == pytest.approx(-1.0 + 0.6 * reference, abs=1e-5)
     assert replace(relative, centre=-1.0) == Novelty(-1.0, 2.0, spread, 0.7)
     absolute = Novelty(-1.0, 2.0, spread, 0.7)
-    assert of_three_classes(absolute).novelty == absolute
+    assert of_three_classes(Calibration(novelty=absolute)).novelty == absolute
 
 
 def test_wholly_relative_novelty_does_not_depend_on_the_scale_of_the_features() -> None:

@@ -1,4 +1,4 @@
-"""A job whose client was told of an error is withdrawn, with a real Redis."""
+"""Jobs that are removed again because their client got an error, with a real Redis."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -67,7 +67,7 @@ def test_a_job_is_withdrawn_where_the_answer_to_its_creation_is_lost(
             await accept(store, idempotency_key)
         created: Jobs[Any] = getattr(store, f"{kind}s")
         await asyncio.gather(*created._withdrawals)
-        # It may have been on its way for long.
+        # The request to create it may arrive only now.
         await run_async(store.trainings._redis, creations[0])
 
     with_store(settings, body)
