@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from lamanas_core.adapt.adapted import adapt_to
 from lamanas_core.artifact import Classifier
 from lamanas_core.backbones.runtime import Backbone
+from lamanas_core.data.crops import PLACES, crops_of_each
 from lamanas_core.data.episodes import Episode
 from lamanas_core.data.folders import ImageClasses, load_all
 from lamanas_core.data.maps import with_inputs
@@ -44,14 +45,15 @@ def compare(model: MetaModel, classes: ImageClasses, config: EvaluationConfig) -
     """Accuracies in per cent on the episodes of ``config``: of ``VARIANTS``, and of logistic regression; and the
     differences of the adapted model from the others, each as mean and half-width of its 95 % interval.
 
-    ``over_logistic_regression``: the one with the highest accuracy on these episodes.
+    ``over_logistic_regression``: the one with the highest accuracy on these episodes, fitted to the images alone;
+    ``over_logistic_regression_with_crops``: fitted to the crops of the images as well.
     """
     network = model.learner.network
     assert isinstance(network, TapNetwork)
     classes = with_inputs(classes, network)
     found = variants(model)
-    regressions = [_name(strength) for strength in STRENGTHS]
-    accuracies: dict[str, list[float]] = {name: [] for name in (*VARIANTS, *regressions)}
+    plain, with_crops = ([_name(strength, crops=crops) for strength in STRENGTHS] for crops in (False, True))
+    accuracies: dict[str, list[float]] = {name: [] for name in (*VARIANTS, *plain, *with_crops)}
     confidences, correct = [], []
     for number, episode in enumerate(sampled(classes, config)):
         truth = episode.query_labels.numpy()
@@ -69,7 +71,8 @@ def compare(model: MetaModel, classes: ImageClasses, config: EvaluationConfig) -
         "accuracy": {name: _interval(values) for name, values in accuracies.items()},
         "over_no_steps": over(accuracies, ["no_steps"]),
         "over_cross_entropy": over(accuracies, ["cross_entropy"]),
-        "over_logistic_regression": over(accuracies, regressions),
+        "over_logistic_regression": over(accuracies, plain),
+        "over_logistic_regression_with_crops": over(accuracies, with_crops),
         "calibration_error": round(
             100 * expected_calibration_error(np.concatenate(confidences), np.concatenate(correct)), 2
         ),
@@ -83,12 +86,16 @@ def over(accuracies: dict[str, list[float]], names: Sequence[str]) -> list[float
 
 
 def _by_regression(backbone: Backbone, episode: Episode) -> dict[str, npt.NDArray[np.int64]]:
-    support, queries = (features(backbone, part) for part in (episode.support, episode.queries))
-    labels = episode.support_labels.numpy()
-    return {
-        _name(strength): LogisticRegression(C=strength, max_iter=500).fit(support, labels).predict(queries)
-        for strength in STRENGTHS
-    }
+    queries, labels = features(backbone, episode.queries[:, 0]), episode.support_labels
+    found = {}
+    for crops in (False, True):
+        images = episode.support[:, : 1 + crops_of_each(len(labels), len(PLACES))] if crops else episode.support[:, :1]
+        of_each = images.shape[1]
+        support, own = features(backbone, images.flatten(0, 1)), labels.repeat_interleave(of_each).numpy()
+        for strength in STRENGTHS:  # the rows of an image together count as one
+            regression = LogisticRegression(C=strength / of_each, max_iter=500).fit(support, own)
+            found[_name(strength, crops=crops)] = regression.predict(queries)
+    return found
 
 
 def features(backbone: Backbone, packed: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -101,8 +108,8 @@ def features(backbone: Backbone, packed: torch.Tensor) -> npt.NDArray[np.float32
     return features
 
 
-def _name(strength: float) -> str:
-    return f"logistic_regression_{strength:g}"
+def _name(strength: float, *, crops: bool) -> str:
+    return f"logistic_regression_{strength:g}{'_with_crops' if crops else ''}"
 
 
 def _interval(values: Sequence[float] | npt.NDArray[np.float64]) -> list[float]:

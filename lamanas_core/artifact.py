@@ -80,13 +80,18 @@ class Classifier:
         backbone = self._backbone
         if backbone is None:
             return self._session.run(outputs, {"images": image})  # type: ignore[no-any-return]
-        maps = backbone.maps(image) if image.dtype == np.uint8 else backbone.unpacked(image[0])
+        maps = (
+            backbone.maps(image)
+            if image.dtype == np.uint8
+            else backbone.unpacked(image.reshape(-1, image.shape[-1])[0])
+        )
         return self._session.run(outputs, {**maps, **backbone.head})  # type: ignore[no-any-return]
 
     def answers(self, images: npt.NDArray[Any]) -> Answers:
         """uint8 (n, channels, size, size) -> probabilities, novelty and whether each image is known.
 
-        A classifier on a backbone also takes the ``Backbone.packed`` maps of images.
+        A classifier on a backbone also takes the ``Backbone.packed`` maps of images, (n, m), and leaves out further
+        rows of an image, (n, k, m).
         """
         # One image per run: the last bits of a batched product depend on the batch size.
         rows = [self._run(self._answers, images[i : i + 1]) for i in range(len(images))]

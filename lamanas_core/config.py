@@ -43,6 +43,8 @@ class NetworkConfig:
     # and "gaussian" take any number of classes.
     head: str = "prototypes"
     ways: int = 20
+    # The most crops of each support image that the head is fitted to besides (``data.crops``).
+    crops: int = 0
     temperature: float = 0.05
     prune_threshold: float = 0.05
     train_threshold: float = 0.05
@@ -52,10 +54,10 @@ class NetworkConfig:
     def takes_parameters_of(self, other: "NetworkConfig") -> bool:
         """Whether parameters trained for ``other`` have the same shapes and meaning in this network.
 
-        The networks may differ in what they drop.
+        The networks may differ in what they drop, and in the crops that the head is fitted to.
         """
-        dropping = {name: getattr(self, name) for name in ("prune_threshold", "train_threshold", "drop_path")}
-        return replace(other, **dropping) == self
+        names = ("prune_threshold", "train_threshold", "drop_path", "crops")
+        return replace(other, **{name: getattr(self, name) for name in names}) == self
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ PRESETS: dict[str, Config] = {
             ImageSpec(size=224, channels=3, normalise_polarity=False),
             operations=("none", "scale", "conv_1x1", "depthwise_3x3"),
             head="gaussian",
+            crops=3,
             temperature=1.0,
             backbone="lite0-d09a698f3246",
         ),

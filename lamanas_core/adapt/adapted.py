@@ -18,6 +18,7 @@ from lamanas_core.adapt.inner import TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.adapt.unlabelled import fit_with, warnings_of_unlabelled
 from lamanas_core.config import Config
+from lamanas_core.data.crops import cropped, crops_of_each
 from lamanas_core.data.episodes import Episode
 from lamanas_core.genotype import Genotype
 from lamanas_core.heads.base import FittedHead
@@ -98,20 +99,26 @@ def finish(
     labels: Tensor,
     ways: int,
     unlabelled: Tensor | None = None,
+    crops: Tensor | None = None,
 ) -> AdaptedNetwork:
     """The pruned network under ``parameters``, with moments and head recomputed on the whole support set.
 
     ``support``: the ``Network.inputs`` of the labelled images, whose moments are used; ``labels``: int64 (n,) in
     0..``ways``-1. ``unlabelled``: the inputs of images without a label (m, ...), to which the head is fitted as well.
+    ``crops``: those of v crops of each labelled image (n, v, ...), likewise.
     """
     parameters = as_stored(learner, parameters)
     theta, alpha, scale = parameters.theta, parameters.alpha, parameters.log_scale
     features, moments = learner.embed(theta, alpha, support)
+
+    def embedded(inputs: Tensor) -> Tensor:
+        parts = torch.split(inputs, LARGEST_BATCH)
+        return torch.cat([learner.embed(theta, alpha, part, moments)[0] for part in parts])
+
+    of_crops = None if crops is None else embedded(crops.flatten(0, 1)).view(*crops.shape[:2], -1)
     if unlabelled is None:
-        return with_head(learner, parameters, moments, features, labels, ways)
-    parts = torch.split(unlabelled, LARGEST_BATCH)
-    others = torch.cat([learner.embed(theta, alpha, part, moments)[0] for part in parts])
-    found = fit_with(learner, theta, scale, features, labels, ways, others)
+        return with_head(learner, parameters, moments, features, labels, ways, of_crops)
+    found = fit_with(learner, theta, scale, features, labels, ways, embedded(unlabelled), of_crops)
     return AdaptedNetwork(learner, parameters, moments, features, found.head.stored(), found.belonging)
 
 
@@ -127,9 +134,12 @@ def with_head(
     features: Tensor,
     labels: Tensor,
     ways: int,
+    crops: Tensor | None = None,
 ) -> AdaptedNetwork:
-    """The network under ``parameters`` and ``moments``, with the head fitted to the support set's features (n, d)."""
-    head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways)
+    """The network under ``parameters`` and ``moments``, with the head fitted to the support set's features (n, d), and
+    to those of its crops (n, v, d).
+    """
+    head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways, crops=crops)
     return AdaptedNetwork(learner, parameters, moments, features, head.stored(), None)
 
 
@@ -149,12 +159,12 @@ def adapt(
 
     A label of -1 (``UNLABELLED``) is that of an image without one, which the steps do not use, but the head.
 
-    ``support``: uint8 (n, c, h, w), or the ``Network.inputs`` of such images, which are not checked for warnings;
-    ``labels``: int64 (n,) in 0..len(classes)-1 or ``UNLABELLED``. ``on_step`` is called after each step with its number
-    from 1, the number of steps, and its loss. ``judged``: also estimate the accuracy and look for suspects, which costs
-    about half as much again. On the same type of device with the same number of threads, equal arguments give equal
-    results. Raises ValueError if the images do not have the meta-model's shape, or if there are more classes than its
-    head supports.
+    ``support``: uint8 (n, c, h, w), or the ``Network.inputs`` of such images, also with those of their crops
+    (``data.maps.with_inputs``), which are not checked for warnings; ``labels``: int64 (n,) in 0..len(classes)-1 or
+    ``UNLABELLED``. ``on_step`` is called after each step with its number from 1, the number of steps, and its loss.
+    ``judged``: also estimate the accuracy and look for suspects, which costs about half as much again. On the same type
+    of device with the same number of threads, equal arguments give equal results. Raises ValueError if the images do
+    not have the meta-model's shape, or if there are more classes than its head supports.
     """
     config, learner = meta_model.config, meta_model.learner
     labelled = labels != UNLABELLED
@@ -166,7 +176,7 @@ def adapt(
     ways = len(classes)
     batches = minibatches(config, targets.cpu(), ways, count, torch.Generator().manual_seed(seed))
     after, losses, first = _run(learner, parameters, images, targets, ways, batches, on_step)
-    network = finish(learner, after, images, targets, ways, others)
+    network = finish(learner, after, images, targets, ways, others, _crops(learner, support, device))
     accuracy, doubtful = None, []
     if judged and learner.head.leaves_one_out:
         generator = torch.Generator().manual_seed(seed)
@@ -229,6 +239,20 @@ def result(
 
 def _inputs(learner: TaskLearner, images: npt.NDArray[Any], device: str) -> Tensor:
     return learner.network.inputs(torch.from_numpy(np.ascontiguousarray(images))).to(device)
+
+
+def _crops(learner: TaskLearner, support: npt.NDArray[Any], device: str) -> Tensor | None:
+    """The network's inputs of the crops that the head is fitted to, (n, v, ...), of the labelled images ``support`` of
+    ``adapt``; None without crops.
+    """
+    count = crops_of_each(len(support), learner.config.network.crops)
+    if count == 0:
+        return None
+    images = torch.from_numpy(np.ascontiguousarray(support))
+    if support.dtype == np.uint8:
+        found = learner.network.inputs(cropped(images, count).flatten(0, 1)).to(device)
+        return found.view(len(support), count, *found.shape[1:])
+    return images[:, 1 : 1 + count].float().to(device) if images.ndim == 3 else None
 
 
 def adapt_to(

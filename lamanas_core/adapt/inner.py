@@ -92,16 +92,17 @@ class TaskLearner:
         labels: Tensor,
         ways: int,
         unlabelled: Unlabelled | None = None,
+        crops: Tensor | None = None,
     ) -> FittedHead:
         """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature and
         with the calibrated novelty.
 
-        ``unlabelled``: see ``Head.fit``. The temperature is that of the labelled images alone, as calibration has not
-        seen what others add. (That of photos rises with the number of images: by that of all, probabilities were too
-        even.)
+        ``unlabelled`` and ``crops``: see ``Head.fit``. The temperature is that of the labelled images alone, as
+        calibration has not seen what unlabelled ones add. (That of photos rises with the number of images: by that of
+        all, probabilities were too even.)
         """
         scale = log_scale.exp() / self.temperature(class_sizes(labels, ways))
-        head = self.head.fit(theta, features, labels, ways, scale, unlabelled)
+        head = self.head.fit(theta, features, labels, ways, scale, unlabelled, crops)
         novelty = self.config.calibration.novelty
         if novelty is None or not isinstance(head, DistanceHead):
             return head

@@ -55,19 +55,21 @@ def fit_with(
     labels: Tensor,
     ways: int,
     unlabelled: Tensor,
+    crops: Tensor | None = None,
 ) -> Fitted:
     """The head fitted to ``features`` (n, d) with ``labels``, int64 (n,), and to ``unlabelled`` features (m, d), m > 0.
 
-    Where novelty is not measured, all unlabelled images are taken to belong to the classes.
+    ``crops``: of the labelled images, see ``Head.fit``. Where novelty is not measured, all unlabelled images are taken
+    to belong to the classes.
     """
-    head = learner.fitted_head(theta, log_scale, features, labels, ways)
+    head = learner.fitted_head(theta, log_scale, features, labels, ways, crops=crops)
     if not isinstance(head, DistanceHead):
         return Fitted(head, None)
     weights, belonging = _belonging(head, unlabelled)
     if belonging < FEWEST:
         return Fitted(head, belonging)
     shares = _shares(head.logits(unlabelled), weights)
-    together = learner.fitted_head(theta, log_scale, features, labels, ways, Unlabelled(unlabelled, shares))
+    together = learner.fitted_head(theta, log_scale, features, labels, ways, Unlabelled(unlabelled, shares), crops)
     return Fitted(together, belonging)
 
 

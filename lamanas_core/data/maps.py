@@ -1,4 +1,7 @@
-"""Images as the inputs of a network with a backbone, computed once for many tasks."""
+"""Images as the inputs of a network with a backbone, computed once for many tasks.
+
+Of each image there is a row (m,) of float16 numbers, or several rows (k, m).
+"""
 
 import itertools
 from collections.abc import Callable
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lamanas_core.data.augment import restyled
+from lamanas_core.data.crops import cropped
 from lamanas_core.data.episodes import to_float
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.image_spec import ImageSpec
@@ -18,13 +22,18 @@ from lamanas_core.search.network import Network
 AT_ONCE = 32
 
 
-def with_inputs(classes: ImageClasses, network: Network) -> ImageClasses:
-    """``classes`` with the network's inputs, float16 (n, m), in place of images, if the network has a backbone."""
+def with_inputs(classes: ImageClasses, network: Network, check: Callable[[], None] = lambda: None) -> ImageClasses:
+    """``classes`` with the inputs of each image, and of the crops that the head may be fitted to, in place of it if the
+    network has a backbone: float16 (n, 1 + crops, m). ``check`` is called again and again.
+    """
     if network.config.backbone is None or classes.images.is_floating_point():
         return classes
-    return replace(
-        classes, images=torch.cat([network.inputs(part).half() for part in torch.split(classes.images, AT_ONCE)])
-    )
+    crops, parts = network.config.crops, list[Tensor]()
+    for images in torch.split(classes.images, AT_ONCE):
+        check()
+        of_crops = cropped(images, crops).unbind(1) if crops > 0 else ()
+        parts.append(torch.stack([network.inputs(one).half() for one in (images, *of_crops)], dim=1))
+    return replace(classes, images=torch.cat(parts))
 
 
 def in_styles(
@@ -37,8 +46,7 @@ def in_styles(
     if network.config.backbone is None:
         return classes
     spec, parts = network.config.image, list[Tensor]()
-    visible = (seed for seed in itertools.count(seed) if _changes(spec, recipe, seed))
-    seeds = list(itertools.islice(visible, count))
+    seeds = _visible(spec, recipe, count, seed)
     for images in torch.split(classes.images, AT_ONCE):
         check()
         styles = [images, *(_in_style(images, spec, recipe, seed) for seed in seeds)]
@@ -46,17 +54,22 @@ def in_styles(
     return replace(classes, images=torch.cat(parts))
 
 
-def in_one_style(classes: ImageClasses, network: Network, seed: int | None = None) -> ImageClasses:
-    """What ``in_styles`` returned, with one of its styles for each image, float16 (n, m): with ``seed`` a random one,
-    so that images of a class differ as under different light; without, the image as it is.
+def in_mixed_light(classes: ImageClasses, spec: ImageSpec, recipe: Styles, count: int, seed: int) -> ImageClasses:
+    """``classes`` with each image at random as it is or in one of the ``count`` styles that ``in_styles`` has for the
+    seed 0, so that images of a class differ as under different light.
     """
-    if network.config.backbone is None:
-        return classes
-    count, styles = classes.images.shape[:2]
-    chosen = torch.zeros(count, dtype=torch.int64)
-    if seed is not None:
-        chosen = torch.randint(styles, (count,), generator=torch.Generator().manual_seed(seed))
-    return replace(classes, images=classes.images[torch.arange(count), chosen])
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(1 + count, (len(classes.images),), generator=generator)
+    images = classes.images.clone()
+    for number, style in enumerate(_visible(spec, recipe, count, 0), start=1):
+        for rows in torch.split((chosen == number).nonzero().flatten(), AT_ONCE):
+            images[rows] = _in_style(images[rows], spec, recipe, style)
+    return replace(classes, images=images)
+
+
+def _visible(spec: ImageSpec, recipe: Styles, count: int, seed: int) -> list[int]:
+    """The first ``count`` seeds from ``seed`` on whose styles change images."""
+    return list(itertools.islice((one for one in itertools.count(seed) if _changes(spec, recipe, one)), count))
 
 
 def _changes(spec: ImageSpec, recipe: Styles, seed: int) -> bool:

@@ -119,10 +119,12 @@ class Head(ABC):
         ways: int,
         scale: Tensor,
         unlabelled: Unlabelled | None = None,
+        crops: Tensor | None = None,
     ) -> FittedHead:
         """The head for ``ways`` classes, fitted to a support set's features (n, d) and labels int64 (n,).
 
-        ``unlabelled``: what counts besides, if the head is fitted to the support set at all.
+        ``unlabelled``: what counts besides, if the head is fitted to the support set at all. ``crops``: the features of
+        v crops of each image of the support set, (n, v, d), for a head that learns from them.
         """
 
     @abstractmethod

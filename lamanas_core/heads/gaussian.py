@@ -4,10 +4,12 @@ Features x are compared as z of length 1 (``heads.metric``). With n_c images in 
 class means z̄_c, and r_i the deviation of image i from its class mean:
 
     class means    μ_c = c̄ + n_c / (n_c + κ) (z̄_c - c̄)
-    covariance     Σ = (ν σ² I + Σ_i r_i r_iᵀ) / (ν + N - C)
+    covariance     Σ = (ν σ² I + Σ_i r_i r_iᵀ + Σ_i S_i) / (ν + N - C)
     logits         (z - c̄)ᵀ Σ⁻¹ (μ_c - c̄) - (μ_c - c̄)ᵀ Σ⁻¹ (μ_c - c̄) / 2
 
-An unlabelled image counts in each class by its share (``base.Unlabelled``), and in N by the sum of its shares.
+S_i is the mean of s sᵀ over the deviations s of the crops of image i from it, and 0 without crops: they show what a
+single image cannot, but are no images of their own, so that N does not count them. An unlabelled image counts in each
+class by its share (``base.Unlabelled``), and in N by the sum of its shares.
 
 This is linear discriminant analysis with a prior: the covariance that the images show counts for N - C images, the
 isotropic prior for ν, and class means are pulled to their mean as by κ images. With one image per class the prior alone
@@ -15,6 +17,7 @@ decides. All of it depends on the images through their inner products only, of w
 size d x d is computed.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -124,6 +127,7 @@ class GaussianHead(Head):
         ways: int,
         scale: Tensor,
         unlabelled: Unlabelled | None = None,
+        crops: Tensor | None = None,
     ) -> FittedGaussian:
         z = self.compared(theta, features)
         if unlabelled is not None:
@@ -133,7 +137,9 @@ class GaussianHead(Head):
         middle = means.mean(0)
         pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
         deviations = _deviations(z, labels, means, unlabelled)
-        # (ρI + RᵀR)⁻¹ = (I - Rᵀ(ρI + RRᵀ)⁻¹R) / ρ with ρ = νσ² and the rows r_i of R.
+        if crops is not None:
+            deviations = torch.cat([deviations, _of_crops(z, self.compared(theta, crops.flatten(0, 1)))])
+        # (ρI + RᵀR)⁻¹ = (I - Rᵀ(ρI + RRᵀ)⁻¹R) / ρ with ρ = νσ² and the rows of R the deviations.
         spread = weight * variance
         inner = deviations @ deviations.T + spread * torch.eye(len(deviations), dtype=z.dtype, device=z.device)
         turned = pulled - torch.linalg.solve(inner, deviations @ pulled.T).T @ deviations
@@ -159,6 +165,12 @@ def _deviations(z: Tensor, labels: Tensor, means: Tensor, unlabelled: Unlabelled
     counted = unlabelled.shares.sum(1, keepdim=True)
     nearest = (unlabelled.shares / counted.clamp(min=LEAST)) @ means
     return torch.cat([own, counted.sqrt() * (unlabelled.features - nearest)])
+
+
+def _of_crops(z: Tensor, crops: Tensor) -> Tensor:
+    """The rows s / √v, (n v, d), whose scatter is Σ_i S_i; ``crops``: z of the v crops of each image in turn."""
+    each = len(crops) // len(z)
+    return (crops - z.repeat_interleave(each, dim=0)) / math.sqrt(each)
 
 
 def _prior(theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,6 +39,7 @@ class LinearHead(Head):
         ways: int,
         scale: Tensor,
         unlabelled: Unlabelled | None = None,
+        crops: Tensor | None = None,
     ) -> FittedHead:
         return FittedHead(theta[WEIGHT][:ways], theta[BIAS][:ways])
 

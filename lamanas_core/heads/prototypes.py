@@ -57,6 +57,7 @@ class PrototypeHead(Head):
         ways: int,
         scale: Tensor,
         unlabelled: Unlabelled | None = None,
+        crops: Tensor | None = None,
     ) -> FittedPrototypes:
         """-scale * ‖f - c‖² / d, up to a term common to all classes, as a linear layer: weight 2c * scale / d and bias
         -‖c‖² * scale / d for features f and prototypes c.

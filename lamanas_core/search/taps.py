@@ -40,7 +40,8 @@ MAPS, INPUTS = "maps", "inputs"
 class TapNetwork(Network):
     """The backbone's maps with a cell on each. Its inputs are the numbers of all maps of an image in a row (n, m).
 
-    ``inputs`` also takes what it returned, in float16 too. It has no normalisation, so that its moments are empty.
+    ``inputs`` also takes what it returned, in float16 too, and with further rows of each image (n, k, m), which it
+    leaves out. It has no normalisation, so that its moments are empty.
     """
 
     def __init__(self, config: NetworkConfig, device: str = "cpu") -> None:
@@ -62,7 +63,7 @@ class TapNetwork(Network):
 
     def inputs(self, images: Tensor) -> Tensor:
         if images.is_floating_point():
-            return images.float()
+            return (images[:, 0] if images.ndim == 3 else images).float()
         return torch.from_numpy(self.backbone.packed(images.cpu().numpy())).to(images.device)
 
     def weights(self, alpha: Mapping[str, Tensor], mixing: Mixing) -> CellWeights:

@@ -14,7 +14,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.config import Config, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, lake_split, load_dataset, notes
-from lamanas_core.data.maps import in_one_style, in_styles
+from lamanas_core.data.maps import in_mixed_light, in_styles, with_inputs
 from lamanas_core.data.splits import DamagedImageError, DatasetError, Split
 from lamanas_core.devices import half_precision
 from lamanas_core.measure.calibrate import calibrated
@@ -99,12 +99,10 @@ def train(
     splits = ranks.first_before_others(lambda: _load(config, model_config, data, run_dir, write=ranks.first))
     told = notes(data)
     network, check = learner.network, partial(_stop_if_asked, should_stop)
-    tasks_from, val = (
-        in_styles(splits[name], network, recipe.styles, recipe.tasks.cached_styles, 0, check)
-        for name in ("train", "val")
-    )
+    styles = recipe.tasks.cached_styles
+    tasks_from = in_styles(splits["train"], network, recipe.styles, styles, 0, check)
     source = TaskSource(config, model_config, recipe, tasks_from, device)
-    splits = splits | {"val": in_one_style(val, network)}
+    val = with_inputs(splits["val"], network, check)
     if saved is None and config.start is None:
         initial = with_prior_of(initial, learner, tasks_from)
     run = begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
@@ -125,7 +123,7 @@ def train(
             continue
         validated = run.epoch % validate_every[stage] == 0 or run.epoch == epochs
         if validated:
-            run.validation = _validate(config, model_config, recipe, run, splits["val"])
+            run.validation = _validate(config, model_config, recipe, run, val)
         seconds = time.perf_counter() - started
         run.seconds += seconds
         accuracy = run.validation if validated else None
@@ -147,9 +145,13 @@ def train(
     }
     card = model_card(config, recipe, splits, data, told, metrics)
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
-    # In mixed light: photos of new things are harder than those of the things that a training resembles.
-    to_calibrate = in_one_style(val, network, config.seed)
-    return calibrated(model, to_calibrate, config.seed, recipe.calibration) if ranks.first else model
+    if not ranks.first:
+        return model
+    to_calibrate = splits["val"]
+    if network.config.backbone is not None:
+        # In mixed light: photos of new things are harder than those of the things that a training resembles.
+        to_calibrate = in_mixed_light(to_calibrate, network.config.image, recipe.styles, styles, config.seed)
+    return calibrated(model, with_inputs(to_calibrate, network, check), config.seed, recipe.calibration)
 
 
 def model_so_far(run_dir: Path) -> MetaModel:

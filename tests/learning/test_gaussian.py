@@ -43,8 +43,15 @@ def random_features(n: int, seed: int = 1) -> Tensor:
     return torch.randn(n, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def by_definition(theta: Mapping[str, Tensor], support: Tensor, labels: Tensor, ways: int, queries: Tensor) -> Tensor:
-    """The logits of the module's docstring, for support (n, d) and queries (m, d): (m, ways)."""
+def by_definition(
+    theta: Mapping[str, Tensor],
+    support: Tensor,
+    labels: Tensor,
+    ways: int,
+    queries: Tensor,
+    crops: Tensor | None = None,
+) -> Tensor:
+    """The logits of the module's docstring, for support (n, d), queries (m, d) and crops (n, v, d): (m, ways)."""
 
     def z(x: Tensor) -> Tensor:
         scaled = (x - theta["head.centre"]) * theta["head.log_scales"].exp()
@@ -59,6 +66,8 @@ def by_definition(theta: Mapping[str, Tensor], support: Tensor, labels: Tensor, 
     middle = means.mean(0)
     pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
     scatter = sum(torch.outer(r, r) for r in own - means[labels])
+    for image, of_image in zip(own, () if crops is None else crops, strict=False):
+        scatter += torch.stack([torch.outer(s, s) for s in z(of_image) - image]).mean(0)
     precision = torch.linalg.inv(
         (weight * variance * torch.eye(D, dtype=torch.float64) + scatter) / (weight + len(labels) - ways)
     )
@@ -70,6 +79,17 @@ def test_the_fitted_head_is_discriminant_analysis_with_a_prior() -> None:
     support, queries, theta = random_features(len(UNEVEN)), random_features(7, seed=2), prior()
     head = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(0.7, dtype=torch.float64))
     torch.testing.assert_close(head.logits(queries), 0.7 * by_definition(theta, support, UNEVEN, 4, queries))
+
+
+def test_crops_add_the_mean_scatter_of_each_image_to_the_covariance() -> None:
+    support, queries, theta = random_features(len(UNEVEN)), random_features(7, seed=2), prior()
+    crops = support[:, None] + 0.5 * random_features(3 * len(UNEVEN), seed=3).view(-1, 3, D)
+    head = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(0.7, dtype=torch.float64), crops=crops)
+    expected = 0.7 * by_definition(theta, support, UNEVEN, 4, queries, crops)
+    torch.testing.assert_close(head.logits(queries), expected)
+    plain = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(0.7, dtype=torch.float64))
+    assert not torch.allclose(head.logits(queries), plain.logits(queries), atol=0.1)
+    assert torch.equal(head.distances(queries), plain.distances(queries))
 
 
 @pytest.mark.parametrize("labels", [UNEVEN, torch.arange(4).repeat(3), torch.tensor([0, 1, 2, 2, 3])])

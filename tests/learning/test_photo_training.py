@@ -12,7 +12,7 @@ from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS, Calibration, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_all, load_dataset
-from lamanas_core.data.maps import in_one_style, in_styles, with_inputs
+from lamanas_core.data.maps import in_mixed_light, in_styles, with_inputs
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel, read, write
 from lamanas_core.recipe import Recipe, Styles, recipe_for
@@ -123,9 +123,11 @@ def test_a_model_is_calibrated_in_mixed_light(data: Path, tmp_path: Path, monkey
     network = make_network(PHOTOS.network)
     split = load_dataset(data, PHOTOS.network.image)["val"]
     assert split.names == given[0].names
-    same = (with_inputs(split, network).images == given[0].images).all(1)
+    assert given[0].images.shape == (9, 4, 37632)
+    same = (with_inputs(split, network).images == given[0].images).all(2)
     assert same.any()
     assert not same.all()
+    assert (same.any(1) == same.all(1)).all()  # the crops of an image are in its light
     assert model.config.calibration == Calibration()
 
 
@@ -153,7 +155,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     classes = load_all(data, PHOTOS.network.image)
     computed = in_styles(classes, network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
     assert computed.images.shape == (33, 3, 37632)
-    assert torch.equal(computed.images[:, 0], with_inputs(classes, network).images)
+    assert torch.equal(computed.images[:, 0], with_inputs(classes, network).images[:, 0])
     assert not torch.equal(computed.images[:, 1], computed.images[:, 2])
     # The same style for all images, however many are computed at a time.
     few = in_styles(
@@ -161,8 +163,8 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     )
     assert torch.equal(few.images, computed.images[:2])
 
-    assert torch.equal(in_one_style(computed, network).images, computed.images[:, 0])
-    mixed = in_one_style(computed, network, seed=0).images
+    light = in_mixed_light(classes, PHOTOS.network.image, Styles(coarse=1.0, exposure=1.0), 2, seed=0)
+    mixed = with_inputs(light, network).images[:, 0]
     of_style = [(mixed == computed.images[:, style]).all(1) for style in range(3)]
     assert all(5 < int(own.sum()) < 17 for own in of_style)
     assert torch.stack(of_style).any(0).all()

@@ -1,0 +1,112 @@
+"""Crops: what they show, how many there are, and that the head is fitted to them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lamanas_core.adapt.adapted import AdaptedNetwork, adapt
+from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.artifact import Classifier
+from lamanas_core.config import PRESETS, Config
+from lamanas_core.data.crops import MOST_IN_ALL, cropped, crops_of_each
+from lamanas_core.data.folders import ImageClasses
+from lamanas_core.data.maps import with_inputs
+from lamanas_core.image_spec import UNLABELLED
+from lamanas_core.meta_model import MetaModel
+
+PHOTOS = PRESETS["photos"]
+
+
+def photos(count: int) -> Tensor:
+    """Smooth noise, uint8 (``count``, 3, 224, 224)."""
+    rough = torch.rand(count, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return (255 * torch.nn.functional.interpolate(rough, size=(224, 224), mode="bilinear")).byte()
+
+
+def test_crops_show_the_middle_and_two_opposite_corners_at_the_size_of_the_image() -> None:
+    """In an image whose values rise to the right and down, a crop's mean tells where it is."""
+    along = torch.arange(224.0)
+    images = torch.stack([along.expand(224, 224), along[:, None].expand(224, 224)])[None].byte()
+    found = cropped(images, 3).float()
+    assert found.shape == (1, 3, 2, 224, 224)
+    for crop, first in zip(found[0], (28, 0, 56), strict=True):  # a crop has 168 pixels a side
+        assert crop.mean((1, 2)).tolist() == pytest.approx([first + 83.5] * 2, abs=0.5)
+        assert crop.amin((1, 2)).tolist() == pytest.approx([first] * 2, abs=1)
+        assert crop.amax((1, 2)).tolist() == pytest.approx([first + 167] * 2, abs=1)
+    assert torch.equal(cropped(images, 1), cropped(images, 3)[:, :1])
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_there_are_no_other_crops(count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} crops of an image; there are 1 to 3"):
+        cropped(photos(1), count)
+
+
+def test_the_more_images_the_fewer_crops_of_each() -> None:
+    found = {images: crops_of_each(images, 3) for images in (1, 33, 34, 50, 51, 100, 101, 2000)}
+    assert found == {1: 3, 33: 3, 34: 2, 50: 2, 51: 1, 100: 1, 101: 0, 2000: 0}
+    assert max(images * crops_of_each(images, 3) for images in range(1, 200)) == MOST_IN_ALL
+
+
+def model(crops: int) -> MetaModel:
+    config = Config("photos", replace(PHOTOS.network, crops=crops), PHOTOS.task_learner)
+    return MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+
+
+def fitted(to: MetaModel, images: Tensor, labels: Tensor | None = None) -> AdaptedNetwork:
+    given = torch.arange(len(images)) % 2 if labels is None else labels
+    return adapt(
+        to,
+        images.numpy(),
+        given.numpy(),
+        ["a", "b"],
+        steps=0,
+        seed=0,
+        device="cpu",
+        on_step=lambda *_: None,
+        judged=False,
+    ).network
+
+
+def maps_of(images: Tensor) -> Tensor:
+    network = model(3).learner.network
+    return with_inputs(ImageClasses(images, (torch.arange(len(images)),), ("a",), ("",)), network).images
+
+
+def test_the_head_is_fitted_to_crops_whether_images_are_given_or_their_maps() -> None:
+    images = photos(6)
+    of_images, of_maps = (fitted(model(3), given).head.weight for given in (images, maps_of(images)))
+    # Stored with 8 bits, in steps of less than a hundredth of the largest.
+    torch.testing.assert_close(of_maps, of_images, rtol=0, atol=0.01 * float(of_images.abs().max()))
+    without = fitted(model(0), images).head.weight
+    assert float((without - of_images).abs().max()) > 0.05 * float(of_images.abs().max())
+
+
+def test_the_crops_of_many_images_are_the_first_ones_of_each() -> None:
+    maps = maps_of(photos(2)).repeat(30, 1, 1)
+    found = fitted(model(3), maps).head.weight
+    assert torch.equal(found, fitted(model(3), maps[:, :2]).head.weight)
+    assert not torch.equal(found, fitted(model(0), maps).head.weight)
+    assert not torch.equal(found, fitted(model(3), maps[:, [0, 2]]).head.weight)
+
+
+def test_an_image_alone_is_judged_not_its_crops() -> None:
+    maps = maps_of(photos(6))
+    network = fitted(model(3), maps)
+    artifact = Classifier.from_bytes(network.artifact(["a", "b"], "version"))
+    assert np.array_equal(artifact.logits(maps.numpy()), artifact.logits(maps[:, 0].numpy()))
+    torch.testing.assert_close(network.logits(maps), network.logits(maps[:, 0]))
+
+
+def test_of_images_without_a_label_no_crops_are_used() -> None:
+    maps = maps_of(photos(6))
+    labels = torch.tensor([0, 1, 0, 1, UNLABELLED, UNLABELLED])
+    found = fitted(model(3), maps, labels).head.weight
+    other = maps.clone()
+    other[4:, 1:] = 0
+    assert torch.equal(found, fitted(model(3), other, labels).head.weight)
+    other[:4, 1:] = maps[:4, :1]  # crops that do not differ from their image
+    assert not torch.equal(found, fitted(model(3), other, labels).head.weight)
