@@ -1,6 +1,7 @@
 """Crops: what they show, how many there are, and that the head is fitted to them."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from lamanas_core.config import PRESETS, Config
 from lamanas_core.data.crops import MOST_IN_ALL, cropped, crops_of_each
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.data.maps import with_inputs
+from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead
 from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.meta_model import MetaModel
 
@@ -108,5 +110,17 @@ def test_of_images_without_a_label_no_crops_are_used() -> None:
     other = maps.clone()
     other[4:, 1:] = 0
     assert torch.equal(found, fitted(model(3), other, labels).head.weight)
-    other[:4, 1:] = maps[:4, :1]  # crops that do not differ from their image
-    assert not torch.equal(found, fitted(model(3), other, labels).head.weight)
+
+
+def test_both_heads_are_fitted_to_crops_where_images_have_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that unlabelled images are shared by, and the one that is fitted to their shares."""
+    fit, given = GaussianHead.fit, list[tuple[bool, tuple[int, ...]]]()
+
+    def noted(*arguments: Any) -> FittedGaussian:
+        *_, unlabelled, crops = arguments
+        given.append((unlabelled is not None, tuple(crops.shape)))
+        return fit(*arguments)
+
+    monkeypatch.setattr(GaussianHead, "fit", noted)
+    fitted(model(3), maps_of(photos(6)), torch.tensor([0, 1, 0, 1, UNLABELLED, UNLABELLED]))
+    assert given == [(False, (4, 3, 2144)), (True, (4, 3, 2144))]

@@ -131,12 +131,14 @@ def test_a_model_is_calibrated_in_mixed_light(data: Path, tmp_path: Path, monkey
     assert model.config.calibration == Calibration()
 
 
-def test_a_training_from_a_model_keeps_the_prior_of_that_model(data: Path, tmp_path: Path) -> None:
-    start = MetaModel(initial_parameters(PHOTOS, 0), {"config": PHOTOS.to_json()})
+def test_a_training_from_an_earlier_model_keeps_its_prior_and_uses_crops(data: Path, tmp_path: Path) -> None:
+    before = replace(PHOTOS, network=replace(PHOTOS.network, crops=0))
+    start = MetaModel(initial_parameters(PHOTOS, 0), {"config": before.to_json()})
     start.parameters.theta["head.centre"].fill_(0.01)
     write(start, tmp_path / "start")
     found = trained(data, tmp_path / "run", start=str(tmp_path / "start"))
     torch.testing.assert_close(found.parameters.theta["head.centre"], torch.full((2144,), 0.01), rtol=0, atol=5e-3)
+    assert found.config.network.crops == 3
 
 
 def test_a_model_is_evaluated_on_maps_as_on_images(data: Path) -> None:
