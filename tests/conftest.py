@@ -27,6 +27,16 @@ from tests.waiting import PATIENCE_S, until_line
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Folders whose files have few tests that take long. They run first: a process that started one of them last would work
+# on alone.
+LONG = ("processes", "chaos", "workers", "end_to_end", "mutants", "benchmarks", "e2e", "learning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {folder: rank for rank, folder in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(LONG)))
+
+
 def skip_unless_in_ci(reason: str) -> NoReturn:
     """Skips the test, since this machine lacks something; in CI, where nothing may be lacking, the test fails."""
     if os.environ.get("CI") == "true":

@@ -86,6 +86,7 @@ TABLE: Mapping[str, str] = {
     ),
     "lamanas_core/data/one_shot_runs.py": "learning/lake",
     "lamanas_core/data/splits.py": "learning/training_folder learning/training_splits learning/lake learning/shipped",
+    "lamanas_core/data/crops.py": "learning/crops",
     "lamanas_core/data/maps.py": "learning/photo_training",
     "lamanas_core/data/": "cli/data learning/episodes",
     "lamanas_core/data/sources/glyphs.py": "learning/sources cli/data goldens/goldens",
