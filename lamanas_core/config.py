@@ -43,7 +43,8 @@ class NetworkConfig:
     # and "gaussian" take any number of classes.
     head: str = "prototypes"
     ways: int = 20
-    # The most crops of each support image that the head is fitted to besides (``data.crops``).
+    # The largest number of crops of each support image to which the head is fitted as well (``data.crops``), after
+    # meta-training, which is without them. Without a backbone it has no meaning.
     crops: int = 0
     temperature: float = 0.05
     prune_threshold: float = 0.05
@@ -116,21 +117,24 @@ class Calibration:
     """Calibration fitted on the validation split.
 
     With m images in each class, logits are divided by ``temperature`` (1 + 1 / m)^``temperature_spread``, since fewer
-    images make other mistakes. ``novelty``: None if novelty is not measured.
+    images make other mistakes. ``novelty``: None if novelty is not measured. ``without_crops``: ``temperature`` and
+    ``temperature_spread`` of heads that are fitted to no crops; None if all are.
     """
 
     temperature: float = 1.0
     novelty: Novelty | None = None
     temperature_spread: float = 0.0
+    without_crops: tuple[float, float] | None = None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Calibration":
         """The inverse of ``asdict``. Cards from before ``Novelty`` measured it otherwise; they are read without it."""
-        novelty = data.get("novelty")
+        novelty, without_crops = data.get("novelty"), data.get("without_crops")
         return cls(
             data.get("temperature", 1.0),
             None if novelty is None else Novelty(**novelty),
             data.get("temperature_spread", 0.0),
+            None if without_crops is None else (without_crops[0], without_crops[1]),
         )
 
 

@@ -103,7 +103,8 @@ class Tasks:
     ``adaptation_share`` of the warm-up's images, since the graph of all inner steps is kept in memory. ``uneven``: the
     classes have different numbers of shots. ``restyled``: all images are drawn in another style; ``unsteady``: the
     images of a restyled task are also distorted a second time, so that those of a class differ more than in the data.
-    ``cached_styles``: the styles that a backbone's maps of all images are computed in before the training.
+    ``cached_styles``: the styles that a backbone's maps of all training images are computed in before the training, and
+    from which those of validation images are drawn for calibration.
     """
 
     warm_up_images: int = 160

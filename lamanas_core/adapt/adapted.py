@@ -157,14 +157,15 @@ def adapt(
 ) -> Adapted:
     """Adapt ``meta_model`` to a support set in ``steps`` inner steps (None: the meta-model's K).
 
-    A label of -1 (``UNLABELLED``) is that of an image without one, which the steps do not use, but the head.
+    A label of -1 (``UNLABELLED``) is that of an image without one, which the head uses, but not the steps.
 
-    ``support``: uint8 (n, c, h, w), or the ``Network.inputs`` of such images, also with those of their crops
-    (``data.maps.with_inputs``), which are not checked for warnings; ``labels``: int64 (n,) in 0..len(classes)-1 or
-    ``UNLABELLED``. ``on_step`` is called after each step with its number from 1, the number of steps, and its loss.
-    ``judged``: also estimate the accuracy and look for suspects, which costs about half as much again. On the same type
-    of device with the same number of threads, equal arguments give equal results. Raises ValueError if the images do
-    not have the meta-model's shape, or if there are more classes than its head supports.
+    ``support``: uint8 (n, c, h, w), or what ``data.maps.with_inputs`` makes of such images, the ``Network.inputs`` of
+    each and of its crops, float (n, 1 + crops, m), which are not checked for warnings; ``labels``: int64 (n,) in
+    0..len(classes)-1 or ``UNLABELLED``. ``on_step`` is called after each step with its number from 1, the number of
+    steps, and its loss. ``judged``: also estimate the accuracy and look for suspects, which costs about half as much
+    again. On the same type of device with the same number of threads, equal arguments give equal results. Raises
+    ValueError if the images do not have the meta-model's shape, if inputs of crops are missing, or if there are more
+    classes than its head supports.
     """
     config, learner = meta_model.config, meta_model.learner
     labelled = labels != UNLABELLED
@@ -238,21 +239,29 @@ def result(
 
 
 def _inputs(learner: TaskLearner, images: npt.NDArray[Any], device: str) -> Tensor:
-    return learner.network.inputs(torch.from_numpy(np.ascontiguousarray(images))).to(device)
+    return learner.network.inputs(_tensor(images)).to(device)
+
+
+def _tensor(images: npt.NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images))
 
 
 def _crops(learner: TaskLearner, support: npt.NDArray[Any], device: str) -> Tensor | None:
     """The network's inputs of the crops that the head is fitted to, (n, v, ...), of the labelled images ``support`` of
     ``adapt``; None without crops.
     """
-    count = crops_of_each(len(support), learner.config.network.crops)
-    if count == 0:
+    network = learner.network
+    count = crops_of_each(len(support), network.config.crops)
+    if count == 0 or network.config.backbone is None:
         return None
-    images = torch.from_numpy(np.ascontiguousarray(support))
-    if support.dtype == np.uint8:
-        found = learner.network.inputs(cropped(images, count).flatten(0, 1)).to(device)
-        return found.view(len(support), count, *found.shape[1:])
-    return images[:, 1 : 1 + count].float().to(device) if images.ndim == 3 else None
+    images = _tensor(support)
+    if not images.is_floating_point():
+        return network.inputs(cropped(images, count).flatten(0, 1)).to(device).view(len(support), count, -1)
+    if images.ndim != 3 or images.shape[1] < 1 + count:
+        raise ValueError(
+            f"inputs of shape {tuple(images.shape)}; needed are those of each image and {count} crops of it"
+        )
+    return images[:, 1 : 1 + count].float().to(device)
 
 
 def adapt_to(
@@ -319,11 +328,11 @@ def _embed_by(
 def logits_before(
     learner: TaskLearner, parameters: Parameters, images: Tensor, labels: Tensor, ways: int, first: Tensor | None
 ) -> Tensor:
-    """The leave-one-out logits (n, ways) of all images before the first step, at the calibrated scale.
+    """The leave-one-out logits (n, ways) of all images before the first step, without crops, at the calibrated scale.
 
     ``first``: the logits of the first step, which are those if it used all images; None without steps.
     """
-    temperature = learner.temperature(class_sizes(labels, ways))
+    temperature = learner.temperature(class_sizes(labels, ways), crops=False)
     if first is not None and len(first) == len(labels):
         return first / (learner.config.task_learner.logit_scale * temperature)
     features, _ = learner.embed(parameters.theta, parameters.alpha, images)

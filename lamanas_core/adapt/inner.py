@@ -101,20 +101,23 @@ class TaskLearner:
         calibration has not seen what unlabelled ones add. (That of photos rises with the number of images: by that of
         all, probabilities were too even.)
         """
-        scale = log_scale.exp() / self.temperature(class_sizes(labels, ways))
+        scale = log_scale.exp() / self.temperature(class_sizes(labels, ways), crops=crops is not None)
         head = self.head.fit(theta, features, labels, ways, scale, unlabelled, crops)
         novelty = self.config.calibration.novelty
         if novelty is None or not isinstance(head, DistanceHead):
             return head
         return head.with_novelty(novelty, features, labels)
 
-    def temperature(self, sizes: Tensor) -> Tensor:
+    def temperature(self, sizes: Tensor, *, crops: bool) -> Tensor:
         """The calibrated temperature for classes of these numbers of images, (ways,), a scalar: that of
-        ``config.Calibration`` for their harmonic mean m.
+        ``config.Calibration`` for their harmonic mean m. ``crops``: for a head that is fitted to crops as well.
         """
         calibration = self.config.calibration
+        temperature, spread = calibration.temperature, calibration.temperature_spread
+        if calibration.without_crops is not None and not crops:
+            temperature, spread = calibration.without_crops
         usual = 1 + sizes.reciprocal().mean()
-        return calibration.temperature * usual**calibration.temperature_spread
+        return temperature * usual**spread
 
     def learned_loss(
         self, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: LossState = None

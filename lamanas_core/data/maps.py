@@ -1,17 +1,18 @@
 """Images as the inputs of a network with a backbone, computed once for many tasks.
 
-Of each image there is a row (m,) of float16 numbers, or several rows (k, m).
+In place of each image there are several rows of float16 numbers, (k, m). The first one is that of the image itself; the
+others are those of its crops (``with_inputs``), or of the image in other styles (``in_styles``).
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lamanas_core.data.augment import restyled
-from lamanas_core.data.crops import cropped
+from lamanas_core.data.crops import cropped, crops_of_each
 from lamanas_core.data.episodes import to_float
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.image_spec import ImageSpec
@@ -22,18 +23,21 @@ from lamanas_core.search.network import Network
 AT_ONCE = 32
 
 
-def with_inputs(classes: ImageClasses, network: Network, check: Callable[[], None] = lambda: None) -> ImageClasses:
-    """``classes`` with the inputs of each image, and of the crops that the head may be fitted to, in place of it if the
-    network has a backbone: float16 (n, 1 + crops, m). ``check`` is called again and again.
+def with_inputs(
+    classes: ImageClasses, network: Network, fewest: int = 1, check: Callable[[], None] = lambda: None
+) -> ImageClasses:
+    """``classes`` with the inputs of each image and of its crops in place of it if the network has a backbone: float16
+    (n, 1 + crops, m), with as many crops as support sets of at least ``fewest`` images need. ``check`` is called again
+    and again.
     """
     if network.config.backbone is None or classes.images.is_floating_point():
         return classes
-    crops, parts = network.config.crops, list[Tensor]()
-    for images in torch.split(classes.images, AT_ONCE):
-        check()
-        of_crops = cropped(images, crops).unbind(1) if crops > 0 else ()
-        parts.append(torch.stack([network.inputs(one).half() for one in (images, *of_crops)], dim=1))
-    return replace(classes, images=torch.cat(parts))
+    crops = crops_of_each(fewest, network.config.crops)
+
+    def variants(images: Tensor) -> list[Tensor]:
+        return [images, *(cropped(images, crops).unbind(1) if crops > 0 else ())]
+
+    return _with_rows(classes, network, variants, check)
 
 
 def in_styles(
@@ -45,24 +49,41 @@ def in_styles(
     """
     if network.config.backbone is None:
         return classes
-    spec, parts = network.config.image, list[Tensor]()
+    spec = network.config.image
     seeds = _visible(spec, recipe, count, seed)
+
+    def variants(images: Tensor) -> list[Tensor]:
+        return [images, *(_in_style(images, spec, recipe, seed) for seed in seeds)]
+
+    return _with_rows(classes, network, variants, check)
+
+
+def _with_rows(
+    classes: ImageClasses,
+    network: Network,
+    variants: Callable[[Tensor], Sequence[Tensor]],
+    check: Callable[[], None],
+) -> ImageClasses:
+    """``classes`` with the network's inputs of the k ``variants`` of each image in place of it: float16 (n, k, m)."""
+    parts = list[Tensor]()
     for images in torch.split(classes.images, AT_ONCE):
         check()
-        styles = [images, *(_in_style(images, spec, recipe, seed) for seed in seeds)]
-        parts.append(torch.stack([network.inputs(one).half() for one in styles], dim=1))
+        parts.append(torch.stack([network.inputs(one).half() for one in variants(images)], dim=1))
     return replace(classes, images=torch.cat(parts))
 
 
-def in_mixed_light(classes: ImageClasses, spec: ImageSpec, recipe: Styles, count: int, seed: int) -> ImageClasses:
+def in_mixed_light(
+    classes: ImageClasses, spec: ImageSpec, recipe: Styles, count: int, seed: int, check: Callable[[], None]
+) -> ImageClasses:
     """``classes`` with each image at random as it is or in one of the ``count`` styles that ``in_styles`` has for the
-    seed 0, so that images of a class differ as under different light.
+    seed 0, so that images of a class differ as under different light. ``check`` is called again and again.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(1 + count, (len(classes.images),), generator=generator)
     images = classes.images.clone()
     for number, style in enumerate(_visible(spec, recipe, count, 0), start=1):
         for rows in torch.split((chosen == number).nonzero().flatten(), AT_ONCE):
+            check()
             images[rows] = _in_style(images[rows], spec, recipe, style)
     return replace(classes, images=images)
 

@@ -12,9 +12,9 @@ single image cannot, but are no images of their own, so that N does not count th
 class by its share (``base.Unlabelled``), and in N by the sum of its shares.
 
 This is linear discriminant analysis with a prior: the covariance that the images show counts for N - C images, the
-isotropic prior for ν, and class means are pulled to their mean as by κ images. With one image per class the prior alone
-decides. All of it depends on the images through their inner products only, of which there are few, so that nothing of
-size d x d is computed.
+isotropic prior for ν, and class means are pulled to their mean as by κ images. With one image per class and no crops
+the prior alone decides. All of it depends on the images through their inner products only, of which there are few, so
+that nothing of size d x d is computed.
 """
 
 import math
@@ -138,7 +138,8 @@ class GaussianHead(Head):
         pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
         deviations = _deviations(z, labels, means, unlabelled)
         if crops is not None:
-            deviations = torch.cat([deviations, _of_crops(z, self.compared(theta, crops.flatten(0, 1)))])
+            of_crops = self.compared(theta, crops.flatten(0, 1)).view_as(crops)
+            deviations = torch.cat([deviations, _weighted(of_crops - z[:, None])])
         # (ρI + RᵀR)⁻¹ = (I - Rᵀ(ρI + RRᵀ)⁻¹R) / ρ with ρ = νσ² and the rows of R the deviations.
         spread = weight * variance
         inner = deviations @ deviations.T + spread * torch.eye(len(deviations), dtype=z.dtype, device=z.device)
@@ -167,10 +168,9 @@ def _deviations(z: Tensor, labels: Tensor, means: Tensor, unlabelled: Unlabelled
     return torch.cat([own, counted.sqrt() * (unlabelled.features - nearest)])
 
 
-def _of_crops(z: Tensor, crops: Tensor) -> Tensor:
-    """The rows s / √v, (n v, d), whose scatter is Σ_i S_i; ``crops``: z of the v crops of each image in turn."""
-    each = len(crops) // len(z)
-    return (crops - z.repeat_interleave(each, dim=0)) / math.sqrt(each)
+def _weighted(deviations: Tensor) -> Tensor:
+    """The rows s / √v, (n v, d), whose scatter is Σ_i S_i, of the v crops of each image: (n, v, d)."""
+    return (deviations / math.sqrt(deviations.shape[1])).flatten(0, 1)
 
 
 def _prior(theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -72,7 +72,7 @@ def ablate(
     genotypes after K steps of L_φ, ``genotype_moved``, the fraction of episodes whose genotype differs from the
     meta-model's, and ``genotype_pairs_differ`` (see ``pairs_that_differ``).
     """
-    by_name, classes = variants(model), with_inputs(classes, model.learner.network)
+    by_name, classes = variants(model), with_inputs(classes, model.learner.network, config.fewest)
     accuracies: dict[str, list[float]] = {name: [] for name in by_name}
     entropies: dict[str, list[float]] = {name: [] for name in by_name}
     genotypes: list[Hashable] = []
@@ -112,7 +112,7 @@ def compare_steps(
     if restyle:
         episodes = redrawn(sampled(classes, config), model.config.network.image, config.seed)
     else:
-        episodes = sampled(with_inputs(classes, model.learner.network), config)
+        episodes = sampled(with_inputs(classes, model.learner.network, config.fewest), config)
     for number, episode in enumerate(episodes):
         for count in accuracies:
             adapted = adapt_to(model, episode, steps=count, seed=number, device=config.device)

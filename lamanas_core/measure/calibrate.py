@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to
+from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to, with_head
 from lamanas_core.config import Calibration, Novelty
-from lamanas_core.data.episodes import with_out_of_class
+from lamanas_core.data.episodes import Episode, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.meta_model import MetaModel
@@ -40,24 +40,35 @@ def calibrated(model: MetaModel, classes: ImageClasses, seed: int, recipe: Calib
 
 def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, seed: int) -> Calibration:
     """The temperature is fitted to episodes of all numbers of shots, novelty to those of ``recipe.novelty_shots``."""
-    temperatures, known, novel = {}, [], []
+    temperatures, without_crops, known, novel = {}, {}, [], []
     for shots in sorted({recipe.shots, *recipe.novelty_shots}):
-        answered = []
+        answered, plain = [], []
         drawn = with_out_of_class(
             classes, recipe.ways, shots, recipe.queries, recipe.episodes, seed, within_group=recipe.within_group
         )
         for number, (episode, foreign) in enumerate(drawn):
             network = adapt_to(model, episode, steps=None, seed=number, device="cpu").network
             with torch.no_grad():
-                answered.append((network.logits(episode.queries), episode.query_labels))
+                features = network.embed(episode.queries)
+                answered.append((network.head.logits(features), episode.query_labels))
+                if model.config.network.crops > 0:
+                    plain.append((_without_crops(network, episode).head.logits(features), episode.query_labels))
                 if shots in recipe.novelty_shots:
                     reference = _reference(network, episode.support_labels) if recipe.relative_novelty else 0.0
                     known.append(_distances(network, reference, episode.queries))
                     novel.append(_distances(network, reference, foreign))
         temperatures[shots] = _fitted_temperature(answered)
+        if plain:
+            without_crops[shots] = _fitted_temperature(plain)
     temperature, spread = fitted_spread(temperatures)
     novelty = fitted_novelty(torch.cat(known), torch.cat(novel), recipe.called_unknown)
-    return Calibration(temperature, novelty, spread)
+    return Calibration(temperature, novelty, spread, fitted_spread(without_crops) if without_crops else None)
+
+
+def _without_crops(network: AdaptedNetwork, episode: Episode) -> AdaptedNetwork:
+    """``network`` with a head that is fitted to the features of the images of its support set alone."""
+    adapted = (network.learner, network.parameters, network.moments, network.features)
+    return with_head(*adapted, episode.support_labels, episode.ways)
 
 
 def _distances(network: AdaptedNetwork, reference: float, images: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ class EvaluationConfig:
     uneven: bool = False
     device: str = "cpu"
 
+    @property
+    def fewest(self) -> int:
+        """The number of images of the smallest support set."""
+        return self.ways if self.uneven else self.ways * self.shots
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -76,7 +81,7 @@ def evaluate(
 
     ``on_episode`` is called with the number of episodes done.
     """
-    classes = with_inputs(classes, meta_model.learner.network)
+    classes = with_inputs(classes, meta_model.learner.network, config.fewest)
     accuracies, kept, total = [], 0, 0
     confidences, correct = [], []
     inside: list[Answers] = []

@@ -41,7 +41,7 @@ def compare_unlabelled(
         raise ValueError(
             f"{few[0]} has fewer than {needed} images: {len(few)} classes are too small for this comparison"
         )
-    classes = with_inputs(classes, model.learner.network)
+    classes = with_inputs(classes, model.learner.network, config.fewest)
     found: dict[str, list[tuple[float, float, float | None]]] = {}
     for number, (episode, own, foreign) in enumerate(_episodes(classes, config, per_class, others)):
         added = {"none": own[:0], "own": own}

@@ -81,8 +81,8 @@ def train(
     """Train on the training split of ``data`` and return the calibrated meta-model, on the CPU.
 
     If ``run_dir`` has a checkpoint, training resumes from it and gives the same bits as without interruption.
-    ``recipe``: None for the preset's. ``on_progress`` is called after each epoch, ``should_stop`` before each task.
-    All processes of ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and
+    ``recipe``: None for the preset's. ``on_progress`` is called after each epoch, ``should_stop`` before each task, and
+    while a backbone's maps are computed, which is before the first epoch and after the last one. All processes of ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and
     calibrates.
 
     Raises DatasetError; TrainingStopped; TrainingDivergedError; FileNotFoundError and MetaModelError for
@@ -102,7 +102,7 @@ def train(
     styles = recipe.tasks.cached_styles
     tasks_from = in_styles(splits["train"], network, recipe.styles, styles, 0, check)
     source = TaskSource(config, model_config, recipe, tasks_from, device)
-    val = with_inputs(splits["val"], network, check)
+    val = with_inputs(splits["val"], network, check=check) if ranks.first else splits["val"]
     if saved is None and config.start is None:
         initial = with_prior_of(initial, learner, tasks_from)
     run = begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
@@ -150,8 +150,10 @@ def train(
     to_calibrate = splits["val"]
     if network.config.backbone is not None:
         # In mixed light: photos of new things are harder than those of the things that a training resembles.
-        to_calibrate = in_mixed_light(to_calibrate, network.config.image, recipe.styles, styles, config.seed)
-    return calibrated(model, with_inputs(to_calibrate, network, check), config.seed, recipe.calibration)
+        del tasks_from, source, val  # which take as much memory again, and more
+        to_calibrate = in_mixed_light(to_calibrate, network.config.image, recipe.styles, styles, config.seed, check)
+    to_calibrate = with_inputs(to_calibrate, network, check=check)
+    return calibrated(model, to_calibrate, config.seed, recipe.calibration)
 
 
 def model_so_far(run_dir: Path) -> MetaModel:

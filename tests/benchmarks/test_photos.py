@@ -41,27 +41,36 @@ def test_photos_are_compared_in_pairs_with_no_steps_as_many_of_cross_entropy_and
 def test_logistic_regression_is_fitted_to_the_images_and_besides_to_their_crops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fitted: list[tuple[int, float, list[int]]] = []
+    fitted: list[tuple[np.ndarray, float, list[int]]] = []
 
     class Regression:
         def __init__(self, C: float, max_iter: int) -> None:  # noqa: N803 - as in scikit-learn
             self.strength = C
 
         def fit(self, features: np.ndarray, labels: np.ndarray) -> "Regression":
-            fitted.append((len(np.unique(features, axis=0)), self.strength, labels.tolist()))
+            fitted.append((features, self.strength, labels.tolist()))
             return self
 
         def predict(self, features: np.ndarray) -> np.ndarray:
             return np.zeros(len(features), np.int64)
 
     monkeypatch.setattr(benchmarks.photos, "LogisticRegression", Regression)
-    images = torch.stack([torch.from_numpy(np.array(photo(seed, 224, 224))).permute(2, 0, 1) for seed in range(6)])
+    # Of one colour each, so that a crop has the features of its image.
+    images = torch.arange(0, 240, 40, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 224, 224)
+    images[:, 1] = 255 - images[:, 1]
     members = tuple(torch.arange(2 * number, 2 * number + 2) for number in range(3))
     classes = ImageClasses(images, members, ("a", "b", "c"), ("", "", ""))
     config = EvaluationConfig(ways=2, shots=1, queries=1, episodes=1)
     compare(MetaModel.from_bytes(*shipped("photos")), classes, config)
-    one = [(2, 1.0, [0, 1]), (2, 10.0, [0, 1])]
-    assert fitted == [*one, *((8, strength / 4, [0] * 4 + [1] * 4) for _, strength, _ in one)]
+    alone, crops = fitted[0][0], fitted[2][0]
+    assert [(strength, labels) for _, strength, labels in fitted] == [
+        (1.0, [0, 1]),
+        (10.0, [0, 1]),
+        (0.25, [0] * 4 + [1] * 4),
+        (2.5, [0] * 4 + [1] * 4),
+    ]
+    np.testing.assert_allclose(crops, alone.repeat(4, axis=0), atol=0.01)
+    assert np.abs(alone[0] - alone[1]).max() > 0.05
 
 
 def test_differences_are_from_the_best_and_of_the_same_episodes() -> None:

@@ -308,8 +308,9 @@ def test_the_temperature_follows_the_number_of_images_of_a_class() -> None:
     calibration = Calibration(1.3, None, 0.8)
     learner = TaskLearner.build(replace(MINIATURE, calibration=calibration))
     assert Calibration.from_json(asdict(calibration)) == calibration
-    assert float(learner.temperature(torch.tensor([2, 2]))) == pytest.approx(1.3 * 1.5**0.8)
-    assert float(learner.temperature(torch.tensor([1, 2]))) == pytest.approx(1.3 * 1.75**0.8)
+    for crops in (False, True):
+        assert float(learner.temperature(torch.tensor([2, 2]), crops=crops)) == pytest.approx(1.3 * 1.5**0.8)
+        assert float(learner.temperature(torch.tensor([1, 2]), crops=crops)) == pytest.approx(1.3 * 1.75**0.8)
     features, labels = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1])
     plain = TaskLearner.build(MINIATURE)
     one, other = (x.fitted_head({}, torch.tensor(0.0), features, labels, 2).logits(features) for x in (learner, plain))

@@ -1,6 +1,7 @@
 """Crops: what they show, how many there are, and that the head is fitted to them."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -8,16 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from lamanas_core.adapt.adapted import AdaptedNetwork, adapt
-from lamanas_core.adapt.parameters import initial_parameters
+from lamanas_core.adapt.adapted import AdaptedNetwork, adapt, logits_before
+from lamanas_core.adapt.parameters import Parameters, initial_parameters
 from lamanas_core.artifact import Classifier
-from lamanas_core.config import PRESETS, Config
+from lamanas_core.config import PRESETS, Calibration, Config
 from lamanas_core.data.crops import MOST_IN_ALL, cropped, crops_of_each
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.data.maps import with_inputs
 from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead
 from lamanas_core.image_spec import UNLABELLED
-from lamanas_core.meta_model import MetaModel
+from lamanas_core.measure.calibrate import calibrated
+from lamanas_core.measure.evaluate import EvaluationConfig
+from lamanas_core.meta_model import MetaModel, shipped
+from lamanas_core.recipe import CalibrationEpisodes
 
 PHOTOS = PRESETS["photos"]
 
@@ -53,9 +57,10 @@ def test_the_more_images_the_fewer_crops_of_each() -> None:
     assert max(images * crops_of_each(images, 3) for images in range(1, 200)) == MOST_IN_ALL
 
 
-def model(crops: int) -> MetaModel:
+def model(crops: int, parameters: Parameters | None = None) -> MetaModel:
     config = Config("photos", replace(PHOTOS.network, crops=crops), PHOTOS.task_learner)
-    return MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    parameters = initial_parameters(config, 0) if parameters is None else parameters
+    return MetaModel(parameters, {"config": config.to_json()})
 
 
 def fitted(to: MetaModel, images: Tensor, labels: Tensor | None = None) -> AdaptedNetwork:
@@ -90,6 +95,7 @@ def test_the_head_is_fitted_to_crops_whether_images_are_given_or_their_maps() ->
 def test_the_crops_of_many_images_are_the_first_ones_of_each() -> None:
     maps = maps_of(photos(2)).repeat(30, 1, 1)
     found = fitted(model(3), maps).head.weight
+    assert torch.equal(found, fitted(model(1), maps).head.weight)
     assert torch.equal(found, fitted(model(3), maps[:, :2]).head.weight)
     assert not torch.equal(found, fitted(model(0), maps).head.weight)
     assert not torch.equal(found, fitted(model(3), maps[:, [0, 2]]).head.weight)
@@ -101,6 +107,71 @@ def test_an_image_alone_is_judged_not_its_crops() -> None:
     artifact = Classifier.from_bytes(network.artifact(["a", "b"], "version"))
     assert np.array_equal(artifact.logits(maps.numpy()), artifact.logits(maps[:, 0].numpy()))
     torch.testing.assert_close(network.logits(maps), network.logits(maps[:, 0]))
+
+
+def test_crops_that_are_missing_are_told() -> None:
+    maps = maps_of(photos(6))
+    for given in (maps[:, :3], maps[:, :1], maps[:, 0]):
+        with pytest.raises(
+            ValueError, match=r"inputs of shape \(6, .*; needed are those of each image and 3 crops of it"
+        ):
+            fitted(model(3), given)
+
+
+def test_a_network_without_a_backbone_has_no_crops() -> None:
+    config = Config("tiny", replace(PRESETS["tiny"].network, crops=3), PRESETS["tiny"].task_learner)
+    tiny = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
+    assert fitted(tiny, torch.zeros(4, 1, 28, 28, dtype=torch.uint8)).features.shape[0] == 4
+
+
+def test_maps_are_of_as_many_crops_as_the_smallest_support_set_needs() -> None:
+    classes = ImageClasses(photos(2), (torch.arange(2),), ("a",), ("",))
+    rows = {fewest: with_inputs(classes, model(3).learner.network, fewest).images.shape[1] for fewest in (1, 40, 101)}
+    assert rows == {1: 4, 40: 3, 101: 1}
+    assert EvaluationConfig(ways=20, shots=5).fewest == 100
+    assert EvaluationConfig(ways=20, shots=5, uneven=True).fewest == 20
+
+
+WITH, WITHOUT = (2.0, 0.5), (3.0, -0.2)  # temperature and spread
+
+
+def calibrated_differently() -> MetaModel:
+    plain = model(3)
+    config = replace(plain.config, calibration=Calibration(WITH[0], None, WITH[1], without_crops=WITHOUT))
+    return MetaModel(plain.parameters, {"config": config.to_json()})
+
+
+@pytest.mark.parametrize(("images", "expected"), [(100, WITH), (102, WITHOUT)])
+def test_the_temperature_is_that_of_heads_with_crops_where_there_are_any(
+    images: int, expected: tuple[float, float]
+) -> None:
+    maps = maps_of(photos(2)).repeat(images // 2, 1, 1)
+    found, plain = (fitted(of, maps).head.weight for of in (calibrated_differently(), model(3)))
+    temperature = expected[0] * (1 + 2 / images) ** expected[1]
+    torch.testing.assert_close(found, plain / temperature, rtol=0, atol=0.01 * float(found.abs().max()))
+    assert max(WITH[0], WITHOUT[0]) > 1.2 * min(WITH[0], WITHOUT[0])
+
+
+def test_labels_are_doubted_at_the_temperature_of_heads_without_crops() -> None:
+    """The logits that leave out an image are without crops: of the same support set, they are those of both models."""
+    images, labels = maps_of(photos(4))[:, 0].float(), torch.tensor([0, 0, 1, 1])
+    found, plain = (
+        logits_before(of.learner, of.parameters, images, labels, 2, None) for of in (calibrated_differently(), model(3))
+    )
+    torch.testing.assert_close(found, plain / (3.0 * 1.5**-0.2))
+
+
+def test_calibration_finds_both_temperatures() -> None:
+    """Without crops it is that of a model that never had any."""
+    images = (0.2 * photos(3).repeat_interleave(4, dim=0) + 0.8 * photos(15)[3:]).byte()  # hard to tell apart
+    classes = ImageClasses(images, tuple(torch.arange(12).view(3, 4)), ("a", "b", "c"), ("",) * 3)
+    recipe = CalibrationEpisodes(episodes=6, ways=2, shots=2, queries=2, novelty_shots=(1,))
+    trained = MetaModel.from_bytes(*shipped("photos")).parameters
+    with_crops, without = (calibrated(model(crops, trained), classes, 0, recipe).config.calibration for crops in (3, 0))
+    assert with_crops.without_crops == (without.temperature, without.temperature_spread)
+    assert without.without_crops is None
+    assert with_crops.temperature != without.temperature
+    assert Calibration.from_json(json.loads(json.dumps(asdict(with_crops)))) == with_crops
 
 
 def test_of_images_without_a_label_no_crops_are_used() -> None:

@@ -66,8 +66,9 @@ def by_definition(
     middle = means.mean(0)
     pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
     scatter = sum(torch.outer(r, r) for r in own - means[labels])
-    for image, of_image in zip(own, () if crops is None else crops, strict=False):
-        scatter += torch.stack([torch.outer(s, s) for s in z(of_image) - image]).mean(0)
+    if crops is not None:
+        for image, of_image in zip(own, crops, strict=True):
+            scatter += torch.stack([torch.outer(s, s) for s in z(of_image) - image]).mean(0)
     precision = torch.linalg.inv(
         (weight * variance * torch.eye(D, dtype=torch.float64) + scatter) / (weight + len(labels) - ways)
     )

@@ -18,7 +18,7 @@ from lamanas_core.meta_model import MetaModel, read, write
 from lamanas_core.recipe import Recipe, Styles, recipe_for
 from lamanas_core.search.registry import make_network
 from lamanas_core.train import loop
-from lamanas_core.train.loop import TrainingStopped, train
+from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
 from lamanas_core.train.starting import with_prior_of
 from lamanas_core.train.tasks import TaskSource
 from tests.learning.brief_training import brief_recipe
@@ -58,7 +58,11 @@ def recipe() -> Recipe:
 
 
 def trained(
-    data: Path, run: Path, should_stop: Callable[[], bool] = lambda: False, start: str | None = None
+    data: Path,
+    run: Path,
+    should_stop: Callable[[], bool] = lambda: False,
+    start: str | None = None,
+    on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> MetaModel:
     options = {"preset": "photos", "warm_up_epochs": 1, "meta_epochs": 2, "meta_batch": 2, "shots": 2, "start": start}
     return train(
@@ -66,7 +70,7 @@ def trained(
         data,
         run,
         device="cpu",
-        on_progress=lambda progress: None,
+        on_progress=on_progress,
         should_stop=should_stop,
         recipe=recipe(),
     )
@@ -90,6 +94,18 @@ def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(dat
     assert whole.config.calibration.temperature != 1.0
     write(whole, tmp_path / "model")
     assert read(tmp_path / "model").version == whole.version
+
+
+def test_a_run_can_be_stopped_after_its_last_epoch_and_resumed(data: Path, tmp_path: Path) -> None:
+    """Then the maps of the photos for calibration are computed."""
+    told: list[TrainingProgress] = []
+    with pytest.raises(TrainingStopped):
+        trained(data, tmp_path, lambda: len(told) > 0 and told[-1].epoch == told[-1].epochs, on_progress=told.append)
+    assert told[-1].saved
+    assert len(told) == 3
+    resumed = trained(data, tmp_path, on_progress=told.append)
+    assert len(told) == 3
+    assert resumed.config.calibration.without_crops is not None
 
 
 def test_before_a_training_the_head_knows_what_the_photos_of_a_class_differ_in(data: Path) -> None:
@@ -165,7 +181,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     )
     assert torch.equal(few.images, computed.images[:2])
 
-    light = in_mixed_light(classes, PHOTOS.network.image, Styles(coarse=1.0, exposure=1.0), 2, seed=0)
+    light = in_mixed_light(classes, PHOTOS.network.image, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
     mixed = with_inputs(light, network).images[:, 0]
     of_style = [(mixed == computed.images[:, style]).all(1) for style in range(3)]
     assert all(5 < int(own.sum()) < 17 for own in of_style)

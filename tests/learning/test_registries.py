@@ -74,6 +74,7 @@ class NearestDirection(Head):
         ways: int,
         scale: Tensor,
         unlabelled: Unlabelled | None = None,
+        crops: Tensor | None = None,
     ) -> FittedHead:
         means = self._means(theta, features, labels, ways)
         return FittedHead(means @ theta["head.weight"], means @ theta["head.bias"])

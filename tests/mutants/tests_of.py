@@ -59,19 +59,20 @@ TABLE: Mapping[str, str] = {
     "app/store/suitability.py": "store/suitability cli/doctor",
     "app/store/workers.py": "workers/reconciler app/metrics app/operation",
     "lamanas_core/adapt/adapted.py": (
-        "learning/held_out learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper"
+        "learning/held_out learning/architecture learning/artifact learning/calibration goldens/goldens learning/paper "
+        "learning/crops"
     ),
     "lamanas_core/adapt/batches.py": "learning/gradients learning/training_tasks learning/artifact goldens/goldens",
     "lamanas_core/adapt/foreign.py": "learning/foreign learning/artifact",
     "lamanas_core/adapt/held_out.py": "learning/held_out",
-    "lamanas_core/adapt/unlabelled.py": "learning/unlabelled",
+    "lamanas_core/adapt/unlabelled.py": "learning/unlabelled learning/crops",
     "lamanas_core/adapt/inner.py": (
         "learning/steps benchmarks/plain_training learning/gradients learning/artifact goldens/goldens learning/paper"
     ),
     "lamanas_core/adapt/onnx.py": "learning/artifact learning/paper",
     "lamanas_core/adapt/parameters.py": "learning/steps learning/starting goldens/goldens learning/gradients",
     "lamanas_core/adapt/together.py": "learning/together",
-    "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped",
+    "lamanas_core/artifact.py": "learning/artifact app/predict learning/shipped learning/crops",
     "lamanas_core/backbones/": "learning/taps learning/lite0 learning/timm_models",
     "lamanas_core/config.py": (
         "goldens/documents learning/presets learning/operations learning/architecture goldens/goldens learning/paper"
@@ -153,7 +154,7 @@ TABLE: Mapping[str, str] = {
         "learning/registries learning/train_command learning/operations learning/paper goldens/goldens"
     ),
     "lamanas_core/search/tap_operations.py": "learning/taps",
-    "lamanas_core/search/taps.py": "learning/taps",
+    "lamanas_core/search/taps.py": "learning/taps learning/crops",
     "lamanas_core/torchvision_modules.py": "learning/sources",
     "lamanas_core/train/card.py": "learning/training_splits learning/train_command learning/training_folder",
     "lamanas_core/train/checkpoint.py": (
@@ -162,7 +163,7 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/train/distributed.py": "learning/training_folder learning/training_processes",
     "lamanas_core/train/loop.py": (
         "learning/training_folder learning/training_stages learning/train_command goldens/goldens "
-        "learning/training learning/training_splits learning/training_processes"
+        "learning/training learning/training_splits learning/training_processes learning/photo_training"
     ),
     "lamanas_core/train/provenance.py": "learning/training_folder learning/train_command",
     "lamanas_core/train/run_folder.py": (
