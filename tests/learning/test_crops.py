@@ -164,7 +164,7 @@ def test_labels_are_doubted_at_the_temperature_of_heads_without_crops() -> None:
 def test_calibration_finds_both_temperatures() -> None:
     """Without crops it is that of a model that never had any."""
     images = (0.2 * photos(3).repeat_interleave(4, dim=0) + 0.8 * photos(15)[3:]).byte()  # hard to tell apart
-    classes = ImageClasses(images, tuple(torch.arange(12).view(3, 4)), ("a", "b", "c"), ("",) * 3)
+    classes = ImageClasses(maps_of(images), tuple(torch.arange(12).view(3, 4)), ("a", "b", "c"), ("",) * 3)
     recipe = CalibrationEpisodes(episodes=6, ways=2, shots=2, queries=2, novelty_shots=(1,))
     trained = MetaModel.from_bytes(*shipped("photos")).parameters
     with_crops, without = (calibrated(model(crops, trained), classes, 0, recipe).config.calibration for crops in (3, 0))
