@@ -5,7 +5,7 @@ All on the same episodes:
     python -m benchmarks.photos photos/gtsrb --ways 5 --shots 5 --episodes 250
 
 Logistic regression is what hosted tools fit: scikit-learn's, on the square root of the backbone's 1,280 pooled features
-at unit length, with the better of two strengths of regularisation; and besides, the same fitted to the crops of the images
+at unit length, with the better of two strengths of regularisation. It is fitted to the images, and again to their crops
 as well, which LAMANAS uses.
 """
 

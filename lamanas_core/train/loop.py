@@ -82,8 +82,8 @@ def train(
 
     If ``run_dir`` has a checkpoint, training resumes from it and gives the same bits as without interruption.
     ``recipe``: None for the preset's. ``on_progress`` is called after each epoch, ``should_stop`` before each task, and
-    while a backbone's maps are computed, which is before the first epoch and after the last one. All processes of ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and
-    calibrates.
+    while a backbone's maps are computed, which is before the first epoch and after the last one. All processes of
+    ``ranks`` are given the same arguments; only rank 0 writes files, validates, reports progress and calibrates.
 
     Raises DatasetError; TrainingStopped; TrainingDivergedError; FileNotFoundError and MetaModelError for
     ``config.start`` and ``config.pretrained``; and ValueError if the checkpoint has a different configuration or
