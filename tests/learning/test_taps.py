@@ -24,7 +24,8 @@ from lamanas_core.search.mixing import Mixing
 from lamanas_core.search.tap_operations import TAP_OPERATIONS
 from lamanas_core.search.taps import TapNetwork
 
-PHOTOS = PRESETS["photos"]
+# Without crops, so that the maps of the images are all that an adaptation takes.
+PHOTOS = replace(PRESETS["photos"], network=replace(PRESETS["photos"].network, crops=0))
 WAYS, SHOTS = 3, 3
 
 
