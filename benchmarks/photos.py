@@ -90,13 +90,9 @@ def _by_regression(backbone: Backbone, episode: Episode) -> dict[str, npt.NDArra
     queries, labels = features(backbone, episode.queries[:, 0]), episode.support_labels
     found = {}
     for crops in (False, True):
-        images = (
-            episode.support[:, : 1 + crops_of_each(len(labels), episode.support.shape[1] - 1)]
-            if crops
-            else episode.support[:, :1]
-        )
-        of_each = images.shape[1]
-        support, own = features(backbone, images.flatten(0, 1)), labels.repeat_interleave(of_each).numpy()
+        of_each = 1 + crops_of_each(len(labels), episode.support.shape[1] - 1) if crops else 1
+        support = features(backbone, episode.support[:, :of_each].flatten(0, 1))
+        own = labels.repeat_interleave(of_each).numpy()
         for strength in STRENGTHS:  # the rows of an image together count as one
             regression = LogisticRegression(C=strength / of_each, max_iter=500).fit(support, own)
             found[_name(strength, crops=crops)] = regression.predict(queries)

@@ -73,11 +73,15 @@ def _with_rows(
 
 
 def in_mixed_light(
-    classes: ImageClasses, spec: ImageSpec, recipe: Styles, count: int, seed: int, check: Callable[[], None]
+    classes: ImageClasses, network: Network, recipe: Styles, count: int, seed: int, check: Callable[[], None]
 ) -> ImageClasses:
     """``classes`` with each image at random as it is or in one of the ``count`` styles that ``in_styles`` has for the
-    seed 0, so that images of a class differ as under different light. ``check`` is called again and again.
+    seed 0, so that images of a class differ as under different light, if the network has a backbone. ``check`` is
+    called again and again.
     """
+    if network.config.backbone is None:
+        return classes
+    spec = network.config.image
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(1 + count, (len(classes.images),), generator=generator)
     images = classes.images.clone()

@@ -147,13 +147,10 @@ def train(
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
     if not ranks.first:
         return model
-    to_calibrate = splits["val"]
-    if network.config.backbone is not None:
-        # In mixed light: photos of new things are harder than those of the things that a training resembles.
-        del tasks_from, source, val  # which take as much memory again, and more
-        to_calibrate = in_mixed_light(to_calibrate, network.config.image, recipe.styles, styles, config.seed, check)
-    to_calibrate = with_inputs(to_calibrate, network, check=check)
-    return calibrated(model, to_calibrate, config.seed, recipe.calibration)
+    del tasks_from, source, val  # of photos, they take as much memory again as what follows, and more
+    # In mixed light: photos of new things are harder than those of the things that a training resembles.
+    mixed = in_mixed_light(splits["val"], network, recipe.styles, styles, config.seed, check)
+    return calibrated(model, with_inputs(mixed, network, check=check), config.seed, recipe.calibration)
 
 
 def model_so_far(run_dir: Path) -> MetaModel:

@@ -181,7 +181,7 @@ def test_tasks_are_in_the_style_of_the_data_or_in_one_that_was_computed(data: Pa
     )
     assert torch.equal(few.images, computed.images[:2])
 
-    light = in_mixed_light(classes, PHOTOS.network.image, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
+    light = in_mixed_light(classes, network, Styles(coarse=1.0, exposure=1.0), 2, 0, lambda: None)
     mixed = with_inputs(light, network).images[:, 0]
     of_style = [(mixed == computed.images[:, style]).all(1) for style in range(3)]
     assert all(5 < int(own.sum()) < 17 for own in of_style)
