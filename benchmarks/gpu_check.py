@@ -228,7 +228,7 @@ def _adapted_together(device: str, size: Size, count: int) -> list[Adapted]:
 
 
 def _logits(adapted: Adapted, size: Size) -> torch.Tensor:
-    return adapted.network.logits(_task(size)[2].to(adapted.network.features.device)).cpu()
+    return adapted.network.logits(_task(size)[2].to(adapted.network.support.features.device)).cpu()
 
 
 @cache

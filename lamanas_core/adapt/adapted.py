@@ -21,7 +21,7 @@ from lamanas_core.config import Config
 from lamanas_core.data.crops import cropped, crops_of_each
 from lamanas_core.data.episodes import Episode
 from lamanas_core.genotype import Genotype
-from lamanas_core.heads.base import FittedHead
+from lamanas_core.heads.base import FittedHead, Support
 from lamanas_core.heads.prototypes import class_sizes
 from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.meta_model import MetaModel
@@ -36,13 +36,13 @@ LARGEST_BATCH = 250
 class AdaptedNetwork:
     """The adapted and pruned network: the parameters after K inner steps, with the support set's moments and head.
 
-    ``features``: those of the labelled images, float (n, d). ``belonging``: ``Adapted.unlabelled_belonging``.
+    ``support``: the labelled images, under the parameters. ``belonging``: ``Adapted.unlabelled_belonging``.
     """
 
     learner: TaskLearner
     parameters: Parameters
     moments: NetworkMoments
-    features: Tensor
+    support: Support
     head: FittedHead
     belonging: float | None
 
@@ -108,7 +108,7 @@ def finish(
     ``crops``: those of v crops of each labelled image (n, v, ...), likewise.
     """
     parameters = as_stored(learner, parameters)
-    theta, alpha, scale = parameters.theta, parameters.alpha, parameters.log_scale
+    theta, alpha = parameters.theta, parameters.alpha
     features, moments = learner.embed(theta, alpha, support)
 
     def embedded(inputs: Tensor) -> Tensor:
@@ -116,10 +116,11 @@ def finish(
         return torch.cat([learner.embed(theta, alpha, part, moments)[0] for part in parts])
 
     of_crops = None if crops is None else embedded(crops.flatten(0, 1)).view(*crops.shape[:2], -1)
+    seen = Support(features, labels, ways, of_crops)
     if unlabelled is None:
-        return with_head(learner, parameters, moments, features, labels, ways, of_crops)
-    found = fit_with(learner, theta, scale, features, labels, ways, embedded(unlabelled), of_crops)
-    return AdaptedNetwork(learner, parameters, moments, features, found.head.stored(), found.belonging)
+        return with_head(learner, parameters, moments, seen)
+    found = fit_with(learner, theta, parameters.log_scale, seen, embedded(unlabelled))
+    return AdaptedNetwork(learner, parameters, moments, seen, found.head.stored(), found.belonging)
 
 
 def as_stored(learner: TaskLearner, parameters: Parameters) -> Parameters:
@@ -128,19 +129,11 @@ def as_stored(learner: TaskLearner, parameters: Parameters) -> Parameters:
 
 
 def with_head(
-    learner: TaskLearner,
-    parameters: Parameters,
-    moments: NetworkMoments,
-    features: Tensor,
-    labels: Tensor,
-    ways: int,
-    crops: Tensor | None = None,
+    learner: TaskLearner, parameters: Parameters, moments: NetworkMoments, support: Support
 ) -> AdaptedNetwork:
-    """The network under ``parameters`` and ``moments``, with the head fitted to the support set's features (n, d), and
-    to those of its crops (n, v, d).
-    """
-    head = learner.fitted_head(parameters.theta, parameters.log_scale, features, labels, ways, crops=crops)
-    return AdaptedNetwork(learner, parameters, moments, features, head.stored(), None)
+    """The network under ``parameters`` and ``moments``, with the head fitted to ``support``."""
+    head = learner.fitted_head(parameters.theta, parameters.log_scale, support)
+    return AdaptedNetwork(learner, parameters, moments, support, head.stored(), None)
 
 
 def adapt(
@@ -221,7 +214,6 @@ def result(
     """What there is to say of an adapted network. ``support`` and ``labels``: of the labelled images; the other
     arguments as in ``adapt`` and ``Adapted``.
     """
-    targets = torch.from_numpy(labels).to(network.features.device)
     spec, given = meta_model.config.network.image, support.dtype == np.uint8
     return Adapted(
         network=network,
@@ -229,7 +221,7 @@ def result(
         genotype=network.learner.network.genotype(network.parameters.alpha),
         parameters_kept=network.parameters_kept(),
         parameters_total=sum(value.numel() for value in network.parameters.theta.values()),
-        support_accuracy=_accuracy(network.head.logits(network.features), targets),
+        support_accuracy=_accuracy(network.head.logits(network.support.features), network.support.labels),
         leave_one_out_accuracy=accuracy,
         suspects=tuple(doubtful),
         unlabelled_belonging=network.belonging,
@@ -337,7 +329,7 @@ def logits_before(
         return first / (learner.config.task_learner.logit_scale * temperature)
     features, _ = learner.embed(parameters.theta, parameters.alpha, images)
     scale = parameters.log_scale.exp() / temperature
-    return learner.head.support_logits(parameters.theta, features, labels, ways, scale)
+    return learner.head.support_logits(parameters.theta, Support(features, labels, ways), scale)
 
 
 def minibatches(config: Config, labels: Tensor, ways: int, count: int, generator: torch.Generator) -> list[Tensor]:

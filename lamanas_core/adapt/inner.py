@@ -11,7 +11,7 @@ from torch.func import functional_call
 from lamanas_core.adapt.batches import among_themselves
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
-from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
+from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Support
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.heads.prototypes import class_sizes
 from lamanas_core.heads.registry import make_head
@@ -74,39 +74,24 @@ class TaskLearner:
         dropped = None if network.drop_path == 0 else int(torch.randint(2**62, (), generator=dropping))
         return Mixing(temperature, network.train_threshold, dropped)
 
-    def support_logits(
-        self, theta: Mapping[str, Tensor], log_scale: Tensor, features: Tensor, labels: Tensor, ways: int
-    ) -> Tensor:
-        """The logits that L_φ takes in the inner loop (``Head.support_logits``), scaled by ``logit_scale``.
-
-        ``features``: (n, d); ``labels``: int64 (n,); returns (n, ways).
-        """
+    def support_logits(self, theta: Mapping[str, Tensor], log_scale: Tensor, support: Support) -> Tensor:
+        """The logits (n, ways) that L_φ takes in the inner loop: ``Head.support_logits``, times ``logit_scale``."""
         scale = log_scale.exp() * self.config.task_learner.logit_scale
-        return self.head.support_logits(theta, features, labels, ways, scale)
+        return self.head.support_logits(theta, support, scale)
 
-    def fitted_head(
-        self,
-        theta: Mapping[str, Tensor],
-        log_scale: Tensor,
-        features: Tensor,
-        labels: Tensor,
-        ways: int,
-        unlabelled: Unlabelled | None = None,
-        crops: Tensor | None = None,
-    ) -> FittedHead:
-        """The head fitted to a support set's features (n, d) and labels int64 (n,), at the calibrated temperature and
-        with the calibrated novelty.
+    def fitted_head(self, theta: Mapping[str, Tensor], log_scale: Tensor, support: Support) -> FittedHead:
+        """The head fitted to a support set, at the calibrated temperature and with the calibrated novelty.
 
-        ``unlabelled`` and ``crops``: see ``Head.fit``. The temperature is that of the labelled images alone, as
-        calibration has not seen what unlabelled ones add. (That of photos rises with the number of images: by that of
-        all, probabilities were too even.)
+        The temperature is that of the labelled images alone, as calibration has not seen what unlabelled ones add.
+        (That of photos rises with the number of images: by that of all, probabilities were too even.)
         """
-        scale = log_scale.exp() / self.temperature(class_sizes(labels, ways), crops=crops is not None)
-        head = self.head.fit(theta, features, labels, ways, scale, unlabelled, crops)
+        sizes = class_sizes(support.labels, support.ways)
+        scale = log_scale.exp() / self.temperature(sizes, crops=support.crops is not None)
+        head = self.head.fit(theta, support, scale)
         novelty = self.config.calibration.novelty
         if novelty is None or not isinstance(head, DistanceHead):
             return head
-        return head.with_novelty(novelty, features, labels)
+        return head.with_novelty(novelty, support)
 
     def temperature(self, sizes: Tensor, *, crops: bool) -> Tensor:
         """The calibrated temperature for classes of these numbers of images, (ways,), a scalar: that of
@@ -258,7 +243,7 @@ def loss_at(
         theta: Tensors, alpha: Tensors, inputs: Tensor, labels: Tensor, state: LossState
     ) -> tuple[Tensor, Tensor, LossState]:
         features, _ = learner.embed(theta, alpha, inputs, batch=batch, mixing=mixing)
-        logits = learner.support_logits(theta, parameters.log_scale, features, labels, ways)
+        logits = learner.support_logits(theta, parameters.log_scale, Support(features, labels, ways))
         loss, after = learner.learned_loss(parameters.phi, logits, labels, progress, state)
         return loss, logits, after
 

@@ -26,6 +26,7 @@ from lamanas_core.adapt.held_out import half_of_each, held_out_accuracy, suspect
 from lamanas_core.adapt.inner import Evaluate, TaskLearner, adam, in_a_row, leaves, loss_at, moved_along
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import Config
+from lamanas_core.heads.base import Support
 from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.search.mixing import Mixing
@@ -115,7 +116,8 @@ def adapt_together(
     for number, one in enumerate(episodes):
         own = as_stored(learner, stepped.parameters(parameters, number))
         targets = labels[number]
-        network = with_head(learner, own, _mapped(moments, _pick(number)), features[number], targets, ways)
+        seen = Support(features[number], targets, ways)
+        network = with_head(learner, own, _mapped(moments, _pick(number)), seen)
         accuracy, doubtful = None, []
         if accuracies is not None:
             accuracy = accuracies[number]

@@ -17,13 +17,13 @@ head is fitted to the labelled images and these shares. What comes of it is one 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lamanas_core.adapt.inner import TaskLearner
-from lamanas_core.heads.base import FittedHead, Unlabelled
+from lamanas_core.heads.base import FittedHead, Support, Unlabelled
 from lamanas_core.heads.distances import DistanceHead
 
 # If a smaller fraction of the unlabelled images seems to belong to the classes, none is used. Of 100 of Omniglot's
@@ -48,29 +48,21 @@ class Fitted:
 
 
 def fit_with(
-    learner: TaskLearner,
-    theta: Mapping[str, Tensor],
-    log_scale: Tensor,
-    features: Tensor,
-    labels: Tensor,
-    ways: int,
-    unlabelled: Tensor,
-    crops: Tensor | None = None,
+    learner: TaskLearner, theta: Mapping[str, Tensor], log_scale: Tensor, support: Support, features: Tensor
 ) -> Fitted:
-    """The head fitted to ``features`` (n, d) with ``labels``, int64 (n,), and to ``unlabelled`` features (m, d), m > 0.
+    """The head fitted to ``support`` and to the ``features`` (m, d) of images without a label, m > 0.
 
-    ``crops``: of the labelled images, see ``Head.fit``. Where novelty is not measured, all unlabelled images are taken
-    to belong to the classes.
+    Where novelty is not measured, all of these images are taken to belong to the classes.
     """
-    head = learner.fitted_head(theta, log_scale, features, labels, ways, crops=crops)
+    head = learner.fitted_head(theta, log_scale, support)
     if not isinstance(head, DistanceHead):
         return Fitted(head, None)
-    weights, belonging = _belonging(head, unlabelled)
+    weights, belonging = _belonging(head, features)
     if belonging < FEWEST:
         return Fitted(head, belonging)
-    shares = _shares(head.logits(unlabelled), weights)
-    together = learner.fitted_head(theta, log_scale, features, labels, ways, Unlabelled(unlabelled, shares), crops)
-    return Fitted(together, belonging)
+    shares = _shares(head.logits(features), weights)
+    together = replace(support, unlabelled=Unlabelled(features, shares))
+    return Fitted(learner.fitted_head(theta, log_scale, together), belonging)
 
 
 def _shares(logits: Tensor, weights: Tensor) -> Tensor:

@@ -34,6 +34,22 @@ class Unlabelled:
 
 
 @dataclass(frozen=True)
+class Support:
+    """What a head sees of a support set.
+
+    ``features``: of its images, float (n, d). ``labels``: int64 (n,) in 0..``ways``-1. ``crops``: the features of v
+    crops of each image, (n, v, d), for a head that learns from them. ``unlabelled``: what counts besides, for a head
+    that is fitted to the support set at all.
+    """
+
+    features: Tensor
+    labels: Tensor
+    ways: int
+    crops: Tensor | None = None
+    unlabelled: Unlabelled | None = None
+
+
+@dataclass(frozen=True)
 class FittedHead:
     """A linear layer fitted to one episode: ``weight`` (ways, d), ``bias`` (ways,)."""
 
@@ -102,30 +118,15 @@ class Head(ABC):
         return theta
 
     @abstractmethod
-    def support_logits(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
-    ) -> Tensor:
-        """The logits that L_φ takes in the inner loop: features (n, d), labels int64 (n,) -> (n, ways).
+    def support_logits(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor | float) -> Tensor:
+        """The logits that L_φ takes in the inner loop, (n, ways), from labelled images without crops.
 
         A head with a fixed number of classes returns a column for each of them.
         """
 
     @abstractmethod
-    def fit(
-        self,
-        theta: Mapping[str, Tensor],
-        features: Tensor,
-        labels: Tensor,
-        ways: int,
-        scale: Tensor,
-        unlabelled: Unlabelled | None = None,
-        crops: Tensor | None = None,
-    ) -> FittedHead:
-        """The head for ``ways`` classes, fitted to a support set's features (n, d) and labels int64 (n,).
-
-        ``unlabelled``: what counts besides, if the head is fitted to the support set at all. ``crops``: the features of
-        v crops of each image of the support set, (n, v, d), for a head that learns from them.
-        """
+    def fit(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor) -> FittedHead:
+        """The head for the classes of ``support``, fitted to it."""
 
     @abstractmethod
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:

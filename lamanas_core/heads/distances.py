@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lamanas_core.config import Novelty
-from lamanas_core.heads.base import FittedHead
+from lamanas_core.heads.base import FittedHead, Support
 from lamanas_core.onnx_writer import OnnxWriter, array
 
 NEAREST = 1e-9  # a lower bound on distances, whose logarithm is taken
@@ -19,7 +19,7 @@ NEAREST = 1e-9  # a lower bound on distances, whose logarithm is taken
 class DistanceHead(FittedHead):
     """A fitted head with a mean for each class.
 
-    ``sizes``: the number of images of each class, (ways,), see ``prototypes.counted_sizes``. ``novelty``: that of the
+    ``sizes``: the number of images of each class, (ways,), see ``prototypes.class_means``. ``novelty``: that of the
     episode, with ``relative`` 0 (``Novelty.of_episode``), None if it is not measured.
     """
 
@@ -40,20 +40,20 @@ class DistanceHead(FittedHead):
         """
         return self._per_usual(features, spread).amin(1).clamp(min=NEAREST).log()
 
-    def reference(self, features: Tensor, labels: Tensor, spread: float) -> float:
-        """The mean of ``log_distance`` of the labelled images, features (n, d) and labels int64 (n,), to the classes
-        other than their own, so that large classes count more. Infinite if there is only one class.
+    def reference(self, support: Support, spread: float) -> float:
+        """The mean of ``log_distance`` of the labelled images to the classes other than their own, so that large
+        classes count more. Infinite if there is only one class.
         """
-        to_others = self._per_usual(features, spread).scatter(1, labels[:, None], torch.inf)
+        to_others = self._per_usual(support.features, spread).scatter(1, support.labels[:, None], torch.inf)
         return float(to_others.amin(1).clamp(min=NEAREST).log().mean())
 
-    def with_novelty(self, novelty: Novelty, features: Tensor, labels: Tensor) -> Self:
-        """This head with calibrated novelty as it is in its episode; ``features`` and ``labels``: see ``reference``.
-        With one class there is nothing that novelty could be relative to: it is not measured.
+    def with_novelty(self, novelty: Novelty, support: Support) -> Self:
+        """This head with calibrated novelty as it is in the episode of ``support``. With one class there is nothing
+        that novelty could be relative to: it is not measured.
         """
         if novelty.relative == 0:
             return replace(self, novelty=novelty)
-        reference = self.reference(features, labels, novelty.spread)
+        reference = self.reference(support, novelty.spread)
         return replace(self, novelty=novelty.of_episode(reference) if math.isfinite(reference) else None)
 
     def log_odds(self, features: Tensor) -> Tensor | None:

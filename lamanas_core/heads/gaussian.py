@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import Head, LossNetwork, Tensors, Unlabelled
+from lamanas_core.heads.base import Head, LossNetwork, Support, Tensors
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.heads.metric import DIRECTIONS, Metric, centre_and_directions
 from lamanas_core.heads.prototypes import class_means
@@ -108,69 +108,62 @@ class GaussianHead(Head):
     def stored(self, theta: Tensors) -> Tensors:
         return theta | {"head.directions": rounded(theta["head.directions"])}
 
-    def support_logits(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
-    ) -> Tensor:
+    def support_logits(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor | float) -> Tensor:
         """Leave-one-out logits, (n, ways), from inner products; the only image of a class is not left out.
 
         In float64, since the effect of leaving out one of few images is a small difference of large numbers.
         """
-        z = self.compared(theta, features)
-        logits = leave_one_out_logits((z @ z.T).double(), labels, ways, *_prior(theta))
+        z = self.compared(theta, support.features)
+        logits = leave_one_out_logits((z @ z.T).double(), support.labels, support.ways, *_prior(theta))
         return scale * logits.to(z)
 
-    def fit(
-        self,
-        theta: Mapping[str, Tensor],
-        features: Tensor,
-        labels: Tensor,
-        ways: int,
-        scale: Tensor,
-        unlabelled: Unlabelled | None = None,
-        crops: Tensor | None = None,
-    ) -> FittedGaussian:
-        z = self.compared(theta, features)
-        if unlabelled is not None:
-            unlabelled = replace(unlabelled, features=self.compared(theta, unlabelled.features))
+    def fit(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor) -> FittedGaussian:
+        support = self._compared_all(theta, support)
+        z, unlabelled = support.features, support.unlabelled
         pull, weight, variance = _prior(theta)
-        means, sizes = class_means(z, labels, ways, unlabelled)
+        means, sizes = class_means(support)
         middle = means.mean(0)
         pulled = (sizes / (sizes + pull))[:, None] * (means - middle)
-        deviations = _deviations(z, labels, means, unlabelled)
-        if crops is not None:
-            of_crops = self.compared(theta, crops.flatten(0, 1)).view_as(crops)
-            deviations = torch.cat([deviations, _weighted(of_crops - z[:, None])])
+        deviations = _deviations(support, means)
         # (ρI + RᵀR)⁻¹ = (I - Rᵀ(ρI + RRᵀ)⁻¹R) / ρ with ρ = νσ² and the rows of R the deviations.
         spread = weight * variance
         inner = deviations @ deviations.T + spread * torch.eye(len(deviations), dtype=z.dtype, device=z.device)
         turned = pulled - torch.linalg.solve(inner, deviations @ pulled.T).T @ deviations
         images = len(z) if unlabelled is None else len(z) + unlabelled.shares.sum()
-        certainty = scale * (weight + images - ways) / spread
+        certainty = scale * (weight + images - support.ways) / spread
         layer = certainty * turned
         bias = -layer @ middle - (layer * pulled).sum(1) / 2
         return FittedGaussian(layer, bias, sizes, Metric.of(theta), means)
+
+    def _compared_all(self, theta: Mapping[str, Tensor], support: Support) -> Support:
+        """``support`` with z in place of all features."""
+        crops, unlabelled = support.crops, support.unlabelled
+        if crops is not None:
+            crops = self.compared(theta, crops.flatten(0, 1)).view_as(crops)
+        if unlabelled is not None:
+            unlabelled = replace(unlabelled, features=self.compared(theta, unlabelled.features))
+        return replace(support, features=self.compared(theta, support.features), crops=crops, unlabelled=unlabelled)
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         return LearnedLoss(task.loss, task.residual, task.hidden, generator)
 
 
-def _deviations(z: Tensor, labels: Tensor, means: Tensor, unlabelled: Unlabelled | None) -> Tensor:
-    """The rows r_i, (n, d), or (n + m, d) with unlabelled images: an image's deviation from the mean of its class.
+def _deviations(support: Support, means: Tensor) -> Tensor:
+    """The rows, (n + m + n v, d), whose scatter is Σ_i r_i r_iᵀ + Σ_i S_i: the deviations r_i of n images and m
+    unlabelled ones from the means of their classes, and s / √v of the v crops of each image.
 
     That of an unlabelled image is from the mean of the classes weighted by its shares, times the root of their sum s,
     so that it counts as s images. Between which of them it is unsure is no spread within classes, and left out.
     """
-    own = z - means[labels]
-    if unlabelled is None:
-        return own
-    counted = unlabelled.shares.sum(1, keepdim=True)
-    nearest = (unlabelled.shares / counted.clamp(min=LEAST)) @ means
-    return torch.cat([own, counted.sqrt() * (unlabelled.features - nearest)])
-
-
-def _weighted(deviations: Tensor) -> Tensor:
-    """The rows s / √v, (n v, d), whose scatter is Σ_i S_i, of the v crops of each image: (n, v, d)."""
-    return (deviations / math.sqrt(deviations.shape[1])).flatten(0, 1)
+    z, crops, unlabelled = support.features, support.crops, support.unlabelled
+    rows = [z - means[support.labels]]
+    if unlabelled is not None:
+        counted = unlabelled.shares.sum(1, keepdim=True)
+        nearest = (unlabelled.shares / counted.clamp(min=LEAST)) @ means
+        rows.append(counted.sqrt() * (unlabelled.features - nearest))
+    if crops is not None:
+        rows.append(((crops - z[:, None]) / math.sqrt(crops.shape[1])).flatten(0, 1))
+    return torch.cat(rows)
 
 
 def _prior(theta: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Unlabelled
+from lamanas_core.heads.base import FittedHead, Head, LossNetwork, Support
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.losses.paper import PaperLoss
 
@@ -25,23 +25,12 @@ class LinearHead(Head):
     def classes(self) -> int | None:
         return self.network.ways
 
-    def support_logits(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
-    ) -> Tensor:
+    def support_logits(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor | float) -> Tensor:
         """Logits (n, ``NetworkConfig.ways``): all of the layer's columns, as the paper's loss networks require."""
-        return FittedHead(theta[WEIGHT], theta[BIAS]).logits(features)
+        return FittedHead(theta[WEIGHT], theta[BIAS]).logits(support.features)
 
-    def fit(
-        self,
-        theta: Mapping[str, Tensor],
-        features: Tensor,
-        labels: Tensor,
-        ways: int,
-        scale: Tensor,
-        unlabelled: Unlabelled | None = None,
-        crops: Tensor | None = None,
-    ) -> FittedHead:
-        return FittedHead(theta[WEIGHT][:ways], theta[BIAS][:ways])
+    def fit(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor) -> FittedHead:
+        return FittedHead(theta[WEIGHT][: support.ways], theta[BIAS][: support.ways])
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LossNetwork:
         if task.loss == "cross_entropy":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lamanas_core.config import TaskLearnerConfig
-from lamanas_core.heads.base import Head, LossNetwork, Unlabelled
+from lamanas_core.heads.base import Head, LossNetwork, Support
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.onnx_writer import OnnxWriter
@@ -44,26 +44,15 @@ class PrototypeHead(Head):
     def classes(self) -> int | None:
         return None
 
-    def support_logits(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
-    ) -> Tensor:
-        return leave_one_out_logits(features, labels, ways, scale)
+    def support_logits(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor | float) -> Tensor:
+        return leave_one_out_logits(support.features, support.labels, support.ways, scale)
 
-    def fit(
-        self,
-        theta: Mapping[str, Tensor],
-        features: Tensor,
-        labels: Tensor,
-        ways: int,
-        scale: Tensor,
-        unlabelled: Unlabelled | None = None,
-        crops: Tensor | None = None,
-    ) -> FittedPrototypes:
+    def fit(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor) -> FittedPrototypes:
         """-scale * ‖f - c‖² / d, up to a term common to all classes, as a linear layer: weight 2c * scale / d and bias
         -‖c‖² * scale / d for features f and prototypes c.
         """
-        centres, sizes = class_means(features, labels, ways, unlabelled)
-        per_feature = scale / features.shape[1]
+        centres, sizes = class_means(support)
+        per_feature = scale / centres.shape[1]
         weight, bias = 2 * per_feature * centres, -per_feature * centres.square().sum(1)
         return FittedPrototypes(weight, bias, sizes, scale)
 
@@ -78,27 +67,16 @@ def prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
     return sums / counts[:, None]
 
 
-def class_means(
-    features: Tensor, labels: Tensor, ways: int, unlabelled: Unlabelled | None = None
-) -> tuple[Tensor, Tensor]:
-    """The mean feature vector of each class, (ways, d), and its ``counted_sizes``, (ways,).
-
-    ``features``: (n, d); ``labels``: int64 (n,). Each unlabelled image counts by its shares.
+def class_means(support: Support) -> tuple[Tensor, Tensor]:
+    """The mean feature vector of each class, (ways, d), and the number of its images, (ways,): int64, or float with
+    unlabelled images, which count by their shares.
     """
-    means, sizes = prototypes(features, labels, ways), counted_sizes(labels, ways, unlabelled)
+    sizes, unlabelled = class_sizes(support.labels, support.ways), support.unlabelled
+    means = prototypes(support.features, support.labels, support.ways)
     if unlabelled is None:
         return means, sizes
-    sums = class_sizes(labels, ways)[:, None] * means + unlabelled.shares.T @ unlabelled.features
-    return sums / sizes[:, None], sizes
-
-
-def counted_sizes(labels: Tensor, ways: int, unlabelled: Unlabelled | None) -> Tensor:
-    """The number of images in each class, (ways,): int64, or float with unlabelled images, which count by their shares.
-
-    ``labels``: int64 (n,).
-    """
-    sizes = class_sizes(labels, ways)
-    return sizes if unlabelled is None else sizes + unlabelled.shares.sum(0)
+    counted = sizes + unlabelled.shares.sum(0)
+    return (sizes[:, None] * means + unlabelled.shares.T @ unlabelled.features) / counted[:, None], counted
 
 
 def class_sizes(labels: Tensor, ways: int) -> Tensor:

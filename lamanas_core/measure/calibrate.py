@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to, with_head
+from lamanas_core.adapt.adapted import AdaptedNetwork, adapt_to
 from lamanas_core.config import Calibration, Novelty
-from lamanas_core.data.episodes import Episode, with_out_of_class
+from lamanas_core.data.episodes import with_out_of_class
 from lamanas_core.data.folders import ImageClasses
+from lamanas_core.heads.base import FittedHead
 from lamanas_core.heads.distances import DistanceHead
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes
@@ -52,9 +53,9 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
                 features = network.embed(episode.queries)
                 answered.append((network.head.logits(features), episode.query_labels))
                 if model.config.network.crops > 0:
-                    plain.append((_without_crops(network, episode).head.logits(features), episode.query_labels))
+                    plain.append((_without_crops(network).logits(features), episode.query_labels))
                 if shots in recipe.novelty_shots:
-                    reference = _reference(network, episode.support_labels) if recipe.relative_novelty else 0.0
+                    reference = _reference(network) if recipe.relative_novelty else 0.0
                     known.append(_distances(network, reference, episode.queries))
                     novel.append(_distances(network, reference, foreign))
         temperatures[shots] = _fitted_temperature(answered)
@@ -65,10 +66,10 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
     return Calibration(temperature, novelty, spread, fitted_spread(without_crops) if without_crops else None)
 
 
-def _without_crops(network: AdaptedNetwork, episode: Episode) -> AdaptedNetwork:
-    """``network`` with a head that is fitted to the features of the images of its support set alone."""
-    adapted = (network.learner, network.parameters, network.moments, network.features)
-    return with_head(*adapted, episode.support_labels, episode.ways)
+def _without_crops(network: AdaptedNetwork) -> FittedHead:
+    """The head of ``network`` if it were fitted to the images of its support set alone."""
+    parameters, support = network.parameters, replace(network.support, crops=None)
+    return network.learner.fitted_head(parameters.theta, parameters.log_scale, support).stored()
 
 
 def _distances(network: AdaptedNetwork, reference: float, images: Tensor) -> Tensor:
@@ -81,10 +82,10 @@ def _distances(network: AdaptedNetwork, reference: float, images: Tensor) -> Ten
     return torch.stack([head.log_distance(features, 0.0), usual, torch.full_like(usual, reference)], dim=1)
 
 
-def _reference(network: AdaptedNetwork, labels: Tensor) -> float:
+def _reference(network: AdaptedNetwork) -> float:
     """``DistanceHead.reference`` of the episode, not divided by what is usual for the number of images."""
     assert isinstance(network.head, DistanceHead)
-    return network.head.reference(network.features, labels, 0.0)
+    return network.head.reference(network.support, 0.0)
 
 
 def _fitted_temperature(answered: Sequence[tuple[Tensor, Tensor]]) -> float:

@@ -28,6 +28,7 @@ from lamanas_core.data.episodes import sample_episode, to_float
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.data.splits import Split
+from lamanas_core.heads.base import Support
 from lamanas_core.image_spec import ImageSpec
 
 Array = npt.NDArray[np.float32]
@@ -83,7 +84,7 @@ def loss_landscape(
     ``support``: float (n, c, h, w) in 0..1; ``labels``: int64 (n,) in 0..``ways``-1; ``points``: per direction.
     """
     features, _ = learner.embed(parameters.theta, parameters.alpha, support)
-    logits = learner.support_logits(parameters.theta, parameters.log_scale, features, labels, ways)
+    logits = learner.support_logits(parameters.theta, parameters.log_scale, Support(features, labels, ways))
     directions, explained, reach = _plane(logits, labels)
     steps = torch.linspace(-reach, reach, points)
     moved = [[logits + a * directions[0] + b * directions[1] for a in steps] for b in steps]

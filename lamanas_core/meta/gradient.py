@@ -11,6 +11,7 @@ from lamanas_core.adapt.batches import drawn
 from lamanas_core.adapt.inner import Order, Step, TaskLearner, steps
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.data.episodes import Episode
+from lamanas_core.heads.base import Support
 from lamanas_core.search.normalisation import Batch
 
 
@@ -41,7 +42,8 @@ def query_logits(
     images = torch.cat([episode.support, episode.queries])
     n = len(episode.support)
     features, _ = learner.embed(theta, alpha, images, batch=Batch(support=n))
-    head = learner.fitted_head(theta, parameters.log_scale, features[:n], episode.support_labels, episode.ways)
+    support = Support(features[:n], episode.support_labels, episode.ways)
+    head = learner.fitted_head(theta, parameters.log_scale, support)
     return head.logits(features[n:])
 
 

@@ -11,6 +11,7 @@ from lamanas_core.adapt.inner import Point, Step, TaskLearner, take_step
 from lamanas_core.adapt.parameters import Parameters, Tensors
 from lamanas_core.config import PhiSteps, Proxy
 from lamanas_core.data.episodes import Episode
+from lamanas_core.heads.base import Support
 from lamanas_core.meta.gradient import MetaGradient, inner_steps, query_logits
 from lamanas_core.search.normalisation import Batch
 
@@ -147,7 +148,7 @@ def _logit_change_along_entropy(
 
     def logits(theta: Tensors, alpha: Tensors) -> Tensor:
         features, _ = learner.embed(theta, alpha, images, batch=Batch(double_backward=True), mixing=step.mixing)
-        return learner.support_logits(theta, fixed.log_scale, features, labels, ways)
+        return learner.support_logits(theta, fixed.log_scale, Support(features, labels, ways))
 
     gradients = torch.autograd.grad(entropy, [*theta.values(), *alpha.values()], materialize_grads=True)
     rates = (torch.cat(step.log_rates).detach() - step.log_rates[0].detach().mean()).exp().unbind()

@@ -9,6 +9,7 @@ from torch import Tensor
 from lamanas_core.adapt.inner import TaskLearner
 from lamanas_core.adapt.parameters import Parameters
 from lamanas_core.data.episodes import Episode
+from lamanas_core.heads.base import Support
 from lamanas_core.heads.prototypes import PrototypeHead
 from lamanas_core.meta.gradient import MetaGradient, meta_gradient
 from lamanas_core.recipe import WarmUp
@@ -40,7 +41,7 @@ def warm_up_gradient(
     head = PrototypeHead(network.config)
     entropies = []
     for (fitted_to, labels), (classified, truth) in (halves, halves[::-1]):
-        fitted = head.fit(live.theta, fitted_to, labels, episode.ways, live.log_scale.exp())
+        fitted = head.fit(live.theta, Support(fitted_to, labels, episode.ways), live.log_scale.exp())
         entropies.append(F.cross_entropy(fitted.logits(classified), truth))
     loss = (entropies[0] + entropies[1]) / 2
     excess = F.relu(size(network, weights, recipe) - recipe.target_size)

@@ -16,6 +16,7 @@ from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration, Config, Novelty
 from lamanas_core.data.episodes import out_of_class, with_out_of_class
 from lamanas_core.data.folders import ImageClasses
+from lamanas_core.heads.base import Support
 from lamanas_core.heads.prototypes import FittedPrototypes
 from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitted_novelty, fitted_spread
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
@@ -44,7 +45,7 @@ def of_three_classes(calibration: Calibration) -> FittedPrototypes:
     """The head fitted to prototypes at (0, 0), (0, 4) and (6, 0), the last of two images."""
     config = replace(MINIATURE, calibration=calibration)
     features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1, 2, 2])
-    head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), features, labels, 3)
+    head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), Support(features, labels, 3))
     assert isinstance(head, FittedPrototypes)
     return head
 
@@ -81,7 +82,7 @@ def test_wholly_relative_novelty_does_not_depend_on_the_scale_of_the_features() 
     learner = TaskLearner.build(replace(MINIATURE, calibration=Calibration(novelty=Novelty(0.2, 3, 0.7, 0.5, 1.0))))
     found = []
     for scale in (1, 10):
-        head = learner.fitted_head({}, torch.tensor(0.0), scale * features, labels, 3)
+        head = learner.fitted_head({}, torch.tensor(0.0), Support(scale * features, labels, 3))
         assert isinstance(head, FittedPrototypes)
         found.append(head.log_odds(scale * queries))
     assert found[0] is not None
@@ -93,7 +94,8 @@ def test_relative_novelty_is_not_measured_where_there_is_one_class() -> None:
     for relative, measured in ((0.0, True), (0.5, False)):
         novelty = Novelty(0.0, 1.0, 1.0, 0.5, relative)
         learner = TaskLearner.build(replace(MINIATURE, calibration=Calibration(novelty=novelty)))
-        head = learner.fitted_head({}, torch.tensor(0.0), torch.ones(2, 2), torch.zeros(2, dtype=torch.int64), 1)
+        support = Support(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64), 1)
+        head = learner.fitted_head({}, torch.tensor(0.0), support)
         assert isinstance(head, FittedPrototypes)
         assert (head.novelty is not None) == measured
 
@@ -313,7 +315,8 @@ def test_the_temperature_follows_the_number_of_images_of_a_class() -> None:
         assert float(learner.temperature(torch.tensor([1, 2]), crops=crops)) == pytest.approx(1.3 * 1.75**0.8)
     features, labels = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1])
     plain = TaskLearner.build(MINIATURE)
-    one, other = (x.fitted_head({}, torch.tensor(0.0), features, labels, 2).logits(features) for x in (learner, plain))
+    support, zero = Support(features, labels, 2), torch.tensor(0.0)
+    one, other = (each.fitted_head({}, zero, support).logits(features) for each in (learner, plain))
     torch.testing.assert_close(one * 1.3 * 1.5**0.8, other)
 
 

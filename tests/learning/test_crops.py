@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from lamanas_core.config import PRESETS, Calibration, Config
 from lamanas_core.data.crops import MOST_IN_ALL, cropped, crops_of_each
 from lamanas_core.data.folders import ImageClasses
 from lamanas_core.data.maps import with_inputs
+from lamanas_core.heads.base import Support, Tensors
 from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead
 from lamanas_core.image_spec import UNLABELLED
 from lamanas_core.measure.calibrate import calibrated
@@ -121,7 +121,7 @@ def test_crops_that_are_missing_are_told() -> None:
 def test_a_network_without_a_backbone_has_no_crops() -> None:
     config = Config("tiny", replace(PRESETS["tiny"].network, crops=3), PRESETS["tiny"].task_learner)
     tiny = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
-    assert fitted(tiny, torch.zeros(4, 1, 28, 28, dtype=torch.uint8)).features.shape[0] == 4
+    assert fitted(tiny, torch.zeros(4, 1, 28, 28, dtype=torch.uint8)).support.features.shape[0] == 4
 
 
 def test_maps_are_of_as_many_crops_as_the_smallest_support_set_needs() -> None:
@@ -187,10 +187,10 @@ def test_both_heads_are_fitted_to_crops_where_images_have_no_label(monkeypatch: 
     """The one that unlabelled images are shared by, and the one that is fitted to their shares."""
     fit, given = GaussianHead.fit, list[tuple[bool, tuple[int, ...]]]()
 
-    def noted(*arguments: Any) -> FittedGaussian:
-        *_, unlabelled, crops = arguments
-        given.append((unlabelled is not None, tuple(crops.shape)))
-        return fit(*arguments)
+    def noted(head: GaussianHead, theta: Tensors, support: Support, scale: Tensor) -> FittedGaussian:
+        assert support.crops is not None
+        given.append((support.unlabelled is not None, tuple(support.crops.shape)))
+        return fit(head, theta, support, scale)
 
     monkeypatch.setattr(GaussianHead, "fit", noted)
     fitted(model(3), maps_of(photos(6)), torch.tensor([0, 1, 0, 1, UNLABELLED, UNLABELLED]))

@@ -16,6 +16,7 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import Calibration, Novelty
 from lamanas_core.data.episodes import to_float
+from lamanas_core.heads.base import Support
 from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead, leave_one_out_logits
 from lamanas_core.meta_model import MetaModel
 from tests.learning.helpers import MINIATURE
@@ -78,17 +79,17 @@ def by_definition(
 
 def test_the_fitted_head_is_discriminant_analysis_with_a_prior() -> None:
     support, queries, theta = random_features(len(UNEVEN)), random_features(7, seed=2), prior()
-    head = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(0.7, dtype=torch.float64))
+    head = HEAD.fit(theta, Support(support, UNEVEN, 4), torch.tensor(0.7, dtype=torch.float64))
     torch.testing.assert_close(head.logits(queries), 0.7 * by_definition(theta, support, UNEVEN, 4, queries))
 
 
 def test_crops_add_the_mean_scatter_of_each_image_to_the_covariance() -> None:
     support, queries, theta = random_features(len(UNEVEN)), random_features(7, seed=2), prior()
     crops = support[:, None] + 0.5 * random_features(3 * len(UNEVEN), seed=3).view(-1, 3, D)
-    head = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(0.7, dtype=torch.float64), crops=crops)
+    head = HEAD.fit(theta, Support(support, UNEVEN, 4, crops), torch.tensor(0.7, dtype=torch.float64))
     expected = 0.7 * by_definition(theta, support, UNEVEN, 4, queries, crops)
     torch.testing.assert_close(head.logits(queries), expected)
-    plain = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(0.7, dtype=torch.float64))
+    plain = HEAD.fit(theta, Support(support, UNEVEN, 4), torch.tensor(0.7, dtype=torch.float64))
     assert not torch.allclose(head.logits(queries), plain.logits(queries), atol=0.1)
     assert torch.equal(head.distances(queries), plain.distances(queries))
 
@@ -96,7 +97,7 @@ def test_crops_add_the_mean_scatter_of_each_image_to_the_covariance() -> None:
 @pytest.mark.parametrize("labels", [UNEVEN, torch.arange(4).repeat(3), torch.tensor([0, 1, 2, 2, 3])])
 def test_leave_one_out_logits_are_those_of_the_head_fitted_without_the_image(labels: Tensor) -> None:
     support, theta = random_features(len(labels)), prior()
-    found = HEAD.support_logits(theta, support, labels, 4, 2.0)
+    found = HEAD.support_logits(theta, Support(support, labels, 4), 2.0)
     for image, label in enumerate(labels.tolist()):
         others = torch.arange(len(labels)) != image
         if int((labels == label).sum()) == 1:  # not left out
@@ -113,16 +114,16 @@ def test_leave_one_out_logits_of_single_precision_are_accurate_with_a_weak_prior
     theta = {"head.centre": zeros, "head.log_scales": zeros, "head.directions": torch.zeros(1, 64)}
     theta |= {f"head.{name}": torch.tensor(value) for name, value in exponents.items()}
     exact = {name: value.double() for name, value in theta.items()}
-    found = HEAD.support_logits(theta, features, labels, 5, 0.2)
+    found = HEAD.support_logits(theta, Support(features, labels, 5), 0.2)
     assert found.dtype == torch.float32
-    expected = HEAD.support_logits(exact, features.double(), labels, 5, 0.2).float()
+    expected = HEAD.support_logits(exact, Support(features.double(), labels, 5), 0.2).float()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
 def test_with_one_image_per_class_only_the_prior_decides_and_the_nearest_direction_wins() -> None:
     support, queries, theta = random_features(5), random_features(40, seed=3), prior()
     theta["head.log_pull"] = torch.tensor(20.0, dtype=torch.float64)  # class means pulled to their mean
-    head = HEAD.fit(theta, support, torch.arange(5), 5, torch.tensor(1e9, dtype=torch.float64))
+    head = HEAD.fit(theta, Support(support, torch.arange(5), 5), torch.tensor(1e9, dtype=torch.float64))
     z, asked = HEAD.compared(theta, support), HEAD.compared(theta, queries)
     directions = (asked - z.mean(0)) @ (z - z.mean(0)).T
     assert torch.equal(head.logits(queries).argmax(1), directions.argmax(1))
@@ -134,8 +135,8 @@ def test_the_order_of_images_does_not_matter(sizes: list[int], seed: int) -> Non
     labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     support, theta = random_features(len(labels), seed), prior(seed)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    plain = HEAD.support_logits(theta, support, labels, len(sizes), 1.0)
-    shuffled = HEAD.support_logits(theta, support[order], labels[order], len(sizes), 1.0)
+    plain = HEAD.support_logits(theta, Support(support, labels, len(sizes)), 1.0)
+    shuffled = HEAD.support_logits(theta, Support(support[order], labels[order], len(sizes)), 1.0)
     torch.testing.assert_close(shuffled, plain[order])
 
 
@@ -153,7 +154,7 @@ def test_the_gradient_of_leave_one_out_logits_is_that_of_finite_differences() ->
 
 def test_distances_are_those_to_the_class_means() -> None:
     support, queries, theta = random_features(len(UNEVEN)), random_features(7, seed=2), prior()
-    head = HEAD.fit(theta, support, UNEVEN, 4, torch.tensor(1.0, dtype=torch.float64))
+    head = HEAD.fit(theta, Support(support, UNEVEN, 4), torch.tensor(1.0, dtype=torch.float64))
     z, asked = HEAD.compared(theta, support), HEAD.compared(theta, queries)
     means = torch.stack([z[label == UNEVEN].mean(0) for label in range(4)])
     torch.testing.assert_close(head.distances(queries), torch.cdist(asked, means).square())
@@ -182,7 +183,7 @@ def test_the_inner_steps_move_the_prior_and_the_artifact_equals_the_network() ->
         features = network.embed(torch.from_numpy(queries))
         expected = network.head.logits(features).softmax(1)
         assert isinstance(network.head, FittedGaussian)
-        reference = network.head.reference(network.features, torch.from_numpy(labels), 0.4)
+        reference = network.head.reference(network.support, 0.4)
         log_odds = network.head.log_odds(features)
         expected_odds = 3 * (network.head.log_distance(features, 0.4) + 0.5 - 0.5 * reference)
     np.testing.assert_allclose(answers.probabilities, expected.numpy(), atol=1e-4)

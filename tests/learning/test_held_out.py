@@ -132,7 +132,7 @@ def test_the_images_set_aside_take_no_part_in_the_steps(model: MetaModel, monkey
         on_step=lambda *_: None,
         judged=False,
     )
-    torch.testing.assert_close(found[0][half], alone.network.features, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found[0][half], alone.network.support.features, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(found[0], found[1], rtol=1e-2)
     untouched = torch.tensor([row for row in range(16) if row % 4 >= 2])
     assert bool(found[0][untouched].abs().sum(1).gt(0).all())

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamanas_core.config import NetworkConfig
+from lamanas_core.heads.base import Support
 from lamanas_core.heads.prototypes import PrototypeHead, leave_one_out_logits
 from lamanas_core.losses.invariant import ALONE, LearnedLoss
 
@@ -82,6 +83,6 @@ def test_leave_one_out_equals_prototypes_computed_without_each_image(seed: int, 
         others = torch.arange(len(labels)) != i
         rest = others if shots[label] > 1 else torch.ones_like(others)
         scale = torch.tensor(3.0, dtype=torch.float64)
-        head = PrototypeHead(NetworkConfig()).fit({}, features[rest], labels[rest], len(shots), scale)
+        head = PrototypeHead(NetworkConfig()).fit({}, Support(features[rest], labels[rest], len(shots)), scale)
         expected = head.logits(features[i : i + 1])[0]
         torch.testing.assert_close(result[i] - result[i].mean(), expected - expected.mean())

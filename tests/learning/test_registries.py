@@ -15,7 +15,7 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Config, NetworkConfig, TaskLearnerConfig
 from lamanas_core.data.sources.glyphs import write_folders
-from lamanas_core.heads.base import FittedHead, Head, Unlabelled
+from lamanas_core.heads.base import FittedHead, Head, Support
 from lamanas_core.heads.registry import HEADS, make_head
 from lamanas_core.losses.invariant import LearnedLoss
 from lamanas_core.meta_model import MetaModel
@@ -61,22 +61,11 @@ class NearestDirection(Head):
     def classes(self) -> int | None:
         return 4
 
-    def support_logits(
-        self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int, scale: Tensor | float
-    ) -> Tensor:
-        return F.normalize(self._turned(theta, features)) @ self._means(theta, features, labels, ways).T
+    def support_logits(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor | float) -> Tensor:
+        return F.normalize(self._turned(theta, support.features)) @ self._means(theta, support).T
 
-    def fit(
-        self,
-        theta: Mapping[str, Tensor],
-        features: Tensor,
-        labels: Tensor,
-        ways: int,
-        scale: Tensor,
-        unlabelled: Unlabelled | None = None,
-        crops: Tensor | None = None,
-    ) -> FittedHead:
-        means = self._means(theta, features, labels, ways)
+    def fit(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor) -> FittedHead:
+        means = self._means(theta, support)
         return FittedHead(means @ theta["head.weight"], means @ theta["head.bias"])
 
     def loss_network(self, task: TaskLearnerConfig, generator: torch.Generator | None) -> LearnedLoss:
@@ -85,9 +74,9 @@ class NearestDirection(Head):
     def _turned(self, theta: Mapping[str, Tensor], features: Tensor) -> Tensor:
         return F.linear(features, theta["head.weight"], theta["head.bias"])
 
-    def _means(self, theta: Mapping[str, Tensor], features: Tensor, labels: Tensor, ways: int) -> Tensor:
-        own = F.one_hot(labels, ways).to(features)
-        return F.normalize(own.T @ self._turned(theta, features))
+    def _means(self, theta: Mapping[str, Tensor], support: Support) -> Tensor:
+        own = F.one_hot(support.labels, support.ways).to(support.features)
+        return F.normalize(own.T @ self._turned(theta, support.features))
 
 
 class Fixed(Stem):

@@ -19,7 +19,7 @@ from lamanas_core.adapt.unlabelled import FEWEST, fit_with
 from lamanas_core.artifact import Classifier
 from lamanas_core.config import PRESETS, Calibration, Config, Novelty
 from lamanas_core.data.sources.glyphs import write_folders
-from lamanas_core.heads.base import Unlabelled
+from lamanas_core.heads.base import Support, Unlabelled
 from lamanas_core.heads.gaussian import FittedGaussian, GaussianHead
 from lamanas_core.heads.prototypes import FittedPrototypes, PrototypeHead, class_means
 from lamanas_core.image_spec import UNLABELLED
@@ -47,7 +47,7 @@ def found_by(learner: TaskLearner, features: Tensor, labels: Tensor, unlabelled:
     """The class means of the head, (ways, d), and the fraction that belongs. With this scale logits are squared
     distances."""
     ways, d = int(labels.max()) + 1, features.shape[1]
-    found = fit_with(learner, {}, torch.tensor(float(d)).log(), features, labels, ways, unlabelled)
+    found = fit_with(learner, {}, torch.tensor(float(d)).log(), Support(features, labels, ways), unlabelled)
     assert isinstance(found.head, FittedPrototypes)
     return found.head.weight / 2, found.belonging
 
@@ -66,8 +66,9 @@ def test_an_unlabelled_image_that_counts_wholly_for_a_class_is_one_of_its_labell
         random_features(5, seed=3),
     )
     theta, scale, made = prior(), torch.tensor(0.7, dtype=torch.float64), head(PRESETS["tiny"].network)
-    known = made.fit(theta, torch.cat([support, more]), torch.cat([labels, WHOLE.argmax(1)]), 3, scale)
-    found = made.fit(theta, support, labels, 3, scale, Unlabelled(more, WHOLE))
+    all_labelled = Support(torch.cat([support, more]), torch.cat([labels, WHOLE.argmax(1)]), 3)
+    known = made.fit(theta, all_labelled, scale)
+    found = made.fit(theta, Support(support, labels, 3, unlabelled=Unlabelled(more, WHOLE)), scale)
     torch.testing.assert_close(found.logits(queries), known.logits(queries))
 
 
@@ -75,15 +76,15 @@ def test_an_unlabelled_image_that_counts_wholly_for_a_class_is_one_of_its_labell
 def test_an_unlabelled_image_that_counts_for_no_class_changes_nothing(head: type[PrototypeHead | GaussianHead]) -> None:
     support, labels, more = random_features(6), torch.tensor([0, 0, 1, 1, 2, 2]), random_features(4, seed=2)
     theta, scale, made = prior(), torch.tensor(0.7, dtype=torch.float64), head(PRESETS["tiny"].network)
-    plain = made.fit(theta, support, labels, 3, scale)
-    found = made.fit(theta, support, labels, 3, scale, Unlabelled(more, torch.zeros_like(WHOLE)))
+    plain = made.fit(theta, Support(support, labels, 3), scale)
+    found = made.fit(theta, Support(support, labels, 3, unlabelled=Unlabelled(more, torch.zeros_like(WHOLE))), scale)
     torch.testing.assert_close(found.logits(support), plain.logits(support))
 
 
 def test_an_image_shared_between_classes_counts_for_each_by_its_share() -> None:
     features, labels = torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([0, 0, 1])
     shares = torch.tensor([[0.5, 0.25]])
-    means, sizes = class_means(features, labels, 2, Unlabelled(torch.tensor([[6.0]]), shares))
+    means, sizes = class_means(Support(features, labels, 2, unlabelled=Unlabelled(torch.tensor([[6.0]]), shares)))
     torch.testing.assert_close(sizes, torch.tensor([2.5, 1.25]))
     torch.testing.assert_close(means, torch.tensor([[(0 + 2 + 3) / 2.5], [(10 + 1.5) / 1.25]]))
 
@@ -92,10 +93,9 @@ def test_the_scatter_of_shared_images_counts_as_many_images_as_their_shares() ->
     """Two images that count by one half are one image."""
     support, labels = random_features(5), torch.tensor([0, 0, 1, 1, 2])
     theta, scale, made = prior(), torch.tensor(1.0, dtype=torch.float64), GaussianHead(PRESETS["photos"].network)
-    whole = made.fit(theta, support, labels, 3, scale, Unlabelled(support[:1], WHOLE[:1]))
-    halves = made.fit(
-        theta, support, labels, 3, scale, Unlabelled(support[:1].expand(2, D), WHOLE[:1].expand(2, 3) / 2)
-    )
+    one = Unlabelled(support[:1], WHOLE[:1])
+    two = Unlabelled(support[:1].expand(2, D), WHOLE[:1].expand(2, 3) / 2)
+    whole, halves = (made.fit(theta, Support(support, labels, 3, unlabelled=more), scale) for more in (one, two))
     torch.testing.assert_close(halves.logits(support), whole.logits(support))
 
 
@@ -104,7 +104,8 @@ def test_the_temperature_is_that_of_the_labelled_images_alone() -> None:
     learner = TaskLearner.build(replace(PRESETS["tiny"], calibration=calibration))
     support, more = random_features(3), random_features(3, seed=2)
     whole = torch.eye(3, dtype=torch.float64)
-    found = learner.fitted_head({}, ONE.log(), support, torch.arange(3), 3, Unlabelled(more, whole))
+    with_more = Support(support, torch.arange(3), 3, unlabelled=Unlabelled(more, whole))
+    found = learner.fitted_head({}, ONE.log(), with_more)
     assert isinstance(found, FittedPrototypes)
     assert found.sizes.tolist() == [2, 2, 2]
     assert 1 / float(found.scale) == pytest.approx(1.3 * 2**0.8)
@@ -145,7 +146,7 @@ def test_a_class_that_would_get_most_images_gets_fewer_of_those_that_may_be_of_o
     """Three images lie between each of the other two classes and the first, and a little nearer to the first."""
     features, labels = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0]]), torch.arange(3)
     between = torch.tensor([[1.9, 0.0], [0.0, 1.9]]).repeat(3, 1)
-    found = fit_with(learner_with(None), {}, torch.tensor(2.0).log(), features, labels, 3, between).head
+    found = fit_with(learner_with(None), {}, torch.tensor(2.0).log(), Support(features, labels, 3), between).head
     assert isinstance(found, FittedPrototypes)
     assert float(found.sizes.sum()) == pytest.approx(9, abs=1e-4)
     logits = -torch.cdist(between, features).square()
@@ -180,7 +181,7 @@ def test_a_head_with_a_layer_of_its_own_ignores_them() -> None:
     config = replace(PRESETS["paper_small"], network=replace(PRESETS["paper_small"].network, ways=2))
     learner = TaskLearner.build(Config("paper_small", config.network, config.task_learner))
     layer = {"head.weight": torch.eye(2), "head.bias": torch.zeros(2)}
-    found = fit_with(learner, layer, ONE, torch.eye(2), torch.arange(2), 2, torch.eye(2))
+    found = fit_with(learner, layer, ONE, Support(torch.eye(2), torch.arange(2), 2), torch.eye(2))
     assert torch.equal(found.head.weight, torch.eye(2))
     assert found.belonging is None
 
