@@ -284,6 +284,11 @@ class TrainingConfig:
     # Lake's split of Omniglot in place of the usual split.
     split: Literal["lake"] | None = None
 
+    @property
+    def epochs(self) -> int:
+        """Of both stages."""
+        return self.warm_up_epochs + self.meta_epochs
+
     @classmethod
     def from_request(cls, options: dict[str, Any]) -> "TrainingConfig":
         """The defaults of the preset overridden by ``options``. Raises ValueError for unknown names and invalid values.

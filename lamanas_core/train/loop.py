@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -100,44 +100,21 @@ def train(
     told = notes(data)
     network, check = learner.network, partial(_stop_if_asked, should_stop)
     styles = recipe.tasks.cached_styles
-    tasks_from = in_styles(splits["train"], network, recipe.styles, styles, 0, check)
-    source = TaskSource(config, model_config, recipe, tasks_from, device)
-    val = with_inputs(splits["val"], network, check=check) if ranks.first else splits["val"]
-    if saved is None and config.start is None:
-        initial = with_prior_of(initial, learner, tasks_from)
+    # What is left of a run that was stopped after its last epoch is to calibrate its model.
+    epochs_left = saved is None or saved[1]["epoch"] < config.epochs
+    if epochs_left:
+        tasks_from = in_styles(splits["train"], network, recipe.styles, styles, 0, check)
+        if saved is None and config.start is None:
+            initial = with_prior_of(initial, learner, tasks_from)
     run = begin(config, initial.map(lambda tensor: tensor.to(device)), recipe, network.fixed)
     if saved is not None:
         run.restore(*saved)
-    schedule = recipe.schedule
-    validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
-    epochs = config.warm_up_epochs + config.meta_epochs
-    curves = run_folder.Curves(run_dir, run.epoch) if ranks.first else None
-    while run.epoch < epochs:
-        _keep_phi(config, recipe, run, run_dir, ranks)
-        started, skipped = time.perf_counter(), run.skipped
-        stage = "meta" if run.epoch >= config.warm_up_epochs else "warm_up"
-        loss = _epoch(source, learner, run, should_stop, ranks)
-        run.epoch += 1
-        run.loss = run.loss if loss is None else loss
-        if curves is None:
-            continue
-        validated = run.epoch % validate_every[stage] == 0 or run.epoch == epochs
-        if validated:
-            run.validation = _validate(config, model_config, recipe, run, val)
-        seconds = time.perf_counter() - started
-        run.seconds += seconds
-        accuracy = run.validation if validated else None
-        row = {"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy}
-        curves.add(row | {"skipped_tasks": run.skipped - skipped})
-        saved_now = run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == epochs
-        if saved_now:
-            run.save(run_dir, config, recipe)
-        eta = (epochs - run.epoch) * run.seconds / run.epoch
-        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta, told, saved_now)
-        on_progress(TrainingProgress(run.epoch, epochs, *known))
-    _keep_phi(config, recipe, run, run_dir, ranks)
-    if curves is not None:
-        curves.close()
+    if epochs_left:
+        source = TaskSource(config, model_config, recipe, tasks_from, device)
+        val = with_inputs(splits["val"], network, check=check) if ranks.first else splits["val"]
+        for progress in _epochs(source, learner, run, val, run_dir, ranks, should_stop):
+            on_progress(replace(progress, notes=told))
+        del tasks_from, source, val  # of photos, they take as much memory again as what follows, and more
     metrics = {
         "validation_accuracy": run.validation,
         "training_seconds": round(run.seconds),
@@ -147,10 +124,49 @@ def train(
     model = MetaModel(run.average.map(lambda tensor: tensor.detach().cpu()), card)
     if not ranks.first:
         return model
-    del tasks_from, source, val  # of photos, they take as much memory again as what follows, and more
     # In mixed light: photos of new things are harder than those of the things that a training resembles.
     mixed = in_mixed_light(splits["val"], network, recipe.styles, styles, config.seed, check)
     return calibrated(model, with_inputs(mixed, network, check=check), config.seed, recipe.calibration)
+
+
+def _epochs(
+    source: TaskSource,
+    learner: TaskLearner,
+    run: RunState,
+    val: ImageClasses,
+    run_dir: Path,
+    ranks: Ranks,
+    should_stop: Callable[[], bool],
+) -> Iterator[TrainingProgress]:
+    """Goes through the epochs that are left of ``run``; rank 0 yields the progress after each, without notes."""
+    config, recipe, schedule = source.options, source.recipe, source.recipe.schedule
+    validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
+    curves = run_folder.Curves(run_dir, run.epoch) if ranks.first else None
+    while run.epoch < config.epochs:
+        _keep_phi(config, recipe, run, run_dir, ranks)
+        started, skipped = time.perf_counter(), run.skipped
+        stage = "meta" if run.epoch >= config.warm_up_epochs else "warm_up"
+        loss = _epoch(source, learner, run, should_stop, ranks)
+        run.epoch += 1
+        run.loss = run.loss if loss is None else loss
+        if curves is None:
+            continue
+        validated = run.epoch % validate_every[stage] == 0 or run.epoch == config.epochs
+        if validated:
+            run.validation = _validate(config, source.config, recipe, run, val)
+        run.seconds += time.perf_counter() - started
+        accuracy = run.validation if validated else None
+        row = {"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy}
+        curves.add(row | {"skipped_tasks": run.skipped - skipped})
+        saved = run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == config.epochs
+        if saved:
+            run.save(run_dir, config, recipe)
+        eta = (config.epochs - run.epoch) * run.seconds / run.epoch
+        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta)
+        yield TrainingProgress(run.epoch, config.epochs, *known, saved=saved)
+    _keep_phi(config, recipe, run, run_dir, ranks)
+    if curves is not None:
+        curves.close()
 
 
 def model_so_far(run_dir: Path) -> MetaModel:

@@ -96,13 +96,16 @@ def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(dat
     assert read(tmp_path / "model").version == whole.version
 
 
-def test_a_run_can_be_stopped_after_its_last_epoch_and_resumed(data: Path, tmp_path: Path) -> None:
-    """Then the maps of the photos for calibration are computed."""
+def test_a_run_can_be_stopped_after_its_last_epoch_and_resumed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the maps of the photos for calibration are computed, and those of the training not again."""
     told: list[TrainingProgress] = []
     with pytest.raises(TrainingStopped):
         trained(data, tmp_path, lambda: len(told) > 0 and told[-1].epoch == told[-1].epochs, on_progress=told.append)
     assert told[-1].saved
     assert len(told) == 3
+    monkeypatch.setattr(loop, "in_styles", None)
     resumed = trained(data, tmp_path, on_progress=told.append)
     assert len(told) == 3
     assert resumed.config.calibration.without_crops is not None

@@ -18,7 +18,7 @@ from lamanas_core.config import PAPER, PRESETS
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta.gradient import MetaGradient
-from lamanas_core.meta_model import read
+from lamanas_core.meta_model import MetaModel, read
 from lamanas_core.search.stems import RESNET_NAMES
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves
@@ -70,14 +70,12 @@ def test_how_the_data_set_was_read_is_told_and_recorded(
     (tmp_path / "data" / "notes.txt").write_bytes(b"")
     shutil.rmtree(tmp_path / "run")
     told: list[tuple[str, ...]] = []
-    original = training.TrainingProgress
+    original = training.train
 
-    def progress(*fields: Any) -> training.TrainingProgress:
-        made = original(*fields)
-        told.append(made.notes)
-        return made
+    def noting(*arguments: Any, **options: Any) -> MetaModel:
+        return original(*arguments, **options | {"on_progress": lambda progress: told.append(progress.notes)})
 
-    monkeypatch.setattr(training, "TrainingProgress", progress)
+    monkeypatch.setattr(training, "train", noting)
     assert train() == 0
     note = "24 added, 1 skipped: notes.txt"
     assert capsys.readouterr().err.splitlines()[0] == f"note: {note}"

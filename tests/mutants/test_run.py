@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.mutants import __main__ as command
 from tests.mutants.results import Result, Results, summary
 from tests.mutants.run import BaselineError, Run
 from tests.mutants.sample import Mutant, sample
@@ -133,13 +135,18 @@ def test_a_record_that_was_cut_short_spoils_no_other(root: Path) -> None:
     assert outcomes(a_run(root), root) == ["killed", "survived"]
 
 
-def test_the_command_tells_how_much_it_has_not_tried() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.mutants", "--places", "5", "--seed", "1", "--minutes", "0"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[0] == "not tried: 5 of 5 within 0 minutes: the same command goes on from here"
-    assert done.stdout.splitlines()[-1] == "mutants: tried 0, killed 0"
+def test_the_command_tells_how_much_it_has_not_tried(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "ROOT": root,
+        "AREAS": AREAS,
+        "FOLDER": root / "runs",
+        "Run": partial(Run, table=TABLE),
+    }.items():
+        monkeypatch.setattr(command, name, value)
+    monkeypatch.setattr(sys, "argv", ["mutants", "--places", "5", "--seed", "1", "--minutes", "0"])
+    assert command.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "not tried: 2 of 2 within 0 minutes: the same command goes on from here"
+    assert lines[-1] == "mutants: tried 0, killed 0"
