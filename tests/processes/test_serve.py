@@ -25,7 +25,7 @@ def serve(short_folder: Path) -> Iterator[Serve]:
     started: list[subprocess.Popen[str]] = []
 
     def start(**environment: str) -> subprocess.Popen[str]:
-        started.append(serve_process(short_folder, **environment))
+        started.append(serve_process(short_folder, **{"LAMANAS_APP_PROCESSES": "1"} | environment))
         return started[-1]
 
     yield start

@@ -85,41 +85,36 @@ def ended_run(client: httpx.Client) -> dict[str, Any]:
     return run
 
 
-def test_an_earlier_release_with_the_same_form_is_upgraded_and_rolled_back_to(
+def test_releases_go_on_with_what_others_have_stored_or_refuse_to(
     release: Callable[[int], Path], short_folder: Path
 ) -> None:
-    before = release(SCHEMA)
-    with serving(short_folder, before) as old:
-        first = submit(old, FILES + NO_LABEL)
-        by_old = told(old, first)
-        assert by_old["unlabelled"] == len(NO_LABEL)
-        run_of_old = ended_run(old)
-        waiting = submit(old)
+    """From the release with the form before to an early one with this form, to this one, and back twice."""
+    code_before, early_code = release(SCHEMA - 1), release(SCHEMA)
+    with serving(short_folder, code_before) as before:
+        first = submit(before)
+        by_before = told(before, first)
+        waiting = submit(before)
+    with serving(short_folder, early_code) as early:
+        assert told(early, first).items() >= by_before.items()
+        by_early = told(early, waiting)
+        with_more = submit(early, FILES + NO_LABEL)
+        assert told(early, with_more)["unlabelled"] == len(NO_LABEL)
+        run_of_early = ended_run(early)
+        unfinished = submit(early)
     with serving(short_folder, ROOT) as new:
-        assert told(new, first).items() >= by_old.items()
-        by_new = told(new, waiting)
+        assert told(new, first).items() >= by_before.items()
+        assert told(new, waiting).items() >= by_early.items()
+        by_new = {id: told(new, id) for id in (first, waiting, with_more, unfinished)}
+        assert by_new[with_more]["unlabelled"] == len(NO_LABEL)
         run_of_new = ended_run(new)
-        assert new.get("/train").json()["trainings"] == [run_of_new, run_of_old]
-        unfinished = submit(new, FILES + NO_LABEL)
-    with serving(short_folder, before) as old:
-        assert told(old, first) == by_old
-        assert told(old, waiting).items() <= by_new.items()
-        assert told(old, unfinished)["state"] == "ready"
-        assert old.get("/train").json()["trainings"] == [run_of_new, run_of_old]
-
-
-def test_a_release_with_the_form_before_is_upgraded_and_refuses_to_be_rolled_back_to(
-    release: Callable[[int], Path], short_folder: Path
-) -> None:
-    before = release(SCHEMA - 1)
-    with serving(short_folder, before) as old:
-        first = submit(old)
-        by_old = told(old, first)
-        waiting = submit(old)
-    with serving(short_folder, ROOT) as new:
-        assert told(new, first).items() >= by_old.items()
-        by_new = told(new, waiting)
-    refused = serve_process(short_folder, before)
+        assert new.get("/train").json()["trainings"] == [run_of_new, run_of_early]
+        unfinished_by_new = submit(new, FILES + NO_LABEL)
+    with serving(short_folder, early_code) as early:
+        for id, by_it in by_new.items():
+            assert told(early, id).items() <= by_it.items()
+        assert told(early, unfinished_by_new)["state"] == "ready"
+        assert early.get("/train").json()["trainings"] == [run_of_new, run_of_early]
+    refused = serve_process(short_folder, code_before)
     try:
         output, _ = refused.communicate(timeout=PATIENCE_S)
     finally:
@@ -127,4 +122,4 @@ def test_a_release_with_the_form_before_is_upgraded_and_refuses_to_be_rolled_bac
     assert refused.returncode != 0
     assert f"a later release has used this Redis (schema {SCHEMA}" in output
     with serving(short_folder, ROOT) as new:
-        assert told(new, waiting) == by_new
+        assert told(new, first) == by_new[first]
