@@ -64,6 +64,14 @@ def test_the_gain_of_adaptation_in_the_document_is_that_of_the_runs(path: Path) 
     assert " | ".join(cells) in TRAINING
 
 
+def test_the_error_on_lakes_runs_in_the_documents_is_that_of_the_run() -> None:
+    run = read(DOCS / "evaluation" / "lake" / "one_shot_runs.json")
+    assert (run["runs"], run["trained_classes"]) == (20, 0)
+    stated = f"{100 * run['error']:.1f} ± {100 * run['ci95']:.1f} %"
+    assert f"{run['model_version']}, makes **{stated} errors**" in TRAINING
+    assert f"makes {stated}\nerrors" in (ROOT / "README.md").read_text("utf-8")
+
+
 STEPS = [path for path in EVALUATIONS if "steps_compared" in read(path)]
 
 
