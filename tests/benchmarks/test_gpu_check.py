@@ -63,10 +63,14 @@ def test_other_results_are_reported_and_the_remaining_checks_run(
         network = replace(found.network, head=replace(head, weight=head.weight * factor, bias=head.bias * factor))
         return replace(found, network=network, artifact=found.artifact + bytes([next(calls)]))
 
+    for speed in ("adaptation_speed", "adaptations_per_second", "training_speed"):
+        monkeypatch.setattr(gpu_check, speed, lambda *_: "1")
     monkeypatch.setattr(gpu_check, "_adapted", different)
     monkeypatch.setattr(gpu_check, "_trained", lambda config, *rest: trained(replace(config, seed=next(calls)), *rest))
     assert gpu_check.main(["--device", "cpu"]) == 1
-    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED  ")]
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.partition(": ")[0].removeprefix("ok      ") for line in lines[5:]] == NAMES[5:]
+    failed = [line for line in lines if line.startswith("FAILED  ")]
     assert [line.split(": ")[0].removeprefix("FAILED  ") for line in failed] == NAMES[:5]
     assert "artifacts differ" in failed[1]
     assert "logits of 2 episodes differ" in failed[2]
