@@ -36,7 +36,8 @@ LARGEST_BATCH = 250
 class AdaptedNetwork:
     """The adapted and pruned network: the parameters after K inner steps, with the support set's moments and head.
 
-    ``support``: the labelled images, under the parameters. ``belonging``: ``Adapted.unlabelled_belonging``.
+    ``support``: the features of the labelled images, without the unlabelled ones, to which ``head`` may be fitted as
+    well. ``belonging``: ``Adapted.unlabelled_belonging``.
     """
 
     learner: TaskLearner

@@ -48,20 +48,20 @@ class Fitted:
 
 
 def fit_with(
-    learner: TaskLearner, theta: Mapping[str, Tensor], log_scale: Tensor, support: Support, features: Tensor
+    learner: TaskLearner, theta: Mapping[str, Tensor], log_scale: Tensor, support: Support, of_unlabelled: Tensor
 ) -> Fitted:
-    """The head fitted to ``support`` and to the ``features`` (m, d) of images without a label, m > 0.
+    """The head fitted to ``support`` and to the features ``of_unlabelled`` (m, d) of images without a label, m > 0.
 
     Where novelty is not measured, all of these images are taken to belong to the classes.
     """
     head = learner.fitted_head(theta, log_scale, support)
     if not isinstance(head, DistanceHead):
         return Fitted(head, None)
-    weights, belonging = _belonging(head, features)
+    weights, belonging = _belonging(head, of_unlabelled)
     if belonging < FEWEST:
         return Fitted(head, belonging)
-    shares = _shares(head.logits(features), weights)
-    together = replace(support, unlabelled=Unlabelled(features, shares))
+    shares = _shares(head.logits(of_unlabelled), weights)
+    together = replace(support, unlabelled=Unlabelled(of_unlabelled, shares))
     return Fitted(learner.fitted_head(theta, log_scale, together), belonging)
 
 

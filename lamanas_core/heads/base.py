@@ -38,8 +38,8 @@ class Support:
     """What a head sees of a support set.
 
     ``features``: of its images, float (n, d). ``labels``: int64 (n,) in 0..``ways``-1. ``crops``: the features of v
-    crops of each image, (n, v, d), for a head that learns from them. ``unlabelled``: what counts besides, for a head
-    that is fitted to the support set at all.
+    crops of each image, (n, v, d), for a head that learns from them. ``unlabelled``: images without a label
+    that count as well; a head that is not fitted to the support set ignores them.
     """
 
     features: Tensor
@@ -119,7 +119,7 @@ class Head(ABC):
 
     @abstractmethod
     def support_logits(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor | float) -> Tensor:
-        """The logits that L_φ takes in the inner loop, (n, ways), from labelled images without crops.
+        """The logits that L_φ takes in the inner loop, (n, ways). Crops and unlabelled images take no part.
 
         A head with a fixed number of classes returns a column for each of them.
         """

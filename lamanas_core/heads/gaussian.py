@@ -118,7 +118,7 @@ class GaussianHead(Head):
         return scale * logits.to(z)
 
     def fit(self, theta: Mapping[str, Tensor], support: Support, scale: Tensor) -> FittedGaussian:
-        support = self._compared_all(theta, support)
+        support = self._in_z(theta, support)
         z, unlabelled = support.features, support.unlabelled
         pull, weight, variance = _prior(theta)
         means, sizes = class_means(support)
@@ -135,7 +135,7 @@ class GaussianHead(Head):
         bias = -layer @ middle - (layer * pulled).sum(1) / 2
         return FittedGaussian(layer, bias, sizes, Metric.of(theta), means)
 
-    def _compared_all(self, theta: Mapping[str, Tensor], support: Support) -> Support:
+    def _in_z(self, theta: Mapping[str, Tensor], support: Support) -> Support:
         """``support`` with z in place of all features."""
         crops, unlabelled = support.crops, support.unlabelled
         if crops is not None:
@@ -152,8 +152,8 @@ def _deviations(support: Support, means: Tensor) -> Tensor:
     """The rows, (n + m + n v, d), whose scatter is Σ_i r_i r_iᵀ + Σ_i S_i: the deviations r_i of n images and m
     unlabelled ones from the means of their classes, and s / √v of the v crops of each image.
 
-    That of an unlabelled image is from the mean of the classes weighted by its shares, times the root of their sum s,
-    so that it counts as s images. Between which of them it is unsure is no spread within classes, and left out.
+    That of an unlabelled image is from the mean of the classes weighted by its shares, times the root of their sum, so
+    that it counts as that many images. Between which of them it is unsure is no spread within classes, and left out.
     """
     z, crops, unlabelled = support.features, support.crops, support.unlabelled
     rows = [z - means[support.labels]]

@@ -53,7 +53,7 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
                 features = network.embed(episode.queries)
                 answered.append((network.head.logits(features), episode.query_labels))
                 if model.config.network.crops > 0:
-                    plain.append((_without_crops(network).logits(features), episode.query_labels))
+                    plain.append((_head_without_crops(network).logits(features), episode.query_labels))
                 if shots in recipe.novelty_shots:
                     reference = _reference(network) if recipe.relative_novelty else 0.0
                     known.append(_distances(network, reference, episode.queries))
@@ -66,7 +66,7 @@ def _fit(model: MetaModel, classes: ImageClasses, recipe: CalibrationEpisodes, s
     return Calibration(temperature, novelty, spread, fitted_spread(without_crops) if without_crops else None)
 
 
-def _without_crops(network: AdaptedNetwork) -> FittedHead:
+def _head_without_crops(network: AdaptedNetwork) -> FittedHead:
     """The head of ``network`` if it were fitted to the images of its support set alone."""
     parameters, support = network.parameters, replace(network.support, crops=None)
     return network.learner.fitted_head(parameters.theta, parameters.log_scale, support).stored()

@@ -100,7 +100,6 @@ def train(
     told = notes(data)
     network, check = learner.network, partial(_stop_if_asked, should_stop)
     styles = recipe.tasks.cached_styles
-    # What is left of a run that was stopped after its last epoch is to calibrate its model.
     epochs_left = saved is None or saved[1]["epoch"] < config.epochs
     if epochs_left:
         tasks_from = in_styles(splits["train"], network, recipe.styles, styles, 0, check)
@@ -115,6 +114,8 @@ def train(
         for progress in _epochs(source, learner, run, val, run_dir, ranks, should_stop):
             on_progress(replace(progress, notes=told))
         del tasks_from, source, val  # of photos, they take as much memory again as what follows, and more
+    # Of a run that was stopped after its last epoch, this and the calibration are left.
+    _keep_phi(config, recipe, run, run_dir, ranks)
     metrics = {
         "validation_accuracy": run.validation,
         "training_seconds": round(run.seconds),
@@ -164,7 +165,6 @@ def _epochs(
         eta = (config.epochs - run.epoch) * run.seconds / run.epoch
         known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta)
         yield TrainingProgress(run.epoch, config.epochs, *known, saved=saved)
-    _keep_phi(config, recipe, run, run_dir, ranks)
     if curves is not None:
         curves.close()
 

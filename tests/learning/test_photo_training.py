@@ -19,6 +19,7 @@ from lamanas_core.recipe import Recipe, Styles, recipe_for
 from lamanas_core.search.registry import make_network
 from lamanas_core.train import loop
 from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
+from lamanas_core.train.run_folder import kept_phi
 from lamanas_core.train.starting import with_prior_of
 from lamanas_core.train.tasks import TaskSource
 from tests.learning.brief_training import brief_recipe
@@ -101,11 +102,20 @@ def test_a_run_can_be_stopped_after_its_last_epoch_and_resumed(
 ) -> None:
     """Then the maps of the photos for calibration are computed, and those of the training not again."""
     told: list[TrainingProgress] = []
+
+    def note(progress: TrainingProgress) -> None:
+        told.append(progress)
+        if progress.epoch == progress.epochs:
+            raise TrainingStopped
+
     with pytest.raises(TrainingStopped):
-        trained(data, tmp_path, lambda: len(told) > 0 and told[-1].epoch == told[-1].epochs, on_progress=told.append)
+        trained(data, tmp_path, on_progress=note)
     assert told[-1].saved
     assert len(told) == 3
     monkeypatch.setattr(loop, "in_styles", None)
+    with pytest.raises(TrainingStopped):
+        trained(data, tmp_path, lambda: True)
+    assert max(kept_phi(tmp_path)) == 2
     resumed = trained(data, tmp_path, on_progress=told.append)
     assert len(told) == 3
     assert resumed.config.calibration.without_crops is not None

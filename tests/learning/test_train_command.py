@@ -73,7 +73,11 @@ def test_how_the_data_set_was_read_is_told_and_recorded(
     original = training.train
 
     def noting(*arguments: Any, **options: Any) -> MetaModel:
-        return original(*arguments, **options | {"on_progress": lambda progress: told.append(progress.notes)})
+        def noted(progress: training.TrainingProgress) -> None:
+            told.append(progress.notes)
+            options["on_progress"](progress)
+
+        return original(*arguments, **options | {"on_progress": noted})
 
     monkeypatch.setattr(training, "train", noting)
     assert train() == 0

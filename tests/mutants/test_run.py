@@ -138,13 +138,11 @@ def test_a_record_that_was_cut_short_spoils_no_other(root: Path) -> None:
 def test_the_command_tells_how_much_it_has_not_tried(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {
-        "ROOT": root,
-        "AREAS": AREAS,
-        "FOLDER": root / "runs",
-        "Run": partial(Run, table=TABLE),
-    }.items():
-        monkeypatch.setattr(command, name, value)
+    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.setattr(command, "AREAS", AREAS)
+    monkeypatch.setattr(command, "FOLDER", root / "runs")
+    monkeypatch.setattr(command, "Run", partial(Run, table=TABLE))
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process keeps its own handlers
     monkeypatch.setattr(sys, "argv", ["mutants", "--places", "5", "--seed", "1", "--minutes", "0"])
     assert command.main() == 1
     lines = capsys.readouterr().out.splitlines()

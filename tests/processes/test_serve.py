@@ -128,7 +128,7 @@ def test_invalid_setting_is_named(serve: Serve, name: str, value: str) -> None:
 def test_stop_drains_and_leaves_no_process_and_no_temporary_file(serve: Serve, short_folder: Path) -> None:
     temporary = short_folder / "t"
     temporary.mkdir()
-    process = serve(TMPDIR=str(temporary))
+    process = serve(TMPDIR=str(temporary), LAMANAS_APP_PROCESSES="2")
     until_serving(process, short_folder)
     assert list(temporary.iterdir())
     processes = family(process.pid)
@@ -139,7 +139,7 @@ def test_stop_drains_and_leaves_no_process_and_no_temporary_file(serve: Serve, s
 
 
 def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve: Serve, short_folder: Path) -> None:
-    process = serve()
+    process = serve(LAMANAS_APP_PROCESSES="2")
     first = until_serving(process, short_folder)
     processes = family(process.pid)
     process.kill()
@@ -151,7 +151,7 @@ def test_killed_service_leaves_no_process_and_starts_again_with_its_token(serve:
 
 
 def test_killed_parts_are_restarted_and_requests_wait_for_them(serve: Serve, short_folder: Path) -> None:
-    process = serve()
+    process = serve(LAMANAS_APP_PROCESSES="2")
     running = until_serving(process, short_folder)
     # Retries the connection for as long as a restart takes.
     with httpx.Client(transport=httpx.HTTPTransport(retries=8), headers=running.headers, timeout=60) as client:

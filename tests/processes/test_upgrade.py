@@ -89,7 +89,7 @@ def test_releases_go_on_with_what_others_have_stored_or_refuse_to(
     release: Callable[[int], Path], short_folder: Path
 ) -> None:
     """From the release with the form before to this one, back to an early one with the same form, and here again."""
-    code_before, early_code = release(SCHEMA - 1), release(SCHEMA)
+    code_before, code_early = release(SCHEMA - 1), release(SCHEMA)
     with serving(short_folder, code_before) as before:
         first = submit(before)
         by_before = told(before, first)
@@ -106,9 +106,11 @@ def test_releases_go_on_with_what_others_have_stored_or_refuse_to(
         refused.kill()
     assert refused.returncode != 0
     assert f"a later release has used this Redis (schema {SCHEMA}" in output
-    with serving(short_folder, early_code) as early:
+    with serving(short_folder, code_early) as early:
         for id, by_it in by_new.items():
-            assert told(early, id).items() <= by_it.items()
+            by_early = told(early, id)
+            assert by_early.items() <= by_it.items()
+            assert by_early["predicted"] == by_it["predicted"]
         by_early = told(early, unfinished)
         assert by_early["unlabelled"] == len(NO_LABEL)
         run_of_early = ended_run(early)
