@@ -298,6 +298,8 @@ def _gradient(source: TaskSource, learner: TaskLearner, run: RunState, seed: int
     if config.meta == "maml":
         order: Literal["first", "second"] = "first" if config.first_order else "second"
         return maml(learner, run.parameters, episode, count, generator, order)
+    if recipe.reptile.steps is not None:
+        count = recipe.reptile.steps
     of_phi = (config.proxy, config.phi_steps, recipe.reptile.phi_rate_within_task)
     return reptile(learner, run.parameters, episode, count, generator, *of_phi)
 

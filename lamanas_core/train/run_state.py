@@ -75,7 +75,8 @@ class RunState:
 
 def begin(config: TrainingConfig, parameters: Parameters, recipe: Recipe, fixed: Collection[str]) -> RunState:
     """A run before its first epoch. ``fixed``: the tensors of θ that are not trained."""
-    theta = [value for name, value in parameters.theta.items() if name not in fixed]
+    trained = {name: value for name, value in parameters.theta.items() if name not in fixed}
+    theta = list(trained.values())
     alpha, phi = list(parameters.alpha.values()), list(parameters.phi.values())
     log_rates, scale = [parameters.theta_log_rates, parameters.alpha_log_rates], [parameters.log_scale]
     rates = recipe.reptile if config.meta == "reptile" else recipe.maml
@@ -94,6 +95,10 @@ def begin(config: TrainingConfig, parameters: Parameters, recipe: Recipe, fixed:
     groups = [(theta, rates.theta_rate), (alpha, alpha_rate), (phi, rates.phi_rate)]
     meta: torch.optim.Optimizer
     if config.meta == "reptile":  # step sizes and scale remain constant
+        head_rate = recipe.reptile.theta_rate if recipe.reptile.head_rate is None else recipe.reptile.head_rate
+        of_head = [value for name, value in trained.items() if name.startswith("head.")]
+        others = [value for name, value in trained.items() if not name.startswith("head.")]
+        groups[:1] = [(others, rates.theta_rate), (of_head, head_rate)]
         groups.append(([*log_rates, *scale], 0.0))
         meta = torch.optim.SGD([{"params": part, "lr": rate} for part, rate in groups if part])
     else:

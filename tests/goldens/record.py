@@ -15,7 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from lamanas_core.config import PRESETS, TrainingConfig
 from lamanas_core.measure.evaluate import EvaluationConfig
-from lamanas_core.measure.table1 import BUDGETS
+from lamanas_core.measure.table1.rows import BUDGETS
 from lamanas_core.meta_model import MetaModel, shipped
 from lamanas_core.recipe import Recipe
 from tests.goldens.episodes import SHOTS, result

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lamanas_core.measure.table1 import table
+from lamanas_core.measure.table1.tables import table
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.conftest import ROOT
 

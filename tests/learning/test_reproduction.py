@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,23 +16,23 @@ from lamanas_core.config import PRESETS, Config
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.image_spec import ImageSpec
-from lamanas_core.measure import table1 as reproduction
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
-from lamanas_core.measure.table1 import (
-    BUDGETS,
-    PAPER_TABLE,
-    Row,
+from lamanas_core.measure.table1 import runs
+from lamanas_core.measure.table1.rows import BUDGETS, PAPER_TABLE, Row, rows, variants
+from lamanas_core.measure.table1.runs import (
     one_run,
     recipe,
     reproduce,
-    rows,
-    table,
     training_config,
     warmed_up,
     with_level_head,
     with_prototypes,
 )
+from lamanas_core.measure.table1.tables import table, variants_table
+from lamanas_core.meta.gradient import MetaGradient
+from lamanas_core.meta.reptile import reptile
 from lamanas_core.meta_model import MetaModel
+from lamanas_core.train import loop
 from lamanas_core.train.starting import starting_parameters
 from tests.learning.brief_training import brief_recipe
 
@@ -85,18 +86,17 @@ def untrained(config: Config) -> MetaModel:
 
 
 def named(name: str) -> Row:
-    return next(row for row in rows() if row.name == name)
+    return next(row for row in (*rows(), *variants()) if row.name == name)
 
 
 def test_a_finished_run_is_not_repeated(miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [row for row in rows() if row.name in ("lstm-residual-mse", "maml", "reptile")]
-    monkeypatch.setattr(reproduction, "recipe", lambda budget: brief_recipe())
-    monkeypatch.setattr(reproduction, "rows", lambda: tuple(chosen))
+    monkeypatch.setattr(runs, "recipe", lambda *_: brief_recipe())
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
 
     def run() -> list[str]:
         folders = tmp_path / "glyphs", tmp_path / "run", tmp_path / "out"
-        found = reproduce(TINY, range(TINY.seeds), *folders, "it", lambda words: None)
+        found = reproduce(chosen, TINY, range(TINY.seeds), *folders, "it", lambda words: None)
         return [path.name for path in found]
 
     assert run() == [f"{row.name}-0.json" for row in chosen]
@@ -107,14 +107,87 @@ def test_a_finished_run_is_not_repeated(miniature: Config, tmp_path: Path, monke
 
 
 def test_the_rates_of_the_budget_are_those_of_algorithm_2() -> None:
-    reptile = recipe(replace(TINY, outer_rate=0.25)).reptile
+    reptile = recipe(replace(TINY, outer_rate=0.25), named("lstm-mse")).reptile
     assert (reptile.theta_rate, reptile.alpha_rate, reptile.phi_rate) == (0.25, 0.25, 0.25)
+
+
+def test_a_variant_overrides_what_it_names(miniature: Config, tmp_path: Path) -> None:
+    variant = Row("variant", outer_rate=0.5, phi_rate=0.75, meta_batch=7, steps=9, phi_steps="each_step")
+    config, chosen = training_config(variant, 0, TINY, tmp_path), recipe(TINY, variant).reptile
+    assert (config.meta_batch, config.phi_steps) == (7, "each_step")
+    assert (chosen.theta_rate, chosen.alpha_rate, chosen.phi_rate, chosen.steps) == (0.5, 0.5, 0.75, 9)
+    config, chosen = training_config(Row("row"), 0, TINY, tmp_path), recipe(TINY, Row("row")).reptile
+    assert (config.meta_batch, config.phi_steps) == (TINY.meta_batch, "once")
+    assert (chosen.theta_rate, chosen.steps) == (TINY.outer_rate, None)
+
+
+@pytest.mark.parametrize("level_head", [False, True])
+def test_algorithm_2_moves_the_linear_layer_unless_each_task_starts_with_it_at_zero(
+    miniature: Config, tmp_path: Path, *, level_head: bool
+) -> None:
+    write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
+    row = Row("row", level_head=level_head)
+    config, start = training_config(row, 0, TINY, tmp_path), untrained(miniature).parameters.theta
+    brief = replace(brief_recipe(validate=False), reptile=recipe(TINY, row).reptile)
+    model = runs.trained(config, brief, tmp_path / "glyphs", tmp_path / "trained")
+    moved = {name for name, value in model.parameters.theta.items() if not torch.equal(value, start[name])}
+    assert {"head.weight", "head.bias"}.isdisjoint(moved) == level_head
+    assert any(name.startswith("stem.") for name in moved)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(None, 2), (3, 3)])
+def test_tasks_of_algorithm_2_have_the_steps_of_the_recipe(
+    miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, taken: int
+) -> None:
+    counts = []
+
+    def counted(*arguments: Any) -> MetaGradient:
+        counts.append(arguments[3])
+        return reptile(*arguments)
+
+    monkeypatch.setattr(loop, "reptile", counted)
+    write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
+    row = Row("row", steps=asked)
+    brief = replace(brief_recipe(validate=False), reptile=recipe(TINY, row).reptile)
+    runs.trained(training_config(row, 0, TINY, tmp_path), brief, tmp_path / "glyphs", tmp_path / "trained")
+    assert counts == [taken]
+
+
+def test_the_row_of_an_untrained_loss_takes_its_steps_on_that_loss(
+    miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "recipe", lambda *_: brief_recipe(validate=False))
+    write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
+    budget, folders = replace(TINY, warm_up_epochs=1, steps=5), (tmp_path / "glyphs", tmp_path / "run")
+    learned = one_run(named("fnn-residual-none"), 0, budget, *folders)
+    assert learned["config"]["loss"] == "fnn"
+    assert learned["direction_changed"] is None
+    entropy = one_run(named("no_meta_training"), 0, budget, *folders)
+    assert learned["prototype_accuracy"] == entropy["prototype_accuracy"]
+    assert learned["accuracies"] != entropy["accuracies"]
+
+
+def test_variants_are_compared_with_the_same_episodes_of_table_1(tmp_path: Path) -> None:
+    def write(folder: str, name: str, seed: int, accuracies: list[float]) -> None:
+        path = tmp_path / folder / f"{name}-{seed}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            json.dumps({"row": name, "seed": seed, "accuracies": accuracies, "prototype_accuracy": 0.8}), "utf-8"
+        )
+
+    write("variants", "cross_entropy-20_steps", 1, [0.5, 0.75])
+    write("table1", "no_meta_training", 0, [0.1, 0.1])
+    write("table1", "no_meta_training", 1, [0.25, 0.5])
+    write("table1", "cross_entropy", 1, [0.5, 0.25])
+    [*_, line] = variants_table(tmp_path / "variants", tmp_path / "table1").splitlines()
+    expected = ("1 x 2 episodes", "62.5 ± 24.5", "+25.0 ± 0.0", "+25.0 ± 49.0", "80.0")
+    assert line == f"| cross_entropy-20_steps | {' | '.join(expected)} |"
 
 
 def test_the_row_without_meta_training_is_the_warm_up_after_k_steps(
     miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduction, "recipe", lambda budget: brief_recipe(validate=False))
+    monkeypatch.setattr(runs, "recipe", lambda *_: brief_recipe(validate=False))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
     budget, data, run = replace(TINY, warm_up_epochs=1, episodes=8), tmp_path / "glyphs", tmp_path / "run"
     found = one_run(named("no_meta_training"), 0, budget, data, run)
@@ -162,7 +235,7 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_see
 def test_rows_start_from_the_same_warm_up_with_their_own_losses(
     miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproduction, "recipe", lambda budget: brief_recipe(validate=False))
+    monkeypatch.setattr(runs, "recipe", lambda *_: brief_recipe(validate=False))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
     budget, run = replace(TINY, warm_up_epochs=1), tmp_path / "run"
     start = warmed_up(budget, tmp_path / "glyphs", run)
@@ -181,7 +254,7 @@ def test_rows_start_from_the_same_warm_up_with_their_own_losses(
     def again(*_: object, **__: object) -> MetaModel:
         raise AssertionError("warmed up a second time")
 
-    monkeypatch.setattr(reproduction, "train", again)
+    monkeypatch.setattr(runs, "train", again)
     assert warmed_up(budget, tmp_path / "glyphs", run).version == start.version
 
 
