@@ -19,7 +19,7 @@ from lamanas_core.config import PAPER
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel
 from tests.conftest import ROOT
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST
 from tests.pages import blocks
 
 SMALL_PAPER = replace(
@@ -36,7 +36,7 @@ def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def miniature() -> MetaModel:
-    return MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    return MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
 
 
 def test_adapt_prints_one_line_with_every_figure(
@@ -74,7 +74,7 @@ def test_predict_compares_the_artifact_for_1_20_and_100_images() -> None:
 
 
 def test_train_counts_tasks_of_both_algorithms() -> None:
-    found = benchmarks.train.measure(1, SMALL_PAPER, MINIATURE)
+    found = benchmarks.train.measure(1, SMALL_PAPER, SMALLEST)
     for algorithm in ("algorithm_1", "algorithm_2"):
         assert found["serving"][algorithm]["ours"]["tasks_per_second"] > 0
         assert found["paper"][algorithm]["ratio"] > 0

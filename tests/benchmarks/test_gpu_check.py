@@ -9,10 +9,8 @@ import torch
 from benchmarks import gpu_check, measuring
 from lamanas_core.adapt.adapted import Adapted
 from lamanas_core.adapt.parameters import initial_parameters
-from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel
-from tests.learning.brief_training import miniature
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, miniature
 
 NAMES = [
     "adaptation against the CPU",
@@ -31,9 +29,9 @@ NAMES = [
 @pytest.fixture(autouse=True)
 def _miniatures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(measuring, "SIDE", 16)
-    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    model = MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
     monkeypatch.setattr(gpu_check, "_model", lambda: model)
-    with miniature(replace(MINIATURE, network=replace(MINIATURE.network, image=ImageSpec(size=8)))):
+    with miniature():
         yield
 
 

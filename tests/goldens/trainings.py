@@ -10,6 +10,7 @@ from lamanas_core.config import TrainingConfig
 from lamanas_core.data.sources.glyphs import write_folders
 from lamanas_core.train.loop import TrainingStopped, train
 from tests.learning.brief_training import brief_recipe, miniature
+from tests.learning.helpers import MINIATURE
 
 SMALL: dict[str, Any] = {"preset": "tiny", "meta_batch": 2, "ways": 3, "shots": 2}
 RUNS: dict[str, dict[str, Any]] = {
@@ -39,7 +40,7 @@ def weights(name: str, data: Path, run_dir: Path, stops: tuple[int, ...] = ()) -
 
 
 def _train(name: str, data: Path, run_dir: Path, should_stop: Any) -> dict[str, Tensor]:
-    with miniature():
+    with miniature(MINIATURE):
         config = TrainingConfig.from_request(RUNS[name])
         model = train(
             config,

@@ -23,11 +23,10 @@ from lamanas_core.measure import one_shot_runs
 from lamanas_core.measure.one_shot_runs import error_on_runs
 from lamanas_core.meta_model import read, write
 from lamanas_core.train import loop, run_folder
-from tests.learning.brief_training import brief, brief_recipe, miniature, trained
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, brief, brief_recipe, miniature, trained
 from tests.learning.test_evaluation import PREDICTED, FixedClassifier, model
 
-IMAGE = MINIATURE.network.image
+IMAGE = SMALLEST.network.image
 ALPHABETS = {"images_background/Greek": 6, "images_background/Latin": 4, "images_evaluation/Oriya": 5}
 # The characters of the training images of each run, and for each test image the training image of its character.
 RUNS = {"run01": ([0, 1, 2], [2, 0, 1]), "run02": ([4, 3], [0, 1])}

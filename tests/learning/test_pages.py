@@ -11,8 +11,7 @@ from cli.main import main
 from lamanas_core.config import PRESETS
 from lamanas_core.train import loop as training
 from tests.conftest import ROOT, PrivateRedis
-from tests.learning.brief_training import brief_recipe
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, brief_recipe
 
 
 def commands(page: str) -> list[list[str]]:
@@ -27,7 +26,7 @@ def test_the_commands_of_the_pages_run_in_order(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMANAS_DATA_DIR", str(redis_server.settings.data_dir))
     monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    monkeypatch.setitem(PRESETS, "tiny", SMALLEST)
     monkeypatch.setattr(training, "recipe_for", lambda preset: brief_recipe(validate=False))
     for command in [*commands("training-on-your-data.md"), *commands("plots.md")]:
         if command[0] == "torchrun":

@@ -1,7 +1,8 @@
 """Training of the photo model on a folder of photos: what is trained, in which styles, and that it can be resumed."""
 
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS, Calibration, TrainingConfig
 from lamanas_core.data.folders import ImageClasses, load_dataset
 from lamanas_core.data.maps import in_mixed_light, in_styles, with_inputs
+from lamanas_core.measure.calibrate import calibrated
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.meta_model import MetaModel, read, write
-from lamanas_core.recipe import Recipe, Styles, recipe_for
+from lamanas_core.recipe import CalibrationEpisodes, Recipe, Styles, recipe_for
 from lamanas_core.search.registry import make_network
 from lamanas_core.train import loop
 from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
@@ -77,48 +79,73 @@ def trained(
     )
 
 
-def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(data: Path, tmp_path: Path) -> None:
-    whole = trained(data, tmp_path / "whole")
+@dataclass(frozen=True)
+class Run:
+    """An uninterrupted run: its folder, what it told after each epoch, its model, and what that was calibrated on."""
+
+    folder: Path
+    told: list[TrainingProgress]
+    model: MetaModel
+    uncalibrated: MetaModel
+    calibrated_on: ImageClasses
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder, told, given = (
+        tmp_path_factory.mktemp("whole"),
+        list[TrainingProgress](),
+        list[tuple[MetaModel, ImageClasses]](),
+    )
+
+    def noted(model: MetaModel, classes: ImageClasses, seed: int, recipe: CalibrationEpisodes) -> MetaModel:
+        given.append((model, classes))
+        return calibrated(model, classes, seed, recipe)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "calibrated", noted)
+        model = trained(data, folder, on_progress=told.append)
+    return Run(folder, told, model, *given[0])
+
+
+def test_a_run_trains_all_but_the_start_of_the_operations_and_can_be_resumed(
+    data: Path, whole: Run, tmp_path: Path
+) -> None:
     remaining = iter(range(5))
     with pytest.raises(TrainingStopped):
         trained(data, tmp_path / "stopped", lambda: next(remaining, None) is None)
     resumed = trained(data, tmp_path / "stopped")
-    assert resumed.to_bytes() == whole.to_bytes()
+    assert resumed.to_bytes() == whole.model.to_bytes()
 
-    theta, parameters = whole.parameters.theta, whole.parameters
+    parameters = whole.model.parameters
+    theta = parameters.theta
     assert all(not value.any() for name, value in theta.items() if name.startswith("maps."))
     assert theta["head.centre"].any()
     assert theta["head.log_scales"].any()
     assert theta["head.directions"].any()  # from the data: at 0, they would stay there
     assert parameters.theta_log_rates.std(0).max() > 0  # each step has its own sizes
     assert not torch.equal(parameters.alpha["inputs"], torch.zeros(3))
-    assert whole.config.calibration.temperature != 1.0
-    write(whole, tmp_path / "model")
-    assert read(tmp_path / "model").version == whole.version
+    assert whole.model.config.calibration.temperature != 1.0
+    write(whole.model, tmp_path / "model")
+    assert read(tmp_path / "model").version == whole.model.version
 
 
 def test_a_run_can_be_stopped_after_its_last_epoch_and_resumed(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then the maps of the photos for calibration are computed, and those of the training not again."""
-    told: list[TrainingProgress] = []
-
-    def note(progress: TrainingProgress) -> None:
-        told.append(progress)
-        if progress.epoch == progress.epochs:
-            raise TrainingStopped
-
-    with pytest.raises(TrainingStopped):
-        trained(data, tmp_path, on_progress=note)
-    assert told[-1].saved
-    assert len(told) == 3
+    assert [progress.epoch for progress in whole.told] == [1, 2, 3]
+    assert whole.told[-1].saved
+    run = shutil.copytree(whole.folder, tmp_path / "run")
+    shutil.rmtree(run / "phi")
     monkeypatch.setattr(loop, "in_styles", None)
+    told = list[TrainingProgress]()
     with pytest.raises(TrainingStopped):
-        trained(data, tmp_path, lambda: True)
-    assert max(kept_phi(tmp_path)) == 2
-    resumed = trained(data, tmp_path, on_progress=told.append)
-    assert len(told) == 3
-    assert resumed.config.calibration.without_crops is not None
+        trained(data, run, lambda: True, on_progress=told.append)
+    assert max(kept_phi(run)) == 2
+    resumed = trained(data, run, on_progress=told.append)
+    assert not told
+    assert resumed.to_bytes() == whole.model.to_bytes()
 
 
 def test_before_a_training_the_head_knows_what_the_photos_of_a_class_differ_in(data: Path) -> None:
@@ -141,24 +168,16 @@ def test_before_a_training_the_head_knows_what_the_photos_of_a_class_differ_in(d
     assert (as_they_are - in_style).square().sum() < (before[::2] - before[1::2]).square().sum()
 
 
-def test_a_model_is_calibrated_in_mixed_light(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = list[ImageClasses]()
-
-    def calibrated(model: MetaModel, classes: ImageClasses, *_: object) -> MetaModel:
-        given.append(classes)
-        return model
-
-    monkeypatch.setattr(loop, "calibrated", calibrated)
-    model = trained(data, tmp_path)
-    network = make_network(PHOTOS.network)
+def test_a_model_is_calibrated_in_mixed_light(data: Path, whole: Run) -> None:
+    network, given = make_network(PHOTOS.network), whole.calibrated_on
     split = load_dataset(data, PHOTOS.network.image)["val"]
-    assert split.names == given[0].names
-    assert given[0].images.shape == (9, 4, 37632)
-    same = (with_inputs(split, network).images == given[0].images).all(2)
+    assert split.names == given.names
+    assert given.images.shape == (9, 4, 37632)
+    same = (with_inputs(split, network).images == given.images).all(2)
     assert same.any()
     assert not same.all()
     assert (same.any(1) == same.all(1)).all()  # the crops of an image are in its light
-    assert model.config.calibration == Calibration()
+    assert whole.uncalibrated.config.calibration == Calibration()
 
 
 def test_a_training_from_an_earlier_model_keeps_its_prior_and_uses_crops(data: Path, tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from lamanas_core.meta_model import MetaModel, read
 from lamanas_core.search.stems import RESNET_NAMES
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves
-from tests.learning.brief_training import brief_recipe
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, brief_recipe
 
 BRIEF = ("--preset", "tiny", "--warm-up-epochs", "0", "--meta-epochs", "2", "--ways", "2", "--shots", "1")
 Train = Callable[..., int]
@@ -33,7 +32,7 @@ Train = Callable[..., int]
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """``lamanas train`` on a few glyphs, with a checkpoint after each epoch and without any actual training."""
     write_folders(tmp_path / "data", classes=8, images=3, seed=0)
-    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    monkeypatch.setitem(PRESETS, "tiny", SMALLEST)
     monkeypatch.setattr(training, "recipe_for", lambda preset: brief_recipe())
     monkeypatch.setattr(training, "_epoch", lambda *arguments: 0.0)
     monkeypatch.setattr(training, "_validate", lambda *arguments: 0.5)
@@ -54,7 +53,7 @@ def test_resume_continues_an_interrupted_run(
     assert not (tmp_path / "run" / "model.json").exists()
     so_far = training.model_so_far(tmp_path / "run")
     assert so_far.card.keys() == {"config"}
-    assert so_far.config == MINIATURE
+    assert so_far.config == SMALLEST
     assert train("--resume") == 0
     assert training.model_so_far(tmp_path / "run").version == read(tmp_path / "run").version
     assert [row["epoch"] for row in read_curves(tmp_path / "run")] == [1, 2]
@@ -110,8 +109,8 @@ def test_a_training_that_diverges_ends_with_one_line(
 @pytest.fixture
 def resnet(monkeypatch: pytest.MonkeyPatch, train: Train) -> dict[str, Tensor]:
     """The tensors of a pretrained ResNet-18 for the preset ``tiny``, which has a ResNet-18 stem here."""
-    network = replace(MINIATURE.network, stem="resnet18")
-    config = replace(MINIATURE, network=network)
+    network = replace(SMALLEST.network, stem="resnet18")
+    config = replace(SMALLEST, network=network)
     monkeypatch.setitem(PRESETS, "tiny", config)
     theta = initial_parameters(config, 0).theta
     return {name: torch.rand(theta[f"stem.{ours}"].shape) for name, ours in RESNET_NAMES.items()}
@@ -151,7 +150,7 @@ def test_an_unusable_pretrained_file_is_reported_in_one_line(
     assert f"{file} has no tensor conv1.weight of shape (64, 3, 7, 7)" in error_of()
     assert "start and pretrained are mutually exclusive" in error_of("--start", "shipped")
     save_file(resnet, file)
-    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    monkeypatch.setitem(PRESETS, "tiny", SMALLEST)
     assert "this network has no ResNet-18 stem" in error_of()
 
 

@@ -9,15 +9,15 @@ import torch
 from lamanas_core import images
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.config import PRESETS, TrainingConfig
-from lamanas_core.data.folders import load_all, load_dataset, notes
+from lamanas_core.data.folders import load_all, load_dataset, notes, usual_split
 from lamanas_core.data.sources.glyphs import write_folders
+from lamanas_core.data.sources.omniglot import class_files
 from lamanas_core.data.splits import DatasetError
 from lamanas_core.image_spec import ImageSpec
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.train import loop as training
 from lamanas_core.train.loop import TrainingProgress, TrainingStopped, train
-from tests.learning.brief_training import brief, brief_recipe, miniature, trained
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, brief, brief_recipe, miniature, trained
 
 STEPS_PER_EPOCH = 2
 
@@ -38,7 +38,7 @@ def short_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     recipe = brief_recipe(STEPS_PER_EPOCH, validate=False, save_every=2)
     monkeypatch.setattr(training, "recipe_for", lambda preset: recipe)
-    monkeypatch.setitem(PRESETS, "tiny", MINIATURE)
+    monkeypatch.setitem(PRESETS, "tiny", SMALLEST)
     yield
     torch.set_num_threads(threads)
 
@@ -328,11 +328,14 @@ def test_a_folder_without_classes_is_named(tmp_path: Path) -> None:
 
 
 def test_omniglot_has_the_vinyals_split(omniglot: Path) -> None:
-    splits = load_dataset(omniglot, ImageSpec())
-    assert {part: len(classes) for part, classes in splits.items()} == {"train": 1028, "val": 172, "test": 423}
-    assert all(len(members) == 20 for classes in splits.values() for members in classes.members)
-    names = [name for classes in splits.values() for name in classes.names]
-    assert len(set(names)) == len(names) == 1623
-    assert {name.partition("/")[0] for name in splits["test"].names} == {"images_evaluation"}
-    alphabets = set(zip(splits["test"].groups, splits["test"].names, strict=True))
-    assert all(name.startswith(f"{group}/") for group, name in alphabets)
+    split = usual_split(omniglot, 0)
+    assert {part: len(names) for part, names in split.items()} == {"train": 1028, "val": 172, "test": 423}
+    names = [name for names in split.values() for name in names]
+    files = dict(class_files(omniglot))
+    assert set(names) == files.keys()
+    assert len(names) == 1623
+    assert all(len(images) == 20 for images in files.values())
+    assert {name.partition("/")[0] for name in split["test"]} == {"images_evaluation"}
+    some = load_dataset(omniglot, ImageSpec(), split={"test": split["test"][::100]})["test"]
+    assert all(name.startswith(f"{group}/") for group, name in zip(some.groups, some.names, strict=True))
+    assert [len(members) for members in some.members] == [20] * 5

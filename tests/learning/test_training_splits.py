@@ -19,10 +19,9 @@ from lamanas_core.meta_model import MetaModel, read, write
 from lamanas_core.train import loop as training
 from lamanas_core.train.run_folder import read_curves, read_split
 from lamanas_core.train.trained_classes import recognised
-from tests.learning.brief_training import brief, miniature, trained
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, brief, miniature, trained
 
-IMAGE = MINIATURE.network.image
+IMAGE = SMALLEST.network.image
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from lamanas_core.train.run_folder import read_curves
 from lamanas_core.train.run_state import RunState, begin
 from lamanas_core.train.starting import starting_parameters
 from lamanas_core.train.tasks import TaskSource
-from tests.learning.brief_training import EPISODES, brief, brief_recipe, miniature, trained
+from tests.learning.brief_training import EPISODES, SMALLEST, brief, brief_recipe, miniature, trained
 from tests.learning.helpers import MINIATURE
 
 
@@ -45,7 +45,7 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_of(options: TrainingConfig, config: Config = MINIATURE) -> Parameters:
+def start_of(options: TrainingConfig, config: Config = SMALLEST) -> Parameters:
     """The initial parameters of a training with this configuration."""
     with miniature(config):
         return starting_parameters(options.model_config(), options.start, options.seed)
@@ -67,8 +67,8 @@ def test_a_meta_step_descends_the_gradient_of_the_requested_order(
     glyphs: Path, tmp_path: Path, first_order: bool
 ) -> None:
     options = replace(META_ONLY, first_order=first_order)
-    start = start_of(options)
-    with miniature():
+    start = start_of(options, MINIATURE)
+    with miniature(MINIATURE):
         after = trained(options, glyphs, tmp_path).parameters.named()
         seed = int(torch.randint(2**31, (1,), generator=torch.Generator().manual_seed(options.seed)))
         config = options.model_config()
@@ -96,7 +96,7 @@ def test_a_fixed_architecture_stays_as_it_was_in_each_stage_and_in_adaptation(
     glyphs: Path, tmp_path: Path, stage: TrainingConfig, meta: Literal["maml", "reptile"]
 ) -> None:
     support = to_float(
-        sample_episode(load_all(glyphs, MINIATURE.network.image), 3, 2, 1, torch.Generator().manual_seed(0)).support
+        sample_episode(load_all(glyphs, SMALLEST.network.image), 3, 2, 1, torch.Generator().manual_seed(0)).support
     )
     for fixed in (False, True):
         options = replace(stage, fixed_architecture=fixed, meta=meta)
@@ -134,7 +134,7 @@ def test_a_warm_up_keeps_a_running_average_of_its_weights(glyphs: Path, tmp_path
 def test_a_warm_up_from_a_trained_model_does_not_train_dropped_operations(glyphs: Path, tmp_path: Path) -> None:
     """α has options one operation per edge; at the initial temperature of a warm-up it would mix all of them again."""
     start = start_of(WARM_UP_ONLY)
-    chosen_operation = MINIATURE.network.operations.index("conv_3x3")
+    chosen_operation = SMALLEST.network.operations.index("conv_3x3")
     for kind in ("normal", "reduction"):
         start.alpha[f"{kind}.operations"].zero_()[:, chosen_operation] = 1.0
     with miniature():
@@ -153,7 +153,7 @@ def test_validation_adapts_in_the_meta_training_but_not_in_the_warm_up(
     glyphs: Path, tmp_path: Path, options: TrainingConfig
 ) -> None:
     # Step sizes so large that they change predictions.
-    config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, theta_rate=100.0))
+    config = replace(SMALLEST, task_learner=replace(SMALLEST.task_learner, theta_rate=100.0))
     with miniature(config):
         model = trained(options, glyphs, tmp_path)
     classes = load_dataset(glyphs, config.network.image)["val"]

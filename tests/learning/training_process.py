@@ -17,8 +17,7 @@ from lamanas_core.meta_model import write
 from lamanas_core.train import checkpoint, loop
 from lamanas_core.train.distributed import joined
 from lamanas_core.train.loop import train
-from tests.learning.brief_training import brief_recipe
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST, brief_recipe
 
 OPTIONS: dict[str, Any] = {
     "preset": "tiny",
@@ -48,7 +47,7 @@ def run(
     """
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()  # never undone: the process runs nothing else
-    patch.setitem(PRESETS, "tiny", MINIATURE)
+    patch.setitem(PRESETS, "tiny", SMALLEST)
     if die_writing is not None:
         patch.setattr(os, "fsync", _killing_fsync(die_writing, os.fsync))
 
