@@ -349,9 +349,9 @@ def values(images: Tensor) -> set[int]:
 @pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0, 5.0, 20.0])
 def test_the_fitted_temperature_reverses_a_scale_within_its_range(temperature: float) -> None:
     """Logits that are calibrated after division by the temperature."""
-    exact = 2 * torch.randn(10_000, 4, generator=torch.Generator().manual_seed(0))
+    exact = 2 * torch.randn(2_000, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.multinomial(exact.softmax(1), 1, generator=torch.Generator().manual_seed(1)).squeeze(1)
-    assert _fitted_temperature([(exact * temperature, labels)]) == pytest.approx(temperature, rel=0.05)
+    assert _fitted_temperature([(exact * temperature, labels)]) == pytest.approx(temperature, rel=0.1)
 
 
 def test_the_fitted_temperature_stays_within_its_range() -> None:
