@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -142,31 +143,29 @@ def _epochs(
     """Goes through the epochs that are left of ``run``; rank 0 yields the progress after each, without notes."""
     config, recipe, schedule = source.options, source.recipe, source.recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}
-    curves = run_folder.Curves(run_dir, run.epoch) if ranks.first else None
-    while run.epoch < config.epochs:
-        _keep_phi(config, recipe, run, run_dir, ranks)
-        started, skipped = time.perf_counter(), run.skipped
-        stage = "meta" if run.epoch >= config.warm_up_epochs else "warm_up"
-        loss = _epoch(source, learner, run, should_stop, ranks)
-        run.epoch += 1
-        run.loss = run.loss if loss is None else loss
-        if curves is None:
-            continue
-        validated = run.epoch % validate_every[stage] == 0 or run.epoch == config.epochs
-        if validated:
-            run.validation = _validate(config, source.config, recipe, run, val)
-        run.seconds += time.perf_counter() - started
-        accuracy = run.validation if validated else None
-        row = {"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy}
-        curves.add(row | {"skipped_tasks": run.skipped - skipped})
-        saved = run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == config.epochs
-        if saved:
-            run.save(run_dir, config, recipe)
-        eta = (config.epochs - run.epoch) * run.seconds / run.epoch
-        known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta)
-        yield TrainingProgress(run.epoch, config.epochs, *known, saved=saved)
-    if curves is not None:
-        curves.close()
+    with closing(run_folder.Curves(run_dir, run.epoch)) if ranks.first else nullcontext() as curves:
+        while run.epoch < config.epochs:
+            _keep_phi(config, recipe, run, run_dir, ranks)
+            started, skipped = time.perf_counter(), run.skipped
+            stage = "meta" if run.epoch >= config.warm_up_epochs else "warm_up"
+            loss = _epoch(source, learner, run, should_stop, ranks)
+            run.epoch += 1
+            run.loss = run.loss if loss is None else loss
+            if curves is None:
+                continue
+            validated = run.epoch % validate_every[stage] == 0 or run.epoch == config.epochs
+            if validated:
+                run.validation = _validate(config, source.config, recipe, run, val)
+            run.seconds += time.perf_counter() - started
+            accuracy = run.validation if validated else None
+            row = {"epoch": run.epoch, "stage": stage, "loss": loss, "validation_accuracy": accuracy}
+            curves.add(row | {"skipped_tasks": run.skipped - skipped})
+            saved = run.epoch % schedule.epochs_per_checkpoint == 0 or run.epoch == config.epochs
+            if saved:
+                run.save(run_dir, config, recipe)
+            eta = (config.epochs - run.epoch) * run.seconds / run.epoch
+            known = (run.loss, run.validation, config.warm_up_epochs, run.seconds, eta)
+            yield TrainingProgress(run.epoch, config.epochs, *known, saved=saved)
 
 
 def model_so_far(run_dir: Path) -> MetaModel:

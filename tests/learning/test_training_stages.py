@@ -30,7 +30,7 @@ from lamanas_core.train.loop import (
     _apply,
     train,
 )
-from lamanas_core.train.run_folder import read_curves
+from lamanas_core.train.run_folder import Curves, read_curves
 from lamanas_core.train.run_state import RunState, begin
 from lamanas_core.train.starting import starting_parameters
 from lamanas_core.train.tasks import TaskSource
@@ -350,6 +350,17 @@ def test_ten_tasks_in_a_row_without_a_finite_gradient_end_a_training(
     assert saved is not None
     assert saved[1]["epoch"] == 18
     assert finite(saved[0] | {"generator": torch.zeros(())})
+
+
+def test_the_curves_of_a_run_that_ends_early_are_closed(
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Curves] = []
+    monkeypatch.setattr(Curves, "close", lambda curves: closed.append(curves))
+    with_infinite(monkeypatch, *range(10))
+    with miniature(), pytest.raises(TrainingDivergedError):
+        trained(brief(warm_up_epochs=3, warm_up_batch=2), glyphs, tmp_path)
+    assert [curves.folder for curves in closed] == [tmp_path]
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])
