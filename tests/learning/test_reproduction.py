@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.parameters import initial_parameters
@@ -20,9 +22,11 @@ from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.measure.table1 import runs
 from lamanas_core.measure.table1.rows import BUDGETS, PAPER_TABLE, Row, rows, variants
 from lamanas_core.measure.table1.runs import (
+    centred,
     one_run,
     recipe,
     reproduce,
+    slope_without_label,
     training_config,
     warmed_up,
     with_level_head,
@@ -171,16 +175,15 @@ def test_variants_are_compared_with_the_same_episodes_of_table_1(tmp_path: Path)
     def write(folder: str, name: str, seed: int, accuracies: list[float]) -> None:
         path = tmp_path / folder / f"{name}-{seed}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(
-            json.dumps({"row": name, "seed": seed, "accuracies": accuracies, "prototype_accuracy": 0.8}), "utf-8"
-        )
+        one = {"row": name, "seed": seed, "accuracies": accuracies, "prototype_accuracy": 0.8}
+        path.write_text(json.dumps(one | {"slope_without_label": 0.25}), "utf-8")
 
     write("variants", "cross_entropy-20_steps", 1, [0.5, 0.75])
     write("table1", "no_meta_training", 0, [0.1, 0.1])
     write("table1", "no_meta_training", 1, [0.25, 0.5])
     write("table1", "cross_entropy", 1, [0.5, 0.25])
     [*_, line] = variants_table(tmp_path / "variants", tmp_path / "table1").splitlines()
-    expected = ("1 x 2 episodes", "62.5 ± 24.5", "+25.0 ± 0.0", "+25.0 ± 49.0", "80.0")
+    expected = ("1 x 2 episodes", "62.5 ± 24.5", "+25.0 ± 0.0", "+25.0 ± 49.0", "80.0", "0.25")
     assert line == f"| cross_entropy-20_steps | {' | '.join(expected)} |"
 
 
@@ -207,9 +210,10 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
     assert len(PAPER_TABLE) == 9
     one = {"row": "lstm-residual-inner_product", "seed": 0, "accuracy": 0.5, "accuracies": [0.5], "train_accuracy": 0.6}
     one |= {"prototype_accuracy": 0.7, "parameters_kept": 1, "parameters_total": 2, "direction_changed": None}
+    one["slope_without_label"] = None
     (tmp_path / "one.json").write_text(json.dumps(one))
     (line,) = [line for line in table(tmp_path).splitlines() if line.startswith("| lstm")]
-    assert line.endswith("| 50.0 ± 0.0 | - | 50.0 | 60.0 | 70.0 | 1 of 2 | - | 91.4 | 61.3 | 435,067 |")
+    assert line.endswith("| 50.0 ± 0.0 | - | 50.0 | 60.0 | 70.0 | 1 of 2 | - | - | 91.4 | 61.3 | 435,067 |")
 
 
 def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_seed(tmp_path: Path) -> None:
@@ -220,6 +224,7 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_see
         "parameters_kept": 10,
         "parameters_total": 2000,
         "direction_changed": 0.25,
+        "slope_without_label": 0.5,
     }
     for seed, accuracies in ((1, [0.7, 0.9]), (0, [0.5, 0.7])):
         one = common | {"seed": seed, "accuracy": sum(accuracies) / 2, "accuracies": accuracies}
@@ -227,7 +232,7 @@ def test_a_row_has_the_interval_of_all_its_episodes_and_the_accuracy_of_each_see
     half = 196 * ((0.04 + 0.0 + 0.0 + 0.04) / 3 / 4) ** 0.5
     expected = (
         f"| fnn-mse | 2 x 2 episodes | 70.0 ± {half:.1f} | ± {12.71 * 10:.1f} | 60.0, 80.0 | 70.0 | 80.0 "
-        "| 10 of 2,000 | 0.25, 0.25 | 7.5 | 6.5 | 327,590 |"
+        "| 10 of 2,000 | 0.25, 0.25 | 0.50, 0.50 | 7.5 | 6.5 | 327,590 |"
     )
     assert expected in table(tmp_path).splitlines()
 
@@ -256,6 +261,37 @@ def test_rows_start_from_the_same_warm_up_with_their_own_losses(
 
     monkeypatch.setattr(runs, "train", again)
     assert warmed_up(budget, tmp_path / "glyphs", run).version == start.version
+
+
+def test_the_slope_without_label_is_that_of_all_labels_over_what_each_has_beyond_it(miniature: Config) -> None:
+    """Of a loss whose slope with respect to the logits is known: cross-entropy plus twice the first logit."""
+
+    class Known(nn.Module):
+        def forward(self, logits: Tensor, labels: Tensor, *_: object) -> tuple[Tensor, None]:
+            return F.cross_entropy(logits, labels) + 2 * logits[:, 0].mean(), None
+
+    model = untrained(replace(miniature, task_learner=replace(miniature.task_learner, loss="cross_entropy")))
+    model.learner = replace(model.learner, loss=Known())  # type: ignore[arg-type]
+    # softmax(0) - label: three times 1/4 and once -3/4.
+    assert slope_without_label(model) == pytest.approx(2 / (3 * 0.25**2 + 0.75**2) ** 0.5)
+    logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 3])
+    without, _ = centred(model).learned_loss({}, logits, labels, 0.0)
+    torch.testing.assert_close(without, F.cross_entropy(logits, labels))
+
+
+def test_a_centred_variant_takes_the_trained_model_of_its_row_and_its_steps_on_the_centred_loss(
+    miniature: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "recipe", lambda *_: brief_recipe(validate=False))
+    write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
+    budget, folders = replace(TINY, steps=5), (tmp_path / "glyphs", tmp_path / "run")
+    plain = one_run(named("fnn-residual-mse"), 0, budget, *folders)
+    monkeypatch.setattr(runs, "train", None)
+    without = one_run(named("fnn-residual-mse-centred"), 0, budget, *folders)
+    assert without["config"] == plain["config"]
+    assert without["prototype_accuracy"] == plain["prototype_accuracy"]
+    assert without["slope_without_label"] < 1e-4 < plain["slope_without_label"]
+    assert without["accuracies"] != plain["accuracies"]
 
 
 def test_a_level_head_gives_all_classes_the_same_logit_and_keeps_the_other_weights(miniature: Config) -> None:

@@ -39,6 +39,8 @@ class Row:
 
     ``outer_rate`` (of φ: ``phi_rate``) and ``meta_batch``: in place of the budget's; ``steps``: K in meta-training, in
     place of the preset's. ``level_head``: the linear layer is 0 at the start of each task, as outer steps leave it out.
+    ``centred``: the steps of the evaluation are on the learned loss without the slope that ignores the label
+    (``runs.centred``); the trained model is that of the row with this name less "-centred".
     """
 
     name: str
@@ -55,6 +57,12 @@ class Row:
     meta_batch: int | None = None
     steps: int | None = None
     level_head: bool = False
+    centred: bool = False
+
+    @property
+    def trained_as(self) -> str:
+        """The name of the row that is trained in the same way."""
+        return self.name.removesuffix("-centred")
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,8 @@ def variants() -> tuple[Row, ...]:
         Row("cross_entropy-20_steps", steps=20),
         Row("cross_entropy-20_tasks", meta_batch=20),
         Row("cross_entropy-level_head-20_steps-20_tasks", level_head=True, steps=20, meta_batch=20),
+        Row("fnn-residual-mse-centred", "fnn", residual=True, proxy="mse", centred=True),
+        Row("fnn-residual-inner_product-centred", "fnn", residual=True, proxy="inner_product", centred=True),
         Row("fnn-residual-none", "fnn", residual=True, algorithm="none"),
         by_cosine,
         by_adam,

@@ -3,16 +3,20 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
+from lamanas_core.adapt.inner import TaskLearner
+from lamanas_core.adapt.parameters import Tensors
 from lamanas_core.config import TrainingConfig
 from lamanas_core.data.folders import load_dataset
 from lamanas_core.files import write_whole
+from lamanas_core.losses.invariant import LossState
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate
 from lamanas_core.measure.table1.rows import Budget, Row
 from lamanas_core.meta_model import MetaModel, read, write
@@ -57,7 +61,7 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
     """Train one row with ``seed``, or resume its training, evaluate it and return the content of its JSON file."""
     started = time.perf_counter()
     config = training_config(row, seed, budget, run)
-    folder = run / f"{row.name}-{seed}"
+    folder = run / f"{row.trained_as}-{seed}"
     if row.algorithm == "none":
         warmed_up(budget, data, run)
         model = untrained(config, run / "start")
@@ -67,6 +71,8 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
         model = trained(config, recipe(budget, row), data, folder)
     if row.prototypes:
         model = with_prototypes(model)
+    if row.centred:
+        model.learner = centred(model)
     splits = load_dataset(data, model.config.network.image)
     episodes, train_episodes = budget.episodes, budget.train_episodes
     if row.resnet:
@@ -97,6 +103,7 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
         "parameters_total": test.parameters_total,
         "seconds": round(time.perf_counter() - started, 1),
         "direction_changed": direction_changed(model, folder) if kept_phi(folder).get(0) else None,
+        "slope_without_label": slope_without_label(model) if model.parameters.phi else None,
     }
 
 
@@ -195,3 +202,40 @@ def direction_changed(model: MetaModel, folder: Path) -> float:
         for phi in (kept[0], kept[-1])
     ]
     return 1 - float(F.cosine_similarity(slopes[0].flatten(), slopes[1].flatten(), dim=0))
+
+
+def slope_without_label(model: MetaModel) -> float:
+    """How much of the slope ∂L_φ/∂z ignores the label, at logits z = 0, where adaptation starts: the norm of the mean
+    slope over all labels, divided by the mean norm of what each label's slope is beyond that. For cross-entropy it is
+    0: its slope, softmax(z) - label, raises each class as much as it lowers it.
+    """
+    slopes = _slopes_at_zero(model)
+    common = slopes.mean(0)
+    return float(common.norm() / (slopes - common).norm(dim=1).mean())
+
+
+def centred(model: MetaModel) -> TaskLearner:
+    """The task learner of ``model`` with L_φ(z, y) - ⟨c, z⟩ in place of L_φ(z, y), where c is the mean slope of L_φ
+    over all labels y at z = 0, so that at the start no part of the slope ignores the label.
+    """
+    own = model.learner
+    return _Centred(own.config, own.network, own.head, own.loss, _slopes_at_zero(model).mean(0))
+
+
+@dataclass(frozen=True)
+class _Centred(TaskLearner):
+    common: Tensor
+
+    def learned_loss(
+        self, phi: Tensors, logits: Tensor, labels: Tensor, progress: float, state: LossState = None
+    ) -> tuple[Tensor, LossState]:
+        value, after = super().learned_loss(phi, logits, labels, progress, state)
+        return value - (logits @ self.common).mean(), after
+
+
+def _slopes_at_zero(model: MetaModel) -> Tensor:
+    """∂L_φ/∂z of an example of each label, (ways, ways), at logits z = 0."""
+    ways = model.config.network.ways
+    logits = torch.zeros(ways, ways, requires_grad=True)
+    loss, _ = model.learner.learned_loss(model.parameters.phi, logits, torch.arange(ways), 0.0)
+    return ways * torch.autograd.grad(loss, logits)[0]

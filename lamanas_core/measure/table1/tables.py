@@ -22,8 +22,8 @@ def table(out: Path) -> str:
     finished = _finished(out)
     lines = [
         "| row | runs | test accuracy | over seeds | by seed | train accuracy | class means | mean parameters "
-        "| direction changed | paper: test | train | parameters |",
-        "|" + " --- |" * 12,
+        "| direction changed | slope without label | paper: test | train | parameters |",
+        "|" + " --- |" * 13,
     ]
     lines += ["| " + " | ".join(_cells(row, finished[row.name])) + " |" for row in rows() if row.name in finished]
     return "\n".join(lines)
@@ -35,8 +35,9 @@ def variants_table(out: Path, table1: Path) -> str:
     """
     finished, others = _finished(out), _finished(table1)
     lines = [
-        "| variant | runs | test accuracy | over no meta-training | over cross_entropy of Table 1 | class means |",
-        "|" + " --- |" * 6,
+        "| variant | runs | test accuracy | over no meta-training | over cross_entropy of Table 1 | class means "
+        "| slope without label |",
+        "|" + " --- |" * 7,
     ]
     for row in variants():
         if row.name in finished:
@@ -48,6 +49,7 @@ def variants_table(out: Path, table1: Path) -> str:
                 _over(own, others["no_meta_training"]),
                 _over(own, others["cross_entropy"]),
                 f"{100 * _mean_of(own, 'prototype_accuracy'):.1f}",
+                _of_each(own, "slope_without_label"),
             )
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -82,7 +84,6 @@ def _accuracy(own: list[dict[str, Any]]) -> str:
 
 def _cells(row: Row, own: list[dict[str, Any]]) -> tuple[str, ...]:
     kept = sum(document["parameters_kept"] for document in own) / len(own)
-    turned = [document["direction_changed"] for document in own if document["direction_changed"] is not None]
     printed = PAPER_TABLE.get(row.name)
     return (
         row.name,
@@ -93,9 +94,15 @@ def _cells(row: Row, own: list[dict[str, Any]]) -> tuple[str, ...]:
         f"{100 * _mean_of(own, 'train_accuracy'):.1f}",
         f"{100 * _mean_of(own, 'prototype_accuracy'):.1f}",
         f"{kept:,.0f} of {own[0]['parameters_total']:,}",
-        ", ".join(f"{value:.2f}" for value in turned) or "-",
+        _of_each(own, "direction_changed"),
+        _of_each(own, "slope_without_label"),
         *(("-",) * 3 if printed is None else (f"{printed.test}", f"{printed.train}", f"{printed.parameters:,}")),
     )
+
+
+def _of_each(own: list[dict[str, Any]], name: str) -> str:
+    """The values of all runs, "-" if there are none."""
+    return ", ".join(f"{document[name]:.2f}" for document in own if document[name] is not None) or "-"
 
 
 def _mean_of(own: list[dict[str, Any]], name: str) -> float:
