@@ -14,7 +14,9 @@ from cli.errors import CommandError, told
 DESCRIPTION = """Train and measure every row of the paper's Table 1, or its variants, and print the table. If run again,
 it resumes.
 
-example: lamanas reproduce table1 --budget small --data ../shared/omniglot --run runs/table1"""
+example: lamanas reproduce table1 --budget small --data ../shared/omniglot --run runs/table1
+
+Give variants the same --run: they start from Table 1's warm-up, and some take its trained models."""
 
 
 def add_parser(commands: Any) -> None:
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
     table1 = args.out / args.budget  # one table must not mix budgets
     of_variants = args.what == "variants"
+    if of_variants and not BUDGETS[args.budget].warm_up_epochs:
+        raise CommandError(f"variants start from a warm-up, which budget {args.budget} does not have")
     out = args.out / f"{args.budget}-variants" if of_variants else table1
     if not args.table:
         if args.data is None or args.run is None:

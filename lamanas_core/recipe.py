@@ -74,15 +74,16 @@ class Maml:
 @dataclass(frozen=True)
 class Reptile:
     """The meta-learning rates of Algorithm 2 (Reptile), for the mean of the tasks' differences θ_i* - θ, α_i* - α and
-    φ_i* - φ. ``phi_rate_within_task``: the rate for φ_i within a task (χ_task). ``head_rate``: that of a linear head's
-    part of θ, None for ``theta_rate``. ``steps``: K of the training's tasks, None for the task learner's.
+    φ_i* - φ. ``phi_rate_within_task``: the rate for φ_i within a task (χ_task). ``head_moves``: the head's part of θ is
+    meta-learned as well; otherwise each task starts with that of the first. ``steps``: K in the training's tasks; None:
+    the task learner's.
     """
 
     theta_rate: float = 1.0
     alpha_rate: float = 0.6
     phi_rate: float = 1.0
     phi_rate_within_task: float = 0.01
-    head_rate: float | None = None
+    head_moves: bool = True
     steps: int | None = None
 
 
@@ -221,7 +222,7 @@ class Recipe:
             "calibration": _defaults(
                 default.calibration, "novelty_shots", "called_unknown", "within_group", "relative_novelty"
             ),
-            "reptile": _defaults(default.reptile, "head_rate", "steps"),
+            "reptile": _defaults(default.reptile, "head_moves", "steps"),
             "tasks": _defaults(default.tasks, "cached_styles"),
             "styles": _defaults(default.styles, "false_colours", "grey"),
         }

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -112,8 +112,9 @@ def train(
     if epochs_left:
         source = TaskSource(config, model_config, recipe, tasks_from, device)
         val = with_inputs(splits["val"], network, check=check) if ranks.first else splits["val"]
-        for progress in _epochs(source, learner, run, val, run_dir, ranks, should_stop):
-            on_progress(replace(progress, notes=told))
+        with closing(_epochs(source, learner, run, val, run_dir, ranks, should_stop)) as epochs:
+            for progress in epochs:
+                on_progress(replace(progress, notes=told))
         del tasks_from, source, val  # of photos, they take as much memory again as what follows, and more
     # Of a run that was stopped after its last epoch, this and the calibration are left.
     _keep_phi(config, recipe, run, run_dir, ranks)
@@ -139,7 +140,7 @@ def _epochs(
     run_dir: Path,
     ranks: Ranks,
     should_stop: Callable[[], bool],
-) -> Iterator[TrainingProgress]:
+) -> Generator[TrainingProgress]:
     """Goes through the epochs that are left of ``run``; rank 0 yields the progress after each, without notes."""
     config, recipe, schedule = source.options, source.recipe, source.recipe.schedule
     validate_every = {"warm_up": schedule.warm_up_epochs_per_validation, "meta": schedule.meta_epochs_per_validation}

@@ -95,10 +95,8 @@ def begin(config: TrainingConfig, parameters: Parameters, recipe: Recipe, fixed:
     groups = [(theta, rates.theta_rate), (alpha, alpha_rate), (phi, rates.phi_rate)]
     meta: torch.optim.Optimizer
     if config.meta == "reptile":  # step sizes and scale remain constant
-        head_rate = recipe.reptile.theta_rate if recipe.reptile.head_rate is None else recipe.reptile.head_rate
-        of_head = [value for name, value in trained.items() if name.startswith("head.")]
-        others = [value for name, value in trained.items() if not name.startswith("head.")]
-        groups[:1] = [(others, rates.theta_rate), (of_head, head_rate)]
+        if not recipe.reptile.head_moves:
+            groups[0] = ([value for name, value in trained.items() if not name.startswith("head.")], rates.theta_rate)
         groups.append(([*log_rates, *scale], 0.0))
         meta = torch.optim.SGD([{"params": part, "lr": rate} for part, rate in groups if part])
     else:

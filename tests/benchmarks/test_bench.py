@@ -35,7 +35,7 @@ def _small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "SIDE", 16)
 
 
-def miniature() -> MetaModel:
+def smallest() -> MetaModel:
     return MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
 
 
@@ -43,7 +43,7 @@ def test_adapt_prints_one_line_with_every_figure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     serving, paper = benchmarks.adapt.serving, benchmarks.adapt.paper
-    monkeypatch.setattr(benchmarks.adapt, "serving", lambda runs: serving(runs, miniature()))
+    monkeypatch.setattr(benchmarks.adapt, "serving", lambda runs: serving(runs, smallest()))
     monkeypatch.setattr(benchmarks.adapt, "paper", lambda runs: paper(runs, SMALL_PAPER))
     threads = torch.get_num_threads()
     assert main(["bench", "adapt", "--threads", str(threads), "--runs", "1", "--json"]) == 0
@@ -66,7 +66,7 @@ def test_bench_accepts_every_command_of_the_page() -> None:
 
 
 def test_predict_compares_the_artifact_for_1_20_and_100_images() -> None:
-    found = benchmarks.predict.measure(1, miniature())
+    found = benchmarks.predict.measure(1, smallest())
     for size in (1, 20, 100):
         compared = found[f"images_{size}"]
         assert compared["artifact"].keys() == compared["pytorch"].keys() == TIMED

@@ -15,8 +15,8 @@ from lamanas_core.train.loop import train
 from tests.learning.helpers import MINIATURE
 
 EPISODES = 2
-# With one node a cell, a task takes half the time.
-SMALLEST = replace(MINIATURE, network=replace(MINIATURE.network, nodes=1))
+# With two of the four operations, a task takes half the time.
+SMALLEST = replace(MINIATURE, network=replace(MINIATURE.network, operations=("skip", "conv_3x3")))
 # Calibration's episodes: one of each of two numbers of shots.
 CALIBRATION = CalibrationEpisodes(episodes=1, shots=2, novelty_shots=(1,))
 

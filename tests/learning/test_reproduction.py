@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cli.main import main
 from lamanas_core.adapt.adapted import adapt
 from lamanas_core.adapt.parameters import initial_parameters
 from lamanas_core.artifact import Classifier
@@ -125,8 +126,26 @@ def test_a_variant_overrides_what_it_names(miniature: Config, tmp_path: Path) ->
     assert (chosen.theta_rate, chosen.steps) == (TINY.outer_rate, None)
 
 
+def test_the_names_of_variants_tell_their_settings() -> None:
+    table_1 = {row.name: row for row in rows()}
+    for row in variants():
+        parts = row.name.split("-")
+        for part, value in (("rate", row.outer_rate), ("phi_rate", row.phi_rate)):
+            told = [one for one in parts if one.startswith(f"{part}_")]
+            assert told == ([] if value is None else [f"{part}_{value:g}"]), row.name
+        assert (row.steps is not None) == (f"{row.steps}_steps" in parts)
+        assert (row.meta_batch is not None) == (f"{row.meta_batch}_tasks" in parts)
+        assert (row.phi_steps == "each_step") == ("each_step" in parts)
+        assert row.level_head == ("level_head" in parts)
+        assert (row.algorithm == "none") == ("untrained" in parts)
+        assert (parts[0], row.residual) == (row.loss, "residual" in parts)
+        assert row.proxy is None or row.proxy in parts
+        assert row.centred == ("centred" in parts)
+        assert not row.centred or replace(row, name=row.trained_as, centred=False) == table_1[row.trained_as]
+
+
 @pytest.mark.parametrize("level_head", [False, True])
-def test_algorithm_2_moves_the_linear_layer_unless_each_task_starts_with_it_at_zero(
+def test_algorithm_2_moves_the_linear_layer_unless_each_task_starts_with_it_level(
     miniature: Config, tmp_path: Path, *, level_head: bool
 ) -> None:
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
@@ -135,7 +154,7 @@ def test_algorithm_2_moves_the_linear_layer_unless_each_task_starts_with_it_at_z
     brief = replace(brief_recipe(validate=False), reptile=recipe(TINY, row).reptile)
     model = runs.trained(config, brief, tmp_path / "glyphs", tmp_path / "trained")
     moved = {name for name, value in model.parameters.theta.items() if not torch.equal(value, start[name])}
-    assert {"head.weight", "head.bias"}.isdisjoint(moved) == level_head
+    assert moved & {"head.weight", "head.bias"} == (set() if level_head else {"head.weight", "head.bias"})
     assert any(name.startswith("stem.") for name in moved)
 
 
@@ -163,7 +182,7 @@ def test_the_row_of_an_untrained_loss_takes_its_steps_on_that_loss(
     monkeypatch.setattr(runs, "recipe", lambda *_: brief_recipe(validate=False))
     write_folders(tmp_path / "glyphs", classes=24, images=8, seed=0)
     budget, folders = replace(TINY, warm_up_epochs=1, steps=5), (tmp_path / "glyphs", tmp_path / "run")
-    learned = one_run(named("fnn-residual-none"), 0, budget, *folders)
+    learned = one_run(named("fnn-residual-untrained"), 0, budget, *folders)
     assert learned["config"]["loss"] == "fnn"
     assert learned["direction_changed"] is None
     entropy = one_run(named("no_meta_training"), 0, budget, *folders)
@@ -178,13 +197,36 @@ def test_variants_are_compared_with_the_same_episodes_of_table_1(tmp_path: Path)
         one = {"row": name, "seed": seed, "accuracies": accuracies, "prototype_accuracy": 0.8}
         path.write_text(json.dumps(one | {"slope_without_label": 0.25}), "utf-8")
 
+    def compared() -> list[str]:
+        [*_, line] = variants_table(tmp_path / "variants", tmp_path / "table1").splitlines()
+        return line.removeprefix("| cross_entropy-20_steps | ").removesuffix(" |").split(" | ")
+
     write("variants", "cross_entropy-20_steps", 1, [0.5, 0.75])
+    assert compared() == ["1 x 2 episodes", "62.5 ± 24.5", "-", "-", "80.0", "0.25"]
     write("table1", "no_meta_training", 0, [0.1, 0.1])
     write("table1", "no_meta_training", 1, [0.25, 0.5])
     write("table1", "cross_entropy", 1, [0.5, 0.25])
-    [*_, line] = variants_table(tmp_path / "variants", tmp_path / "table1").splitlines()
-    expected = ("1 x 2 episodes", "62.5 ± 24.5", "+25.0 ± 0.0", "+25.0 ± 49.0", "80.0", "0.25")
-    assert line == f"| cross_entropy-20_steps | {' | '.join(expected)} |"
+    assert compared() == ["1 x 2 episodes", "62.5 ± 24.5", "+25.0 ± 0.0", "+25.0 ± 49.0", "80.0", "0.25"]
+    write("variants", "cross_entropy-20_steps", 0, [0.6, 0.6])
+    write("variants", "cross_entropy-20_steps", 2, [0.6, 0.6])
+    assert compared()[2:4] == ["+37.5 ± 14.1 (2 of 3 seeds)", "+25.0 ± 49.0 (1 of 3 seeds)"]
+
+
+@pytest.mark.parametrize("what", ["table1", "variants"])
+def test_the_command_prints_the_table_of_the_finished_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    for name in ("cross_entropy", "cross_entropy-20_tasks"):
+        one = {"row": name, "seed": 0, "accuracy": 0.5, "accuracies": [0.5], "train_accuracy": 0.6}
+        one |= {"prototype_accuracy": 0.7, "parameters_kept": 1, "parameters_total": 2}
+        path = tmp_path / ("small-variants" if "tasks" in name else "small") / f"{name}-0.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(one), "utf-8")
+    assert main(["reproduce", what, "--table", "--out", str(tmp_path)]) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.split(" | ")[0] == ("| cross_entropy-20_tasks" if what == "variants" else "| cross_entropy")
+    assert main(["reproduce", "variants", "--table", "--budget", "paper"]) == 1
+    assert "variants start from a warm-up, which budget paper does not have" in capsys.readouterr().err
 
 
 def test_the_row_without_meta_training_is_the_warm_up_after_k_steps(
@@ -275,8 +317,10 @@ def test_the_slope_without_label_is_that_of_all_labels_over_what_each_has_beyond
     # softmax(0) - label: three times 1/4 and once -3/4.
     assert slope_without_label(model) == pytest.approx(2 / (3 * 0.25**2 + 0.75**2) ** 0.5)
     logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3, 3])
-    without, _ = centred(model).learned_loss({}, logits, labels, 0.0)
+    without, _ = centred(model).learner.learned_loss({}, logits, labels, 0.0)
     torch.testing.assert_close(without, F.cross_entropy(logits, labels))
+    assert slope_without_label(centred(model)) == pytest.approx(0, abs=1e-6)
+    assert slope_without_label(model) > 1
 
 
 def test_a_centred_variant_takes_the_trained_model_of_its_row_and_its_steps_on_the_centred_loss(
@@ -288,9 +332,8 @@ def test_a_centred_variant_takes_the_trained_model_of_its_row_and_its_steps_on_t
     plain = one_run(named("fnn-residual-mse"), 0, budget, *folders)
     monkeypatch.setattr(runs, "train", None)
     without = one_run(named("fnn-residual-mse-centred"), 0, budget, *folders)
-    assert without["config"] == plain["config"]
-    assert without["prototype_accuracy"] == plain["prototype_accuracy"]
-    assert without["slope_without_label"] < 1e-4 < plain["slope_without_label"]
+    for same in ("config", "prototype_accuracy", "direction_changed", "slope_without_label"):
+        assert without[same] == plain[same], same
     assert without["accuracies"] != plain["accuracies"]
 
 

@@ -133,11 +133,11 @@ def test_a_warm_up_keeps_a_running_average_of_its_weights(glyphs: Path, tmp_path
 
 def test_a_warm_up_from_a_trained_model_does_not_train_dropped_operations(glyphs: Path, tmp_path: Path) -> None:
     """α has options one operation per edge; at the initial temperature of a warm-up it would mix all of them again."""
-    start = start_of(WARM_UP_ONLY)
-    chosen_operation = SMALLEST.network.operations.index("conv_3x3")
+    start = start_of(WARM_UP_ONLY, MINIATURE)
+    chosen_operation = MINIATURE.network.operations.index("conv_3x3")
     for kind in ("normal", "reduction"):
         start.alpha[f"{kind}.operations"].zero_()[:, chosen_operation] = 1.0
-    with miniature():
+    with miniature(MINIATURE):
         write(MetaModel(start, {"config": WARM_UP_ONLY.model_config().to_json()}), tmp_path / "start")
         trained(replace(WARM_UP_ONLY, start=str(tmp_path / "start")), glyphs, tmp_path / "run", steps=1)
     now = last_weights(tmp_path / "run")
@@ -153,7 +153,7 @@ def test_validation_adapts_in_the_meta_training_but_not_in_the_warm_up(
     glyphs: Path, tmp_path: Path, options: TrainingConfig
 ) -> None:
     # Step sizes so large that they change predictions.
-    config = replace(SMALLEST, task_learner=replace(SMALLEST.task_learner, theta_rate=100.0))
+    config = replace(MINIATURE, task_learner=replace(MINIATURE.task_learner, theta_rate=100.0))
     with miniature(config):
         model = trained(options, glyphs, tmp_path)
     classes = load_dataset(glyphs, config.network.image)["val"]
@@ -352,15 +352,28 @@ def test_ten_tasks_in_a_row_without_a_finite_gradient_end_a_training(
     assert finite(saved[0] | {"generator": torch.zeros(())})
 
 
+@pytest.mark.parametrize("ended_by", ["training", "listener"])
 def test_the_curves_of_a_run_that_ends_early_are_closed(
-    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended_by: str
 ) -> None:
-    closed: list[Curves] = []
-    monkeypatch.setattr(Curves, "close", lambda curves: closed.append(curves))
-    with_infinite(monkeypatch, *range(10))
-    with miniature(), pytest.raises(TrainingDivergedError):
-        trained(brief(warm_up_epochs=3, warm_up_batch=2), glyphs, tmp_path)
-    assert [curves.folder for curves in closed] == [tmp_path]
+    closed: list[Path] = []
+    monkeypatch.setattr(Curves, "close", lambda curves: closed.append(curves.folder))
+
+    def end(progress: TrainingProgress) -> None:
+        raise TrainingStopped
+
+    with miniature(), pytest.raises(TrainingStopped) as raised:
+        train(
+            brief(),
+            glyphs,
+            tmp_path,
+            device="cpu",
+            on_progress=end,
+            should_stop=lambda: ended_by == "training",
+            recipe=brief_recipe(),
+        )
+    assert raised.value is not None  # with its traceback, which holds what the training had open
+    assert closed == [tmp_path]
 
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])

@@ -165,13 +165,16 @@ TABLE: Mapping[str, str] = {
     "lamanas_core/train/distributed.py": "learning/training_folder learning/training_processes",
     "lamanas_core/train/loop.py": (
         "learning/training_folder learning/training_stages learning/train_command goldens/goldens "
-        "learning/training learning/training_splits learning/training_processes learning/photo_training"
+        "learning/training learning/training_splits learning/training_processes learning/photo_training "
+        "learning/reproduction"
     ),
     "lamanas_core/train/provenance.py": "learning/training_folder learning/train_command",
     "lamanas_core/train/run_folder.py": (
         "learning/training_folder learning/train_command learning/plots learning/training_processes"
     ),
-    "lamanas_core/train/run_state.py": "learning/training_folder learning/training_stages learning/algorithm_2",
+    "lamanas_core/train/run_state.py": (
+        "learning/training_folder learning/training_stages learning/algorithm_2 learning/reproduction"
+    ),
     "lamanas_core/train/starting.py": "learning/starting learning/reproduction learning/photo_training",
     "lamanas_core/train/tasks.py": (
         "learning/training_tasks learning/training_folder learning/training_stages goldens/goldens"

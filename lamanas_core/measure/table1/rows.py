@@ -31,7 +31,7 @@ PAPER_TABLE = {
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a variant of the method or a baseline.
+    """One row of the table, a method or a baseline, or a variant of one.
 
     ``residual``, ``proxy`` and ``phi_steps`` apply to learned losses only. ``algorithm`` "none" means that nothing is
     meta-trained after the warm-up. ``fixed``: the architecture α is fixed. ``resnet``: the stem is that of a ResNet-18.
@@ -39,8 +39,8 @@ class Row:
 
     ``outer_rate`` (of φ: ``phi_rate``) and ``meta_batch``: in place of the budget's; ``steps``: K in meta-training, in
     place of the preset's. ``level_head``: the linear layer is 0 at the start of each task, as outer steps leave it out.
-    ``centred``: the steps of the evaluation are on the learned loss without the slope that ignores the label
-    (``runs.centred``); the trained model is that of the row with this name less "-centred".
+    ``centred``: the steps of the evaluation are on the learned loss less the slope that ignores the label
+    (``runs.centred``); the trained model is that of the row with the same name less "-centred".
     """
 
     name: str
@@ -126,7 +126,7 @@ BUDGETS = {
 
 
 def rows() -> tuple[Row, ...]:
-    """The paper's nine variants (cross-entropy and eight learned losses), then the baselines."""
+    """The paper's nine methods (cross-entropy and eight learned losses), then the baselines."""
     learned = [
         Row(f"{loss}{'-residual' if residual else ''}-{proxy}", loss, residual, proxy)
         for loss in ("fnn", "lstm")
@@ -148,8 +148,10 @@ def variants() -> tuple[Row, ...]:
     """Cross-entropy and learned losses, trained in other ways than the paper prints them: is one of them better than no
     meta-training, or a learned loss than cross-entropy?
     """
-    by_cosine = Row("fnn-residual-cosine", "fnn", residual=True, proxy="cosine", phi_rate=1.0)
-    by_adam = replace(by_cosine, name="fnn-residual-cosine-each_step", phi_steps="each_step")
+    table = {row.name: row for row in rows()}
+    of_mse, of_product = table["fnn-residual-mse"], table["fnn-residual-inner_product"]
+    by_cosine = replace(of_product, name="fnn-residual-cosine-phi_rate_1", proxy="cosine", phi_rate=1.0)
+    by_adam = replace(by_cosine, name=f"{by_cosine.name}-each_step", phi_steps="each_step")
     long = replace(by_adam, name=f"{by_adam.name}-level_head-20_steps", level_head=True, steps=20)
     return (
         Row("cross_entropy-rate_0.03", outer_rate=0.03),
@@ -158,9 +160,9 @@ def variants() -> tuple[Row, ...]:
         Row("cross_entropy-20_steps", steps=20),
         Row("cross_entropy-20_tasks", meta_batch=20),
         Row("cross_entropy-level_head-20_steps-20_tasks", level_head=True, steps=20, meta_batch=20),
-        Row("fnn-residual-mse-centred", "fnn", residual=True, proxy="mse", centred=True),
-        Row("fnn-residual-inner_product-centred", "fnn", residual=True, proxy="inner_product", centred=True),
-        Row("fnn-residual-none", "fnn", residual=True, algorithm="none"),
+        replace(of_mse, name=f"{of_mse.name}-centred", centred=True),
+        replace(of_product, name=f"{of_product.name}-centred", centred=True),
+        Row("fnn-residual-untrained", "fnn", residual=True, algorithm="none"),
         by_cosine,
         by_adam,
         long,

@@ -1,5 +1,6 @@
 """One run, a row with a seed: its training, its measurement and its JSON file."""
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -71,21 +72,22 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
         model = trained(config, recipe(budget, row), data, folder)
     if row.prototypes:
         model = with_prototypes(model)
-    if row.centred:
-        model.learner = centred(model)
+    evaluated = centred(model) if row.centred else model
     splits = load_dataset(data, model.config.network.image)
     episodes, train_episodes = budget.episodes, budget.train_episodes
     if row.resnet:
         episodes = train_episodes = budget.resnet_episodes
     steps = 0 if row.prototypes else budget.steps
     asked = EvaluationConfig(budget.ways, budget.shots, 5, episodes, seed, steps)
-    test = evaluate(model, splits["test"], asked, lambda number: None)
-    known = evaluate(model, splits["train"], replace(asked, episodes=train_episodes), lambda number: None)
+    test = evaluate(evaluated, splits["test"], asked, lambda number: None)
+    known = evaluate(evaluated, splits["train"], replace(asked, episodes=train_episodes), lambda number: None)
     means = test
     if not row.prototypes:
         means = evaluate(with_prototypes(model), splits["test"], replace(asked, steps=0), lambda number: None)
+    trained_phi = model.parameters.phi and row.algorithm != "none"
     return {
         "row": row.name,
+        "settings": asdict(row),
         "loss": row.loss,
         "residual": row.residual,
         "proxy": row.proxy,
@@ -93,6 +95,7 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
         "seed": seed,
         "config": asdict(config),
         "budget": asdict(budget),
+        "reptile": asdict(recipe(budget, row).reptile),
         "provenance": provenance(),
         "accuracy": test.accuracy,
         "ci95": test.ci95,
@@ -102,7 +105,7 @@ def one_run(row: Row, seed: int, budget: Budget, data: Path, run: Path) -> dict[
         "parameters_kept": test.parameters_kept,
         "parameters_total": test.parameters_total,
         "seconds": round(time.perf_counter() - started, 1),
-        "direction_changed": direction_changed(model, folder) if kept_phi(folder).get(0) else None,
+        "direction_changed": direction_changed(model, folder) if trained_phi else None,
         "slope_without_label": slope_without_label(model) if model.parameters.phi else None,
     }
 
@@ -111,8 +114,7 @@ def recipe(budget: Budget, row: Row) -> Recipe:
     """The default recipe with the outer rates of the budget, or of the row, for Algorithm 2."""
     rate = budget.outer_rate if row.outer_rate is None else row.outer_rate
     of_phi = rate if row.phi_rate is None else row.phi_rate
-    head_rate = 0.0 if row.level_head else None
-    return Recipe(reptile=Reptile(rate, rate, of_phi, head_rate=head_rate, steps=row.steps))
+    return Recipe(reptile=Reptile(rate, rate, of_phi, head_moves=not row.level_head, steps=row.steps))
 
 
 def training_config(row: Row, seed: int, budget: Budget, run: Path) -> TrainingConfig:
@@ -205,21 +207,22 @@ def direction_changed(model: MetaModel, folder: Path) -> float:
 
 
 def slope_without_label(model: MetaModel) -> float:
-    """How much of the slope ∂L_φ/∂z ignores the label, at logits z = 0, where adaptation starts: the norm of the mean
-    slope over all labels, divided by the mean norm of what each label's slope is beyond that. For cross-entropy it is
-    0: its slope, softmax(z) - label, raises each class as much as it lowers it.
+    """How much of the slope ∂L_φ/∂z ignores the label, at logits z = 0, near which adaptation starts: the norm of the
+    mean slope over all labels, divided by the mean norm of what each label's slope is beyond that. For cross-entropy it
+    is 0: the mean of its slopes, softmax(z) - label, is.
     """
     slopes = _slopes_at_zero(model)
     common = slopes.mean(0)
     return float(common.norm() / (slopes - common).norm(dim=1).mean())
 
 
-def centred(model: MetaModel) -> TaskLearner:
-    """The task learner of ``model`` with L_φ(z, y) - ⟨c, z⟩ in place of L_φ(z, y), where c is the mean slope of L_φ
-    over all labels y at z = 0, so that at the start no part of the slope ignores the label.
+def centred(model: MetaModel) -> MetaModel:
+    """``model``, with the same version, whose steps are on L_φ(z, y) - ⟨c, z⟩ in place of L_φ(z, y), where c is the
+    mean slope of L_φ over all labels y at z = 0, so that there no part of the slope ignores the label.
     """
-    own = model.learner
-    return _Centred(own.config, own.network, own.head, own.loss, _slopes_at_zero(model).mean(0))
+    own, other = model.learner, copy.copy(model)
+    other.learner = _Centred(own.config, own.network, own.head, own.loss, _slopes_at_zero(model).mean(0))
+    return other
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,14 @@ def table(out: Path) -> str:
 
 
 def variants_table(out: Path, table1: Path) -> str:
-    """A Markdown table of the variants whose JSON files are in ``out``: their accuracy, and what it has over rows of
-    Table 1, whose JSON files are in ``table1``, paired by seed and episode.
+    """A Markdown table of the variants whose JSON files are in ``out``: their accuracy, and its difference from that of
+    rows of Table 1, whose JSON files are in ``table1``, on the same episodes of the seeds that both have.
+
+    The intervals are 95 % confidence intervals over episodes, thus for these models.
     """
     finished, others = _finished(out), _finished(table1)
     lines = [
-        "| variant | runs | test accuracy | over no meta-training | over cross_entropy of Table 1 | class means "
+        "| variant | runs | test accuracy | minus no_meta_training | minus cross_entropy | class means "
         "| slope without label |",
         "|" + " --- |" * 7,
     ]
@@ -46,8 +48,8 @@ def variants_table(out: Path, table1: Path) -> str:
                 row.name,
                 _runs(own),
                 _accuracy(own),
-                _over(own, others["no_meta_training"]),
-                _over(own, others["cross_entropy"]),
+                _difference(own, others.get("no_meta_training", [])),
+                _difference(own, others.get("cross_entropy", [])),
                 f"{100 * _mean_of(own, 'prototype_accuracy'):.1f}",
                 _of_each(own, "slope_without_label"),
             )
@@ -65,12 +67,18 @@ def _finished(out: Path) -> dict[str, list[dict[str, Any]]]:
     return finished
 
 
-def _over(own: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
-    """The mean difference of the accuracies of the same episodes, with its 95 % confidence interval, in points."""
+def _difference(own: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
+    """The mean difference of the accuracies on the same episodes, with its 95 % confidence interval, in points; "-" if
+    no seed is in both.
+    """
     of_seed = {document["seed"]: document["accuracies"] for document in other}
-    pairs = [zip(one["accuracies"], of_seed[one["seed"]], strict=True) for one in own]
-    mean, half = mean_and_interval([mine - its for episodes in pairs for mine, its in episodes])
-    return f"{100 * mean:+.1f} ± {100 * half:.1f}"
+    common = [document for document in own if document["seed"] in of_seed]
+    if not common:
+        return "-"
+    pairs = [pair for one in common for pair in zip(one["accuracies"], of_seed[one["seed"]], strict=True)]
+    mean, half = mean_and_interval([mine - its for mine, its in pairs])
+    seeds = "" if len(common) == len(own) else f" ({len(common)} of {len(own)} seeds)"
+    return f"{100 * mean:+.1f} ± {100 * half:.1f}{seeds}"
 
 
 def _runs(own: list[dict[str, Any]]) -> str:
@@ -101,8 +109,11 @@ def _cells(row: Row, own: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _of_each(own: list[dict[str, Any]], name: str) -> str:
-    """The values of all runs, "-" if there are none."""
-    return ", ".join(f"{document[name]:.2f}" for document in own if document[name] is not None) or "-"
+    """The values of all runs, with "-" for those that have none; one "-" if none has."""
+    values = [document.get(name) for document in own]
+    if not any(value is not None for value in values):
+        return "-"
+    return ", ".join("-" if value is None else f"{value:.2f}" for value in values)
 
 
 def _mean_of(own: list[dict[str, Any]], name: str) -> float:
