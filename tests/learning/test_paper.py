@@ -238,6 +238,22 @@ def test_the_papers_networks_can_learn_the_slope_of_cross_entropy(kind: str, rat
     assert float(cosine.detach()) > reached
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_with_the_residual_the_fnns_slope_is_that_of_cross_entropy_and_a_part_that_ignores_the_label(seed: int) -> None:
+    """Initially, and near 0 where adaptation starts; the latter is why it learns little (docs/reproduction.md)."""
+    loss = PaperLoss("fnn", "first_layer", 64, 20, torch.Generator().manual_seed(seed))
+    logits, labels = torch.zeros(20, 20, requires_grad=True), torch.arange(20)
+    slope, truth = (
+        torch.autograd.grad(value, logits)[0]
+        for value in (loss(logits, labels, 0.0, None)[0], F.cross_entropy(logits, labels))
+    )
+    ignoring = slope.mean(0)
+    own = slope - ignoring
+    assert abs(float(F.cosine_similarity(own.flatten(), truth.flatten(), dim=0))) > 0.95
+    assert float(truth.mean(0).norm()) < 1e-6
+    assert float(ignoring.norm()) > 0.15 * float(own.norm(dim=1).mean())
+
+
 def test_the_first_step_of_adam_without_momentum_is_the_sign_of_the_gradient() -> None:
     gradient = torch.tensor([3.0, -0.5, 0.0])
     torch.testing.assert_close(adam(gradient, None, 1)[0], torch.tensor([1.0, -1.0, 0.0]))
