@@ -78,7 +78,13 @@ def miniature(monkeypatch: pytest.MonkeyPatch) -> Config:
     """The preset ``miniature``: the paper's network, small enough to train in a second, with 4 classes."""
     paper = PRESETS["paper"]
     network = replace(
-        paper.network, image=ImageSpec(size=8), channels=2, nodes=2, ways=4, cells=("normal", "reduction")
+        paper.network,
+        image=ImageSpec(size=8),
+        channels=2,
+        nodes=2,
+        ways=4,
+        cells=("normal", "reduction"),
+        operations=("skip", "conv_3x3"),
     )
     task = replace(paper.task_learner, steps=2, hidden=4, batch=4)
     config = replace(paper, preset="miniature", network=network, task_learner=task)
