@@ -23,7 +23,7 @@ from lamanas_core.images import load
 from lamanas_core.meta_model import MetaModel
 from tests.app.playing import classifier, png
 from tests.conftest import ROOT
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST
 
 CLASSES = ("upper left", "upper right", "lower left")
 
@@ -107,7 +107,7 @@ def test_the_images_of_a_folder_are_classified_in_natural_order(
 
 def test_a_classifier_of_photos_gets_their_middle_in_colour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = ImageSpec(size=16, channels=3, normalise_polarity=False)
-    config = replace(MINIATURE, network=replace(MINIATURE.network, image=spec))
+    config = replace(SMALLEST, network=replace(SMALLEST.network, image=spec))
     untrained = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
     rng = np.random.default_rng(0)
     support = rng.integers(0, 256, (4, *spec.shape), dtype=np.uint8)

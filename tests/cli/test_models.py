@@ -15,7 +15,7 @@ from lamanas_core.backbones.storage import MissingBackboneError
 from lamanas_core.config import PRESETS
 from lamanas_core.meta_model import MetaModel, read, shipped_kinds, write
 from tests import own_backbones
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST
 from workers.learner import Learner
 
 
@@ -23,8 +23,8 @@ from workers.learner import Learner
 def trained(tmp_path: Path) -> MetaModel:
     """A model in ``tmp_path/run``, as written by a training run."""
     data = {"name": "glyphs", "train": {"classes": 1, "images": 4, "digests": ["0123456789abcdef"]}}
-    card = {"config": MINIATURE.to_json(), "data": data, "metrics": {"validation_accuracy": 0.5}}
-    model = MetaModel(initial_parameters(MINIATURE, 0), card)
+    card = {"config": SMALLEST.to_json(), "data": data, "metrics": {"validation_accuracy": 0.5}}
+    model = MetaModel(initial_parameters(SMALLEST, 0), card)
     write(model, tmp_path / "run")
     return model
 
@@ -74,7 +74,7 @@ def test_a_model_of_each_shipped_kind_is_registered_and_active(
 ) -> None:
     assert shipped_kinds()[0] == "drawings"
     models = {}
-    for kind, config in (("drawings", MINIATURE), ("photos", PRESETS["rgb84"])):
+    for kind, config in (("drawings", SMALLEST), ("photos", PRESETS["rgb84"])):
         models[kind] = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
         write(models[kind], tmp_path / kind)
     monkeypatch.setattr(meta_model, "_SHIPPED", tmp_path)
@@ -131,7 +131,7 @@ def test_a_folder_without_a_valid_model_is_refused_in_one_line(
 def test_weights_of_another_network_are_refused(
     installation: Settings, trained: MetaModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wider = replace(MINIATURE, network=replace(MINIATURE.network, channels=3))
+    wider = replace(SMALLEST, network=replace(SMALLEST.network, channels=3))
     card = json.loads((tmp_path / "run" / "model.json").read_text()) | {"config": wider.to_json()}
     (tmp_path / "run" / "model.json").write_text(json.dumps(card))
     assert main(["models", "add", str(tmp_path / "run")]) == 1

@@ -29,9 +29,9 @@ from lamanas_core.measure.ablate import (
 )
 from lamanas_core.measure.evaluate import EvaluationConfig, sampled
 from lamanas_core.meta_model import MetaModel
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST
 
-CONFIG = replace(MINIATURE, network=replace(MINIATURE.network, image=ImageSpec()))
+CONFIG = replace(SMALLEST, network=replace(SMALLEST.network, image=ImageSpec()))
 
 
 def model() -> MetaModel:

@@ -22,7 +22,7 @@ from lamanas_core.measure.calibrate import _fitted_temperature, calibrated, fitt
 from lamanas_core.measure.metrics import auroc, expected_calibration_error
 from lamanas_core.meta_model import MetaModel
 from lamanas_core.recipe import CalibrationEpisodes, recipe_for
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST
 
 RECIPE = CalibrationEpisodes(episodes=6)
 
@@ -43,7 +43,7 @@ def test_the_auroc_by_hand() -> None:
 
 def of_three_classes(calibration: Calibration) -> FittedPrototypes:
     """The head fitted to prototypes at (0, 0), (0, 4) and (6, 0), the last of two images."""
-    config = replace(MINIATURE, calibration=calibration)
+    config = replace(SMALLEST, calibration=calibration)
     features, labels = torch.tensor([[0.0, 0.0], [0.0, 4.0], [6.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1, 2, 2])
     head = TaskLearner.build(config).fitted_head({}, torch.tensor(3.0).log(), Support(features, labels, 3))
     assert isinstance(head, FittedPrototypes)
@@ -79,7 +79,7 @@ def test_wholly_relative_novelty_does_not_depend_on_the_scale_of_the_features() 
     generator = torch.Generator().manual_seed(0)
     features, queries = torch.randn(9, 4, generator=generator), torch.randn(20, 4, generator=generator)
     labels = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2])
-    learner = TaskLearner.build(replace(MINIATURE, calibration=Calibration(novelty=Novelty(0.2, 3, 0.7, 0.5, 1.0))))
+    learner = TaskLearner.build(replace(SMALLEST, calibration=Calibration(novelty=Novelty(0.2, 3, 0.7, 0.5, 1.0))))
     found = []
     for scale in (1, 10):
         head = learner.fitted_head({}, torch.tensor(0.0), Support(scale * features, labels, 3))
@@ -93,7 +93,7 @@ def test_wholly_relative_novelty_does_not_depend_on_the_scale_of_the_features() 
 def test_relative_novelty_is_not_measured_where_there_is_one_class() -> None:
     for relative, measured in ((0.0, True), (0.5, False)):
         novelty = Novelty(0.0, 1.0, 1.0, 0.5, relative)
-        learner = TaskLearner.build(replace(MINIATURE, calibration=Calibration(novelty=novelty)))
+        learner = TaskLearner.build(replace(SMALLEST, calibration=Calibration(novelty=novelty)))
         support = Support(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64), 1)
         head = learner.fitted_head({}, torch.tensor(0.0), support)
         assert isinstance(head, FittedPrototypes)
@@ -196,11 +196,11 @@ def test_distances_that_tell_nothing_give_no_novelty_instead_of_a_wrong_one(insi
 
 
 def test_a_card_from_before_this_novelty_is_read_without_it() -> None:
-    card = MINIATURE.to_json()
+    card = SMALLEST.to_json()
     card["calibration"] = {"temperature": 0.8, "novelty_centre": -0.4, "novelty_slope": 5.7}
     assert Config.from_json(card).calibration == Calibration(0.8, None)
     novelty = Novelty(-1.0, 5.0, 0.3, 0.7)
-    again = Config.from_json(replace(MINIATURE, calibration=Calibration(0.8, novelty)).to_json())
+    again = Config.from_json(replace(SMALLEST, calibration=Calibration(0.8, novelty)).to_json())
     assert again.calibration == Calibration(0.8, novelty)
 
 
@@ -210,7 +210,7 @@ def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty(
     images = (centres + torch.randint(0, 56, (6, 12, 1, 8, 8), generator=generator)).flatten(0, 1).to(torch.uint8)
     members = tuple(torch.arange(12 * i, 12 * i + 12) for i in range(6))
     classes = ImageClasses(images, members, tuple("abcdef"), ("",) * 6)
-    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    model = MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
     fitted = calibrated(model, classes, seed=0, recipe=RECIPE)
     assert fitted.config.calibration != Calibration()
     assert fitted.version != model.version
@@ -247,7 +247,7 @@ def test_calibration_lowers_the_entropy_and_the_artifact_gives_the_same_novelty(
 
 
 def test_a_model_without_calibrated_novelty_does_not_claim_to_know() -> None:
-    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    model = MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
     images = torch.randint(0, 256, (4, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
     labels = np.array([0, 0, 1, 1])
     adapted = adapt(model, images, labels, ["a", "b"], steps=0, seed=0, device="cpu", on_step=lambda *_: None)
@@ -268,7 +268,7 @@ def query_entropy(model: MetaModel, classes: ImageClasses) -> float:
 def test_episodes_within_groups_have_as_many_classes_as_their_group(groups: str) -> None:
     images = torch.randint(0, 256, (30, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     classes = ImageClasses(images, tuple(torch.arange(30).view(6, 5)), tuple("uvwxyz"), tuple(groups))
-    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    model = MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
     fitted = calibrated(model, classes, 0, replace(RECIPE, episodes=4, ways=4, within_group=True))
     assert fitted.config.calibration.temperature != 1.0
 
@@ -281,8 +281,8 @@ def test_novelty_is_relative_where_the_recipe_asks_for_it(asked: bool) -> None:
     deviations = torch.randn(8, 1, 1, 8, 8, generator=generator) + 0.7 * torch.randn(8, 8, 1, 8, 8, generator=generator)
     images = (128 + contrast * deviations).clamp(0, 255).to(torch.uint8).flatten(0, 1)
     classes = ImageClasses(images, tuple(torch.arange(64).view(8, 8)), tuple("stuvwxyz"), tuple("aaaabbbb"))
-    spec = replace(MINIATURE.network.image, normalise_polarity=False)
-    config = replace(MINIATURE, network=replace(MINIATURE.network, image=spec))
+    spec = replace(SMALLEST.network.image, normalise_polarity=False)
+    config = replace(SMALLEST, network=replace(SMALLEST.network, image=spec))
     model = MetaModel(initial_parameters(config, 0), {"config": config.to_json()})
     recipe = replace(RECIPE, ways=3, episodes=8, queries=3, within_group=True, relative_novelty=asked)
     novelty = calibrated(model, classes, 0, recipe).config.calibration.novelty
@@ -308,13 +308,13 @@ def test_the_temperature_follows_the_number_of_images_of_a_class() -> None:
     assert fitted_spread({5: 0.7}) == (0.7, 0.0)
 
     calibration = Calibration(1.3, None, 0.8)
-    learner = TaskLearner.build(replace(MINIATURE, calibration=calibration))
+    learner = TaskLearner.build(replace(SMALLEST, calibration=calibration))
     assert Calibration.from_json(asdict(calibration)) == calibration
     for crops in (False, True):
         assert float(learner.temperature(torch.tensor([2, 2]), crops=crops)) == pytest.approx(1.3 * 1.5**0.8)
         assert float(learner.temperature(torch.tensor([1, 2]), crops=crops)) == pytest.approx(1.3 * 1.75**0.8)
     features, labels = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1, 1])
-    plain = TaskLearner.build(MINIATURE)
+    plain = TaskLearner.build(SMALLEST)
     support, zero = Support(features, labels, 2), torch.tensor(0.0)
     one, other = (each.fitted_head({}, zero, support).logits(features) for each in (learner, plain))
     torch.testing.assert_close(one * 1.3 * 1.5**0.8, other)
@@ -323,7 +323,7 @@ def test_the_temperature_follows_the_number_of_images_of_a_class() -> None:
 def test_too_few_classes_leave_a_model_unchanged() -> None:
     images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
     classes = ImageClasses(images, (torch.arange(2), torch.arange(2, 4)), ("a", "b"), ("", ""))
-    model = MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    model = MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
     assert calibrated(model, classes, 0, RECIPE) is model
 
 

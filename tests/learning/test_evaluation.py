@@ -15,7 +15,7 @@ from lamanas_core.measure import evaluate as evaluation
 from lamanas_core.measure.evaluate import EvaluationConfig, evaluate, measured_on
 from lamanas_core.measure.metrics import mean_and_interval
 from lamanas_core.meta_model import MetaModel
-from tests.learning.helpers import MINIATURE
+from tests.learning.brief_training import SMALLEST
 
 Array = npt.NDArray[np.floating]
 CONFIG = EvaluationConfig(ways=2, shots=1, queries=2, episodes=2)
@@ -59,7 +59,7 @@ def adaptations(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
 
 def model() -> MetaModel:
-    return MetaModel(initial_parameters(MINIATURE, 0), {"config": MINIATURE.to_json()})
+    return MetaModel(initial_parameters(SMALLEST, 0), {"config": SMALLEST.to_json()})
 
 
 def classes(count: int) -> ImageClasses:
@@ -100,7 +100,7 @@ def test_novelty_is_measured_on_classes_outside_the_episode_if_there_are_any(
 def test_the_document_states_the_number_of_steps_taken(adaptations: list[dict[str, object]]) -> None:
     result = evaluate(model(), classes(2), CONFIG, lambda number: None)
     document = result.to_json(model(), CONFIG)
-    assert document["steps"] == MINIATURE.task_learner.steps
+    assert document["steps"] == SMALLEST.task_learner.steps
     assert document["accuracy"] == 0.625
     assert "accuracies" not in document
     assert result.to_json(model(), replace(CONFIG, steps=0))["steps"] == 0
