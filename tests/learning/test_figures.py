@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lamanas_core.measure.table1.tables import table
+from lamanas_core.measure.table1.tables import table, variants_table
 from lamanas_core.meta_model import MetaModel, shipped
 from tests.conftest import ROOT
 
@@ -220,5 +220,8 @@ def test_the_mean_of_what_unlabelled_photos_add_in_the_document_is_that_of_the_r
     assert f"| mean of the {len(runs)} sets of photos | | | {' | '.join(means)} | | |" in UNLABELLED
 
 
-def test_the_table_in_the_document_is_generated_from_the_runs() -> None:
-    assert table(DOCS / "reproduction" / "small") in (DOCS / "reproduction.md").read_text("utf-8")
+def test_the_tables_of_the_reproduction_are_generated_from_the_runs() -> None:
+    table_1, variants = DOCS / "reproduction" / "small", DOCS / "reproduction" / "small-variants"
+    document = (DOCS / "reproduction.md").read_text("utf-8")
+    assert table(table_1) in document
+    assert variants_table(variants, table_1) in document
