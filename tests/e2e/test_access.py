@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.conftest import Service
 from tests.e2e.conftest import PATIENCE_MS
-from tests.e2e.journey import adapt, button, draw_task, load_example, thumb, verdict
+from tests.e2e.journey import adapt, answering_with, button, draw_task, load_example, thumb, verdict
 from tests.e2e.strokes import draw, draw_with_a_finger
 from tests.proxied import proxied
 
@@ -172,6 +172,8 @@ def test_whole_page_works_below_a_prefix_behind_a_proxy_with_tls(
         page.on("request", lambda request: asked.append(request.url))
         page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
+        # So that it follows the events, even where the episode is ready before the page asks for it.
+        page.route("**/episodes/*", answering_with(state="queued"), times=1)
         page.goto(f"{proxy.url}#token={service.token}")
         draw_task(page, shots=1)
         adapt(page)

@@ -21,7 +21,7 @@ def changed(part: Any) -> Any:
         return replace(part, **{one.name: changed(getattr(part, one.name)) for one in fields(part)})
     if isinstance(part, tuple):
         return tuple(changed(one) for one in part)
-    return part + 1
+    return 1 if part is None else part + 1
 
 
 def test_a_recipe_is_read_back_from_json_with_every_number() -> None:
