@@ -7,11 +7,11 @@ BIN := .venv/bin
 serve: install
 	@$(BIN)/lamanas serve
 
-# Four processes for two cores: much of the time a test waits for a service. One thread each: more would spin against
+# Three processes for two cores: much of the time a test waits for a service. One thread each: more would spin against
 # each other. With bytecode, even where the environment forbids it: the tests start hundreds of processes that would each
 # compile it.
 test: install-dev
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Kills every part of the service again and again while clients use it; minutes.
 chaos: install-dev
