@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import zip_longest
 from typing import Any
 
@@ -16,6 +15,8 @@ from lamanas_core.images import UInt8Array
 JUDGED = ImageSpec(size=64, channels=3, normalise_polarity=False)
 # So many images of a support set are judged.
 MOST_JUDGED = 32
+# They are measured in groups of so many, whose arrays stay in the processor's cache: half the time.
+AT_A_TIME = 16
 # A drawing is strokes on a ground. Relative to the ground around them, its pixels are either ground, at least this
 # bright, or ink, at most this bright, except at the edges of strokes. A photo has all shades in between. (The ground
 # itself may be shaded, as in a photo of a sheet of paper.)
@@ -61,15 +62,22 @@ def judge(images: UInt8Array) -> Judgement:
     pixels = pixels[np.ptp(pixels, axis=(1, 2, 3)) > BLANK]
     if not len(pixels):
         return Judgement("drawings", "the images are blank")
-    ink, half_tones = _ink_and_half_tones(pixels.mean(axis=1))
+    groups = [pixels[start : start + AT_A_TIME] for start in range(0, len(pixels), AT_A_TIME)]
+    ink, half_tones, colours = np.concatenate([_measures(group) for group in groups], axis=1)
     inked = ink >= LEAST_INK
     if not inked.any():
         return Judgement("photos", "the images have no strokes")
     if half_tones[inked].mean() > HALF_TONES:
         return Judgement("photos", "the images have half-tones throughout")
-    if _colours(pixels[inked]).mean() > COLOURS:
+    if colours[inked].mean() > COLOURS:
         return Judgement("photos", "the images are coloured")
     return Judgement("drawings", "the images are strokes on a plain ground")
+
+
+def _measures(pixels: Floats) -> Floats:
+    """The share of ink, the share of half-tones, and how far the colours are from each other, of images (n, 3, h, w) in
+    0..1; (3, n)."""
+    return np.stack([*_ink_and_half_tones(pixels.mean(axis=1)), _colours(pixels)])
 
 
 def _ink_and_half_tones(grey: Floats) -> tuple[Floats, Floats]:
@@ -97,12 +105,31 @@ def _shares(grey: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _filtered(together: Callable[[Floats, Floats], Floats], images: Floats, reach: int) -> Floats:
     """Each pixel of (n, h, w) becomes the maximum or sum of the square that reaches this far in each direction."""
+    width = 2 * reach + 1
     for axis in (1, 2):
         beyond = [(reach, reach) if each == axis else (0, 0) for each in range(3)]
         padded = np.moveaxis(np.pad(images, beyond, mode="edge"), axis, 0)
-        shifted = [padded[start : start + images.shape[axis]] for start in range(2 * reach + 1)]
-        images = np.moveaxis(reduce(together, shifted), 0, axis)
+        images = np.moveaxis(_windows(together, padded, width), 0, axis)
     return images
+
+
+def _windows(together: Callable[[Floats, Floats], Floats], values: Floats, width: int) -> Floats:
+    """The maximum or sum of each ``width`` consecutive rows, (n, ...) -> (n - width + 1, ...).
+
+    Put together from windows of 1, 2, 4, ... rows: a width of 17 takes five operations instead of 16.
+    """
+    windows, size, covered = values, 1, 0
+    found: Floats | None = None
+    while True:
+        if width & size:
+            part = windows[covered : covered + len(values) - width + 1]
+            found = part if found is None else together(found, part)
+            covered += size
+        if covered == width:
+            assert found is not None
+            return found
+        windows = together(windows[:-size], windows[size:])
+        size *= 2
 
 
 def _colours(pixels: Floats) -> Floats:

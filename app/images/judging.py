@@ -12,6 +12,9 @@ from lamanas_core.image_kinds import JUDGED, Judgement, judge, sample
 from lamanas_core.image_spec import ImageKind, ImageSpec
 from lamanas_core.images import UInt8Array
 
+# Up to so many bytes in total, it takes less time to decode files twice than to make images of all kinds from them.
+SMALL = 256 * 1024
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -25,12 +28,17 @@ class Decoded:
 async def decode_support(
     decoder: Decoder, key: str, files: Sequence[ImageFile], labels: Sequence[int], specs: Mapping[ImageKind, ImageSpec]
 ) -> Decoded:
-    """Decodes each file of a request of this key once, for the kind that the images seem to be, or for the only one in
+    """Decodes the files of a request of this key for the kind that the images seem to be, or for the only one in
     ``specs``. Raises Problem as ``Decoder.arrays`` does.
 
-    Only the images by which they are judged are decoded for all kinds.
+    Of small files, those by which they are judged are decoded before, and again with the others. Of larger ones, those
+    are decoded once, for all kinds, and the others afterwards, for the kind that was found.
     """
     judged = sample(labels)
+    if len(specs) > 1 and sum(len(files[row].data) for row in judged) <= SMALL:
+        (seen,) = await decoder.arrays_for(key, [files[row] for row in judged], [JUDGED])
+        judgement = await asyncio.to_thread(judge, seen)
+        return Decoded(await decoder.arrays(key, files, specs[judgement.kind]), judgement.kind, judgement)
     others = sorted(set(range(len(files))) - set(judged))
     seen, *arrays = await decoder.arrays_for(key, [files[row] for row in judged], [JUDGED, *specs.values()])
     by_kind = dict(zip(specs, arrays, strict=True))

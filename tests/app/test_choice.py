@@ -1,8 +1,10 @@
 """How the meta-model of a new episode is chosen, and the reason that its client gets."""
 
+import asyncio
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,13 +13,17 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app.images import judging
+from app.images.files import ImageFile
 from app.images.judging import Decoded, decode_support
+from app.images.pool import Decoder
 from app.routes import episodes
 from app.store import keys
 from app.store.clients import SyncStore
 from lamanas_core.config import PRESETS
-from lamanas_core.image_spec import ImageSpec
-from lamanas_core.images import load
+from lamanas_core.image_kinds import JUDGED
+from lamanas_core.image_spec import ImageKind, ImageSpec
+from lamanas_core.images import UInt8Array, load
 from tests.app.playing import CARD, SPEC, Worker, b64, png, support
 from tests.conftest import PrivateRedis
 
@@ -169,9 +175,41 @@ def test_a_model_that_does_not_exist_is_422(client: TestClient, asked: str, deta
     assert answer.json()["detail"].startswith(detail)
 
 
+class Recording(Decoder):
+    """Records how many files are decoded for which specs."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, list[ImageSpec]]] = []
+
+    async def arrays_for(self, key: str, files: Sequence[ImageFile], specs: Sequence[ImageSpec]) -> list[UInt8Array]:
+        self.calls.append((len(files), list(specs)))
+        return [np.zeros((len(files), *spec.shape), np.uint8) for spec in specs]
+
+
+@pytest.mark.parametrize(
+    ("most", "calls"),
+    [
+        (judging.SMALL, [(32, [JUDGED]), (40, [SPEC])]),
+        (judging.SMALL + 32, [(32, [JUDGED, SPEC, COLOUR]), (8, [SPEC])]),
+    ],
+)
+def test_small_files_are_judged_first_and_large_ones_are_not_decoded_twice(
+    most: int, calls: list[tuple[int, list[ImageSpec]]]
+) -> None:
+    files = [ImageFile(bytes(most // 32), f"support[{n}]") for n in range(40)]
+    decoder = Recording()
+    specs: dict[ImageKind, ImageSpec] = {"drawings": SPEC, "photos": COLOUR}
+    decoded = asyncio.run(decode_support(decoder, "key", files, [n // 20 for n in range(40)], specs))
+    assert (decoded.kind, len(decoded.images), decoder.calls) == ("drawings", 40, calls)
+
+
 @pytest.mark.usefixtures("photos")
-def test_images_beyond_the_judged_ones_keep_their_places(client: TestClient, worker: Worker) -> None:
+@pytest.mark.parametrize("small", [judging.SMALL, 0])
+def test_images_beyond_the_judged_ones_keep_their_places(
+    client: TestClient, worker: Worker, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
     """Of each class one after the other is judged, up to 32; the others are decoded later."""
+    monkeypatch.setattr(judging, "SMALL", small)
     images = [{"label": f"{n // 20}", "image": b64(png(n % 4, n))} for n in range(40)]
     episode = created(client, images)
     found, _ = worker.store.claims.support(worker.claim(episode["id"]))

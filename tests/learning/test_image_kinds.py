@@ -9,13 +9,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
 from lamanas_core.data.episodes import sample_episode
 from lamanas_core.data.folders import load_all
 from lamanas_core.data.sources import digits, typefaces
 from lamanas_core.data.sources.glyphs import draw, glyph_class, png
-from lamanas_core.image_kinds import JUDGED, MOST_JUDGED, judge, sample
+from lamanas_core.image_kinds import AT_A_TIME, JUDGED, MOST_JUDGED, _windows, judge, sample
 from lamanas_core.images import UInt8Array, load
 from tests.conftest import ROOT
 
@@ -115,6 +117,20 @@ def test_blank_images_decide_nothing() -> None:
     assert judge(blank).kind == "drawings"
     assert judge(np.concatenate([seen(thing_on_white(), thing_on_white()), blank])).kind == "photos"
     assert judge(np.concatenate([seen(strokes(), strokes()), blank])).kind == "drawings"
+
+
+def test_images_of_all_groups_are_judged() -> None:
+    few, many = seen(*(strokes() for _ in range(AT_A_TIME))), seen(*(icon() for _ in range(AT_A_TIME)))
+    assert judge(few).kind == "drawings"
+    assert judge(np.concatenate([few, many])).kind == "photos"
+
+
+@given(width=st.integers(1, 20), rows=st.integers(20, 30), seed=st.integers(0, 99))
+@pytest.mark.parametrize("ufunc", [np.maximum, np.add])
+def test_windows_are_those_of_a_loop(ufunc: np.ufunc, width: int, rows: int, seed: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 100, (rows, 3)).astype(np.float32)
+    found = _windows(ufunc, values, width)
+    assert np.array_equal(found, [ufunc.reduce(values[row : row + width]) for row in range(rows - width + 1)])
 
 
 def test_the_first_images_of_each_class_are_judged() -> None:
