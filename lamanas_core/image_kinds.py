@@ -116,20 +116,14 @@ def _filtered(together: Callable[[Floats, Floats], Floats], images: Floats, reac
 def _windows(together: Callable[[Floats, Floats], Floats], values: Floats, width: int) -> Floats:
     """The maximum or sum of each ``width`` consecutive rows, (n, ...) -> (n - width + 1, ...).
 
-    Put together from windows of 1, 2, 4, ... rows: a width of 17 takes five operations instead of 16.
+    Put together from windows of half the width: 17 rows take five operations instead of 16.
     """
-    windows, size, covered = values, 1, 0
-    found: Floats | None = None
-    while True:
-        if width & size:
-            part = windows[covered : covered + len(values) - width + 1]
-            found = part if found is None else together(found, part)
-            covered += size
-        if covered == width:
-            assert found is not None
-            return found
-        windows = together(windows[:-size], windows[size:])
-        size *= 2
+    if width == 1:
+        return values
+    half = width // 2
+    halves = _windows(together, values, half)
+    windows = together(halves[:-half], halves[half:])
+    return together(windows[:-1], values[2 * half :]) if width % 2 else windows
 
 
 def _colours(pixels: Floats) -> Floats:

@@ -380,7 +380,7 @@ def test_images_to_be_predicted_are_decoded_before_the_response_waits(
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, "/predict?wait=60", **body)
         assert waiting.wait(PATIENCE_S)
-        for _ in images:  # the thread that decoded them may let go of them after its result is known
+        for _ in images:  # the decoding thread sets its result before it drops its references to them
             assert freed.acquire(timeout=PATIENCE_S)
         assert not answer.done()
         assert in_flight_bytes.total == 3 * SPEC.bytes
